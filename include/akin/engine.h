@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The engine: kernels chosen for this CPU, one thread pool, a log sink. Everything else hangs on
+ * one. Several engines may live in one process and share nothing. */
+#ifndef AKIN_ENGINE_H
+#define AKIN_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "akin/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum akin_log_level { AKIN_LOG_DEBUG, AKIN_LOG_INFO, AKIN_LOG_WARNING, AKIN_LOG_ERROR };
+
+/* Where log lines go. `line` is one line, `key=value` style, without a newline and valid only
+ * during the call, which may come from any thread. `write` NULL: nothing is logged. */
+struct akin_log {
+    void *cookie;
+    void (*write)(void *cookie, enum akin_log_level level, const char *line);
+};
+
+/* How long work reports and how it is stopped. `update` is called on the calling thread, often;
+ * `total` is 0 where it is not known. Returning false asks the work to stop: it then leaves
+ * nothing half written and returns AKIN_CANCELLED. `update` NULL: silent, not stoppable. */
+struct akin_progress {
+    void *cookie;
+    bool (*update)(void *cookie, const char *stage, uint64_t done, uint64_t total);
+};
+
+struct akin_engine;
+
+struct akin_engine_settings {
+    int threads;        /* 0: one per CPU that this process may use */
+    const char *device; /* "auto", "cpu"; other devices are refused with AKIN_UNSUPPORTED */
+    const char *cpu;    /* highest kernel level allowed: "ref", "avx2", "avx512", "amx"; NULL: best */
+    struct akin_log log;
+};
+
+AKIN_API void akin_engine_settings_default(struct akin_engine_settings *settings);
+
+/* Opens an engine; *engine is untouched on failure. Errors: AKIN_ARGUMENT (a bad setting, named),
+ * AKIN_UNSUPPORTED (device or CPU level absent here), AKIN_MEMORY. Any thread. */
+AKIN_API enum akin_status akin_engine_open(const struct akin_engine_settings *settings,
+                                           struct akin_engine **engine, struct akin_error *error);
+
+/* Closes it after everything opened on it has been closed; sets *engine to NULL, accepts NULL. */
+AKIN_API void akin_engine_close(struct akin_engine **engine);
+
+AKIN_API int akin_engine_threads(const struct akin_engine *engine);
+AKIN_API const char *akin_engine_device(const struct akin_engine *engine);  /* "cpu" */
+AKIN_API const char *akin_engine_kernels(const struct akin_engine *engine); /* such as "avx512" */
+
+/* What this machine is, for reports. Strings are empty where unknown. */
+struct akin_machine {
+    char hostname[128];
+    char cpu[128];
+    char cpu_features[256];  /* those that akin has kernels for, separated by blanks */
+    int cpus;                /* usable by this process */
+    int numa_nodes;
+    uint64_t memory_bytes;
+    uint64_t memory_available_bytes;
+};
+
+AKIN_API void akin_machine_describe(struct akin_machine *machine);
+
+/* Largest resident size of this process so far, in bytes; 0 where unknown. */
+AKIN_API uint64_t akin_peak_rss_bytes(void);
+/* Resident size of this process now, in bytes; 0 where unknown. */
+AKIN_API uint64_t akin_rss_bytes(void);
+
+/* Nanoseconds of a monotonic clock. Any thread. */
+AKIN_API uint64_t akin_clock_ns(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

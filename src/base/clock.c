@@ -1,0 +1,37 @@
+/* The only home of clocks. */
+#include "base/clock.h"
+
+#include <stdio.h>
+#include <time.h>
+
+uint64_t clock_monotonic_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+int64_t clock_unix_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return t.tv_sec;
+}
+
+static void format(int64_t seconds, const char *how, char *text, size_t bytes)
+{
+    time_t when = (time_t)seconds;
+    struct tm broken;
+    if (!gmtime_r(&when, &broken) || !strftime(text, bytes, how, &broken))
+        snprintf(text, bytes, "%lld", (long long)seconds);
+}
+
+void clock_stamp(char *text, size_t bytes)
+{
+    format(clock_unix_seconds(), "%Y%m%dT%H%M%SZ", text, bytes);
+}
+
+void clock_iso(int64_t unix_seconds, char *text, size_t bytes)
+{
+    format(unix_seconds, "%Y-%m-%dT%H:%M:%SZ", text, bytes);
+}

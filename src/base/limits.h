@@ -1,0 +1,19 @@
+/* Every limit on what grows, in one place; each named in the error that it causes. */
+#pragma once
+
+#include <assert.h>
+#include <stdint.h>
+
+#define LINE_BYTES_MAX        ((size_t)256 << 20)  /* one line of text or JSON */
+#define JSON_FILE_BYTES_MAX   ((size_t)256 << 20)  /* config, tokenizer.json */
+#define SAFETENSORS_HEADER_BYTES_MAX ((size_t)100 << 20)
+#define TOKENS_MAX            8192                 /* longest sequence of any model */
+#define LAYERS_MAX            256
+#define DIMENSION_MAX         65536
+#define VOCABULARY_MAX        4000000
+#define K_MAX                 1000000              /* neighbours asked for at once */
+#define FILTER_NODES_MAX      1024
+#define FILTER_DEPTH_MAX      64
+#define THREADS_MAX           1024
+
+static_assert(TOKENS_MAX < 65536, "token positions fit in 16 bits");

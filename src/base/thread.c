@@ -1,0 +1,225 @@
+/* The only home of threads. Workers sleep on a condition between runs. Ranges are partitioned
+ * statically; items go to whoever is free, so their results must not depend on who does them. */
+#include "base/thread.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/limits.h"
+#include "base/memory.h"
+#include "base/status.h"
+
+struct mutex {
+    pthread_mutex_t lock;
+};
+
+struct mutex *mutex_create(void)
+{
+    struct mutex *mutex = memory_alloc(1, sizeof *mutex);
+    if (mutex && pthread_mutex_init(&mutex->lock, NULL)) {
+        memory_free(mutex);
+        return NULL;
+    }
+    return mutex;
+}
+
+void mutex_destroy(struct mutex **mutex)
+{
+    if (!*mutex)
+        return;
+    pthread_mutex_destroy(&(*mutex)->lock);
+    memory_free(*mutex);
+    *mutex = NULL;
+}
+
+void mutex_lock(struct mutex *mutex)
+{
+    pthread_mutex_lock(&mutex->lock);
+}
+
+void mutex_unlock(struct mutex *mutex)
+{
+    pthread_mutex_unlock(&mutex->lock);
+}
+
+/* ---- pool ------------------------------------------------------------------------------- */
+
+struct worker {
+    struct thread_pool *pool;
+    pthread_t thread;
+    int number;
+};
+
+struct thread_pool {
+    int size;
+    struct worker *workers;     /* [size]; worker 0 is whoever calls run */
+    int started;                /* threads that exist, worker 0 not counted */
+    pthread_mutex_t run_lock;   /* held by the caller of run: runs take turns */
+    pthread_mutex_t lock;       /* guards all below */
+    pthread_cond_t work, done;
+    uint64_t generation;        /* of the current run */
+    int pending;                /* workers that have not finished it */
+    bool stopping;
+    /* the current run; written under the lock before the generation changes */
+    size_t count;
+    void (*range_fn)(void *, size_t, size_t, int);
+    void (*item_fn)(void *, size_t, int);
+    void *context;
+    atomic_size_t next_item;
+};
+
+static void do_share(struct thread_pool *pool, int worker)
+{
+    if (pool->item_fn) {
+        for (size_t i; (i = atomic_fetch_add(&pool->next_item, 1)) < pool->count;)
+            pool->item_fn(pool->context, i, worker);
+        return;
+    }
+    size_t size = (size_t)pool->size, w = (size_t)worker;
+    size_t each = pool->count / size, extra = pool->count % size;
+    size_t begin = w * each + (w < extra ? w : extra), end = begin + each + (w < extra);
+    if (begin < end)
+        pool->range_fn(pool->context, begin, end, worker);
+}
+
+static void *worker_main(void *argument)
+{
+    struct worker *self = argument;
+    struct thread_pool *pool = self->pool;
+    uint64_t seen = 0;
+    pthread_mutex_lock(&pool->lock);
+    for (;;) {
+        while (pool->generation == seen && !pool->stopping)
+            pthread_cond_wait(&pool->work, &pool->lock);
+        if (pool->stopping)
+            break;
+        seen = pool->generation;
+        pthread_mutex_unlock(&pool->lock);
+        do_share(pool, self->number);
+        pthread_mutex_lock(&pool->lock);
+        if (--pool->pending == 0)
+            pthread_cond_signal(&pool->done);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return NULL;
+}
+
+struct thread_pool *thread_pool_create(int threads)
+{
+    ASSERT(threads >= 1 && threads <= THREADS_MAX);
+    struct thread_pool *pool = memory_alloc(1, sizeof *pool);
+    if (!pool)
+        return NULL;
+    pool->size = threads;
+    pool->workers = memory_alloc((size_t)threads, sizeof *pool->workers);
+    pthread_mutex_init(&pool->run_lock, NULL);
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->work, NULL);
+    pthread_cond_init(&pool->done, NULL);
+    for (int i = 1; pool->workers && i < threads; i++) {
+        pool->workers[i] = (struct worker){ .pool = pool, .number = i };
+        if (pthread_create(&pool->workers[i].thread, NULL, worker_main, &pool->workers[i]))
+            break;
+        pool->started++;
+    }
+    if (!pool->workers || pool->started != threads - 1)
+        thread_pool_destroy(&pool);
+    return pool;
+}
+
+void thread_pool_destroy(struct thread_pool **pool)
+{
+    struct thread_pool *p = *pool;
+    if (!p)
+        return;
+    pthread_mutex_lock(&p->lock);
+    p->stopping = true;
+    pthread_cond_broadcast(&p->work);
+    pthread_mutex_unlock(&p->lock);
+    for (int i = 1; i <= p->started; i++)
+        pthread_join(p->workers[i].thread, NULL);
+    pthread_mutex_destroy(&p->run_lock);
+    pthread_mutex_destroy(&p->lock);
+    pthread_cond_destroy(&p->work);
+    pthread_cond_destroy(&p->done);
+    memory_free(p->workers);
+    memory_free(p);
+    *pool = NULL;
+}
+
+int thread_pool_size(const struct thread_pool *pool)
+{
+    return pool->size;
+}
+
+static void run(struct thread_pool *pool, size_t count, void (*range_fn)(void *, size_t, size_t, int),
+                void (*item_fn)(void *, size_t, int), void *context)
+{
+    if (count == 0)
+        return;
+    pthread_mutex_lock(&pool->run_lock);
+    pthread_mutex_lock(&pool->lock);
+    pool->count = count;
+    pool->range_fn = range_fn;
+    pool->item_fn = item_fn;
+    pool->context = context;
+    atomic_store(&pool->next_item, 0);
+    bool alone = pool->size == 1 || count == 1;
+    if (!alone) {
+        pool->pending = pool->size - 1;
+        pool->generation++;
+        pthread_cond_broadcast(&pool->work);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    do_share(pool, 0);
+    if (!alone) {
+        pthread_mutex_lock(&pool->lock);
+        while (pool->pending)
+            pthread_cond_wait(&pool->done, &pool->lock);
+        pthread_mutex_unlock(&pool->lock);
+    }
+    pthread_mutex_unlock(&pool->run_lock);
+}
+
+void thread_pool_run(struct thread_pool *pool, size_t count,
+                     void (*fn)(void *context, size_t begin, size_t end, int worker), void *context)
+{
+    run(pool, count, fn, NULL, context);
+}
+
+void thread_pool_each(struct thread_pool *pool, size_t count,
+                      void (*fn)(void *context, size_t item, int worker), void *context)
+{
+    run(pool, count, NULL, fn, context);
+}
+
+/* ---- how many CPUs ---------------------------------------------------------------------- */
+
+/* A container's share, "quota period" in microseconds; 0 where there is no limit. */
+static int cgroup_cpus(void)
+{
+    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "re");
+    long long quota = 0, period = 0;
+    int read = file ? fscanf(file, "%lld %lld", &quota, &period) : 0;
+    if (file)
+        fclose(file);
+    if (read != 2 || quota <= 0 || period <= 0)
+        return 0;
+    long long cpus = (quota + period - 1) / period;
+    return cpus > THREADS_MAX ? THREADS_MAX : (int)cpus;
+}
+
+int thread_cpus(void)
+{
+    cpu_set_t set;
+    int cpus = sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
+    int limit = cgroup_cpus();
+    if (limit && limit < cpus)
+        cpus = limit;
+    if (cpus > THREADS_MAX)
+        cpus = THREADS_MAX;
+    return cpus < 1 ? 1 : cpus;
+}

@@ -1,0 +1,33 @@
+/* One pool of threads, passed explicitly, static partition: which thread does what depends only on
+ * the count, and no result may depend on the number of threads. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct thread_pool;
+
+/* `threads` >= 1, the caller's included: a pool of 1 starts none. NULL when the system refuses. */
+struct thread_pool *thread_pool_create(int threads);
+void thread_pool_destroy(struct thread_pool **pool);
+int thread_pool_size(const struct thread_pool *pool);
+
+/* Calls fn(context, begin, end, worker) for a partition of [0, count) into at most size ranges,
+ * worker numbers 0..size-1, and returns when all are done. Calls from several threads take turns;
+ * a call from inside fn is a bug. */
+void thread_pool_run(struct thread_pool *pool, size_t count,
+                     void (*fn)(void *context, size_t begin, size_t end, int worker), void *context);
+
+/* Calls fn(context, item, worker) for each item of [0, count), handed out one at a time in order to
+ * whichever thread is free. For items of unequal cost whose results do not depend on who does them. */
+void thread_pool_each(struct thread_pool *pool, size_t count,
+                      void (*fn)(void *context, size_t item, int worker), void *context);
+
+struct mutex;
+struct mutex *mutex_create(void);
+void mutex_destroy(struct mutex **mutex);
+void mutex_lock(struct mutex *mutex);
+void mutex_unlock(struct mutex *mutex);
+
+/* CPUs that this process may use (affinity and cgroup quota respected), at least 1. */
+int thread_cpus(void);
