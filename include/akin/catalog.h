@@ -67,11 +67,15 @@ struct akin_catalog_embed_report {
     size_t users_without_items;
     double users_seconds;
     uint64_t vectors_bytes;
+    bool current;              /* nothing was computed: this model's vectors of these items and
+                                  ratings were there already */
 };
 
 /* Embeds every item's text with `model` and derives the user vectors:
  *   u = sum_i w_i v_i / sum_i w_i,  w_i = the rating on the 0-1 scale, v_i = the item's vector
- * (not normalised), over the items the user rated. Writes embeddings/. */
+ * (not normalised), over the items the user rated. Writes embeddings/, item vectors first, each file
+ * whole or not at all. Does nothing when the vectors there are of a model of this name and of these
+ * very items and ratings; remove the folder embeddings/ to have them made anew. */
 AKIN_API enum akin_status akin_catalog_embed(struct akin_model *model, const char *data,
                                              const struct akin_embed_settings *settings,
                                              struct akin_catalog_embed_report *report,

@@ -1,0 +1,123 @@
+/* The engine handle: CPU level, pool, backend. */
+#include "engine/engine.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "akin/akin.h"
+#include "akin_commit.h"      /* made by the build */
+#include "base/clock.h"
+#include "base/cpu.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/status.h"
+#include "base/system.h"
+#include "base/thread.h"
+#include "compute/backend.h"
+
+const char *akin_version(void)
+{
+    return AKIN_VERSION;
+}
+
+const char *akin_commit(void)
+{
+    return AKIN_COMMIT;
+}
+
+void akin_engine_settings_default(struct akin_engine_settings *settings)
+{
+    *settings = (struct akin_engine_settings){ .device = "auto" };
+}
+
+static enum akin_status check_device(const char *device, struct akin_error *error)
+{
+    if (!device || !strcmp(device, "auto") || !strcmp(device, "cpu"))
+        return AKIN_OK;
+    if (!strncmp(device, "cuda", 4))
+        return error_set(error, AKIN_UNSUPPORTED,
+                         "device %s: this build computes on the CPU only; use --device cpu", device);
+    return error_set(error, AKIN_ARGUMENT, "device \"%s\" is not known: expected auto or cpu", device);
+}
+
+enum akin_status akin_engine_open(const struct akin_engine_settings *settings,
+                                  struct akin_engine **engine, struct akin_error *error)
+{
+    unsigned flags, detected = cpu_detect();
+    TRY(check_device(settings->device, error));
+    if (!cpu_level(settings->cpu, detected, &flags))
+        return error_set(error, AKIN_ARGUMENT, "cpu level \"%s\" is not known: ref, avx2, avx512, amx",
+                         settings->cpu);
+    if (settings->cpu && *settings->cpu && strcmp(cpu_level_name(flags), settings->cpu))
+        return error_set(error, AKIN_UNSUPPORTED, "cpu level %s: this CPU offers %s at most",
+                         settings->cpu, cpu_level_name(detected));
+    if (settings->threads < 0 || settings->threads > THREADS_MAX)
+        return error_set(error, AKIN_ARGUMENT, "threads %d: expected 0 to %d", settings->threads,
+                         THREADS_MAX);
+    struct akin_engine *e = memory_alloc(1, sizeof *e);
+    if (!e)
+        return error_memory(error);
+    e->log = settings->log;
+    int threads = settings->threads ? settings->threads : thread_cpus();
+    e->pool = thread_pool_create(threads);
+    enum akin_status status = AKIN_OK;
+    if (!e->pool)
+        status = error_set(error, AKIN_MEMORY, "%d threads cannot be started", threads);
+    if (status == AKIN_OK)
+        status = cpu_backend_create(flags, e->pool, &e->backend, error);
+    if (status != AKIN_OK) {
+        akin_engine_close(&e);
+        return status;
+    }
+    snprintf(e->kernels, sizeof e->kernels, "%s", cpu_level_name(flags));
+    log_write(&e->log, AKIN_LOG_DEBUG, "event=engine_open kernels=%s threads=%d", e->kernels, threads);
+    *engine = e;
+    return AKIN_OK;
+}
+
+void akin_engine_close(struct akin_engine **engine)
+{
+    struct akin_engine *e = *engine;
+    if (!e)
+        return;
+    cpu_backend_destroy(&e->backend);
+    thread_pool_destroy(&e->pool);
+    memory_free(e);
+    *engine = NULL;
+}
+
+int akin_engine_threads(const struct akin_engine *engine)
+{
+    return thread_pool_size(engine->pool);
+}
+
+const char *akin_engine_device(const struct akin_engine *engine)
+{
+    return engine->backend->ops->name;
+}
+
+const char *akin_engine_kernels(const struct akin_engine *engine)
+{
+    return engine->kernels;
+}
+
+void akin_machine_describe(struct akin_machine *machine)
+{
+    system_describe(machine);
+}
+
+uint64_t akin_peak_rss_bytes(void)
+{
+    return system_peak_rss_bytes();
+}
+
+uint64_t akin_rss_bytes(void)
+{
+    return system_rss_bytes();
+}
+
+uint64_t akin_clock_ns(void)
+{
+    return clock_monotonic_ns();
+}

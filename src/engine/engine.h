@@ -1,0 +1,26 @@
+/* What an open engine holds; shared by the files of this module only. */
+#pragma once
+
+#include "akin/engine.h"
+
+struct backend;
+struct thread_pool;
+
+struct akin_engine {
+    struct akin_log log;
+    struct thread_pool *pool;
+    struct backend *backend;
+    char kernels[16];       /* the level chosen */
+};
+
+struct akin_model {
+    struct model *model;
+};
+
+struct akin_index {
+    struct index *index;
+};
+
+struct akin_catalog {
+    struct catalog *catalog;
+};

@@ -1,0 +1,114 @@
+/* include/akin/model.h over src/model: handles in, handles out. */
+#include "akin/model.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "engine/engine.h"
+#include "model/hub.h"
+#include "model/model.h"
+
+static const char *const precisions[] = {
+    [AKIN_PRECISION_AUTO] = "auto", [AKIN_PRECISION_FP32] = "fp32", [AKIN_PRECISION_BF16] = "bf16",
+    [AKIN_PRECISION_FP16] = "fp16", [AKIN_PRECISION_INT8] = "int8",
+};
+
+const char *akin_precision_name(enum akin_precision precision)
+{
+    return (size_t)precision < sizeof precisions / sizeof *precisions ? precisions[precision] : "?";
+}
+
+bool akin_precision_parse(const char *name, enum akin_precision *precision)
+{
+    for (size_t i = 0; i < sizeof precisions / sizeof *precisions; i++)
+        if (!strcmp(precisions[i], name)) {
+            *precision = (enum akin_precision)i;
+            return true;
+        }
+    return false;
+}
+
+enum akin_status akin_model_open(struct akin_engine *engine, const char *directory,
+                                 enum akin_precision precision, struct akin_model **model,
+                                 struct akin_error *error)
+{
+    struct akin_model *m = memory_alloc(1, sizeof *m);
+    if (!m)
+        return error_memory(error);
+    enum akin_status status = model_open(engine->backend, engine->pool, directory, precision,
+                                         &engine->log, &m->model, error);
+    if (status == AKIN_OK)
+        *model = m;
+    else
+        memory_free(m);
+    return status;
+}
+
+void akin_model_close(struct akin_model **model)
+{
+    if (!*model)
+        return;
+    model_close(&(*model)->model);
+    memory_free(*model);
+    *model = NULL;
+}
+
+void akin_model_info(const struct akin_model *model, struct akin_model_info *info)
+{
+    model_info(model->model, info);
+}
+
+bool akin_model_prompt(const struct akin_model *model, size_t i, const char **name, const char **text)
+{
+    return model_prompt(model->model, i, name, text);
+}
+
+enum akin_status akin_model_tokenize(const struct akin_model *model, struct akin_text text, int32_t *ids,
+                                     uint32_t (*offsets)[2], size_t ids_max, size_t *count,
+                                     struct akin_error *error)
+{
+    return model_tokenize(model->model, text, ids, offsets, ids_max, count, error);
+}
+
+void akin_embed_settings_default(struct akin_embed_settings *settings)
+{
+    model_embed_settings_default(settings);
+}
+
+enum akin_status akin_model_embed(struct akin_model *model, const struct akin_text *texts, size_t count,
+                                  const struct akin_embed_settings *settings, float *vectors,
+                                  struct akin_embed_report *report, struct akin_error *error)
+{
+    return model_embed(model->model, texts, count, settings, vectors, report, error);
+}
+
+enum akin_status akin_model_locate(const char *home, const char *name, char *path, size_t path_bytes,
+                                   struct akin_error *error)
+{
+    return model_locate(home, name, path, path_bytes, error);
+}
+
+enum akin_status akin_model_list(const char *home, void *cookie,
+                                 void (*visit)(void *cookie, const char *name, const char *path),
+                                 struct akin_error *error)
+{
+    return model_list(home, cookie, visit, error);
+}
+
+enum akin_status akin_model_check(struct akin_engine *engine, const char *directory,
+                                  struct akin_progress progress, struct akin_error *error)
+{
+    return model_check(engine->backend, engine->pool, directory, &engine->log, progress, error);
+}
+
+void akin_pull_settings_default(struct akin_pull_settings *settings)
+{
+    model_pull_settings_default(settings);
+}
+
+enum akin_status akin_model_pull(const char *name, const struct akin_pull_settings *settings, char *path,
+                                 size_t path_bytes, struct akin_error *error)
+{
+    return model_pull(name, settings, NULL, path, path_bytes, error);
+}

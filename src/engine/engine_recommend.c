@@ -1,0 +1,128 @@
+/* include/akin/recommend.h over src/recommend, which knows no model: a query is encoded here. */
+#include "akin/recommend.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "base/status.h"
+#include "catalog/catalog.h"
+#include "engine/engine.h"
+#include "model/model.h"
+#include "recommend/recommend.h"
+
+struct akin_recommender {
+    struct recommender *recommender;
+    struct model *model;        /* NULL: requests with a query are refused */
+    size_t dimension;
+};
+
+/* A query vector of another model would be compared without sense, and silently. */
+static enum akin_status check_model(const struct catalog *catalog, const struct model *model,
+                                    struct akin_error *error)
+{
+    struct akin_catalog_info catalog_is;
+    struct akin_model_info model_is;
+    catalog_info(catalog, &catalog_is);
+    model_info(model, &model_is);
+    if (catalog_is.dimension && model_is.dimension != catalog_is.dimension)
+        return error_set(error, AKIN_ARGUMENT,
+                         "model %s makes vectors of %zu numbers, the catalogue has %zu: use the model "
+                         "that embedded it (%s)",
+                         model_is.name, model_is.dimension, catalog_is.dimension,
+                         *catalog_is.model ? catalog_is.model : "unknown");
+    if (*catalog_is.model && strcmp(catalog_is.model, model_is.name))
+        return error_set(error, AKIN_ARGUMENT,
+                         "the catalogue was embedded by model %s, not by %s: use that one, or remove "
+                         "the folder embeddings and embed it again", catalog_is.model, model_is.name);
+    return AKIN_OK;
+}
+
+enum akin_status akin_recommender_open(struct akin_engine *engine, const struct akin_catalog *catalog,
+                                       struct akin_model *model, struct akin_recommender **recommender,
+                                       struct akin_error *error)
+{
+    if (model)
+        TRY(check_model(catalog->catalog, model->model, error));
+    struct akin_recommender *handle = memory_alloc(1, sizeof *handle);
+    if (!handle)
+        return error_memory(error);
+    struct akin_catalog_info info;
+    catalog_info(catalog->catalog, &info);
+    handle->model = model ? model->model : NULL;
+    handle->dimension = info.dimension;
+    enum akin_status status = recommender_open(engine->backend, catalog->catalog, &handle->recommender,
+                                               error);
+    if (status == AKIN_OK)
+        *recommender = handle;
+    else
+        memory_free(handle);
+    return status;
+}
+
+void akin_recommender_close(struct akin_recommender **recommender)
+{
+    if (!*recommender)
+        return;
+    recommender_close(&(*recommender)->recommender);
+    memory_free(*recommender);
+    *recommender = NULL;
+}
+
+void akin_request_default(struct akin_request *request)
+{
+    recommend_request_default(request);
+}
+
+static enum akin_status encode(const struct akin_recommender *recommender, const char *query,
+                               float *vector, struct akin_error *error)
+{
+    if (!recommender->model)
+        return error_set(error, AKIN_ARGUMENT, "a query needs a model, and none was given");
+    struct akin_embed_settings settings;
+    model_embed_settings_default(&settings);
+    struct akin_text text = { query, strlen(query) };
+    return model_embed(recommender->model, &text, 1, &settings, vector, NULL, error);
+}
+
+enum akin_status akin_recommend(struct akin_recommender *recommender, const struct akin_request *request,
+                                struct akin_recommendation *results, size_t *found,
+                                struct akin_recommend_timing *timing, struct akin_error *error)
+{
+    if (!request->query)
+        return recommend(recommender->recommender, request, NULL, results, found, timing, error);
+    uint64_t began = clock_monotonic_ns();
+    float *vector = memory_alloc_aligned(recommender->dimension, sizeof *vector);
+    if (!vector)
+        return error_memory(error);
+    enum akin_status status = encode(recommender, request->query, vector, error);
+    double encode_ms = (double)(clock_monotonic_ns() - began) * 1e-6;
+    if (status == AKIN_OK)
+        status = recommend(recommender->recommender, request, vector, results, found, timing, error);
+    if (status == AKIN_OK && timing) {
+        timing->encode_ms = encode_ms;
+        timing->total_ms += encode_ms;
+    }
+    memory_free(vector);
+    return status;
+}
+
+enum akin_status akin_recommend_vectors(struct akin_recommender *recommender, const float *vectors,
+                                        size_t count, size_t k, const char *filter,
+                                        struct akin_recommendation *results, size_t *found,
+                                        struct akin_error *error)
+{
+    return recommend_vectors(recommender->recommender, vectors, count, k, filter, results, found, error);
+}
+
+enum akin_status akin_recommender_count(struct akin_recommender *recommender, const char *filter,
+                                        size_t *count, struct akin_error *error)
+{
+    return recommender_count(recommender->recommender, filter, count, error);
+}
+
+void akin_recommender_memory(const struct akin_recommender *recommender,
+                             struct akin_recommender_memory *memory)
+{
+    recommender_memory(recommender->recommender, memory);
+}
