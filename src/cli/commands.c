@@ -1,0 +1,27 @@
+/* The list of commands. A new one is a file cmd_<name>.c, a declaration in cli.h and a line here.
+ */
+#include "cli/cli.h"
+
+const struct command *const commands[] = {
+    &command_doctor,
+    &command_config,
+    &command_model_list,
+    &command_model_pull,
+    &command_model_info,
+    &command_model_check,
+    &command_tokenize,
+    &command_embed,
+    &command_data_import_movielens,
+    &command_data_import_jsonl,
+    &command_data_embed,
+    &command_data_info,
+    &command_index_build,
+    &command_index_info,
+    &command_index_check,
+    &command_search,
+    &command_recommend,
+    &command_bench_embed,
+    &command_bench_recommend,
+};
+
+const size_t command_count = sizeof commands / sizeof commands[0];

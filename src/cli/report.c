@@ -1,0 +1,156 @@
+/* See report.h. */
+#include "cli/report.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+
+/* ---- what every report carries ----------------------------------------------------------- */
+
+void report_common(struct cli *cli, json_t *report)
+{
+    struct akin_machine machine;
+    akin_machine_describe(&machine);
+    json_object_set_new(report, "akin_version", json_of_text(akin_version()));
+    json_object_set_new(report, "commit", json_of_text(akin_commit()));
+    json_object_set_new(report, "timestamp", json_of_time(clock_unix_seconds()));
+    json_object_set_new(report, "hostname", json_of_text(machine.hostname));
+    json_object_set_new(report, "cpu", json_of_text(machine.cpu));
+    json_object_set_new(report, "threads", json_integer(akin_engine_threads(cli->engine)));
+    json_object_set_new(report, "kernels", json_of_text(akin_engine_kernels(cli->engine)));
+    json_object_set_new(report, "device", json_of_text(akin_engine_device(cli->engine)));
+}
+
+static int append_text(const char *text, size_t bytes, void *out)
+{
+    bytes_append(out, text, bytes);
+    return 0;
+}
+
+enum akin_status report_write(struct cli *cli, const char *kind, json_t *report)
+{
+    char path[PATH_BYTES_MAX], name[128], stamp[32];
+    const char *folder = options_text(&cli->options, "output-dir");
+    struct bytes text = {0};
+    enum akin_status status = AKIN_OK;
+    int dumped = report ? json_dump_callback(report, append_text, &text,
+                                             JSON_INDENT(2) | JSON_REAL_PRECISION(9))
+                        : -1;
+    bytes_append_text(&text, "\n");
+    if (dumped != 0 || text.failed) {
+        status = error_memory(&cli->error);
+        goto done;
+    }
+    clock_stamp(stamp, sizeof stamp);
+    snprintf(name, sizeof name, "%s_%s_%s.json", kind, akin_engine_device(cli->engine), stamp);
+    TRY_DONE(path_make_folders(folder, &cli->error));
+    TRY_DONE(path_join(path, sizeof path, folder, name, &cli->error));
+    TRY_DONE(file_write(path, text.data, text.count, &cli->error));
+    if (cli->json) {
+        fwrite(text.data, 1, text.count, stdout);
+        print_note(cli, "report: %s", path);
+    } else {
+        printf("\nReport: %s\n", path);
+    }
+    status = check_output(cli);
+done:
+    bytes_deinit(&text);
+    json_decref(report);
+    return status;
+}
+
+void report_line(const char *label, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    printf("  %-22s ", label);
+    vprintf(format, args);
+    putchar('\n');
+    va_end(args);
+}
+
+void report_machine(struct cli *cli)
+{
+    struct akin_machine machine;
+    char total[NUMBER_BYTES];
+    akin_machine_describe(&machine);
+    printf("Hardware: %s, %d CPU%s, %s memory; %s kernels, %d thread%s\n",
+           *machine.cpu ? machine.cpu : "unknown CPU", machine.cpus, machine.cpus == 1 ? "" : "s",
+           format_bytes(total, machine.memory_bytes), akin_engine_kernels(cli->engine),
+           akin_engine_threads(cli->engine), akin_engine_threads(cli->engine) == 1 ? "" : "s");
+}
+
+/* ---- embedding reports ------------------------------------------------------------------- */
+
+void embed_report_add(struct akin_embed_report *sum, const struct akin_embed_report *part)
+{
+    /* Norms by Chan's formula for joining variances, which does not cancel. What is not finite
+     * has no norm; such a part leaves mean and deviation not finite, which is the truth. */
+    double na = (double)sum->texts, nb = (double)part->texts, n = na + nb;
+    if (n > 0) {
+        double delta = part->mean_norm - sum->mean_norm;
+        double squares = sum->std_norm * sum->std_norm * na + part->std_norm * part->std_norm * nb +
+                         delta * delta * na * nb / n;
+        sum->mean_norm += delta * nb / n;
+        sum->std_norm = sqrt(squares / n);
+    }
+    sum->texts += part->texts;
+    sum->texts_computed += part->texts_computed;
+    sum->tokens += part->tokens;
+    sum->seconds += part->seconds;
+    sum->nan_inf += part->nan_inf;
+}
+
+static double per_second(const struct akin_embed_report *embed)
+{
+    return embed->seconds > 0 ? (double)embed->texts / embed->seconds : 0;
+}
+
+static double ms_per_text(const struct akin_embed_report *embed)
+{
+    return embed->texts ? 1000 * embed->seconds / (double)embed->texts : 0;
+}
+
+void embed_report_json(struct cli *cli, const struct akin_model_info *model,
+                       const struct akin_embed_report *embed, json_t *report)
+{
+    json_object_set_new(report, "model", json_of_text(model->name));
+    json_object_set_new(report, "texts", json_of_count(embed->texts));
+    json_object_set_new(report, "texts_computed", json_of_count(embed->texts_computed));
+    json_object_set_new(report, "dimension", json_of_count(model->dimension));
+    json_object_set_new(report, "seconds", json_of_double(embed->seconds));
+    json_object_set_new(report, "texts_per_second", json_of_double(per_second(embed)));
+    json_object_set_new(report, "ms_per_text", json_of_double(ms_per_text(embed)));
+    json_object_set_new(report, "tokens", json_of_count(embed->tokens));
+    json_object_set_new(report, "vectors_mb",
+                        json_of_double((double)embed->texts * (double)model->dimension * 4 / 1e6));
+    json_object_set_new(report, "mean_norm", json_of_double(embed->mean_norm));
+    json_object_set_new(report, "std_norm", json_of_double(embed->std_norm));
+    json_object_set_new(report, "nan_inf", json_of_count(embed->nan_inf));
+    json_object_set_new(report, "peak_rss_mb", json_of_double((double)akin_peak_rss_bytes() / 1e6));
+    json_object_set_new(report, "precision", json_of_text(akin_precision_name(model->precision)));
+    json_object_set_new(report, "kernels", json_of_text(akin_engine_kernels(cli->engine)));
+    json_object_set_new(report, "threads", json_integer(akin_engine_threads(cli->engine)));
+}
+
+void embed_report_print(const struct akin_model_info *model, const struct akin_embed_report *embed)
+{
+    char a[NUMBER_BYTES], b[NUMBER_BYTES];
+    report_line("texts", "%s (%s computed)", format_count(a, embed->texts),
+                format_count(b, embed->texts_computed));
+    report_line("dimension", "%s", format_count(a, model->dimension));
+    report_line("vectors", "%s",
+                format_bytes(a, (uint64_t)embed->texts * (uint64_t)model->dimension * 4));
+    report_line("time", "%.2f s", embed->seconds);
+    report_line("throughput", "%s texts/s, %s tokens in all",
+                format_count(a, (uint64_t)(per_second(embed) + 0.5)),
+                format_count(b, embed->tokens));
+    report_line("time per text", "%.3f ms", ms_per_text(embed));
+    report_line("norms", "mean %.6f, std %.6f", embed->mean_norm, embed->std_norm);
+    report_line("NaN or infinite", "%s", format_count(a, embed->nan_inf));
+    report_line("peak memory", "%s", format_bytes(a, akin_peak_rss_bytes()));
+    report_line("precision", "%s", akin_precision_name(model->precision));
+}

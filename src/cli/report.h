@@ -1,0 +1,26 @@
+/* Reports of benchmarks and embeddings: the keys that every report carries, and the files under
+ * results/. */
+#pragma once
+
+#include "cli/cli.h"
+
+/* Adds akin_version, commit, timestamp, hostname, cpu, threads, kernels, device. */
+void report_common(struct cli *cli, json_t *report);
+
+/* Writes FOLDER/<kind>_<device>_<timestamp>.json and tells where on standard output; with --json
+ * prints the report instead of telling. Takes `report`. */
+enum akin_status report_write(struct cli *cli, const char *kind, json_t *report);
+
+/* "texts: 9,742" and the like: label and value aligned. */
+void report_line(const char *label, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void report_machine(struct cli *cli);
+
+/* ---- embedding reports ------------------------------------------------------------------- */
+
+/* Adds up the reports of several calls, as if all texts had been one. */
+void embed_report_add(struct akin_embed_report *sum, const struct akin_embed_report *part);
+
+/* Texts, speed, norms and memory, as JSON keys and for people. */
+void embed_report_json(struct cli *cli, const struct akin_model_info *model,
+                       const struct akin_embed_report *embed, json_t *report);
+void embed_report_print(const struct akin_model_info *model, const struct akin_embed_report *embed);

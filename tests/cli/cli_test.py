@@ -1,0 +1,478 @@
+#!/usr/bin/env python3
+"""The program from outside: what it prints, what it writes, how it fails and how it is stopped.
+
+Usage: cli_test.py AKIN MODEL [GROUP]      GROUP: use embed stop catalogue index bench (all)
+MODEL is the folder of a small model. Needs nothing but Python; works in a scratch folder.
+"""
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+COMMANDS = """doctor|config|model list|model pull|model info|model check|tokenize|embed|
+data import movielens|data import jsonl|data embed|data info|index build|index info|index check|
+search|recommend|bench embed|bench recommend""".replace("\n", "").split("|")
+FILMS = """movieId,title,genres
+1,Toy Story (1995),Adventure|Animation|Children|Comedy
+2,Toy Story 2 (1999),Adventure|Animation|Children|Comedy
+3,Heat (1995),Action|Crime
+4,"City of Lost Children, The (Cité des enfants perdus, La) (1995)",Adventure|Drama
+5,千と千尋の神隠し (2001),Animation|Fantasy
+6,Untitled,(no genres listed)
+"""
+RATINGS = "userId,movieId,rating,timestamp\n" + "".join(
+    f"{user},{film},{(user * film) % 5 + 1}.0,{1000 * user + film}\n"
+    for user in range(1, 8) for film in range(1, 6) if (user + film) % 3)
+REPORT_KEYS = "akin_version commit timestamp hostname cpu threads kernels device".split()
+EMBED_KEYS = """texts texts_computed dimension seconds texts_per_second ms_per_text tokens mean_norm
+std_norm nan_inf peak_rss_mb precision kernels model threads output""".split()
+checks = failures = 0
+
+
+def check(what, good, seen=""):
+    global checks, failures
+    checks += 1
+    if not good:
+        failures += 1
+        print(f"FAIL {what}: {str(seen)[:600]}", flush=True)
+    return good
+
+
+def environment():
+    keep = {k: v for k, v in os.environ.items() if not k.startswith("AKIN_")}
+    return {**keep, "NO_COLOR": "1", "AKIN_HOME": os.path.join(SCRATCH, "home"), "AKIN_MODEL": MODEL,
+            "XDG_CONFIG_HOME": os.path.join(SCRATCH, "config")}
+
+
+def akin(*arguments, status=0, **settings):
+    done = subprocess.run([AKIN, *map(str, arguments)], capture_output=True, timeout=300,
+                          env={**environment(), **settings.pop("env", {})}, **settings)
+    check(f"akin {' '.join(map(str, arguments))[:120]} exits {status}", done.returncode == status,
+          (done.returncode, done.stderr[-400:]))
+    return done
+
+
+def answer(*arguments, **settings):
+    out = akin(*arguments, "--json", **settings).stdout
+
+    def refuse(name):
+        raise ValueError(f"{name} is not JSON")
+    return json.loads(out, parse_constant=refuse)
+
+
+def refused(name, *arguments, status=1, words="", **settings):
+    """Fails with one line on standard error that says `words`, and with nothing on standard output."""
+    done = akin(*arguments, status=status, **settings)
+    text = done.stderr.decode(errors="replace")
+    check(f"{name}: one line that begins with akin:", text.startswith("akin: ") and text.count("\n") == 1, text)
+    check(f"{name}: says {words!r}", words in text, text)
+    check(f"{name}: prints no result", done.stdout == b"", done.stdout)
+
+
+def write(path, data):
+    with open(path, "wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+    return path
+
+
+def matrix(path):
+    """shape and bytes of a float32 or int64 .npy file"""
+    with open(path, "rb") as file:
+        blob = file.read()
+    size = struct.unpack("<H", blob[8:10])[0]
+    header = eval(blob[10:10 + size], {"__builtins__": {}})
+    body = blob[10 + size:]
+    kind = {"<f4": 4, "<i8": 8}[header["descr"]]
+    check(f"{path} is as long as its header says", len(body) == kind * header["shape"][0] * header["shape"][1])
+    check(f"{path} is in C order", header["fortran_order"] is False)
+    return header["shape"], body
+
+
+def rows(path):
+    shape, body = matrix(path)
+    width = len(body) // shape[0] if shape[0] else 0
+    return [body[i * width:(i + 1) * width] for i in range(shape[0])]
+
+
+def nothing_left(name, *files):
+    left = [f for f in os.listdir(".") if f in files or f.endswith(".part") or ".part" in f]
+    check(f"{name}: nothing is left behind", not left, left)
+
+
+# ---------------------------------------------------------------- help and wrong use
+def use():
+    for command in COMMANDS:
+        for words in ([*command.split(), "--help"], ["help", *command.split()]):
+            done = akin(*words)
+            text = done.stdout.decode()
+            check(f"{command}: help has an example", "Example" in text and f"akin {command}" in text.split("Example")[1], text)
+            check(f"{command}: help is about it", f"Usage: akin {command}" in text and not done.stderr, text)
+    for words in (["--help"], ["help"], ["index", "--help"], ["data", "import", "--help"]):
+        check(f"help of {words}", b"Example" in akin(*words).stdout)
+    overview = akin("--help").stdout.decode()
+    check("help lists every command", all(f"  {c} " in overview for c in COMMANDS), overview)
+    version = akin("--version").stdout.decode()
+    check("version", re.fullmatch(r"akin \d+\.\d+\.\d+ \(.+\)\n", version), version)
+
+    refused("no command", status=2, words="embed")
+    refused("unknown command", "frobnicate", status=2, words="index build")
+    refused("near command", "recomend", status=2, words="did you mean 'recommend'")
+    for later in ("serve", "watch", "rate"):
+        refused(later, later, status=2, words=later)
+    refused("a group alone", "index", status=2, words="index check")
+    refused("unknown in a group", "model", "polish", status=2, words="model info")
+    refused("unknown option", "embed", "--no-such-flag", status=2, words="--no-such-flag")
+    refused("near option", "embed", "--inptu", "x", status=2, words="--input")
+    refused("missing value", "embed", "-i", status=2, words="--input needs a value")
+    refused("no value but an option", "embed", "-i", "--json", status=2, words="--input needs a value")
+    refused("value for a flag", "embed", "--json=1", status=2, words="takes no value")
+    refused("missing input", "embed", "-o", "x.npy", status=2, words="--input")
+    refused("missing output", "embed", "-i", "x.txt", status=2, words="--output")
+    refused("k of 0", "search", "--query", "x", "-k", "0", status=2, words="0")
+    refused("argument too many", "doctor", "now", status=2, words="now")
+    refused("argument missing", "index", "check", status=2, words="X.akx")
+    refused("bad precision", "embed", "-i", "a", "-o", "b", "--precision", "fp99", status=2, words="fp99")
+    refused("bad threads", "config", "--threads", "-3", status=2, words="--threads")
+    refused("nothing to recommend", "recommend", status=2, words="--similar")
+    refused("nothing to search", "search", status=2, words="--query")
+    refused("both to search", "search", "--query", "a", "--vectors", "b", status=2, words="--query")
+
+    settings = answer("config", "--threads", "2", env={"AKIN_PRECISION": "fp32"})
+    check("origin of a flag", settings["threads"] == {"value": "2", "origin": "--threads"}, settings)
+    check("origin of the environment", settings["precision"]["origin"] == "AKIN_PRECISION", settings)
+    check("origin of a default", settings["device"]["origin"] == "default", settings)
+    before = answer("--threads", "1", "config")
+    check("common options before the command", before["threads"]["value"] == "1", before)
+    os.makedirs("config/akin", exist_ok=True)
+    write("config/akin/akin.ini", "[akin]\nthreads = 3\n")
+    check("akin.ini", answer("config")["threads"]["value"] == "3")
+    write("config/akin/akin.ini", "threads = 1\ncolour = red\n")
+    refused("bad akin.ini", "config", words="akin.ini:2")
+    shutil.rmtree("config")
+    check("config for people", b"AKIN_MODEL" in akin("config").stdout)
+
+    health = answer("doctor")
+    check("doctor", health["ok"] and health["kernels"] and health["threads"] >= 1 and health["gpus"] == [], health)
+    check("doctor sends for data", any("data import" in p["fix"] for p in health["problems"]), health)
+    check("doctor for people", b"kernels" in akin("doctor").stdout)
+    refused("a kernel level that is none", "doctor", words="AKIN_CPU", env={"AKIN_CPU": "z80"})
+    health = akin("doctor", "--model", "nowhere").stdout.decode()
+    check("doctor tells how to get a model", "model pull" in health, health)
+
+
+# ---------------------------------------------------------------- tokenize, embed
+def embed():
+    texts = ["toy story (1995)", "", "a dark film", "toy story (1995)", 'quote " and \\ back', "naïve café"]
+    write("t.txt", "".join(t + "\n" for t in texts))
+    write("t.jsonl", "".join(json.dumps({"id": i, "text": t}) + "\n" for i, t in enumerate(texts)))
+    write("t.csv", "id,body\r\n" + "".join('%d,"%s"\r\n' % (i, t.replace('"', '""')) for i, t in enumerate(texts)))
+    report = answer("embed", "-i", "t.txt", "-o", "txt.npy")
+    check("embed report keys", set(EMBED_KEYS) <= set(report), sorted(report))
+    check("embed report", report["texts"] == 6 and report["texts_computed"] == 5 and report["nan_inf"] == 0
+          and report["output"] == "txt.npy" and report["peak_rss_mb"] > 1, report)
+    shape, body = matrix("txt.npy")
+    check("embed shape", shape == (6, report["dimension"]), shape)
+    want = rows("txt.npy")
+    check("equal texts, equal bits", want[0] == want[3] and want[0] != want[2])
+    akin("embed", "-i", "t.jsonl", "-o", "jsonl.npy", "--batch", "1", "--no-dedup", "--threads", "1")
+    akin("embed", "-i", "t.csv", "--field", "body", "-o", "csv.npy", "--batch=3")
+    akin("embed", "-i", "-", "-o", "stdin.npy", input=open("t.txt", "rb").read())
+    akin("embed", "-i", "-", "-o", "pipe.npy", "--format", "jsonl", input=open("t.jsonl", "rb").read())
+    os.mkfifo("fifo.txt")
+    feeder = subprocess.Popen(["sh", "-c", "cat t.txt > fifo.txt"])
+    akin("embed", "-i", "fifo.txt", "-o", "fifo.npy")
+    feeder.wait()
+    for name in ("jsonl", "csv", "stdin", "pipe", "fifo"):
+        check(f"{name} gives the same bits", rows(f"{name}.npy") == want)
+
+    def norms(*arguments):
+        akin("embed", "-i", "t.txt", "-o", "n.npy", *arguments)
+        return [sum(x * x for x in struct.unpack(f"<{len(r) // 4}f", r)) ** 0.5 for r in rows("n.npy")]
+    check("normalised", all(abs(n - 1) < 1e-5 for n in norms("--normalize")))
+    check("not normalised", not all(abs(n - 1) < 1e-5 for n in norms("--no-normalize")))
+    refused("both", "embed", "-i", "t.txt", "-o", "n.npy", "--normalize", "--no-normalize", status=2, words="contradict")
+    write("prompted.txt", "".join("film: " + t + "\n" for t in texts))
+    akin("embed", "-i", "prompted.txt", "-o", "a.npy")
+    akin("embed", "-i", "t.txt", "-o", "b.npy", "--prompt", "film: ")
+    check("a prompt stands before the text", rows("a.npy") == rows("b.npy"))
+    info = answer("model", "info")
+    if info["prompts"]:
+        name, text = next(iter(info["prompts"].items()))
+        akin("embed", "-i", "t.txt", "-o", "a.npy", "--prompt-name", name)
+        akin("embed", "-i", "t.txt", "-o", "b.npy", f"--prompt={text}")
+        check("a prompt by name", rows("a.npy") == rows("b.npy"))
+    refused("unknown prompt", "embed", "-i", "t.txt", "-o", "x.npy", "--prompt-name", "zzz", status=2, words="zzz")
+    text = akin("embed", "-i", "t.txt", "-o", "a.npy").stdout.decode()
+    check("report for people", "texts/s" in text and "norms" in text, text)
+    check("quiet", akin("embed", "-i", "t.txt", "-o", "a.npy", "--quiet").stderr == b"")
+
+    lines = [json.loads(l) for l in akin("tokenize", "-i", "t.jsonl", "--offsets").stdout.splitlines()]
+    check("tokenize: a line per text", len(lines) == 6 and all(len(l["ids"]) == len(l["offsets"]) for l in lines), lines)
+    check("tokenize: offsets are in the text", all(b <= e <= len(t.encode()) for l, t in zip(lines, texts) for b, e in l["offsets"]))
+    plain = [json.loads(l) for l in akin("tokenize", input=open("t.txt", "rb").read()).stdout.splitlines()]
+    check("tokenize standard input", [l["ids"] for l in lines] == [l["ids"] for l in plain] and list(plain[0]) == ["ids"], plain)
+
+    bad = [
+        ("absent", "absent.txt", None, "absent.txt"), ("folder", ".", None, "file"),
+        ("empty", "empty.txt", "", "no texts"), ("type", "type.jsonl", '{"text": "a"}\n{"text": 5}\n', "type.jsonl:2: text"),
+        ("field", "field.jsonl", '{"txt": "a"}\n', "field.jsonl:1: text"), ("cut", "cut.jsonl", '{"text": "a"}\n{"text": "c', "cut.jsonl:2"),
+        ("array", "array.jsonl", "[]\n", "array.jsonl:1"), ("column", "column.csv", "id,name\n1,a\n", "text"),
+        ("quote", "quote.csv", 'id,text\n1,"a\n', "quote.csv:2"), ("row", "row.csv", "id,text\n1\n", "row.csv:2")]
+    for name, path, data, words in bad:
+        if data is not None:
+            write(path, data)
+        refused(name, "embed", "-i", path, "-o", "never.npy", words=words)
+    refused("no model", "embed", "-i", "t.txt", "-o", "never.npy", "--model", "nowhere/at/all", words="nowhere")
+    refused("no folder", "embed", "-i", "t.txt", "-o", "no/such/folder/never.npy", words="no/such/folder")
+    refused("output is a folder", "embed", "-i", "t.txt", "-o", "..", words="..")
+    refused("output is standard output", "embed", "-i", "t.txt", "-o", "-", status=2, words="file")
+    if os.geteuid() != 0:
+        os.mkdir("locked", 0)
+        refused("unreadable folder", "embed", "-i", "locked/t.txt", "-o", "never.npy", words="locked")
+        refused("unwritable folder", "embed", "-i", "t.txt", "-o", "locked/never.npy", words="locked")
+    nothing_left("refusals", "never.npy")
+
+    write("odd.txt", b"ok\n\xff\xfe\x80 broken \xc0\xaf\na\0b\n" + b"x" * 5_000_000 + b"\n\n")
+    check("invalid UTF-8, NUL, 5 MB", answer("embed", "-i", "odd.txt", "-o", "odd.npy")["texts"] == 5)
+    write("long.txt", b"word " * 20_000_000)
+    report = answer("embed", "-i", "long.txt", "-o", "long.npy")
+    check("a line of 100 MB", report["texts"] == 1 and matrix("long.npy")[0][0] == 1, report)
+    os.remove("long.txt")
+
+
+# ---------------------------------------------------------------- stopping, full disks, broken pipes
+def stop():
+    write("many.jsonl", "".join(json.dumps({"text": f"film {i} about the number {i * 7919}"}) + "\n" for i in range(400_000)))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = subprocess.Popen([AKIN, "embed", "-i", "many.jsonl", "-o", "many.npy", "--threads", "1"],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+        until = time.time() + 60
+        while time.time() < until and process.poll() is None and not any("part" in f for f in os.listdir(".")):
+            time.sleep(0.01)
+        time.sleep(0.2)
+        process.send_signal(number)
+        out, error = process.communicate(timeout=60)
+        check(f"{number.name} exits 130", process.returncode == 130, (process.returncode, error))
+        check(f"{number.name} says so", error.decode().strip().splitlines()[-1:] == ["akin: interrupted"] and out == b"", error)
+        nothing_left(number.name, "many.npy")
+    process = subprocess.Popen([AKIN, "embed", "-i", "-", "-o", "many.npy"], stdin=subprocess.PIPE,
+                               stderr=subprocess.PIPE, env=environment())
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=30)
+    check("Ctrl-C while it waits for input", process.returncode == 130, process.returncode)
+    process.stdin.close()
+    process.stderr.close()
+
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    write("few.txt", "".join(f"text {i}\n" for i in range(2000)))
+    refused("files may not grow", "embed", "-i", "few.txt", "-o", "few.npy", "--quiet", words="few.npy", preexec_fn=small_files)
+    nothing_left("files may not grow", "few.npy")
+    write("few.npy", "what was there")
+    refused("over an old file", "embed", "-i", "few.txt", "-o", "few.npy", "--quiet", words="few.npy", preexec_fn=small_files)
+    check("the old file is as it was", open("few.npy").read() == "what was there")
+    os.remove("few.npy")
+    if os.path.exists("/dev/full"):
+        for words in (["config"], ["tokenize", "-i", "few.txt"], ["config", "--json"], ["--help"]):
+            with open("/dev/full", "wb") as full:
+                done = subprocess.run([AKIN, *words], stdout=full, stderr=subprocess.PIPE, env=environment(), timeout=60)
+            check(f"full disk behind {words}", done.returncode == 1 and done.stderr.startswith(b"akin: standard output:"), done)
+    done = subprocess.run(f'"{AKIN}" config >&-', shell=True, stderr=subprocess.PIPE, env=environment(), timeout=60)
+    check("closed standard output", done.returncode == 1 and done.stderr.startswith(b"akin: "), done)
+    done = subprocess.run(f'"{AKIN}" tokenize -i many.jsonl | head -n 1', shell=True, capture_output=True, env=environment(), timeout=60)
+    check("head ends it quietly", done.stdout.count(b"\n") == 1 and done.stderr == b"", done)
+    begin = time.time()
+    process = subprocess.Popen([AKIN, "tokenize", "-i", "many.jsonl"], stdout=subprocess.PIPE, env=environment())
+    process.stdout.readline()
+    process.stdout.close()
+    process.wait(timeout=60)
+    check("a reader that leaves is no crash", process.returncode == 1, process.returncode)
+    check("and ends the work", time.time() - begin < 30)
+
+
+# ---------------------------------------------------------------- catalogue
+def make_catalogue():
+    if not os.path.isdir("films"):
+        os.mkdir("ml")
+        write("ml/movies.csv", FILMS)
+        write("ml/ratings.csv", RATINGS)
+        akin("data", "import", "movielens", "ml", "--data", "films")
+        akin("data", "embed", "--data", "films")
+
+
+def catalogue():
+    refused("no catalogue yet", "data", "info", "--data", "films", words="films")
+    make_catalogue()
+    report = answer("data", "import", "movielens", "ml", "--data", "other")
+    check("import report", report["films"] == 6 and report["users"] == 7 and report["films_with_year"] == 5
+          and report["films_with_genres"] == 5 and report["ratings"] == RATINGS.count("\n") - 1
+          and report["first_rating"].startswith("1970-01-01T") and set(report["skipped"].values()) == {0}, report)
+    refused("not a folder of MovieLens", "data", "import", "movielens", "films/embeddings", "--data", "other2", words="films/embeddings")
+    refused("not embedded", "recommend", "--data", "other", "--similar", "heat", words="data embed")
+    info = answer("data", "info", "--data", "films")
+    check("data info", info["items"] == 6 and info["embedded"] and info["users_with_vector"] == 7, info)
+    check("data info for people", b"films" in akin("data", "info", "--data", "films").stdout)
+
+    got = answer("recommend", "--data", "films", "--similar", "toy story", "-k", "3")
+    check("recommend", [r["rank"] for r in got["results"]] == [1, 2, 3] and got["found"] == got["requested"] == 3
+          and all(set(r) == {"rank", "media_id", "title", "similarity", "genres"} for r in got["results"])
+          and got["timing"]["total_ms"] > 0, got)
+    got = answer("recommend", "--data", "films", "--similar", "Toy Story (1995)", "--filter", "genre=Animation", "-k", "10")
+    check("filter, fewer than k", got["found"] == 2 and all("Animation" in r["genres"] for r in got["results"]), got)
+    text = akin("recommend", "--data", "films", "--similar", "toy story", "--filter", "genre=Animation").stdout.decode()
+    check("says that there are fewer", "Only 2 of the 10" in text, text)
+    text = akin("recommend", "--data", "films", "--similar", "toy story").stdout.decode().splitlines()
+    starts = {re.search(r"(Action|Adventure|Animation), ", l).start() + sum(ord(c) > 0x2e80 for c in l[:45])
+              for l in text[2:] if re.search(r"(Action|Adventure|Animation), ", l)}
+    check("columns are aligned, wide characters too", len(starts) == 1, text)
+    seen = {f"ml_{r.split(',')[1]}" for r in RATINGS.splitlines()[1:] if r.startswith("1,")}
+    got = answer("recommend", "--data", "films", "--user", "1")
+    check("what was seen is left out", not seen & {r["media_id"] for r in got["results"]} and got["found"], got)
+    got = answer("recommend", "--data", "films", "--user", "1", "--include-seen")
+    check("or not", seen < {r["media_id"] for r in got["results"]}, got)
+    got = answer("recommend", "--data", "films", "--query", "toys", "--user", "1", "--similar", "heat", "--query-weight", "0.5")
+    check("all together", got["found"] > 0, got)
+    refused("unknown title", "recommend", "--data", "films", "--similar", "Toy Storry (1995)", words="Toy Story")
+    refused("unknown user", "recommend", "--data", "films", "--user", "nobody", words="nobody")
+    refused("bad filter", "recommend", "--data", "films", "--similar", "heat", "--filter", "genre==", status=2, words="column")
+    got = answer("search", "--data", "films", "--query", "toys", "--filter", "year>=1999", "-k", "2")
+    check("search the catalogue", got["found"] == 2 and {r["media_id"] for r in got["results"]} == {"ml_2", "ml_5"}, got)
+    refused("vectors need an index", "search", "--data", "films", "--vectors", "q.npy", status=2, words="--index")
+
+    write("songs.jsonl", "".join(json.dumps({"key": f"s{i}", "name": f"Song {i}", "styles": ["Pop"]}) + "\n" for i in range(4)))
+    write("plays.jsonl", "".join(json.dumps({"who": "ann", "song": f"s{i}"}) + "\n" for i in (0, 1, 9)))
+    report = answer("data", "import", "jsonl", "songs.jsonl", "--interactions", "plays.jsonl", "--id", "key", "--title", "name",
+                    "--genres", "styles", "--user", "who", "--item", "song", "--data", "songs")
+    check("import jsonl", report["items"] == 4 and report["users"] == 1 and report["skipped"]["ratings_of_unknown_items"] == 1
+          and report["first_problem"], report)
+    akin("data", "embed", "--data", "songs")
+    got = answer("recommend", "--data", "songs", "--user", "ann")
+    check("recommend songs", {r["title"] for r in got["results"]} == {"Song 2", "Song 3"}, got)
+
+
+# ---------------------------------------------------------------- index files
+def npy(path, descr, shape, body):
+    head = repr({"descr": descr, "fortran_order": False, "shape": shape})
+    head += " " * (-(len(head) + 11) % 64) + "\n"
+    write(path, b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head.encode() + body)
+
+
+def index():
+    import random
+    random.seed(3)
+    vectors = [[random.gauss(0, 1) for _ in range(8)] for _ in range(30)]
+    npy("v.npy", "<f4", (30, 8), b"".join(struct.pack("<8f", *v) for v in vectors))
+    npy("q.npy", "<f4", (5, 8), b"".join(struct.pack("<8f", *v) for v in vectors[:5]))
+    npy("ids.npy", "<i8", (30,), b"".join(struct.pack("<q", 1000 - i) for i in range(30)))
+    built = answer("index", "build", "-i", "v.npy", "-o", "v.akx", "--metric", "l2")
+    check("index build", built["count"] == 30 and built["dimension"] == 8 and built["kind"] == "flat", built)
+    check("index info", answer("index", "info", "v.akx")["metric"] == built["metric"])
+    check("index check", answer("index", "check", "v.akx")["ok"])
+    got = answer("search", "--index", "v.akx", "--vectors", "q.npy", "-k", "40", "--batch", "1", "--exact", "--recall", "0.9", "-o", "r.npy")
+    check("search report", got["queries"] == 5 and got["p99_us"] >= got["p50_us"] > 0 and got["elapsed_ms"] > 0
+          and got["kind"] == "flat" and "results" not in got, got)
+    shape, body = matrix("r.npy")
+    ids = [struct.unpack_from("<40q", body, 320 * i) for i in range(5)]
+    check("nearest is itself, then -1 where there are no more", shape == (5, 40) and [r[0] for r in ids] == list(range(5))
+          and all(r[30:] == (-1,) * 10 for r in ids), ids)
+    check("scores beside", matrix("r.scores.npy")[0] == (5, 40))
+    akin("index", "build", "-i", "v.npy", "--ids", "ids.npy", "-o", "w.akx")
+    got = answer("search", "--index", "w.akx", "--vectors", "q.npy", "-k", "1")
+    check("own ids", got["p50_us"] is None and len(got["results"]) == 5 and all(975 < r[0]["id"] <= 1000 for r in got["results"]), got)
+    text = akin("search", "--index", "w.akx", "--vectors", "q.npy", "-k", "1").stdout.decode()
+    check("search for people", "5 queries in" in text, text)
+    write("t.txt", "one\ntwo\n")
+    akin("embed", "-i", "t.txt", "-o", "t.npy")
+    akin("index", "build", "-i", "t.npy", "-o", "t.akx")
+    got = answer("search", "--index", "t.akx", "--query", "two", "-k", "1")
+    check("search for a text", got["results"][0][0]["id"] == 1 and abs(got["results"][0][0]["score"] - 1) < 1e-5, got)
+
+    refused("other dimension", "search", "--index", "v.akx", "--query", "a", words="dimensions")
+    refused("other dimension", "search", "--index", "v.akx", "--vectors", "t.npy", words="t.npy")
+    refused("filter on an index", "search", "--index", "v.akx", "--vectors", "q.npy", "--filter", "a=b", status=2, words="--filter")
+    refused("no such index", "search", "--index", "none.akx", "--vectors", "q.npy", words="none.akx")
+    refused("no such kind", "index", "build", "-i", "v.npy", "-o", "x.akx", "--kind", "magic", status=2, words="magic")
+    refused("no such metric", "index", "build", "-i", "v.npy", "-o", "x.akx", "--metric", "taxi", status=2, words="taxi")
+    refused("ids of another type", "index", "build", "-i", "v.npy", "--ids", "q.npy", "-o", "x.akx", words="q.npy")
+    refused("not an npy", "index", "build", "-i", "t.txt", "-o", "x.akx", words="t.txt")
+    nan = struct.pack("<f", float("nan"))
+    npy("nan.npy", "<f4", (2, 8), b"\0" * 60 + nan)
+    refused("NaN", "index", "build", "-i", "nan.npy", "-o", "x.akx", words="1")
+    blob = bytearray(open("v.akx", "rb").read())
+    blob[len(blob) // 2] ^= 4
+    write("damaged.akx", bytes(blob))
+    refused("damage", "index", "check", "damaged.akx", words="damaged.akx")
+    nothing_left("refusals", "x.akx")
+
+
+# ---------------------------------------------------------------- benchmarks
+def bench():
+    refused("no texts", "bench", "embed", "--data", "nowhere", words="-i FILE")
+    refused("bad batch sizes", "bench", "embed", "--batch-sizes", "1,x", status=2, words="1,x")
+    make_catalogue()
+    got = answer("bench", "embed", "--data", "films", "--batch-sizes", "2,4", "--output-dir", "out/results")
+    check("bench embed", [b["batch_size"] for b in got["batch_sizes"]] == [2, 4] and got["texts"] == 6
+          and got["texts_computed"] == 6 and all(b["memory_mb"] > 1 and b["texts_per_second"] > 0 for b in got["batch_sizes"])
+          and set(REPORT_KEYS) <= set(got), got)
+    text = akin("bench", "embed", "--data", "films", "--limit", "3", "--batch-sizes", "1,2", "--output-dir", "out2").stdout.decode()
+    check("bench embed for people", "texts/s" in text and "Hardware:" in text and "memory" in text, text)
+    check("bench embed file", re.fullmatch(r"embed_cpu_\d{8}T\d{6}Z\.json", os.listdir("out2")[0]), os.listdir("out2"))
+    check("the file is the report", json.load(open("out/results/" + os.listdir("out/results")[0])) == got)
+
+    got = answer("bench", "recommend", "--data", "films", "--repeats", "3", "--output-dir", "out3")
+    item = {"rank", "title", "similarity", "genres"}
+    check("report keys", set(got) == {"test_1_similarity", "test_2_personalization", "test_3_batch", "test_4_filtering",
+                                      "test_5_memory", "targets", "inputs", *REPORT_KEYS}, sorted(got))
+    one, two, four = got["test_1_similarity"], got["test_2_personalization"], got["test_4_filtering"]
+    check("test 1", got["inputs"]["query"] == "Toy Story (1995)" and one["gpu_time_ms"] > 0 and len(one["results"]) == 5
+          and all(item <= set(r) for r in one["results"]), one)
+    check("test 2", two["avg_gpu_time_ms"] > 0 and len(two["user_results"]) == 5
+          and all(set(u) == {"user_id", "gpu_time_ms", "recommendations"} for u in two["user_results"])
+          and all(set(r) == {"title", "similarity"} for u in two["user_results"] for r in u["recommendations"]), two)
+    check("test 3", set(got["test_3_batch"]) == {"batch_10", "batch_100", "batch_1000"}
+          and all(set(b) == {"total_time_ms", "time_per_query_ms", "throughput_qps"} for b in got["test_3_batch"].values())
+          and all(abs(b["time_per_query_ms"] * n - b["total_time_ms"]) < 1e-6 * b["total_time_ms"]
+                  for b, n in zip(got["test_3_batch"].values(), (10, 100, 1000))), got["test_3_batch"])
+    check("test 4", four["filtered_count"] == 3 and len(four["results"]) == 2 and set(four) == {"gpu_time_ms", "filtered_count", "results"}
+          and all("Adventure" in r["genres"] for r in four["results"]), four)
+    check("test 5", set(got["test_5_memory"]) == {"allocated_gb", "reserved_gb", "total_gb", "free_gb", "peak_allocated_gb",
+                                                  "peak_reserved_gb"}, got["test_5_memory"])
+    check("targets", len(got["targets"]) >= 10 and all(
+        t["pass"] == (t["value"] < t["limit"] if t["comparison"] == "<" else t["value"] >= t["limit"])
+        for t in got["targets"] if t["value"] is not None), got["targets"])
+    check("device", got["device"] == "cpu" and os.listdir("out3")[0].startswith("recommend_cpu_"), got["device"])
+    text = akin("bench", "recommend", "--data", "films", "--repeats", "3", "--output-dir", "out4").stdout.decode()
+    check("report for people", all(f"Test {i}" in text for i in range(1, 6)) and "Targets" in text, text)
+    write("bare.jsonl", '{"id": 1, "title": "One"}\n{"id": 2, "title": "Two"}\n')
+    akin("data", "import", "jsonl", "bare.jsonl", "--data", "bare")
+    akin("data", "embed", "--data", "bare")
+    got = answer("bench", "recommend", "--data", "bare", "--repeats", "1", "--output-dir", "out5")
+    check("neither users nor genres", got["test_2_personalization"] == {"avg_gpu_time_ms": None, "user_results": []}
+          and got["test_4_filtering"]["gpu_time_ms"] is None
+          and any(t["pass"] is None and t["reason"] for t in got["targets"]), got)
+
+
+def main():
+    global AKIN, MODEL, SCRATCH
+    groups = {g.__name__: g for g in (use, embed, stop, catalogue, index, bench)}
+    if len(sys.argv) not in (3, 4) or (len(sys.argv) == 4 and sys.argv[3] not in groups):
+        sys.exit(__doc__)
+    AKIN, MODEL = map(os.path.abspath, sys.argv[1:3])
+    for name in sys.argv[3:] or groups:
+        with tempfile.TemporaryDirectory() as SCRATCH:
+            os.chdir(SCRATCH)
+            groups[name]()
+            os.chdir("/")
+    print(f"cli_test: {checks} checks, {failures} failed")
+    sys.exit(failures > 0)
+
+
+main()
