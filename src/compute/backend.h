@@ -3,8 +3,8 @@
  * struct tensor; copies are explicit. No op knows what it is part of.
  *
  * Bits: every op computes each output row (a token, a sequence, a query) from that row's inputs
- * alone, in an order that depends on the row's own shape only. So the same text has the same bits in
- * any batch. Tests hold every backend to this. */
+ * alone, in an order that depends on the row's own shape only. So the same text has the same bits
+ * in any batch. Tests hold every backend to this. */
 #pragma once
 
 #include <stdbool.h>
@@ -52,7 +52,11 @@ struct embedding_tables {
     float epsilon;
 };
 
-enum activation { ACTIVATION_NONE, ACTIVATION_GELU, ACTIVATION_RELU };     /* GELU is the exact erf form */
+enum activation {
+    ACTIVATION_NONE,
+    ACTIVATION_GELU,
+    ACTIVATION_RELU
+}; /* GELU is the exact erf form */
 enum pooling { POOLING_MEAN, POOLING_CLS, POOLING_MAX };
 enum compute_precision { COMPUTE_FP32, COMPUTE_BF16, COMPUTE_INT8 };
 
@@ -79,7 +83,7 @@ struct backend_ops {
                                     struct akin_error *error);
     void (*lane_destroy)(struct lane **lane);
     void (*lane_reset)(struct lane *lane);                     /* gives all tensors back */
-    struct tensor (*tensor_take)(struct lane *lane, size_t rows, size_t cols);  /* data NULL: full */
+    struct tensor (*tensor_take)(struct lane *lane, size_t rows, size_t cols); /* data NULL: full */
     void (*download)(struct lane *lane, const struct tensor *from, float *to);  /* [rows][cols] */
 
     /* out [tokens][hidden] = LayerNorm(word[id] + position[p] + type[0]) */
@@ -143,4 +147,5 @@ void cpu_backend_destroy(struct backend **backend);
 enum akin_status cpu_topk(struct backend *backend, const struct topk_request *request,
                           struct hit *hits, size_t *found, struct akin_error *error);
 /* One score, same bits as in cpu_topk. */
-float cpu_score(const struct backend *backend, const float *a, const float *b, size_t dim, enum score score);
+float cpu_score(const struct backend *backend, const float *a, const float *b, size_t dim,
+                enum score score);

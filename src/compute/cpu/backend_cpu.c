@@ -1,0 +1,131 @@
+/* The CPU behind seam 1: the table of operations, lanes and their memory. A lane is one thread's
+ * scratch; operations themselves start no threads, because the encoder runs a lane on each. */
+#include "compute/cpu/backend_cpu.h"
+
+#include <string.h>
+
+#include "base/limits.h"
+#include "compute/cpu/half.h"
+
+/* ---- host matrices ---------------------------------------------------------------------- */
+
+size_t element_bytes(enum element_type type)
+{
+    return type == ELEMENT_F32 ? 4 : 2;
+}
+
+void host_matrix_to_f32(const struct host_matrix *matrix, float *out)
+{
+    size_t count = matrix->rows * matrix->cols;
+    const unsigned char *from = matrix->data;
+    if (matrix->type == ELEMENT_F32) {
+        memcpy(out, from, count * sizeof *out);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint16_t half;
+        memcpy(&half, from + 2 * i, sizeof half);
+        out[i] = matrix->type == ELEMENT_F16 ? f16_to_f32(half) : bf16_to_f32(half);
+    }
+}
+
+/* ---- lanes ------------------------------------------------------------------------------ */
+
+enum { LANE_TENSORS = 256 };    /* each may lose up to 64 bytes to alignment */
+
+static void cpu_lane_destroy(struct lane **lane)
+{
+    if (!*lane)
+        return;
+    arena_deinit(&(*lane)->tensors);
+    memory_free((*lane)->scratch);
+    memory_free((*lane)->row);
+    memory_free(*lane);
+    *lane = NULL;
+}
+
+static enum akin_status cpu_lane_create(struct backend *backend, size_t float_count,
+                                        struct lane **lane, struct akin_error *error)
+{
+    struct cpu_backend *cpu = (struct cpu_backend *)backend;
+    struct lane *l = memory_alloc(1, sizeof *l);
+    size_t bytes;
+    if (!l)
+        return error_memory(error);
+    l->backend = cpu;
+    l->row = memory_alloc_aligned(DIMENSION_MAX, sizeof *l->row);
+    if (!l->row || !size_mul(float_count, sizeof(float), &bytes) ||
+        !size_add(bytes, (size_t)LANE_TENSORS * 64, &bytes) || !arena_init(&l->tensors, bytes) ||
+        !attention_scratch_init(&l->attention, &cpu->kernels, &l->scratch)) {
+        cpu_lane_destroy(&l);
+        return error_memory(error);
+    }
+    *lane = l;
+    return AKIN_OK;
+}
+
+static void cpu_lane_reset(struct lane *lane)
+{
+    arena_reset(&lane->tensors);
+}
+
+static struct tensor cpu_tensor_take(struct lane *lane, size_t rows, size_t cols)
+{
+    struct tensor tensor = { .rows = rows, .cols = cols };
+    size_t count;
+    if (size_mul(rows, cols, &count))
+        tensor.data = arena_alloc(&lane->tensors, count, sizeof *tensor.data);
+    return tensor;
+}
+
+static void cpu_download(struct lane *lane, const struct tensor *from, float *to)
+{
+    (void)lane;
+    memcpy(to, from->data, from->rows * from->cols * sizeof *to);
+}
+
+/* ---- the backend ------------------------------------------------------------------------ */
+
+static bool cpu_supports(const struct backend *backend, enum compute_precision precision)
+{
+    (void)backend;
+    return precision == COMPUTE_FP32;
+}
+
+static const struct backend_ops cpu_ops = {
+    .name = "cpu",
+    .supports = cpu_supports,
+    .linear_create = cpu_linear_create,
+    .linear_destroy = cpu_linear_destroy,
+    .linear_bytes = cpu_linear_bytes,
+    .lane_create = cpu_lane_create,
+    .lane_destroy = cpu_lane_destroy,
+    .lane_reset = cpu_lane_reset,
+    .tensor_take = cpu_tensor_take,
+    .download = cpu_download,
+    .embed_rows = cpu_embed_rows,
+    .linear = cpu_linear,
+    .residual_layernorm = cpu_residual_layernorm,
+    .attention = cpu_attention,
+    .pool = cpu_pool,
+    .normalize = cpu_normalize,
+};
+
+enum akin_status cpu_backend_create(unsigned cpu_flags, struct thread_pool *pool,
+                                    struct backend **backend, struct akin_error *error)
+{
+    struct cpu_backend *cpu = memory_alloc(1, sizeof *cpu);
+    if (!cpu)
+        return error_memory(error);
+    cpu->base.ops = &cpu_ops;
+    cpu->pool = pool;
+    kernels_select(&cpu->kernels, cpu_flags);
+    *backend = &cpu->base;
+    return AKIN_OK;
+}
+
+void cpu_backend_destroy(struct backend **backend)
+{
+    memory_free(*backend);
+    *backend = NULL;
+}

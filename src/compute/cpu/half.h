@@ -1,0 +1,28 @@
+/* Sixteen-bit floating point to float32, one number, exact. */
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+static inline float float_from_bits(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static inline float bf16_to_f32(uint16_t x)
+{
+    return float_from_bits((uint32_t)x << 16);
+}
+
+static inline float f16_to_f32(uint16_t x)
+{
+    uint32_t sign = (uint32_t)(x & 0x8000) << 16, exponent = x >> 10 & 31, mantissa = x & 0x3ff;
+    if (exponent == 31)     /* infinity, or NaN: made quiet, as the processor's conversion does */
+        return float_from_bits(sign | 0x7f800000 | mantissa << 13 | (mantissa ? 0x400000 : 0));
+    if (exponent)
+        return float_from_bits(sign | (exponent + 112) << 23 | mantissa << 13);
+    float denormal = (float)mantissa * 0x1p-24f;
+    return sign ? -denormal : denormal;
+}

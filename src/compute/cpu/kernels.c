@@ -1,0 +1,16 @@
+#include "compute/cpu/kernels.h"
+
+#include "base/cpu.h"
+
+void kernels_select(struct kernels *k, unsigned cpu_flags)
+{
+    kernels_use_ref(k);
+#if defined(__x86_64__)
+    if (cpu_flags & CPU_AVX2)
+        kernels_use_avx2(k);
+    if (cpu_flags & CPU_AVX512)
+        kernels_use_avx512(k);
+#else
+    (void)cpu_flags;
+#endif
+}

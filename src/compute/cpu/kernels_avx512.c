@@ -1,0 +1,111 @@
+/* AVX-512 F, BW, VL and DQ: a vector of sixteen floats is one register. */
+#include "compute/cpu/kernels.h"
+
+#include <immintrin.h>
+
+typedef __m512 v16;
+
+static inline __mmask16 first_lanes(size_t live)
+{
+    return (__mmask16)((1u << live) - 1);
+}
+
+static inline v16 v_set(float x) { return _mm512_set1_ps(x); }
+static inline v16 v_load(const float *p) { return _mm512_loadu_ps(p); }
+static inline v16 v_load_first(const float *p, size_t n)
+{
+    return _mm512_maskz_loadu_ps(first_lanes(n), p);
+}
+static inline void v_store(float *p, v16 a) { _mm512_storeu_ps(p, a); }
+static inline void v_store_first(float *p, size_t n, v16 a)
+{
+    _mm512_mask_storeu_ps(p, first_lanes(n), a);
+}
+static inline v16 v_first_or(v16 a, size_t n, v16 other)
+{
+    return _mm512_mask_mov_ps(other, first_lanes(n), a);
+}
+static inline v16 v_add(v16 a, v16 b) { return _mm512_add_ps(a, b); }
+static inline v16 v_sub(v16 a, v16 b) { return _mm512_sub_ps(a, b); }
+static inline v16 v_mul(v16 a, v16 b) { return _mm512_mul_ps(a, b); }
+static inline v16 v_div(v16 a, v16 b) { return _mm512_div_ps(a, b); }
+static inline v16 v_fma(v16 a, v16 b, v16 c) { return _mm512_fmadd_ps(a, b, c); }
+static inline v16 v_fms(v16 a, v16 b, v16 c) { return _mm512_fmsub_ps(a, b, c); }
+static inline v16 v_fnma(v16 a, v16 b, v16 c) { return _mm512_fnmadd_ps(a, b, c); }
+static inline v16 v_max(v16 a, v16 b) { return _mm512_max_ps(a, b); }   /* b where either is NaN */
+static inline v16 v_min(v16 a, v16 b) { return _mm512_min_ps(a, b); }
+static inline v16 v_abs(v16 a) { return _mm512_abs_ps(a); }
+static inline float v_lowest(v16 a) { return _mm512_cvtss_f32(a); }
+
+/* a times 2 to the number in the low bits of `power` */
+static inline v16 v_add_exponent(v16 a, v16 power)
+{
+    __m512i shift = _mm512_slli_epi32(_mm512_castps_si512(power), 23);
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), shift));
+}
+
+static inline v16 v_zero_below(v16 a, v16 x, float limit)
+{
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, v_set(limit), _CMP_NLT_UQ), a);
+}
+
+static inline v16 v_keep_nan(v16 a, v16 result)
+{
+    return _mm512_mask_mov_ps(result, _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a);
+}
+
+/* j + (j+8), then + (j+4), + (j+2), + (j+1) */
+static inline float v_sum(v16 a)
+{
+    __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    four = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
+}
+
+/* Four such sums at once, by the same tree */
+static inline void v_sum4(float *sums, v16 a, v16 b, v16 c, v16 d)
+{
+    v16 ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+    v16 cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
+    v16 all = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+    all = _mm512_add_ps(all, _mm512_permute_ps(all, 0x4e));
+    all = _mm512_add_ps(all, _mm512_permute_ps(all, 0xb1));
+    all = _mm512_maskz_compress_ps(0x1111, all);
+    _mm_storeu_ps(sums, _mm512_castps512_ps128(all));
+}
+
+static inline float v_largest(v16 a)
+{
+    __m256 half = _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    __m128 four = _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    four = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
+}
+
+static inline __m256i load_halves(const void *p, size_t n)
+{
+    return _mm256_maskz_loadu_epi16(first_lanes(n), p);
+}
+
+static inline v16 v_widen_f16(const void *p, size_t n)
+{
+    return _mm512_cvtph_ps(load_halves(p, n));
+}
+
+static inline v16 v_widen_bf16(const void *p, size_t n)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load_halves(p, n)), 16));
+}
+
+/* 12 x 2 accumulators, two registers of the panel, and the broadcasts read memory: 26 of 32. */
+enum { GEMM_ROWS = 12, GEMM_VECTORS = 2, SCORE_QUERIES = 4, SCORE_ROWS = 4 };
+#define GEMM_CASES(C) C(1) C(2) C(3) C(4) C(5) C(6) C(7) C(8) C(9) C(10) C(11) C(12)
+
+#include "compute/cpu/kernels_wide.h"
+
+void kernels_use_avx512(struct kernels *k)
+{
+    use_wide(k);
+    k->gemm = (struct gemm_blocks){ .mr = GEMM_ROWS, .nr = GEMM_COLS, .rows = 96, .depth = 384 };
+}

@@ -1,0 +1,316 @@
+/* The loops of the vector levels, written once over vectors of sixteen floats: kernels_avx512.c
+ * makes such a vector of one register, kernels_avx2.c of two, and includes this file behind. What
+ * the including file defines: v16 and the v_ functions, and the tile sizes GEMM_ROWS,
+ * GEMM_VECTORS, SCORE_QUERIES and SCORE_ROWS. The order of every sum is fixed by the sixteen lanes,
+ * so both levels give the same bits. */
+
+#include <math.h>
+#include <string.h>
+
+enum { LANES = 16, GEMM_COLS = GEMM_VECTORS * LANES };
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* ---- exp and GELU ----------------------------------------------------------------------- */
+
+/* e^(x + rest) for x <= 0 and a rest that is tiny beside it; 0 where x is below -87.3, where 2^n
+ * leaves the normal numbers. x = n ln 2 + r: adding 1.5 * 2^23 rounds to n and leaves it in the low
+ * bits, from where it goes into the exponent of e^r. The polynomial is a minimax fit of
+ * (e^r - 1 - r) / r^2 on |r| <= ln 2 / 2 with relative error 0.05 u in e^r. */
+ALWAYS_INLINE v16 exp_nonpositive(v16 x, v16 rest)
+{
+    v16 shifted = v_fma(x, v_set(0x1.715476p+0f), v_set(0x1.8p23f)),
+        n = v_sub(shifted, v_set(0x1.8p23f));
+    v16 r = v_fnma(n, v_set(0x1.62e400p-1f), x);    /* ln 2 in two parts, n times the first exact */
+    r = v_add(v_fnma(n, v_set(0x1.7f7d1cp-20f), r), rest);
+    v16 p = v_set(0x1.6a234ep-10f);
+    p = v_fma(p, r, v_set(0x1.123a6cp-7f));
+    p = v_fma(p, r, v_set(0x1.5558f4p-5f));
+    p = v_fma(p, r, v_set(0x1.555490p-3f));
+    p = v_fma(p, r, v_set(0x1.fffffcp-2f));
+    p = v_add(v_fma(v_mul(r, r), p, r), v_set(1));
+    return v_zero_below(v_add_exponent(p, shifted), x, -0x1.5d58ap+6f);
+}
+
+/* x Phi(x) = max(x, 0) - |x| Phi(-|x|), and Phi(-t) = e^(-t^2/2) R(t). R is smooth and slowly
+ * falling: a rational fit of degrees 4/5 on 0..14.5, relative error 0.1 u; all its coefficients are
+ * positive, so nothing cancels. What rounding drops of t^2/2 is handed on as well, else the far
+ * tail would lose six bits. Beyond 14.5 the result is max(x, 0). */
+ALWAYS_INLINE v16 gelu(v16 x)
+{
+    v16 t = v_min(v_set(14.5f), v_abs(x)), half = v_mul(t, v_set(-0.5f));  /* NaN stays */
+    v16 square = v_mul(half, t), dropped = v_fms(half, t, square);
+    v16 e = exp_nonpositive(square, dropped);
+    v16 p = v_set(0.004116525214729527f);
+    p = v_fma(p, t, v_set(0.040634765039136295f));
+    p = v_fma(p, t, v_set(0.18323979674686422f));
+    p = v_fma(p, t, v_set(0.4383013614066107f));
+    p = v_fma(p, t, v_set(0.5f));
+    v16 q = v_set(0.010318478801988822f);
+    q = v_fma(q, t, v_set(0.10186269589148188f));
+    q = v_fma(q, t, v_set(0.4694828885478621f));
+    q = v_fma(q, t, v_set(1.2025226930577033f));
+    q = v_fma(q, t, v_set(1.6744877034148073f));
+    q = v_fma(q, t, v_set(1));
+    return v_fnma(v_mul(t, e), v_div(p, q), v_max(v_set(0), x));
+}
+
+static void gelu_f32(float *x, size_t stride, size_t rows, size_t cols)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < cols; c += LANES) {
+            size_t live = smaller(cols - c, LANES);
+            float *at = x + r * stride + c;
+            v_store_first(at, live, gelu(v_load_first(at, live)));
+        }
+}
+
+static void relu_f32(float *x, size_t stride, size_t rows, size_t cols)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < cols; c += LANES) {
+            size_t live = smaller(cols - c, LANES);
+            float *at = x + r * stride + c;
+            v_store_first(at, live, v_max(v_set(0), v_load_first(at, live)));
+        }
+}
+
+/* ---- elementwise ------------------------------------------------------------------------ */
+
+#define ELEMENTWISE(name, params, y, expression)                                     \
+    static void name params                                                          \
+    {                                                                                \
+        for (size_t i = 0; i < count; i += LANES) {                                  \
+            size_t live = smaller(count - i, LANES);                                 \
+            v16 a = v_load_first(x + i, live), b = y;                                \
+            v_store_first(x + i, live, expression);                                  \
+        }                                                                            \
+    }
+
+ELEMENTWISE(add_f32, (float *x, const float *y, size_t count), v_load_first(y + i, live),
+            v_add(a, b))
+ELEMENTWISE(max_f32, (float *x, const float *y, size_t count), v_load_first(y + i, live),
+            v_keep_nan(a, v_max(a, b)))
+ELEMENTWISE(scale_f32, (float *x, float factor, size_t count), v_set(factor), v_mul(a, b))
+
+static void widen_f16(float *out, const void *in, size_t count)
+{
+    for (size_t i = 0; i < count; i += LANES)
+        v_store_first(out + i, smaller(count - i, LANES),
+                      v_widen_f16((const char *)in + 2 * i, smaller(count - i, LANES)));
+}
+
+static void widen_bf16(float *out, const void *in, size_t count)
+{
+    for (size_t i = 0; i < count; i += LANES)
+        v_store_first(out + i, smaller(count - i, LANES),
+                      v_widen_bf16((const char *)in + 2 * i, smaller(count - i, LANES)));
+}
+
+/* ---- rows ------------------------------------------------------------------------------- */
+
+static float softmax_f32(float *x, size_t count, float scale, float *max, float *sum)
+{
+    v16 factor = v_set(scale), top = v_set(*max), total = v_set(0);
+    for (size_t i = 0; i < count; i += LANES) {
+        size_t live = smaller(count - i, LANES);
+        v16 value = v_mul(v_load_first(x + i, live), factor);
+        v_store_first(x + i, live, value);
+        top = v_max(v_first_or(value, live, top), top);
+    }
+    float old = *max, m = v_largest(top);
+    for (size_t i = 0; i < count; i += LANES) {
+        size_t live = smaller(count - i, LANES);
+        v16 value = exp_nonpositive(v_sub(v_load_first(x + i, live), v_set(m)), v_set(0));
+        v_store_first(x + i, live, value);
+        total = v_add(total, v_first_or(value, live, v_set(0)));
+    }
+    float correction = old == -INFINITY ? 0 : v_lowest(exp_nonpositive(v_set(old - m), v_set(0)));
+    *sum = fmaf(*sum, correction, v_sum(total));
+    *max = m;
+    return correction;
+}
+
+static void layernorm_f32(float *out, const float *x, const float *y, const float *gamma,
+                          const float *beta, float epsilon, size_t count)
+{
+    v16 total = v_set(0), squares = v_set(0);
+    for (size_t i = 0; i < count; i += LANES) {
+        size_t live = smaller(count - i, LANES);
+        v16 value = v_load_first(x + i, live);
+        if (y)
+            value = v_add(value, v_load_first(y + i, live));
+        v_store_first(out + i, live, value);
+        total = v_add(total, value);
+    }
+    v16 mean = v_set(v_sum(total) / (float)count);
+    for (size_t i = 0; i < count; i += LANES) {
+        size_t live = smaller(count - i, LANES);
+        v16 d = v_first_or(v_sub(v_load_first(out + i, live), mean), live, v_set(0));
+        squares = v_fma(d, d, squares);
+    }
+    v16 inverse = v_set(1 / sqrtf(v_sum(squares) / (float)count + epsilon));
+    for (size_t i = 0; i < count; i += LANES) {
+        size_t live = smaller(count - i, LANES);
+        v16 d = v_mul(v_sub(v_load_first(out + i, live), mean), inverse);
+        v_store_first(out + i, live,
+                      v_fma(d, v_load_first(gamma + i, live), v_load_first(beta + i, live)));
+    }
+}
+
+/* ---- scores ----------------------------------------------------------------------------- */
+
+/* Sixteen dimensions from k on, or the `live` that are left. */
+ALWAYS_INLINE void score_step(v16 sums[SCORE_QUERIES][SCORE_ROWS], const float *queries,
+                              const float *const *rows, size_t dim, size_t k, const int query_count,
+                              const int row_count, const bool l2, size_t live)
+{
+    v16 b[SCORE_ROWS];
+#pragma GCC unroll 8
+    for (int r = 0; r < row_count; r++)
+        b[r] = v_load_first(rows[r] + k, live);
+#pragma GCC unroll 8
+    for (int q = 0; q < query_count; q++) {
+        v16 a = v_load_first(queries + (size_t)q * dim + k, live);
+#pragma GCC unroll 8
+        for (int r = 0; r < row_count; r++) {
+            v16 d = l2 ? v_sub(a, b[r]) : a;
+            sums[q][r] = v_fma(d, l2 ? d : b[r], sums[q][r]);
+        }
+    }
+}
+
+/* queries x rows of them at once: each sum has its own accumulator, each load serves several. */
+ALWAYS_INLINE void score_tile(float *scores, size_t stride, const float *queries,
+                              const float *const *rows, size_t dim, const int query_count,
+                              const int row_count, const bool l2)
+{
+    v16 sums[SCORE_QUERIES][SCORE_ROWS];
+    for (int q = 0; q < query_count; q++)
+        for (int r = 0; r < row_count; r++)
+            sums[q][r] = v_set(0);
+    size_t k = 0;
+    for (; k + LANES <= dim; k += LANES)
+        score_step(sums, queries, rows, dim, k, query_count, row_count, l2, LANES);
+    if (k < dim)
+        score_step(sums, queries, rows, dim, k, query_count, row_count, l2, dim - k);
+    float flat[SCORE_QUERIES * SCORE_ROWS];
+    if (query_count * row_count % 4 == 0) {
+#pragma GCC unroll 8
+        for (int i = 0; i < query_count * row_count; i += 4)
+            v_sum4(flat + i, sums[i / row_count][i % row_count],
+                   sums[(i + 1) / row_count][(i + 1) % row_count],
+                   sums[(i + 2) / row_count][(i + 2) % row_count],
+                   sums[(i + 3) / row_count][(i + 3) % row_count]);
+    } else {
+        for (int i = 0; i < query_count * row_count; i++)
+            flat[i] = v_sum(sums[i / row_count][i % row_count]);
+    }
+    for (int q = 0; q < query_count; q++)
+        for (int r = 0; r < row_count; r++)
+            scores[(size_t)q * stride + (size_t)r] =
+                l2 ? -flat[q * row_count + r] : flat[q * row_count + r];
+}
+
+ALWAYS_INLINE void score_f32(float *scores, const float *queries, size_t query_count,
+                             const float *const *rows, size_t row_count, size_t dim, const bool l2)
+{
+    size_t q = 0;
+    for (; q + SCORE_QUERIES <= query_count; q += SCORE_QUERIES) {
+        const float *a = queries + q * dim;
+        float *to = scores + q * row_count;
+        size_t r = 0;
+        for (; r + SCORE_ROWS <= row_count; r += SCORE_ROWS)
+            score_tile(to + r, row_count, a, rows + r, dim, SCORE_QUERIES, SCORE_ROWS, l2);
+        for (; r < row_count; r++)
+            score_tile(to + r, row_count, a, rows + r, dim, SCORE_QUERIES, 1, l2);
+    }
+    /* One query: memory is the limit, so rows one after the other, each with the next one on its
+     * way. */
+    for (; q < query_count; q++)
+        for (size_t r = 0; r < row_count; r++) {
+            if (q == 0 && r + 2 < row_count)
+                for (size_t k = 0; k < dim; k += LANES)
+                    __builtin_prefetch(rows[r + 2] + k);
+            score_tile(scores + q * row_count + r, row_count, queries + q * dim, rows + r, dim, 1,
+                       1, l2);
+        }
+}
+
+static void score_dot_f32(float *scores, const float *queries, size_t query_count,
+                          const float *const *rows, size_t row_count, size_t dim)
+{
+    score_f32(scores, queries, query_count, rows, row_count, dim, false);
+}
+
+static void score_l2_f32(float *scores, const float *queries, size_t query_count,
+                         const float *const *rows, size_t row_count, size_t dim)
+{
+    score_f32(scores, queries, query_count, rows, row_count, dim, true);
+}
+
+/* ---- matrix product --------------------------------------------------------------------- */
+
+/* `rows` is a constant where this is inlined, so the accumulators are registers. */
+ALWAYS_INLINE void gemm_tile(float *out, size_t out_stride, const float *x, size_t x_stride,
+                             const float *panel, size_t depth, const int rows, size_t cols,
+                             const float *bias, bool accumulate)
+{
+    v16 sums[GEMM_ROWS][GEMM_VECTORS];
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < GEMM_VECTORS; v++) {
+            const float *start = accumulate ? out + (size_t)r * out_stride : bias;
+            size_t first = (size_t)v * LANES,
+                   live = cols > first ? smaller(cols - first, LANES) : 0;
+            sums[r][v] = start ? v_load_first(start + first, live) : v_set(0);
+        }
+    for (size_t k = 0; k < depth; k++) {
+        v16 b[GEMM_VECTORS];
+#pragma GCC unroll 4
+        for (int v = 0; v < GEMM_VECTORS; v++)
+            b[v] = v_load(panel + k * GEMM_COLS + (size_t)v * LANES);
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++) {
+            v16 a = v_set(x[(size_t)r * x_stride + k]);
+#pragma GCC unroll 4
+            for (int v = 0; v < GEMM_VECTORS; v++)
+                sums[r][v] = v_fma(a, b[v], sums[r][v]);
+        }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < GEMM_VECTORS; v++) {
+            size_t first = (size_t)v * LANES,
+                   live = cols > first ? smaller(cols - first, LANES) : 0;
+            v_store_first(out + (size_t)r * out_stride + first, live, sums[r][v]);
+        }
+}
+
+static void gemm_f32(float *out, size_t out_stride, const float *x, size_t x_stride,
+                     const float *panel, size_t depth, size_t rows, size_t cols, const float *bias,
+                     bool accumulate)
+{
+    switch (rows) {
+#define CASE(n)                                                                                 \
+    case n:                                                                                     \
+        gemm_tile(out, out_stride, x, x_stride, panel, depth, n, cols, bias, accumulate);       \
+        break;
+        GEMM_CASES(CASE)
+#undef CASE
+    }
+}
+
+static void use_wide(struct kernels *k)
+{
+#define X(name, result, params) k->name = name;
+    KERNELS(X)
+#undef X
+}

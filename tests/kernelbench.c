@@ -1,0 +1,270 @@
+/* How fast the inner loops are: nanoseconds, GFLOP/s or GB/s, the share of what this machine
+ * reaches when it does nothing else (measured here as well), and the ratio to the level below. */
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/cpu.h"
+#include "base/memory.h"
+#include "base/rng.h"
+#include "kernelcheck.h"
+
+enum { BENCH_DIM = 384, BENCH_ROWS = 96, BENCH_FAR_ROWS = 1 << 16 };
+
+/* What the timed calls work on; `far` does not fit in any cache. */
+static struct {
+    float *a, *b, *c, *far;
+    const float *rows[16];
+} data;
+
+static float *random_floats(struct rng *rng, size_t count)
+{
+    float *x = memory_alloc_aligned(count, sizeof *x);
+    if (!x) {
+        fputs("kernelcheck: memory ran out\n", stderr);
+        exit(2);
+    }
+    for (size_t i = 0; i < count; i++)
+        x[i] = 2 * rng_float(rng) - 1;
+    return x;
+}
+
+static void run_gemm_f32(const struct kernels *k)
+{
+    for (size_t r = 0; r + k->gemm.mr <= BENCH_ROWS; r += k->gemm.mr)
+        k->gemm_f32(data.c + r * k->gemm.nr, k->gemm.nr, data.a + r * BENCH_DIM, BENCH_DIM, data.b,
+                    BENCH_DIM, k->gemm.mr, k->gemm.nr, NULL, false);
+}
+
+static double work_gemm_f32(const struct kernels *k)
+{
+    return 2.0 * BENCH_DIM * (double)(BENCH_ROWS / k->gemm.mr * k->gemm.mr * k->gemm.nr);
+}
+
+static void run_score_dot_f32(const struct kernels *k)
+{
+    k->score_dot_f32(data.c, data.a, 64, data.rows, 16, BENCH_DIM);
+}
+
+static double work_score_dot_f32(const struct kernels *k)
+{
+    (void)k;
+    return 2.0 * 64 * 16 * BENCH_DIM;
+}
+
+static void run_score_l2_f32(const struct kernels *k)
+{
+    k->score_l2_f32(data.c, data.a, 64, data.rows, 16, BENCH_DIM);
+}
+
+static double work_score_l2_f32(const struct kernels *k)
+{
+    (void)k;
+    return 2.0 * 64 * 16 * BENCH_DIM;     /* fused multiply-adds; the subtractions come free */
+}
+
+static void run_softmax_f32(const struct kernels *k)
+{
+    float max = -INFINITY, sum = 0;
+    k->softmax_f32(data.c, BENCH_DIM, 0.5f, &max, &sum);
+}
+
+static void run_layernorm_f32(const struct kernels *k)
+{
+    k->layernorm_f32(data.c, data.a, data.b, data.a, data.b, 1e-12f, BENCH_DIM);
+}
+
+static void run_gelu_f32(const struct kernels *k)
+{
+    memcpy(data.c, data.a, BENCH_DIM * sizeof *data.c);
+    k->gelu_f32(data.c, BENCH_DIM, 1, BENCH_DIM);
+}
+
+static void run_relu_f32(const struct kernels *k)
+{
+    k->relu_f32(data.c, BENCH_DIM, 1, BENCH_DIM);
+}
+
+static void run_add_f32(const struct kernels *k)
+{
+    k->add_f32(data.c, data.a, BENCH_DIM);
+}
+
+static void run_max_f32(const struct kernels *k)
+{
+    k->max_f32(data.c, data.a, BENCH_DIM);
+}
+
+static void run_scale_f32(const struct kernels *k)
+{
+    k->scale_f32(data.c, 1.0f, BENCH_DIM);
+}
+
+static void run_widen_f16(const struct kernels *k)
+{
+    k->widen_f16(data.c, data.a, BENCH_DIM);
+}
+
+static void run_widen_bf16(const struct kernels *k)
+{
+    k->widen_bf16(data.c, data.a, BENCH_DIM);
+}
+
+/* The rest are counted in bytes read and written: floats per element, times four. */
+#define WORK_BYTES(name, floats)                                                     \
+    static double work_##name(const struct kernels *k)                               \
+    {                                                                                \
+        (void)k;                                                                     \
+        return 4.0 * (floats) * BENCH_DIM;                                           \
+    }
+WORK_BYTES(softmax_f32, 2)
+WORK_BYTES(layernorm_f32, 5)
+WORK_BYTES(gelu_f32, 2)
+WORK_BYTES(relu_f32, 2)
+WORK_BYTES(add_f32, 3)
+WORK_BYTES(max_f32, 3)
+WORK_BYTES(scale_f32, 2)
+WORK_BYTES(widen_f16, 1.5)
+WORK_BYTES(widen_bf16, 1.5)
+
+static bool counts_flops(const char *name)
+{
+    return !strncmp(name, "gemm_", 5) || !strncmp(name, "score_", 6);
+}
+
+/* The fastest of 30 batches, each at least half a millisecond long. */
+static double best_ns(void (*run)(const struct kernels *), const struct kernels *k)
+{
+    double best = INFINITY;
+    size_t batch = 1;
+    for (int round = 0; round < 30; round++) {
+        uint64_t start = clock_monotonic_ns();
+        for (size_t i = 0; i < batch; i++)
+            run(k);
+        double elapsed = (double)(clock_monotonic_ns() - start);
+        best = fmin(best, elapsed / (double)batch);
+        if (elapsed < 5e5 && batch < 1u << 24) {
+            batch *= 2;
+            round = -1;
+        }
+    }
+    return best;
+}
+
+/* Float operations per nanosecond when a core does nothing but fused multiply-add on registers of
+ * the level; for ref multiply and add of four. */
+#define FMA(register, number) \
+    "vfmadd231ps %%" register "15, %%" register "15, %%" register number "\n"
+#define FMA_12(r)                                                                              \
+    FMA(r, "0") FMA(r, "1") FMA(r, "2") FMA(r, "3") FMA(r, "4") FMA(r, "5") FMA(r, "6")        \
+    FMA(r, "7") FMA(r, "8") FMA(r, "9") FMA(r, "10") FMA(r, "11")
+#define FMA_LOOP(r)                                                                            \
+    for (int i = 0; i < 256; i++)                                                              \
+        __asm__ volatile(FMA_12(r) FMA_12(r) ::: "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", \
+                         "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11");                    \
+    __asm__ volatile("vzeroupper");
+
+static void fma_zmm(const struct kernels *k)
+{
+    (void)k;
+    FMA_LOOP("zmm")
+}
+
+static void fma_ymm(const struct kernels *k)
+{
+    (void)k;
+    FMA_LOOP("ymm")
+}
+
+static double peak_gflops(unsigned flags)
+{
+    if (!(flags & CPU_AVX2))
+        return 0;
+    bool wide = flags & CPU_AVX512;
+    return 256 * 24 * 2 * (wide ? 16 : 8) / best_ns(wide ? fma_zmm : fma_ymm, NULL);
+}
+
+/* A search of one query over rows that lie in memory, and plain reading of the same memory. */
+static void run_far_scan(const struct kernels *k)
+{
+    for (size_t r = 0; r < BENCH_FAR_ROWS; r += 16) {
+        const float *rows[16];
+        for (size_t i = 0; i < 16; i++)
+            rows[i] = data.far + (r + i) * BENCH_DIM;
+        k->score_dot_f32(data.c, data.a, 1, rows, 16, BENCH_DIM);
+    }
+}
+
+static void run_far_read(const struct kernels *k)
+{
+    (void)k;
+    const uint64_t *words = (const uint64_t *)data.far;
+    uint64_t sums[8] = { 0 };
+    for (size_t i = 0; i < (size_t)BENCH_FAR_ROWS * BENCH_DIM / 2; i += 8)
+        for (size_t j = 0; j < 8; j++)
+            sums[j] ^= words[i + j];
+    __asm__ volatile("" ::"m"(sums));
+}
+
+static void report(const char *name, const struct kernels *k, const struct kernels *below,
+                   void (*run)(const struct kernels *), double work, double work_below, double peak,
+                   bool flops, bool json)
+{
+    double ns = best_ns(run, k), rate = work / ns;
+    double ratio = below ? rate / (work_below / best_ns(run, below)) : 1;
+    if (json) {
+        printf("\n  {\"name\": \"%s\", \"ns\": %.1f, \"%s\": %.2f, ", name, ns,
+               flops ? "gflops" : "gbytes_per_s", rate);
+        if (peak > 0)
+            printf("\"share_of_peak\": %.3f, ", rate / peak);
+        printf("\"ratio_to_level_below\": %.2f}", ratio);
+        return;
+    }
+    printf("%-14s %12.1f ns %8.1f %s %7.2f x the level below", name, ns, rate,
+           flops ? "GFLOP/s" : "GB/s   ", ratio);
+    if (peak > 0)
+        printf(" %5.0f %% of peak", 100 * rate / peak);
+    putchar('\n');
+}
+
+void kernelbench(const char *level, const struct kernels *k, const struct kernels *below,
+                 unsigned flags, bool json)
+{
+    size_t far_floats = (size_t)BENCH_FAR_ROWS * BENCH_DIM;
+    struct rng rng;
+    rng_seed(&rng, 1);
+    data.a = random_floats(&rng, BENCH_ROWS * BENCH_DIM);
+    data.b = random_floats(&rng, BENCH_DIM * GEMM_NR_MAX);
+    data.c = random_floats(&rng, BENCH_ROWS * GEMM_NR_MAX);
+    data.far = random_floats(&rng, far_floats);
+    for (size_t i = 0; i < 16; i++)
+        data.rows[i] = data.far + i * BENCH_DIM;
+    double peak = peak_gflops(flags), read = (double)far_floats * 4 / best_ns(run_far_read, k);
+    if (json)
+        printf("{\"level\": \"%s\", \"peak_gflops\": %.1f, \"read_gbytes_per_s\": %.1f, "
+               "\"kernels\": [",
+               level, peak, read);
+    else
+        printf("%s: peak %.1f GFLOP/s (fused multiply-add on registers), memory read %.1f GB/s\n",
+               level, peak, read);
+    /* A row of the table without a run_<name> and a work_<name> does not compile. */
+#define X(name, result, params)                                                      \
+    report(#name, k, below, run_##name, work_##name(k), below ? work_##name(below) : 0,  \
+           counts_flops(#name) ? peak : 0, counts_flops(#name), json);                   \
+    if (json)                                                                        \
+        putchar(',');
+    KERNELS(X)
+#undef X
+    double far_bytes = (double)far_floats * 4;
+    report("scan_memory", k, below, run_far_scan, far_bytes, far_bytes, read, false, json);
+    if (json)
+        puts("\n]}");
+    memory_free(data.a);
+    memory_free(data.b);
+    memory_free(data.c);
+    memory_free(data.far);
+}
+

@@ -1,0 +1,21 @@
+# The tests of src/compute: inner loops per instruction set, the backend, and the audit of what the
+# compiler made of the instruction sets' files. 77 is "this machine lacks it", shown as skipped.
+add_executable(kernelcheck kernelcheck.c kernelbench.c)
+target_link_libraries(kernelcheck akin_compute)
+foreach(level ref avx2 avx512 amx)
+  add_test(NAME kernelcheck.${level} COMMAND kernelcheck --level ${level})
+  set_tests_properties(kernelcheck.${level} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
+endforeach()
+
+add_executable(backendcheck backendcheck.c)
+target_link_libraries(backendcheck akin_compute)
+foreach(level ref avx2 avx512 amx)
+  add_test(NAME backendcheck.${level} COMMAND backendcheck --level ${level})
+  set_tests_properties(backendcheck.${level} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
+endforeach()
+
+# Sanitizers add symbols and start-up code of their own.
+if(NOT AKIN_SANITIZE)
+  add_test(NAME isa_audit COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/isa_audit.sh $<TARGET_FILE:akin_base>
+    $<TARGET_FILE:akin_compute>)
+endif()
