@@ -1,0 +1,270 @@
+/* Loading of the encoder's weights, and its forward pass. */
+#include "model/encoder.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/memory.h"
+
+struct layer {
+    struct linear *qkv;         /* query, key and value in one: [3 * hidden][hidden] */
+    struct linear *attention_output;
+    struct linear *intermediate;
+    struct linear *output;
+    float *attention_gamma, *attention_beta;    /* LayerNorm [hidden] */
+    float *output_gamma, *output_beta;
+};
+
+struct encoder {
+    struct backend *backend;
+    size_t hidden, heads, intermediate, layer_count;
+    float epsilon;
+    enum pooling pooling;
+    struct embedding_tables tables;
+    float *embedding_gamma, *embedding_beta;
+    struct layer *layers;
+    uint64_t parameters;
+};
+
+/* ---- weights ---------------------------------------------------------------------------- */
+
+enum { NAME_BYTES = 160 };
+
+struct loader {
+    const struct safetensors *weights;
+    const char *prefix;         /* before every tensor's name */
+    enum compute_precision precision;
+    struct encoder *encoder;
+    struct akin_error *error;
+};
+
+/* Checkpoints name the same tensors with or without the name of the module around them. */
+static const char *find_prefix(const struct safetensors *weights)
+{
+    static const char *const prefixes[] = { "", "bert.", "roberta.", "0.auto_model.", "model.",
+                                            "0.auto_model.bert.", "0.auto_model.roberta." };
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
+        char name[NAME_BYTES];
+        snprintf(name, sizeof name, "%sembeddings.word_embeddings.weight", prefixes[i]);
+        if (safetensors_find(weights, name))
+            return prefixes[i];
+    }
+    return "";
+}
+
+static enum akin_status load_matrix(struct loader *loader, const char *scope, const char *name,
+                                    size_t rows, size_t cols, struct host_matrix *matrix)
+{
+    char full[NAME_BYTES];
+    snprintf(full, sizeof full, "%s%s%s", loader->prefix, scope, name);
+    loader->encoder->parameters += (uint64_t)rows * cols;
+    return safetensors_matrix(loader->weights, full, rows, cols, matrix, loader->error);
+}
+
+/* A vector [count] as float32, into *out; the caller frees it. */
+static enum akin_status load_vector(struct loader *loader, const char *scope, const char *name,
+                                    size_t count, float **out)
+{
+    struct host_matrix matrix;
+    TRY(load_matrix(loader, scope, name, 1, count, &matrix));
+    *out = memory_alloc_aligned(count, sizeof **out);
+    if (!*out)
+        return error_memory(loader->error);
+    host_matrix_to_f32(&matrix, *out);
+    return AKIN_OK;
+}
+
+/* LayerNorm's two vectors; the oldest checkpoints call them gamma and beta. */
+static enum akin_status load_norm(struct loader *loader, const char *scope, float **gamma, float **beta)
+{
+    char name[NAME_BYTES];
+    snprintf(name, sizeof name, "%s%sLayerNorm.gamma", loader->prefix, scope);
+    bool old = safetensors_find(loader->weights, name) != NULL;
+    size_t hidden = loader->encoder->hidden;
+    TRY(load_vector(loader, scope, old ? "LayerNorm.gamma" : "LayerNorm.weight", hidden, gamma));
+    return load_vector(loader, scope, old ? "LayerNorm.beta" : "LayerNorm.bias", hidden, beta);
+}
+
+/* `count` linear maps [rows][cols] of the same input, one below the other in one. */
+static enum akin_status load_linear(struct loader *loader, const char *scope, const char *const *names,
+                                    size_t count, size_t rows, size_t cols, struct linear **linear)
+{
+    struct backend *backend = loader->encoder->backend;
+    size_t rows_all, floats;
+    if (!size_mul(count, rows, &rows_all) || !size_mul(rows_all, cols, &floats))
+        return error_memory(loader->error);
+    float *bias = memory_alloc_aligned(rows_all, sizeof *bias);             /* [count * rows] */
+    float *joined = count > 1 ? memory_alloc_aligned(floats, sizeof *joined) : NULL;
+    enum akin_status status = AKIN_OK;
+    if (!bias || (count > 1 && !joined))
+        status = error_memory(loader->error);
+    struct host_matrix weight = { 0 };
+    for (size_t i = 0; status == AKIN_OK && i < count; i++) {
+        char name[NAME_BYTES];
+        struct host_matrix part;
+        snprintf(name, sizeof name, "%s.weight", names[i]);
+        TRY_DONE(load_matrix(loader, scope, name, rows, cols, &weight));
+        if (joined)
+            host_matrix_to_f32(&weight, joined + i * rows * cols);
+        snprintf(name, sizeof name, "%s.bias", names[i]);
+        TRY_DONE(load_matrix(loader, scope, name, 1, rows, &part));
+        host_matrix_to_f32(&part, bias + i * rows);
+    }
+    if (joined)
+        weight = (struct host_matrix){ .data = joined, .type = ELEMENT_F32, .rows = rows_all,
+                                       .cols = cols };
+    if (status == AKIN_OK)
+        status = backend->ops->linear_create(backend, &weight, bias, loader->precision, linear,
+                                             loader->error);
+done:
+    memory_free(joined);
+    memory_free(bias);
+    return status;
+}
+
+static enum akin_status load_layer(struct loader *loader, size_t index)
+{
+    static const char *const qkv[] = { "self.query", "self.key", "self.value" };
+    static const char *const dense[] = { "dense" };
+    struct layer *layer = &loader->encoder->layers[index];
+    size_t hidden = loader->encoder->hidden, intermediate = loader->encoder->intermediate;
+    char scope[NAME_BYTES];
+    snprintf(scope, sizeof scope, "encoder.layer.%zu.attention.", index);
+    TRY(load_linear(loader, scope, qkv, 3, hidden, hidden, &layer->qkv));
+    snprintf(scope, sizeof scope, "encoder.layer.%zu.attention.output.", index);
+    TRY(load_linear(loader, scope, dense, 1, hidden, hidden, &layer->attention_output));
+    TRY(load_norm(loader, scope, &layer->attention_gamma, &layer->attention_beta));
+    snprintf(scope, sizeof scope, "encoder.layer.%zu.intermediate.", index);
+    TRY(load_linear(loader, scope, dense, 1, intermediate, hidden, &layer->intermediate));
+    snprintf(scope, sizeof scope, "encoder.layer.%zu.output.", index);
+    TRY(load_linear(loader, scope, dense, 1, hidden, intermediate, &layer->output));
+    return load_norm(loader, scope, &layer->output_gamma, &layer->output_beta);
+}
+
+static enum akin_status load_embeddings(struct loader *loader, const struct model_config *config)
+{
+    struct encoder *e = loader->encoder;
+    TRY(load_matrix(loader, "embeddings.", "word_embeddings.weight", config->vocabulary, e->hidden,
+                    &e->tables.word));
+    TRY(load_matrix(loader, "embeddings.", "position_embeddings.weight", config->positions, e->hidden,
+                    &e->tables.position));
+    if (config->types)
+        TRY(load_matrix(loader, "embeddings.", "token_type_embeddings.weight", config->types,
+                        e->hidden, &e->tables.type));
+    TRY(load_norm(loader, "embeddings.", &e->embedding_gamma, &e->embedding_beta));
+    e->tables.gamma = e->embedding_gamma;
+    e->tables.beta = e->embedding_beta;
+    e->tables.epsilon = config->epsilon;
+    return AKIN_OK;
+}
+
+enum akin_status encoder_create(struct backend *backend, const struct safetensors *weights,
+                                const struct model_config *config, enum compute_precision precision,
+                                struct encoder **encoder, struct akin_error *error)
+{
+    struct encoder *e = memory_alloc(1, sizeof *e);
+    if (!e)
+        return error_memory(error);
+    *e = (struct encoder){ .backend = backend, .hidden = config->hidden, .heads = config->heads,
+                           .intermediate = config->intermediate, .layer_count = config->layers,
+                           .epsilon = config->epsilon, .pooling = config->pooling };
+    e->layers = memory_alloc(config->layers, sizeof *e->layers);
+    struct loader loader = { .weights = weights, .prefix = find_prefix(weights),
+                             .precision = precision, .encoder = e, .error = error };
+    enum akin_status status = e->layers ? AKIN_OK : error_memory(error);
+    if (status == AKIN_OK)
+        status = load_embeddings(&loader, config);
+    for (size_t i = 0; status == AKIN_OK && i < e->layer_count; i++)
+        status = load_layer(&loader, i);
+    if (status == AKIN_OK)
+        *encoder = e;
+    else
+        encoder_destroy(&e);
+    return status;
+}
+
+static void layer_deinit(const struct backend_ops *ops, struct layer *layer)
+{
+    struct linear **linears[] = { &layer->qkv, &layer->attention_output, &layer->intermediate,
+                                  &layer->output };
+    for (size_t i = 0; i < sizeof linears / sizeof *linears; i++)
+        if (*linears[i])
+            ops->linear_destroy(linears[i]);
+    memory_free(layer->attention_gamma);
+    memory_free(layer->attention_beta);
+    memory_free(layer->output_gamma);
+    memory_free(layer->output_beta);
+}
+
+void encoder_destroy(struct encoder **encoder)
+{
+    struct encoder *e = *encoder;
+    if (!e)
+        return;
+    for (size_t i = 0; e->layers && i < e->layer_count; i++)
+        layer_deinit(e->backend->ops, &e->layers[i]);
+    memory_free(e->layers);
+    memory_free(e->embedding_gamma);
+    memory_free(e->embedding_beta);
+    memory_free(e);
+    *encoder = NULL;
+}
+
+enum element_type encoder_weights_type(const struct encoder *encoder)
+{
+    return encoder->tables.word.type;
+}
+
+uint64_t encoder_parameters(const struct encoder *encoder)
+{
+    return encoder->parameters;
+}
+
+/* ---- forward ---------------------------------------------------------------------------- */
+
+enum akin_status encoder_lane_create(const struct encoder *encoder, size_t tokens, size_t sequences,
+                                     struct lane **lane, struct akin_error *error)
+{
+    /* x, qkv, context, y [tokens][.], wide; pooled [sequences][hidden]; and what a backend may lose
+     * by aligning six tensors */
+    enum { TENSORS = 6, ALIGNMENT_FLOATS = 64 };
+    size_t per_token = encoder->hidden * 6 + encoder->intermediate;
+    size_t floats, pooled;
+    if (!size_mul(tokens, per_token, &floats) || !size_mul(sequences, encoder->hidden, &pooled) ||
+        !size_add(floats, pooled, &floats) || !size_add(floats, TENSORS * ALIGNMENT_FLOATS, &floats))
+        return error_memory(error);
+    return encoder->backend->ops->lane_create(encoder->backend, floats, lane, error);
+}
+
+void encoder_forward(const struct encoder *encoder, struct lane *lane,
+                     const struct packed_batch *batch, bool normalize, float *vectors)
+{
+    const struct backend_ops *op = encoder->backend->ops;
+    size_t tokens = batch->tokens, hidden = encoder->hidden;
+    op->lane_reset(lane);
+    struct tensor x = op->tensor_take(lane, tokens, hidden);
+    struct tensor qkv = op->tensor_take(lane, tokens, 3 * hidden);
+    struct tensor context = op->tensor_take(lane, tokens, hidden);
+    struct tensor y = op->tensor_take(lane, tokens, hidden);
+    struct tensor wide = op->tensor_take(lane, tokens, encoder->intermediate);
+    struct tensor pooled = op->tensor_take(lane, batch->sequences, hidden);
+    ASSERT(x.data && qkv.data && context.data && y.data && wide.data && pooled.data);
+
+    op->embed_rows(lane, &x, batch, &encoder->tables);
+    for (size_t i = 0; i < encoder->layer_count; i++) {
+        const struct layer *layer = &encoder->layers[i];
+        op->linear(lane, &qkv, &x, layer->qkv, ACTIVATION_NONE);
+        op->attention(lane, &context, &qkv, batch, encoder->heads);
+        op->linear(lane, &y, &context, layer->attention_output, ACTIVATION_NONE);
+        op->residual_layernorm(lane, &x, &y, layer->attention_gamma, layer->attention_beta,
+                               encoder->epsilon);
+        op->linear(lane, &wide, &x, layer->intermediate, ACTIVATION_GELU);
+        op->linear(lane, &y, &wide, layer->output, ACTIVATION_NONE);
+        op->residual_layernorm(lane, &x, &y, layer->output_gamma, layer->output_beta,
+                               encoder->epsilon);
+    }
+    op->pool(lane, &pooled, &x, batch, encoder->pooling);
+    if (normalize)
+        op->normalize(lane, &pooled);
+    op->download(lane, &pooled, vectors);
+}
