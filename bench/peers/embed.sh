@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# Compares akin's embedding with its peers on the same work in the same run, interleaved:
+# sentence-transformers (torch), ONNX Runtime, OpenVINO and, with --llama, llama.cpp.
+#
+#   bench/peers/embed.sh --quick                     a smoke run of some minutes
+#   bench/peers/embed.sh --movielens DIR             the full run; reports go to docs/results
+#   bench/peers/embed.sh --help                      everything else
+#   bench/peers/embed.sh --install-only [--llama]    only sets up
+#
+# Sets up a virtual environment in build/peers (2.1 GB) from PyPI at the versions of
+# requirements-embed.txt. torch's wheel there is the CUDA build; it is installed without its CUDA
+# libraries (3 GB more), see embed_stubs.py. What cannot be installed costs its rows, not the run.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+work=$root/build/peers
+llama_version=0.3.36
+export PYTHONDONTWRITEBYTECODE=1 HF_HUB_DISABLE_TELEMETRY=1 NNCF_TELEMETRY=0
+
+say() { echo "embed: $*" >&2; }
+
+# Installs once per state of the requirements; one package that fails does not stop the others.
+install() {
+    local stamp mark=$work/installed
+    stamp=$(cat "$here/requirements-embed.txt" "$here/embed_stubs.py" | sha256sum)
+    if [ "$stamp" = "$(cat "$mark" 2>/dev/null)" ]; then return; fi
+    mkdir -p "$work"
+    [ -x "$work/venv/bin/python" ] || python3 -m venv "$work/venv"
+    say "installing the peers from PyPI into build/peers/venv (2.1 GB, once)"
+    local pip=("$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps)
+    if ! "${pip[@]}" -r "$here/requirements-embed.txt" 2>"$work/pip.log"; then
+        grep -v '^#' "$here/requirements-embed.txt" | while read -r package; do
+            "${pip[@]}" "$package" 2>>"$work/pip.log" || say "$package: could not be installed"
+        done
+    fi
+    local torch
+    torch=$(echo "$work"/venv/lib/python3*/site-packages/torch/lib)
+    if [ -d "$torch" ]; then
+        "$work/venv/bin/python" "$here/embed_stubs.py" "$torch" >&2 ||
+            say "torch: its CUDA stand-ins could not be made"
+    fi
+    "$work/venv/bin/python" -c 'import torch' 2>"$work/torch.log" ||
+        say "torch does not load: $(tail -1 "$work/torch.log")"
+    echo "$stamp" >"$mark"
+}
+
+# PyPI has no llama.cpp wheel for this: the source package is built, for this very CPU.
+install_llama() {
+    "$work/venv/bin/python" -c 'import llama_cpp' 2>/dev/null && return
+    say "building llama.cpp $llama_version (minutes)"
+    CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" "$work/venv/bin/python" -m pip install --quiet \
+        --disable-pip-version-check --no-deps --no-binary llama-cpp-python \
+        "llama-cpp-python==$llama_version" 2>"$work/llama.log" ||
+        { say "llama.cpp could not be built: $(tail -1 "$work/llama.log")"; return 1; }
+}
+
+# compile OUTPUT SOURCE FLAGS...: prints OUTPUT where it could be made.
+compile() {
+    local out=$1 source=$2
+    shift 2
+    if ${CC:-cc} -std=gnu11 -O2 "$source" -o "$out" "$@" 2>"$out.log"; then
+        echo "$out"
+    else
+        say "$(basename "$source") does not compile: $(grep -m1 error "$out.log" || tail -1 "$out.log")"
+    fi
+}
+
+llama=no
+only_install=no
+akin=$root/build/release/akin
+arguments=()
+while [ $# -gt 0 ]; do
+    case $1 in
+    --install-only) only_install=yes ;;
+    --llama) llama=yes ;;
+    --akin) akin=$2; arguments+=("$1" "$2"); shift ;;
+    --akin=*) akin=${1#*=}; arguments+=("$1") ;;
+    *) arguments+=("$1") ;;
+    esac
+    shift
+done
+
+command -v python3 >/dev/null || { say "python3 is missing (apt-get install python3 python3-venv)"; exit 1; }
+install
+if [ $llama = yes ] && install_llama; then arguments+=(--llama); fi
+if [ $only_install = yes ]; then exit 0; fi
+
+home=${AKIN_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/akin}
+extra=(--work "$work")
+peak=$(compile "$work/embed_peak" "$here/embed_peak.c" -pthread)
+if [ -n "$peak" ]; then extra+=(--peak-program "$peak"); fi
+library=$(dirname "$akin")
+if [ -e "$library/libakin.so" ]; then
+    helper=$(compile "$work/embed_akin" "$here/embed_akin.c" -I"$root/include" \
+        -L"$library" -Wl,-rpath,"$(cd "$library" && pwd)" -lakin)
+    if [ -n "$helper" ]; then extra+=(--akin-helper "$helper"); fi
+elif [ -x "$akin" ]; then
+    say "no libakin.so beside the program: akin's one-text latency and tokenising are not measured"
+fi
+
+case " ${arguments[*]-} " in *" --home"*) ;; *) extra+=(--home "$home") ;; esac
+exec "$work/venv/bin/python" "$here/embed_bench.py" "${extra[@]}" "${arguments[@]}"

@@ -1,0 +1,128 @@
+/* What the comparison times in akin through libakin, call by call, as embed_worker.py and
+ * embed_tokenize.py time the peers:
+ *
+ *   embed_akin latency MODEL TEXTS REPEATS PRECISION THREADS
+ *       embeds REPEATS single texts after 20 to warm up; prints {"ms": [...], "rss_mb": ...}
+ *   embed_akin tokenize MODEL TEXTS REPEATS
+ *       tokenises all texts REPEATS times on one thread, after 100 of them to warm up; prints
+ *       {"seconds": [...], "tokens": ...}; from the second time on, its word cache knows them all
+ *
+ * TEXTS has one text a line. */
+#define _GNU_SOURCE
+#include <akin/akin.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { WARM_UP = 20, WARM_UP_TEXTS = 100 };
+
+struct texts {
+    struct akin_text *text;
+    size_t count;
+};
+
+static bool read_texts(const char *path, struct texts *texts)
+{
+    FILE *f = fopen(path, "r");
+    char *line = NULL;
+    size_t room = 0, held = 0;
+    for (ssize_t n; f && (n = getline(&line, &room, f)) > 0; line = NULL, room = 0) {
+        if (texts->count == held) {
+            held = held ? 2 * held : 1024;
+            texts->text = realloc(texts->text, held * sizeof *texts->text);
+            if (!texts->text)
+                return false;
+        }
+        texts->text[texts->count++] = (struct akin_text){line, (size_t)(line[n - 1] == '\n' ? n - 1 : n)};
+    }
+    if (f)
+        fclose(f);
+    return texts->count > 0;
+}
+
+static double seconds_since(uint64_t begin)
+{
+    return 1e-9 * (double)(akin_clock_ns() - begin);
+}
+
+static enum akin_status time_latency(struct akin_model *model, const struct texts *texts, int repeats,
+                                     struct akin_error *error)
+{
+    struct akin_embed_settings settings;
+    struct akin_model_info info;
+    akin_embed_settings_default(&settings);
+    settings.deduplicate = false;
+    akin_model_info(model, &info);
+    float *vector = malloc(info.dimension * sizeof *vector);
+    enum akin_status status = vector ? AKIN_OK : AKIN_MEMORY;
+    printf("{\"ms\": [");
+    for (int i = -WARM_UP; i < repeats && status == AKIN_OK; i++) {
+        uint64_t begin = akin_clock_ns();
+        status = akin_model_embed(model, &texts->text[(size_t)(i + WARM_UP) % texts->count], 1, &settings,
+                                  vector, NULL, error);
+        if (i >= 0)
+            printf("%s%.4f", i ? ", " : "", 1e3 * seconds_since(begin));
+    }
+    printf("], \"rss_mb\": %.1f}\n", (double)akin_peak_rss_bytes() / 1048576.0);
+    free(vector);
+    return status;
+}
+
+static enum akin_status time_tokenize(struct akin_model *model, const struct texts *texts, int repeats,
+                                      struct akin_error *error)
+{
+    struct akin_model_info info;
+    akin_model_info(model, &info);
+    int32_t *ids = malloc(info.tokens_max * sizeof *ids);
+    enum akin_status status = ids ? AKIN_OK : AKIN_MEMORY;
+    size_t tokens = 0;
+    printf("{\"seconds\": [");
+    for (int r = -1; r < repeats && status == AKIN_OK; r++) {
+        uint64_t begin = akin_clock_ns();
+        size_t end = r < 0 && texts->count > WARM_UP_TEXTS ? WARM_UP_TEXTS : texts->count;
+        tokens = 0;
+        for (size_t i = 0; i < end && status == AKIN_OK; i++) {
+            size_t count = 0;
+            status = akin_model_tokenize(model, texts->text[i], ids, NULL, info.tokens_max, &count, error);
+            tokens += count;
+        }
+        if (r >= 0)
+            printf("%s%.6f", r ? ", " : "", seconds_since(begin));
+    }
+    printf("], \"tokens\": %zu}\n", tokens);
+    free(ids);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct texts texts = {0};
+    struct akin_error error = {0};
+    struct akin_engine *engine = NULL;
+    struct akin_model *model = NULL;
+    struct akin_engine_settings settings;
+    enum akin_precision precision = AKIN_PRECISION_FP32;
+    bool latency = argc == 7 && strcmp(argv[1], "latency") == 0;
+    if ((!latency && !(argc == 5 && strcmp(argv[1], "tokenize") == 0)) ||
+        (latency && !akin_precision_parse(argv[5], &precision))) {
+        fprintf(stderr, "usage: embed_akin latency|tokenize MODEL TEXTS REPEATS [PRECISION THREADS]\n");
+        return 2;
+    }
+    if (!read_texts(argv[3], &texts)) {
+        fprintf(stderr, "no texts in %s\n", argv[3]);
+        return 1;
+    }
+    akin_engine_settings_default(&settings);
+    settings.threads = latency ? atoi(argv[6]) : 1;
+    enum akin_status status = akin_engine_open(&settings, &engine, &error);
+    if (status == AKIN_OK)
+        status = akin_model_open(engine, argv[2], precision, &model, &error);
+    if (status == AKIN_OK)
+        status = latency ? time_latency(model, &texts, atoi(argv[4]), &error)
+                         : time_tokenize(model, &texts, atoi(argv[4]), &error);
+    if (status != AKIN_OK)
+        fprintf(stderr, "%s\n", error.message);
+    akin_model_close(&model);
+    akin_engine_close(&engine);
+    return status == AKIN_OK ? 0 : 1;
+}
