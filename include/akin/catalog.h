@@ -73,9 +73,9 @@ struct akin_catalog_embed_report {
 
 /* Embeds every item's text with `model` and derives the user vectors:
  *   u = sum_i w_i v_i / sum_i w_i,  w_i = the rating on the 0-1 scale, v_i = the item's vector
- * (not normalised), over the items the user rated. Writes embeddings/, item vectors first, each file
- * whole or not at all. Does nothing when the vectors there are of a model of this name and of these
- * very items and ratings; remove the folder embeddings/ to have them made anew. */
+ * (not normalised), over the items the user rated. Writes embeddings/, item vectors first, each
+ * file whole or not at all. Does nothing when the vectors there are of a model of this name and of
+ * these very items and ratings; remove the folder embeddings/ to have them made anew. */
 AKIN_API enum akin_status akin_catalog_embed(struct akin_model *model, const char *data,
                                              const struct akin_embed_settings *settings,
                                              struct akin_catalog_embed_report *report,
@@ -111,7 +111,8 @@ struct akin_item {
 };
 
 /* Row numbers go from 0 to items-1, in the order of the files. */
-AKIN_API void akin_catalog_item(const struct akin_catalog *catalog, size_t row, struct akin_item *item);
+AKIN_API void akin_catalog_item(const struct akin_catalog *catalog, size_t row,
+                                struct akin_item *item);
 /* The item's vector [dimension], or NULL before `akin_catalog_embed`. */
 AKIN_API const float *akin_catalog_item_vector(const struct akin_catalog *catalog, size_t row);
 

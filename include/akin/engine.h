@@ -36,7 +36,7 @@ struct akin_engine;
 struct akin_engine_settings {
     int threads;        /* 0: one per CPU that this process may use */
     const char *device; /* "auto", "cpu"; other devices are refused with AKIN_UNSUPPORTED */
-    const char *cpu;    /* highest kernel level allowed: "ref", "avx2", "avx512", "amx"; NULL: best */
+    const char *cpu; /* highest kernel level allowed: "ref", "avx2", "avx512", "amx"; NULL: best */
     struct akin_log log;
 };
 

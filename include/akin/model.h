@@ -70,7 +70,7 @@ AKIN_API enum akin_status akin_model_tokenize(const struct akin_model *model, st
 enum akin_normalize { AKIN_NORMALIZE_AS_MODEL, AKIN_NORMALIZE_YES, AKIN_NORMALIZE_NO };
 
 struct akin_embed_settings {
-    size_t batch_texts;             /* texts computed together; 0: chosen. Never changes a bit of the result */
+    size_t batch_texts; /* texts computed together; 0: chosen. Never changes a bit of the result */
     enum akin_normalize normalize;
     const char *prompt;             /* put before every text; NULL or "": none */
     bool deduplicate;               /* compute equal texts once (default true) */
@@ -103,7 +103,8 @@ AKIN_API enum akin_status akin_model_locate(const char *home, const char *name, 
 
 /* Calls `visit` with the name and path of each model under HOME/models, sorted by name. */
 AKIN_API enum akin_status akin_model_list(const char *home, void *cookie,
-                                          void (*visit)(void *cookie, const char *name, const char *path),
+                                          void (*visit)(void *cookie, const char *name,
+                                                        const char *path),
                                           struct akin_error *error);
 
 /* Checks a model folder: SHA256SUMS where there is one, every tensor's shape and finiteness, and
@@ -126,8 +127,9 @@ AKIN_API void akin_pull_settings_default(struct akin_pull_settings *settings);
  * into HOME/models and puts it in place only when every file has arrived and its checksum agrees.
  * A repeated pull of a complete model downloads nothing. Writes the folder's path to `path`.
  * Errors: AKIN_NETWORK, AKIN_NOT_FOUND, AKIN_FORMAT (checksum), AKIN_IO, AKIN_CANCELLED. */
-AKIN_API enum akin_status akin_model_pull(const char *name, const struct akin_pull_settings *settings,
-                                          char *path, size_t path_bytes, struct akin_error *error);
+AKIN_API enum akin_status akin_model_pull(const char *name,
+                                          const struct akin_pull_settings *settings, char *path,
+                                          size_t path_bytes, struct akin_error *error);
 
 #ifdef __cplusplus
 }

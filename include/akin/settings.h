@@ -12,7 +12,8 @@ extern "C" {
 struct akin_settings;
 
 /* Starts with the defaults. */
-AKIN_API enum akin_status akin_settings_create(struct akin_settings **settings, struct akin_error *error);
+AKIN_API enum akin_status akin_settings_create(struct akin_settings **settings,
+                                               struct akin_error *error);
 AKIN_API void akin_settings_destroy(struct akin_settings **settings);
 
 /* Reads an ini file (`key = value`, section [akin] or none). A missing file is no error when
@@ -22,9 +23,10 @@ AKIN_API enum akin_status akin_settings_load(struct akin_settings *settings, con
 /* Reads AKIN_HOME, AKIN_DATA, AKIN_MODEL, ... of the process's environment. */
 AKIN_API enum akin_status akin_settings_load_environment(struct akin_settings *settings,
                                                          struct akin_error *error);
-/* The whole chain below flags: $XDG_CONFIG_HOME/akin/akin.ini (or ~/.config), then ./akin.ini is NOT
- * read (a folder must not change a program's behaviour), then the environment. */
-AKIN_API enum akin_status akin_settings_resolve(struct akin_settings *settings, struct akin_error *error);
+/* The whole chain below flags: $XDG_CONFIG_HOME/akin/akin.ini (or ~/.config), then the
+ * environment. No file of the current folder is read: a folder must not change what a program does. */
+AKIN_API enum akin_status akin_settings_resolve(struct akin_settings *settings,
+                                                struct akin_error *error);
 
 /* Sets `key` from `origin` (such as "--threads"). Values are checked: AKIN_ARGUMENT names what is
  * allowed. */
@@ -41,7 +43,8 @@ struct akin_setting {
 };
 
 /* The i-th setting; false past the last one. */
-AKIN_API bool akin_settings_at(const struct akin_settings *settings, size_t i, struct akin_setting *setting);
+AKIN_API bool akin_settings_at(const struct akin_settings *settings, size_t i,
+                               struct akin_setting *setting);
 
 /* Fills engine settings (threads, device, cpu) from these; strings are borrowed. */
 AKIN_API void akin_settings_engine(const struct akin_settings *settings,

@@ -45,7 +45,8 @@ unsigned cpu_detect(void)
         flags |= CPU_AVX512_BF16;
     if (has(c7, 14))
         flags |= CPU_AVX512_VPOPCNT;
-    if (tiles && has(d7, 24) && !syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM_, XFEATURE_XTILEDATA_)) {
+    if (tiles && has(d7, 24) &&
+        !syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM_, XFEATURE_XTILEDATA_)) {
         if (has(d7, 25))
             flags |= CPU_AMX_INT8;
         if (has(d7, 22))
@@ -96,5 +97,6 @@ void cpu_flags_text(unsigned flags, char *text, size_t bytes)
     text[0] = 0;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (flags & names[i].flag && used < bytes)
-            used += (size_t)snprintf(text + used, bytes - used, "%s%s", used ? " " : "", names[i].name);
+            used +=
+                (size_t)snprintf(text + used, bytes - used, "%s%s", used ? " " : "", names[i].name);
 }

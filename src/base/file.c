@@ -41,7 +41,8 @@ void file_map_close(struct file_map *map)
     *map = (struct file_map){ .data = (const unsigned char *)"" };
 }
 
-enum akin_status file_read(const char *path, size_t bytes_max, struct bytes *out, struct akin_error *error)
+enum akin_status file_read(const char *path, size_t bytes_max, struct bytes *out,
+                           struct akin_error *error)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
@@ -54,7 +55,8 @@ enum akin_status file_read(const char *path, size_t bytes_max, struct bytes *out
         if (got < 0)
             status = error_system(error, "%s", path);
         else if (out->count + (size_t)got > bytes_max)
-            status = error_set(error, AKIN_LIMIT, "%s: longer than the limit of %zu bytes", path, bytes_max);
+            status = error_set(error, AKIN_LIMIT, "%s: longer than the limit of %zu bytes", path,
+                               bytes_max);
         else
             bytes_append(out, block, (size_t)got);
     }

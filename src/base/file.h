@@ -21,13 +21,15 @@ enum akin_status file_map_open(const char *path, struct file_map *map, struct ak
 void file_map_close(struct file_map *map);
 
 /* The whole file, NUL added; AKIN_LIMIT above bytes_max. */
-enum akin_status file_read(const char *path, size_t bytes_max, struct bytes *out, struct akin_error *error);
+enum akin_status file_read(const char *path, size_t bytes_max, struct bytes *out,
+                           struct akin_error *error);
 
 /* Lines of a file, or of standard input for "-". A line may hold NULs; "\n" and "\r\n" end it; the
  * last one may lack an end. Memory grows to the longest line, at most LINE_BYTES_MAX. */
 struct line_reader;
 
-enum akin_status line_reader_open(const char *path, struct line_reader **reader, struct akin_error *error);
+enum akin_status line_reader_open(const char *path, struct line_reader **reader,
+                                  struct akin_error *error);
 /* Sets *line (valid until the next call) and *bytes; *line NULL at the end of the file. */
 enum akin_status line_reader_next(struct line_reader *reader, const char **line, size_t *bytes,
                                   struct akin_error *error);
@@ -43,7 +45,8 @@ void line_reader_close(struct line_reader **reader);
  * later writes do nothing and commit reports the first failure. */
 struct file_writer;
 
-enum akin_status file_writer_open(const char *path, struct file_writer **writer, struct akin_error *error);
+enum akin_status file_writer_open(const char *path, struct file_writer **writer,
+                                  struct akin_error *error);
 enum akin_status file_writer_write(struct file_writer *writer, const void *bytes, size_t count,
                                    struct akin_error *error);
 /* Overwrites bytes already written, such as a header; not for "-". */
@@ -52,7 +55,8 @@ enum akin_status file_writer_patch(struct file_writer *writer, uint64_t offset, 
 enum akin_status file_writer_commit(struct file_writer **writer, struct akin_error *error);
 void file_writer_abort(struct file_writer **writer);    /* NULL is fine */
 
-enum akin_status file_write(const char *path, const void *bytes, size_t count, struct akin_error *error);
+enum akin_status file_write(const char *path, const void *bytes, size_t count,
+                            struct akin_error *error);
 
 /* ---- paths ------------------------------------------------------------------------------ */
 
@@ -64,8 +68,10 @@ enum akin_status path_join(char *path, size_t bytes, const char *folder, const c
 bool path_exists(const char *path);
 bool path_is_folder(const char *path);
 const char *path_last(const char *path);    /* behind the last '/' */
-enum akin_status path_make_folders(const char *path, struct akin_error *error);  /* like mkdir -p */
-enum akin_status path_remove(const char *path, struct akin_error *error);        /* one file; absent is fine */
+/* Like mkdir -p. */
+enum akin_status path_make_folders(const char *path, struct akin_error *error);
+/* One file; absent is fine. */
+enum akin_status path_remove(const char *path, struct akin_error *error);
 enum akin_status path_remove_tree(const char *path, struct akin_error *error);
 enum akin_status path_rename(const char *from, const char *to, struct akin_error *error);
 /* Names in a folder without "." and "..", sorted by bytes; free with names_deinit. */

@@ -30,7 +30,8 @@ static bool is_special(const char *path)
 static int open_temporary(struct file_writer *w)
 {
     for (int attempt = 0; attempt < 100; attempt++) {
-        snprintf(w->temporary, sizeof w->temporary, "%s.%ld-%d.part", w->path, (long)getpid(), attempt);
+        snprintf(w->temporary, sizeof w->temporary, "%s.%ld-%d.part", w->path, (long)getpid(),
+                 attempt);
         int fd = open(w->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         if (fd >= 0 || errno != EEXIST)
             return fd;
@@ -38,7 +39,8 @@ static int open_temporary(struct file_writer *w)
     return -1;
 }
 
-enum akin_status file_writer_open(const char *path, struct file_writer **writer, struct akin_error *error)
+enum akin_status file_writer_open(const char *path, struct file_writer **writer,
+                                  struct akin_error *error)
 {
     if (strlen(path) >= PATH_BYTES_MAX)
         return error_set(error, AKIN_LIMIT, "%.200s...: the path is too long", path);
@@ -177,7 +179,8 @@ void file_writer_abort(struct file_writer **writer)
     *writer = NULL;
 }
 
-enum akin_status file_write(const char *path, const void *bytes, size_t count, struct akin_error *error)
+enum akin_status file_write(const char *path, const void *bytes, size_t count,
+                            struct akin_error *error)
 {
     struct file_writer *writer;
     TRY(file_writer_open(path, &writer, error));

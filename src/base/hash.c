@@ -78,7 +78,8 @@ static bool string_map_grow(struct string_map *map)
 {
     if (map->count + map->count / 2 + 1 < map->capacity)
         return true;
-    struct string_map grown = { .capacity = map->capacity ? 2 * map->capacity : 64, .count = map->count };
+    struct string_map grown = {.capacity = map->capacity ? 2 * map->capacity : 64,
+                               .count = map->count};
     grown.slots = memory_alloc(grown.capacity, sizeof *grown.slots);
     if (!grown.slots)
         return false;
@@ -100,7 +101,7 @@ bool string_map_put(struct string_map *map, const char *key, size_t bytes, uint6
     struct string_map_slot *slot = string_slot(map, hash, key, bytes);
     bool fresh = !slot->key;
     if (fresh) {
-        *slot = (struct string_map_slot){ .key = key, .bytes = bytes, .hash = hash, .value = value };
+        *slot = (struct string_map_slot){.key = key, .bytes = bytes, .hash = hash, .value = value};
         map->count++;
     }
     if (slot_value)
@@ -156,7 +157,8 @@ static bool number_map_grow(struct number_map *map)
 {
     if (map->count + map->count / 2 + 1 < map->capacity)
         return true;
-    struct number_map grown = { .capacity = map->capacity ? 2 * map->capacity : 64, .count = map->count };
+    struct number_map grown = {.capacity = map->capacity ? 2 * map->capacity : 64,
+                               .count = map->count};
     grown.slots = memory_alloc(grown.capacity, sizeof *grown.slots);
     if (!grown.slots)
         return false;
@@ -168,7 +170,8 @@ static bool number_map_grow(struct number_map *map)
     return true;
 }
 
-bool number_map_put(struct number_map *map, uint64_t key, uint64_t value, uint64_t *slot_value, bool *added)
+bool number_map_put(struct number_map *map, uint64_t key, uint64_t value, uint64_t *slot_value,
+                    bool *added)
 {
     if (!number_map_grow(map))
         return false;

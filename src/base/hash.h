@@ -40,6 +40,7 @@ struct number_map {
     size_t count, capacity;
 };
 
-bool number_map_put(struct number_map *map, uint64_t key, uint64_t value, uint64_t *slot_value, bool *added);
+bool number_map_put(struct number_map *map, uint64_t key, uint64_t value, uint64_t *slot_value,
+                    bool *added);
 bool number_map_get(const struct number_map *map, uint64_t key, uint64_t *value);
 void number_map_deinit(struct number_map *map);

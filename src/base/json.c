@@ -7,7 +7,8 @@
 #include "base/file.h"
 #include "base/utf8.h"
 
-enum akin_status json_read(const char *path, size_t bytes_max, json_t **root, struct akin_error *error)
+enum akin_status json_read(const char *path, size_t bytes_max, json_t **root,
+                           struct akin_error *error)
 {
     struct bytes text = { 0 };
     enum akin_status status = file_read(path, bytes_max, &text, error);
@@ -15,8 +16,8 @@ enum akin_status json_read(const char *path, size_t bytes_max, json_t **root, st
         json_error_t problem;
         *root = json_loadb(text.data, text.count, JSON_REJECT_DUPLICATES, &problem);
         if (!*root)
-            status = error_set(error, AKIN_FORMAT, "%s:%d:%d: not valid JSON: %s", path, problem.line,
-                               problem.column, problem.text);
+            status = error_set(error, AKIN_FORMAT, "%s:%d:%d: not valid JSON: %s", path,
+                               problem.line, problem.column, problem.text);
     }
     bytes_deinit(&text);
     return status;
@@ -119,8 +120,8 @@ enum akin_status json_opt_number(const json_t *object, const char *key, const ch
     return absent(object, key) ? AKIN_OK : json_get_number(object, key, where, value, error);
 }
 
-enum akin_status json_opt_bool(const json_t *object, const char *key, const char *where, bool *value,
-                               struct akin_error *error)
+enum akin_status json_opt_bool(const json_t *object, const char *key, const char *where,
+                               bool *value, struct akin_error *error)
 {
     if (absent(object, key))
         return AKIN_OK;

@@ -9,7 +9,8 @@
 #include "base/status.h"
 
 /* A JSON file of at most bytes_max. */
-enum akin_status json_read(const char *path, size_t bytes_max, json_t **root, struct akin_error *error);
+enum akin_status json_read(const char *path, size_t bytes_max, json_t **root,
+                           struct akin_error *error);
 /* One JSON text, such as a line; `where` ("items.jsonl:7") goes into the error. */
 enum akin_status json_parse(const char *text, size_t bytes, const char *where, json_t **root,
                             struct akin_error *error);
@@ -28,8 +29,8 @@ enum akin_status json_opt_integer(const json_t *object, const char *key, const c
                                   int64_t *value, struct akin_error *error);
 enum akin_status json_opt_number(const json_t *object, const char *key, const char *where,
                                  double *value, struct akin_error *error);
-enum akin_status json_opt_bool(const json_t *object, const char *key, const char *where, bool *value,
-                               struct akin_error *error);
+enum akin_status json_opt_bool(const json_t *object, const char *key, const char *where,
+                               bool *value, struct akin_error *error);
 
 const char *json_type_name(const json_t *value);   /* "a string", "null", "absent" for NULL */
 

@@ -19,7 +19,8 @@ struct line_reader {
     uint64_t number, consumed, size;
 };
 
-enum akin_status line_reader_open(const char *path, struct line_reader **reader, struct akin_error *error)
+enum akin_status line_reader_open(const char *path, struct line_reader **reader,
+                                  struct akin_error *error)
 {
     bool standard_input = !strcmp(path, "-");
     int fd = standard_input ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
@@ -33,9 +34,10 @@ enum akin_status line_reader_open(const char *path, struct line_reader **reader,
     }
     struct line_reader *r = memory_alloc(1, sizeof *r);
     if (r) {
-        *r = (struct line_reader){ .fd = fd,
-                                   .name = memory_copy_string(standard_input ? "standard input" : path),
-                                   .size = S_ISREG(info.st_mode) ? (uint64_t)info.st_size : 0 };
+        *r = (struct line_reader){.fd = fd,
+                                  .name =
+                                      memory_copy_string(standard_input ? "standard input" : path),
+                                  .size = S_ISREG(info.st_mode) ? (uint64_t)info.st_size : 0};
     }
     if (!r || !r->name) {
         memory_free(r);
@@ -56,8 +58,9 @@ static enum akin_status fill(struct line_reader *r, struct akin_error *error)
         r->begin = 0;
     }
     if (r->end >= LINE_BYTES_MAX)
-        return error_set(error, AKIN_LIMIT, "%s:%llu: the line is longer than the limit of %zu bytes",
-                         r->name, (unsigned long long)r->number + 1, LINE_BYTES_MAX);
+        return error_set(error, AKIN_LIMIT,
+                         "%s:%llu: the line is longer than the limit of %zu bytes", r->name,
+                         (unsigned long long)r->number + 1, LINE_BYTES_MAX);
     if (!array_reserve((void **)&r->buffer, &r->capacity, r->end + READ_BYTES, 1))
         return error_memory(error);
     ssize_t got;

@@ -14,7 +14,8 @@ bool size_add(size_t a, size_t b, size_t *out);
 void *memory_alloc(size_t count, size_t bytes);
 /* The same, uninitialised and aligned to 64 bytes. */
 void *memory_alloc_aligned(size_t count, size_t bytes);
-/* Resizes; new items are not initialised; NULL leaves the old block as it was. Not for aligned ones. */
+/* Resizes; new items are not initialised; NULL leaves the old block as it was. Not for aligned
+ * ones. */
 void *memory_resize(void *block, size_t count, size_t bytes);
 void memory_free(void *block);      /* for all three; NULL is fine */
 char *memory_copy_string(const char *text);
@@ -44,8 +45,9 @@ struct string_pool {
     size_t bytes;               /* held, for reports */
 };
 
-char *string_pool_add(struct string_pool *pool, const char *bytes, size_t count); /* NUL added; NULL: no memory */
-void *string_pool_alloc(struct string_pool *pool, size_t bytes);  /* aligned to 8, not initialised */
+char *string_pool_add(struct string_pool *pool, const char *bytes,
+                      size_t count);                             /* NUL added; NULL: no memory */
+void *string_pool_alloc(struct string_pool *pool, size_t bytes); /* aligned to 8, not initialised */
 void string_pool_deinit(struct string_pool *pool);
 
 /* A growable byte string, always followed by a NUL. After a failed append `failed` is set, later

@@ -129,7 +129,8 @@ static enum akin_status parse(const char *path, struct npy *npy, struct akin_err
     const char *descr = value_of(header, "'descr'"), *order = value_of(header, "'fortran_order'"),
                *shape = value_of(header, "'shape'");
     if (!descr || !order || !shape || !read_descr(descr, npy->descr, sizeof npy->descr))
-        return error_set(error, AKIN_FORMAT, "%s: the header lacks descr, fortran_order or shape", path);
+        return error_set(error, AKIN_FORMAT, "%s: the header lacks descr, fortran_order or shape",
+                         path);
     if (!strncmp(order, "True", 4))
         return error_set(error, AKIN_UNSUPPORTED,
                          "%s: Fortran order; save it with numpy.ascontiguousarray", path);
@@ -144,8 +145,9 @@ static enum akin_status parse(const char *path, struct npy *npy, struct akin_err
         if (!size_mul(npy->data_bytes, npy->shape[i], &npy->data_bytes))
             return error_set(error, AKIN_FORMAT, "%s: shape: the sizes overflow", path);
     if (npy->data_bytes > bytes - prefix - length)
-        return error_set(error, AKIN_FORMAT, "%s: holds %zu bytes of data where its shape needs %zu",
-                         path, bytes - prefix - length, npy->data_bytes);
+        return error_set(error, AKIN_FORMAT,
+                         "%s: holds %zu bytes of data where its shape needs %zu", path,
+                         bytes - prefix - length, npy->data_bytes);
     npy->data = d + prefix + length;
     if ((prefix + length) % 16)
         return error_set(error, AKIN_UNSUPPORTED, "%s: the data are not aligned to 16 bytes", path);
@@ -188,7 +190,8 @@ enum akin_status npy_write_header(struct file_writer *writer, const char *descr,
                                   const size_t *shape, struct akin_error *error)
 {
     char header[1024];
-    int used = snprintf(header, sizeof header, "{'descr': %s, 'fortran_order': False, 'shape': (", descr);
+    int used =
+        snprintf(header, sizeof header, "{'descr': %s, 'fortran_order': False, 'shape': (", descr);
     for (size_t i = 0; i < dims && used < (int)sizeof header; i++)
         used += snprintf(header + used, sizeof header - (size_t)used, "%zu,%s", shape[i],
                          i + 1 < dims ? " " : "");
@@ -199,8 +202,16 @@ enum akin_status npy_write_header(struct file_writer *writer, const char *descr,
     memset(header + used, ' ', padding);
     header[(size_t)used + padding] = '\n';
     length += padding;
-    unsigned char prefix[10] = { 0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (unsigned char)(length & 0xff),
-                                 (unsigned char)(length >> 8) };
+    unsigned char prefix[10] = {0x93,
+                                'N',
+                                'U',
+                                'M',
+                                'P',
+                                'Y',
+                                1,
+                                0,
+                                (unsigned char)(length & 0xff),
+                                (unsigned char)(length >> 8)};
     TRY(file_writer_write(writer, prefix, sizeof prefix, error));
     return file_writer_write(writer, header, length, error);
 }

@@ -21,8 +21,9 @@ enum akin_status npy_open(const char *path, struct npy *npy, struct akin_error *
 enum akin_status npy_open_matrix(const char *path, struct npy *npy, struct akin_error *error);
 void npy_close(struct npy *npy);
 
-/* Writes the header for `descr` (such as "'<f4'" or a structured "[('user', '<u4'), ...]") and shape
- * to a writer; the data follow by file_writer_write. The header's size is a multiple of 64. */
+/* Writes the header for `descr` (such as "'<f4'" or a structured "[('user', '<u4'), ...]") and
+ * shape to a writer; the data follow by file_writer_write. The header's size is a multiple of 64.
+ */
 enum akin_status npy_write_header(struct file_writer *writer, const char *descr, size_t dims,
                                   const size_t *shape, struct akin_error *error);
 /* A whole file at once. */

@@ -34,7 +34,8 @@ static void error_format(struct akin_error *error, enum akin_status status, cons
     make_one_line(error->message);
 }
 
-enum akin_status error_set(struct akin_error *error, enum akin_status status, const char *format, ...)
+enum akin_status error_set(struct akin_error *error, enum akin_status status, const char *format,
+                           ...)
 {
     if (error) {
         va_list arguments;
@@ -76,7 +77,8 @@ enum akin_status error_memory(struct akin_error *error)
     return error_set(error, AKIN_MEMORY, "memory ran out");
 }
 
-enum akin_status error_context(struct akin_error *error, enum akin_status status, const char *format, ...)
+enum akin_status error_context(struct akin_error *error, enum akin_status status,
+                               const char *format, ...)
 {
     if (error) {
         char old[sizeof error->message];

@@ -8,8 +8,8 @@
 #include "akin/status.h"
 
 /* Fills `error` (may be NULL) and returns `status`, so that a failing path is one statement. */
-enum akin_status error_set(struct akin_error *error, enum akin_status status, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+enum akin_status error_set(struct akin_error *error, enum akin_status status, const char *format,
+                           ...) __attribute__((format(printf, 3, 4)));
 
 /* The same with ": <strerror(errno)>" appended; the status is AKIN_IO, or AKIN_NOT_FOUND for
  * ENOENT, AKIN_MEMORY for ENOMEM. Call it before anything else can change errno. */
@@ -19,8 +19,8 @@ enum akin_status error_system(struct akin_error *error, const char *format, ...)
 enum akin_status error_memory(struct akin_error *error);
 
 /* Puts "<context>: " before the message already in `error`; returns its status unchanged. */
-enum akin_status error_context(struct akin_error *error, enum akin_status status, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+enum akin_status error_context(struct akin_error *error, enum akin_status status,
+                               const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 #define TRY(call)                                                                    \
     do {                                                                             \

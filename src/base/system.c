@@ -43,7 +43,8 @@ static int numa_nodes(void)
     hwloc_topology_t topology;
     if (hwloc_topology_init(&topology))
         return 1;
-    int nodes = hwloc_topology_load(topology) ? 1 : hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_NUMANODE);
+    int nodes =
+        hwloc_topology_load(topology) ? 1 : hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_NUMANODE);
     hwloc_topology_destroy(topology);
     return nodes < 1 ? 1 : nodes;
 }

@@ -155,8 +155,9 @@ int thread_pool_size(const struct thread_pool *pool)
     return pool->size;
 }
 
-static void run(struct thread_pool *pool, size_t count, void (*range_fn)(void *, size_t, size_t, int),
-                void (*item_fn)(void *, size_t, int), void *context)
+static void run(struct thread_pool *pool, size_t count,
+                void (*range_fn)(void *, size_t, size_t, int), void (*item_fn)(void *, size_t, int),
+                void *context)
 {
     if (count == 0)
         return;

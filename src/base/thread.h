@@ -16,10 +16,12 @@ int thread_pool_size(const struct thread_pool *pool);
  * worker numbers 0..size-1, and returns when all are done. Calls from several threads take turns;
  * a call from inside fn is a bug. */
 void thread_pool_run(struct thread_pool *pool, size_t count,
-                     void (*fn)(void *context, size_t begin, size_t end, int worker), void *context);
+                     void (*fn)(void *context, size_t begin, size_t end, int worker),
+                     void *context);
 
 /* Calls fn(context, item, worker) for each item of [0, count), handed out one at a time in order to
- * whichever thread is free. For items of unequal cost whose results do not depend on who does them. */
+ * whichever thread is free. For items of unequal cost whose results do not depend on who does them.
+ */
 void thread_pool_each(struct thread_pool *pool, size_t count,
                       void (*fn)(void *context, size_t item, int worker), void *context);
 

@@ -15,10 +15,18 @@ struct title_entry {
     uint32_t bytes;
     uint32_t row;
     uint16_t year;
-    uint16_t alternate;     /* 1: the name in parentheses */
+    uint16_t kind;          /* enum name_kind */
 };
 
-static bool add_key(struct title_index *index, uint32_t row, int year, bool alternate,
+/* How a name came about; the lower, the more it is the title. The gaps leave room for what else
+ * counts (look_up). */
+enum name_kind {
+    NAME_OWN = 0,
+    NAME_ALTERNATE = 2,     /* in parentheses */
+    NAME_BEGINNING = 8,     /* what stands before a colon or a dash: "Star Wars" */
+};
+
+static bool add_key(struct title_index *index, uint32_t row, int year, enum name_kind kind,
                     const struct bytes *key)
 {
     uint64_t hash = hash_bytes(key->data, key->count);
@@ -35,18 +43,33 @@ static bool add_key(struct title_index *index, uint32_t row, int year, bool alte
         return false;
     index->entries[index->count++] = (struct title_entry){
         .hash = hash, .key = copy, .bytes = (uint32_t)key->count, .row = row,
-        .year = (uint16_t)year, .alternate = alternate,
+        .year = (uint16_t)year, .kind = (uint16_t)kind,
     };
     return true;
 }
 
-static bool add_parts(struct title_index *index, uint32_t row, int year, bool alternate,
+static bool add_parts(struct title_index *index, uint32_t row, int year, enum name_kind kind,
                       const struct title_part *parts, size_t count, struct bytes *key)
 {
     for (int bare = 0; bare < 2; bare++) {
         bytes_clear(key);
         title_key(key, parts, count, bare);
-        if (key->failed || (key->count && !add_key(index, row, year, alternate, key)))
+        if (key->failed || (key->count && !add_key(index, row, year, kind, key)))
+            return false;
+    }
+    return true;
+}
+
+/* "Star Wars: Episode IV - A New Hope" is also called "Star Wars" and "Star Wars: Episode IV". */
+static bool add_beginnings(struct title_index *index, uint32_t row, int year,
+                           struct title_part whole, struct bytes *key)
+{
+    for (size_t at = 1; at + 2 < whole.bytes; at++) {
+        const char *here = whole.text + at;
+        if (memcmp(here, ": ", 2) && memcmp(here, " - ", 3))
+            continue;
+        struct title_part beginning = title_trim(whole.text, at);
+        if (!add_parts(index, row, year, NAME_BEGINNING, &beginning, 1, key))
             return false;
     }
     return true;
@@ -62,10 +85,11 @@ enum akin_status title_index_add(struct title_index *index, uint32_t row, const 
         length = UINT16_MAX;
     title_parse(text, length, &title);
     year = year >= 0 && year <= UINT16_MAX ? year : 0;
-    bool added = add_parts(index, row, year, false, &title.whole, 1, &key) &&
-                 add_parts(index, row, year, false, title.outside, title.outside_count, &key);
+    bool added = add_parts(index, row, year, NAME_OWN, &title.whole, 1, &key) &&
+                 add_parts(index, row, year, NAME_OWN, title.outside, title.outside_count, &key);
     for (size_t i = 0; added && i < title.inside_count; i++)
-        added = add_parts(index, row, year, true, &title.inside[i], 1, &key);
+        added = add_parts(index, row, year, NAME_ALTERNATE, &title.inside[i], 1, &key);
+    added = added && add_beginnings(index, row, year, title.whole, &key);
     bytes_deinit(&key);
     return added ? AKIN_OK : error_memory(error);
 }
@@ -77,7 +101,7 @@ static int compare_entries(const void *a, const void *b)
         return left->hash < right->hash ? -1 : 1;
     if (left->row != right->row)
         return left->row < right->row ? -1 : 1;
-    return left->alternate - right->alternate;
+    return left->kind - right->kind;
 }
 
 void title_index_sort(struct title_index *index)
@@ -139,7 +163,7 @@ static void look_up(const struct title_index *index, const uint32_t *ratings,
                 continue;
             other_year = 4;
         }
-        choose(choice, rank + other_year + 2u * entry->alternate, entry->row, ratings);
+        choose(choice, rank + other_year + entry->kind, entry->row, ratings);
     }
 }
 

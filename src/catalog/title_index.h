@@ -24,8 +24,9 @@ void title_index_deinit(struct title_index *index);
 uint64_t title_index_bytes(const struct title_index *index);
 
 /* The row that `query` means: a year in it must agree (an item without a year will do if none
- * does); then the title's own name goes before its alternates, and a typed article before a name
- * without it; then the most rated (`ratings` [row]) wins, then the lowest row. */
+ * does); then the title's own name goes before its alternates, and those before its beginning
+ * ("star wars" for "Star Wars: Episode IV - A New Hope"), and a typed article before a name without
+ * it; then the most rated (`ratings` [row]) wins, then the lowest row. */
 bool title_index_find(const struct title_index *index, const uint32_t *ratings, const char *query,
                       uint32_t *row, struct akin_error *error, enum akin_status *status);
 

@@ -37,8 +37,10 @@ static enum akin_status check_device(const char *device, struct akin_error *erro
         return AKIN_OK;
     if (!strncmp(device, "cuda", 4))
         return error_set(error, AKIN_UNSUPPORTED,
-                         "device %s: this build computes on the CPU only; use --device cpu", device);
-    return error_set(error, AKIN_ARGUMENT, "device \"%s\" is not known: expected auto or cpu", device);
+                         "device %s: this build computes on the CPU only; use --device cpu",
+                         device);
+    return error_set(error, AKIN_ARGUMENT, "device \"%s\" is not known: expected auto or cpu",
+                     device);
 }
 
 enum akin_status akin_engine_open(const struct akin_engine_settings *settings,
@@ -47,8 +49,8 @@ enum akin_status akin_engine_open(const struct akin_engine_settings *settings,
     unsigned flags, detected = cpu_detect();
     TRY(check_device(settings->device, error));
     if (!cpu_level(settings->cpu, detected, &flags))
-        return error_set(error, AKIN_ARGUMENT, "cpu level \"%s\" is not known: ref, avx2, avx512, amx",
-                         settings->cpu);
+        return error_set(error, AKIN_ARGUMENT,
+                         "cpu level \"%s\" is not known: ref, avx2, avx512, amx", settings->cpu);
     if (settings->cpu && *settings->cpu && strcmp(cpu_level_name(flags), settings->cpu))
         return error_set(error, AKIN_UNSUPPORTED, "cpu level %s: this CPU offers %s at most",
                          settings->cpu, cpu_level_name(detected));
@@ -71,7 +73,8 @@ enum akin_status akin_engine_open(const struct akin_engine_settings *settings,
         return status;
     }
     snprintf(e->kernels, sizeof e->kernels, "%s", cpu_level_name(flags));
-    log_write(&e->log, AKIN_LOG_DEBUG, "event=engine_open kernels=%s threads=%d", e->kernels, threads);
+    log_write(&e->log, AKIN_LOG_DEBUG, "event=engine_open kernels=%s threads=%d", e->kernels,
+              threads);
     *engine = e;
     return AKIN_OK;
 }

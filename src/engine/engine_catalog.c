@@ -19,7 +19,8 @@ enum akin_status akin_catalog_import_movielens(const char *folder, const char *d
 enum akin_status akin_catalog_import_jsonl(const char *items, const char *interactions,
                                            const struct akin_jsonl_fields *fields, const char *data,
                                            struct akin_progress progress,
-                                           struct akin_import_report *report, struct akin_error *error)
+                                           struct akin_import_report *report,
+                                           struct akin_error *error)
 {
     return catalog_import_jsonl(items, interactions, fields, data, progress, report, error);
 }
@@ -27,16 +28,17 @@ enum akin_status akin_catalog_import_jsonl(const char *items, const char *intera
 /* ---- embedding -------------------------------------------------------------------------- */
 
 static enum akin_status embed_items(struct akin_model *model, const struct catalog *catalog,
-                                    const struct akin_embed_settings *settings, const char *model_name,
-                                    size_t dimension, float *vectors, struct akin_embed_report *report,
-                                    struct akin_error *error)
+                                    const struct akin_embed_settings *settings,
+                                    const char *model_name, size_t dimension, float *vectors,
+                                    struct akin_embed_report *report, struct akin_error *error)
 {
     size_t count = catalog_item_count(catalog);
     struct akin_text *texts = memory_alloc(count, sizeof *texts);
     if (!texts)
         return error_memory(error);
     catalog_texts(catalog, texts);
-    enum akin_status status = model_embed(model->model, texts, count, settings, vectors, report, error);
+    enum akin_status status =
+        model_embed(model->model, texts, count, settings, vectors, report, error);
     memory_free(texts);
     TRY(status);
     return catalog_write_item_vectors(catalog, model_name, vectors, dimension, error);
@@ -54,8 +56,8 @@ static enum akin_status embed(struct akin_model *model, const struct catalog *ca
     float *vectors = memory_alloc_aligned(floats, sizeof *vectors); /* [items][dimension] */
     if (!vectors)
         return error_memory(error);
-    enum akin_status status = embed_items(model, catalog, settings, info.name, info.dimension, vectors,
-                                          &report->items, error);
+    enum akin_status status = embed_items(model, catalog, settings, info.name, info.dimension,
+                                          vectors, &report->items, error);
     uint64_t began = clock_monotonic_ns();
     if (status == AKIN_OK)
         status = catalog_write_user_vectors(catalog, vectors, info.dimension, settings->progress,
@@ -68,7 +70,8 @@ static enum akin_status embed(struct akin_model *model, const struct catalog *ca
 
 enum akin_status akin_catalog_embed(struct akin_model *model, const char *data,
                                     const struct akin_embed_settings *settings,
-                                    struct akin_catalog_embed_report *report, struct akin_error *error)
+                                    struct akin_catalog_embed_report *report,
+                                    struct akin_error *error)
 {
     struct akin_catalog_embed_report made = { 0 };
     struct akin_embed_settings defaults;
@@ -86,7 +89,8 @@ enum akin_status akin_catalog_embed(struct akin_model *model, const char *data,
         made.current = true;
     } else {
         TRY(catalog_open(data, CATALOG_WITHOUT_EMBEDDINGS, &catalog, error));
-        enum akin_status status = embed(model, catalog, settings ? settings : &defaults, &made, error);
+        enum akin_status status =
+            embed(model, catalog, settings ? settings : &defaults, &made, error);
         catalog_close(&catalog);
         TRY(status);
     }
@@ -135,20 +139,20 @@ const float *akin_catalog_item_vector(const struct akin_catalog *catalog, size_t
     return catalog_item_vector(catalog->catalog, row);
 }
 
-enum akin_status akin_catalog_find(const struct akin_catalog *catalog, const char *title, size_t *row,
-                                   struct akin_error *error)
+enum akin_status akin_catalog_find(const struct akin_catalog *catalog, const char *title,
+                                   size_t *row, struct akin_error *error)
 {
     return catalog_find(catalog->catalog, title, row, error);
 }
 
-enum akin_status akin_catalog_find_id(const struct akin_catalog *catalog, const char *id, size_t *row,
-                                      struct akin_error *error)
+enum akin_status akin_catalog_find_id(const struct akin_catalog *catalog, const char *id,
+                                      size_t *row, struct akin_error *error)
 {
     return catalog_find_id(catalog->catalog, id, row, error);
 }
 
-enum akin_status akin_catalog_find_user(const struct akin_catalog *catalog, const char *id, size_t *user,
-                                        struct akin_error *error)
+enum akin_status akin_catalog_find_user(const struct akin_catalog *catalog, const char *id,
+                                        size_t *user, struct akin_error *error)
 {
     return catalog_find_user(catalog->catalog, id, user, error);
 }

@@ -21,16 +21,17 @@ void akin_index_settings_default(struct akin_index_settings *settings)
     index_settings_default(settings);
 }
 
-enum akin_status akin_index_build(struct akin_engine *engine, const char *path, const float *vectors,
-                                  const int64_t *ids, size_t count, size_t dimension,
-                                  const struct akin_index_settings *settings, struct akin_error *error)
+enum akin_status akin_index_build(struct akin_engine *engine, const char *path,
+                                  const float *vectors, const int64_t *ids, size_t count,
+                                  size_t dimension, const struct akin_index_settings *settings,
+                                  struct akin_error *error)
 {
     (void)engine;       /* flat indexes are written as they come; trained kinds will compute */
     return index_build(path, vectors, ids, count, dimension, settings, error);
 }
 
-enum akin_status akin_index_open(struct akin_engine *engine, const char *path, struct akin_index **index,
-                                 struct akin_error *error)
+enum akin_status akin_index_open(struct akin_engine *engine, const char *path,
+                                 struct akin_index **index, struct akin_error *error)
 {
     struct akin_index *handle = memory_alloc(1, sizeof *handle);
     if (!handle)

@@ -59,14 +59,15 @@ void akin_model_info(const struct akin_model *model, struct akin_model_info *inf
     model_info(model->model, info);
 }
 
-bool akin_model_prompt(const struct akin_model *model, size_t i, const char **name, const char **text)
+bool akin_model_prompt(const struct akin_model *model, size_t i, const char **name,
+                       const char **text)
 {
     return model_prompt(model->model, i, name, text);
 }
 
-enum akin_status akin_model_tokenize(const struct akin_model *model, struct akin_text text, int32_t *ids,
-                                     uint32_t (*offsets)[2], size_t ids_max, size_t *count,
-                                     struct akin_error *error)
+enum akin_status akin_model_tokenize(const struct akin_model *model, struct akin_text text,
+                                     int32_t *ids, uint32_t (*offsets)[2], size_t ids_max,
+                                     size_t *count, struct akin_error *error)
 {
     return model_tokenize(model->model, text, ids, offsets, ids_max, count, error);
 }
@@ -76,15 +77,16 @@ void akin_embed_settings_default(struct akin_embed_settings *settings)
     model_embed_settings_default(settings);
 }
 
-enum akin_status akin_model_embed(struct akin_model *model, const struct akin_text *texts, size_t count,
-                                  const struct akin_embed_settings *settings, float *vectors,
-                                  struct akin_embed_report *report, struct akin_error *error)
+enum akin_status akin_model_embed(struct akin_model *model, const struct akin_text *texts,
+                                  size_t count, const struct akin_embed_settings *settings,
+                                  float *vectors, struct akin_embed_report *report,
+                                  struct akin_error *error)
 {
     return model_embed(model->model, texts, count, settings, vectors, report, error);
 }
 
-enum akin_status akin_model_locate(const char *home, const char *name, char *path, size_t path_bytes,
-                                   struct akin_error *error)
+enum akin_status akin_model_locate(const char *home, const char *name, char *path,
+                                   size_t path_bytes, struct akin_error *error)
 {
     return model_locate(home, name, path, path_bytes, error);
 }
@@ -107,8 +109,8 @@ void akin_pull_settings_default(struct akin_pull_settings *settings)
     model_pull_settings_default(settings);
 }
 
-enum akin_status akin_model_pull(const char *name, const struct akin_pull_settings *settings, char *path,
-                                 size_t path_bytes, struct akin_error *error)
+enum akin_status akin_model_pull(const char *name, const struct akin_pull_settings *settings,
+                                 char *path, size_t path_bytes, struct akin_error *error)
 {
     return model_pull(name, settings, NULL, path, path_bytes, error);
 }

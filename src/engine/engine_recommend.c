@@ -26,20 +26,24 @@ static enum akin_status check_model(const struct catalog *catalog, const struct 
     catalog_info(catalog, &catalog_is);
     model_info(model, &model_is);
     if (catalog_is.dimension && model_is.dimension != catalog_is.dimension)
-        return error_set(error, AKIN_ARGUMENT,
-                         "model %s makes vectors of %zu numbers, the catalogue has %zu: use the model "
-                         "that embedded it (%s)",
-                         model_is.name, model_is.dimension, catalog_is.dimension,
-                         *catalog_is.model ? catalog_is.model : "unknown");
+        return error_set(
+            error, AKIN_ARGUMENT,
+            "model %s makes vectors of %zu numbers, the catalogue has %zu: use the model "
+            "that embedded it (%s)",
+            model_is.name, model_is.dimension, catalog_is.dimension,
+            *catalog_is.model ? catalog_is.model : "unknown");
     if (*catalog_is.model && strcmp(catalog_is.model, model_is.name))
-        return error_set(error, AKIN_ARGUMENT,
-                         "the catalogue was embedded by model %s, not by %s: use that one, or remove "
-                         "the folder embeddings and embed it again", catalog_is.model, model_is.name);
+        return error_set(
+            error, AKIN_ARGUMENT,
+            "the catalogue was embedded by model %s, not by %s: use that one, or remove "
+            "the folder embeddings and embed it again",
+            catalog_is.model, model_is.name);
     return AKIN_OK;
 }
 
-enum akin_status akin_recommender_open(struct akin_engine *engine, const struct akin_catalog *catalog,
-                                       struct akin_model *model, struct akin_recommender **recommender,
+enum akin_status akin_recommender_open(struct akin_engine *engine,
+                                       const struct akin_catalog *catalog, struct akin_model *model,
+                                       struct akin_recommender **recommender,
                                        struct akin_error *error)
 {
     if (model)
@@ -51,8 +55,8 @@ enum akin_status akin_recommender_open(struct akin_engine *engine, const struct 
     catalog_info(catalog->catalog, &info);
     handle->model = model ? model->model : NULL;
     handle->dimension = info.dimension;
-    enum akin_status status = recommender_open(engine->backend, catalog->catalog, &handle->recommender,
-                                               error);
+    enum akin_status status =
+        recommender_open(engine->backend, catalog->catalog, &handle->recommender, error);
     if (status == AKIN_OK)
         *recommender = handle;
     else
@@ -85,7 +89,8 @@ static enum akin_status encode(const struct akin_recommender *recommender, const
     return model_embed(recommender->model, &text, 1, &settings, vector, NULL, error);
 }
 
-enum akin_status akin_recommend(struct akin_recommender *recommender, const struct akin_request *request,
+enum akin_status akin_recommend(struct akin_recommender *recommender,
+                                const struct akin_request *request,
                                 struct akin_recommendation *results, size_t *found,
                                 struct akin_recommend_timing *timing, struct akin_error *error)
 {
@@ -98,7 +103,8 @@ enum akin_status akin_recommend(struct akin_recommender *recommender, const stru
     enum akin_status status = encode(recommender, request->query, vector, error);
     double encode_ms = (double)(clock_monotonic_ns() - began) * 1e-6;
     if (status == AKIN_OK)
-        status = recommend(recommender->recommender, request, vector, results, found, timing, error);
+        status =
+            recommend(recommender->recommender, request, vector, results, found, timing, error);
     if (status == AKIN_OK && timing) {
         timing->encode_ms = encode_ms;
         timing->total_ms += encode_ms;
@@ -112,7 +118,8 @@ enum akin_status akin_recommend_vectors(struct akin_recommender *recommender, co
                                         struct akin_recommendation *results, size_t *found,
                                         struct akin_error *error)
 {
-    return recommend_vectors(recommender->recommender, vectors, count, k, filter, results, found, error);
+    return recommend_vectors(recommender->recommender, vectors, count, k, filter, results, found,
+                             error);
 }
 
 enum akin_status akin_recommender_count(struct akin_recommender *recommender, const char *filter,

@@ -79,8 +79,8 @@ static enum akin_status store(struct akin_settings *settings, int setting, const
 {
     const char *expected = expectation(setting, value);
     if (expected)
-        return error_set(error, AKIN_ARGUMENT, "%s: \"%s\" is not a value for %s: expected %s", origin,
-                         value, known[setting].key, expected);
+        return error_set(error, AKIN_ARGUMENT, "%s: \"%s\" is not a value for %s: expected %s",
+                         origin, value, known[setting].key, expected);
     char *value_copy = memory_copy_string(value), *origin_copy = memory_copy_string(origin);
     if (!value_copy || !origin_copy) {
         memory_free(value_copy);
@@ -149,8 +149,8 @@ void akin_settings_destroy(struct akin_settings **settings)
     *settings = NULL;
 }
 
-enum akin_status akin_settings_set(struct akin_settings *settings, const char *key, const char *value,
-                                   const char *origin, struct akin_error *error)
+enum akin_status akin_settings_set(struct akin_settings *settings, const char *key,
+                                   const char *value, const char *origin, struct akin_error *error)
 {
     int setting = find(key);
     if (setting < 0)
@@ -198,7 +198,8 @@ enum akin_status akin_settings_load(struct akin_settings *settings, const char *
                      load.error.status != AKIN_OK ? load.error.message : "expected key = value");
 }
 
-enum akin_status akin_settings_load_environment(struct akin_settings *settings, struct akin_error *error)
+enum akin_status akin_settings_load_environment(struct akin_settings *settings,
+                                                struct akin_error *error)
 {
     for (int i = 0; i < SETTINGS; i++) {
         const char *value = getenv(known[i].environment), *origin = known[i].environment;

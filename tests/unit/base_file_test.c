@@ -188,7 +188,8 @@ static void errors_name_the_path(void **state)
 
 /* ---- CSV -------------------------------------------------------------------------------- */
 
-static void expect_row(struct csv_reader *csv, uint64_t line, size_t count, const char *const *fields)
+static void expect_row(struct csv_reader *csv, uint64_t line, size_t count,
+                       const char *const *fields)
 {
     bool row;
     assert_int_equal(csv_next(csv, &row, NULL), AKIN_OK);
@@ -204,7 +205,9 @@ static void expect_row(struct csv_reader *csv, uint64_t line, size_t count, cons
 static void quoted_rows(void **state)
 {
     (void)state;
-    const char *text = "\xef\xbb\xbf" "a,b,c\r\n1,\"x, y\",\"say \"\"hi\"\"\"\n\n\"two\nlines\",,\"\"\"q\"\"\"\nlast";
+    const char *text =
+        "\xef\xbb\xbf"
+        "a,b,c\r\n1,\"x, y\",\"say \"\"hi\"\"\"\n\n\"two\nlines\",,\"\"\"q\"\"\"\nlast";
     struct csv_reader csv;
     csv_open(&csv, "t.csv", text, strlen(text), ",", true);
     expect_row(&csv, 1, 3, (const char *[]){ "a", "b", "c" });
@@ -269,7 +272,8 @@ static void numbers_are_whole_fields(void **state)
     assert_true(parse_double("-1e3", 4, &d) && d == -1000);
     assert_true(parse_double("123456789012", 12, &d) && d == 123456789012.0);
     assert_false(parse_double("", 0, &d) || parse_double("1x", 2, &d) || parse_double(".", 1, &d));
-    assert_false(parse_double("0x10", 4, &d) || parse_double(" 1", 2, &d) || parse_double("1\0", 2, &d));
+    assert_false(parse_double("0x10", 4, &d) || parse_double(" 1", 2, &d) ||
+                 parse_double("1\0", 2, &d));
 }
 
 /* ---- npy -------------------------------------------------------------------------------- */
@@ -279,7 +283,8 @@ static void npy_round_trip(void **state)
     (void)state;
     float data[6] = { 1, 2, 3, 4, 5, 6 };
     size_t shape[2] = { 2, 3 };
-    assert_int_equal(npy_write(in_folder("m.npy"), "'<f4'", 2, shape, data, sizeof data, NULL), AKIN_OK);
+    assert_int_equal(npy_write(in_folder("m.npy"), "'<f4'", 2, shape, data, sizeof data, NULL),
+                     AKIN_OK);
     struct npy npy;
     assert_int_equal(npy_open_matrix(in_folder("m.npy"), &npy, NULL), AKIN_OK);
     assert_int_equal(npy.shape[0], 2);
@@ -321,13 +326,16 @@ static enum akin_status open_header(const char *header, size_t data_bytes)
 static void npy_files_that_lie(void **state)
 {
     (void)state;
-#define HEADER(descr, order, shape) "{'descr': " descr ", 'fortran_order': " order ", 'shape': " shape ", }"
+#define HEADER(descr, order, shape)                                                                \
+    "{'descr': " descr ", 'fortran_order': " order ", 'shape': " shape ", }"
     assert_int_equal(open_header(HEADER("'<f4'", "False", "(2, 2)"), 16), AKIN_OK);
     assert_int_equal(open_header(HEADER("'<f4'", "False", "(2, 2)"), 15), AKIN_FORMAT);
     assert_int_equal(open_header(HEADER("'<f4'", "True", "(2, 2)"), 16), AKIN_UNSUPPORTED);
     assert_int_equal(open_header(HEADER("'>f4'", "False", "(2, 2)"), 16), AKIN_UNSUPPORTED);
-    assert_int_equal(open_header(HEADER("'<f4'", "False", "(4294967296, 4294967296)"), 16), AKIN_FORMAT);
-    assert_int_equal(open_header(HEADER("'<f4'", "False", "(99999999999999999999,)"), 16), AKIN_FORMAT);
+    assert_int_equal(open_header(HEADER("'<f4'", "False", "(4294967296, 4294967296)"), 16),
+                     AKIN_FORMAT);
+    assert_int_equal(open_header(HEADER("'<f4'", "False", "(99999999999999999999,)"), 16),
+                     AKIN_FORMAT);
     assert_int_equal(open_header(HEADER("'<f4'", "False", "()"), 16), AKIN_FORMAT);
     assert_int_equal(open_header(HEADER("'<f4'", "False", "(1, 1, 1, 1, 1)"), 16), AKIN_FORMAT);
     assert_int_equal(open_header(HEADER("'|O'", "False", "(2,)"), 16), AKIN_UNSUPPORTED);

@@ -191,6 +191,29 @@ static void test_find_among_equals(void **state)
     catalog_close(&c);
 }
 
+/* What people call a series: the name before the colon or the dash, unless it is a title itself. */
+static void test_find_by_beginning(void **state)
+{
+    static const char *const titles[] = {
+        "Star Wars: Episode V - The Empire Strikes Back (1980)",
+        "Star Wars: Episode IV - A New Hope (1977)",
+        "Lord of the Rings: The Fellowship of the Ring, The (2001)",
+        "Alien: Resurrection (1997)", "Alien (1979)", "Spider-Man: Far from Home (2019)",
+    };
+    struct catalog *c = import_titles(*state, titles, sizeof titles / sizeof *titles,
+                                      "userId,movieId,rating,timestamp\n1,2,4,1\n1,4,4,1\n");
+    expect_found(c, "star wars", "ml_2");           /* the most rated */
+    expect_found(c, "Star Wars (1980)", "ml_1");
+    expect_found(c, "star wars episode iv", "ml_2");
+    expect_found(c, "the lord of the rings", "ml_3");
+    expect_found(c, "alien", "ml_5");               /* a title of its own goes first */
+    expect_found(c, "spider-man", "ml_6");
+    expect_unknown(c, "star war", "\"Star Wars: Episode IV - A New Hope (1977)\"");
+    expect_unknown(c, "spider", "\"Spider-Man: Far from Home (2019)\"");
+    expect_unknown(c, "star wars 1999", "Star Wars: Episode");
+    catalog_close(&c);
+}
+
 /* ---- users and embeddings --------------------------------------------------------------- */
 
 static void test_users(void **state)
@@ -472,6 +495,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_find),        TEST(test_find_unknown), TEST(test_find_among_equals),
+        TEST(test_find_by_beginning),
         TEST(test_users),       TEST(test_embeddings),   TEST(test_users_without_vector),
         TEST(test_damage),      TEST(test_wrong_arrays), TEST(test_no_catalogue),
         TEST(test_items_alone), TEST(test_latest_small), TEST(test_ml100k),

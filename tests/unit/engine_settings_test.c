@@ -103,15 +103,17 @@ static void bad_values_name_their_place(void **state)
     assert_int_equal(akin_settings_load(settings, path, false, &error), AKIN_FORMAT);
     assert_non_null(strstr(error.message, "colour"));
     assert_int_equal(akin_settings_load(settings, "/nowhere/akin.ini", true, &error), AKIN_OK);
-    assert_int_equal(akin_settings_load(settings, "/nowhere/akin.ini", false, &error), AKIN_NOT_FOUND);
+    assert_int_equal(akin_settings_load(settings, "/nowhere/akin.ini", false, &error),
+                     AKIN_NOT_FOUND);
     setenv("AKIN_PRECISION", "fp7", 1);
     assert_int_equal(akin_settings_load_environment(settings, &error), AKIN_ARGUMENT);
     assert_non_null(strstr(error.message, "AKIN_PRECISION"));
     unsetenv("AKIN_PRECISION");
-    static const char *const bad[][2] = { { "threads", "-1" }, { "threads", "9999" }, { "home", "" },
-                                          { "cpu", "sse" }, { "device", "tpu" }, { "nothing", "x" } };
+    static const char *const bad[][2] = {{"threads", "-1"}, {"threads", "9999"}, {"home", ""},
+                                         {"cpu", "sse"},    {"device", "tpu"},   {"nothing", "x"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        assert_int_equal(akin_settings_set(settings, bad[i][0], bad[i][1], "--x", &error), AKIN_ARGUMENT);
+        assert_int_equal(akin_settings_set(settings, bad[i][0], bad[i][1], "--x", &error),
+                         AKIN_ARGUMENT);
     assert_null(akin_settings_get(settings, "nothing"));
     akin_settings_destroy(&settings);
 }
