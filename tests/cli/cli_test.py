@@ -51,8 +51,13 @@ def environment():
             "XDG_CONFIG_HOME": os.path.join(SCRATCH, "config")}
 
 
-def akin(*arguments, status=0, **settings):
-    done = subprocess.run([AKIN, *map(str, arguments)], capture_output=True, timeout=300,
+# Root reads every folder, unless it gives up the capability to.
+AS_A_USER = ["setpriv", "--bounding-set=-dac_override,-dac_read_search",
+             "--inh-caps=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+
+
+def akin(*arguments, status=0, before=(), **settings):
+    done = subprocess.run([*before, AKIN, *map(str, arguments)], capture_output=True, timeout=300,
                           env={**environment(), **settings.pop("env", {})}, **settings)
     check(f"akin {' '.join(map(str, arguments))[:120]} exits {status}", done.returncode == status,
           (done.returncode, done.stderr[-400:]))
@@ -233,10 +238,11 @@ def embed():
     refused("no folder", "embed", "-i", "t.txt", "-o", "no/such/folder/never.npy", words="no/such/folder")
     refused("output is a folder", "embed", "-i", "t.txt", "-o", "..", words="..")
     refused("output is standard output", "embed", "-i", "t.txt", "-o", "-", status=2, words="file")
-    if os.geteuid() != 0:
-        os.mkdir("locked", 0)
-        refused("unreadable folder", "embed", "-i", "locked/t.txt", "-o", "never.npy", words="locked")
-        refused("unwritable folder", "embed", "-i", "t.txt", "-o", "locked/never.npy", words="locked")
+    os.mkdir("locked", 0)
+    refused("unreadable folder", "embed", "-i", "locked/t.txt", "-o", "never.npy", words="locked",
+            before=AS_A_USER)
+    refused("unwritable folder", "embed", "-i", "t.txt", "-o", "locked/never.npy", words="locked",
+            before=AS_A_USER)
     nothing_left("refusals", "never.npy")
 
     write("odd.txt", b"ok\n\xff\xfe\x80 broken \xc0\xaf\na\0b\n" + b"x" * 5_000_000 + b"\n\n")
