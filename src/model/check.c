@@ -35,7 +35,8 @@ static enum akin_status check_sums(const char *directory, struct akin_progress p
 /* ---- tensors ---------------------------------------------------------------------------- */
 
 /* The exponent bits of an element; all of them set means NaN or infinity. */
-static bool find_not_finite(const struct safetensors_tensor *tensor, enum element_type type, size_t *at)
+static bool find_not_finite(const struct safetensors_tensor *tensor, enum element_type type,
+                            size_t *at)
 {
     for (size_t i = 0; i < tensor->elements; i++) {
         bool wrong;
@@ -83,11 +84,14 @@ static enum akin_status check_tensors(const char *folder, struct akin_progress p
 /* ---- self-test -------------------------------------------------------------------------- */
 
 static const char *const samples[] = {
-    "a", "", "Toy Story (1995). Genres: Adventure, Animation, Children.",
-    "a dark thriller set in deep space", "\xc3\xa9t\xc3\xa9 \xe4\xb8\xad\xe6\x96\x87 \xf0\x9f\x98\x80",
-    "the quick brown fox jumps over the lazy dog and then it jumps back again, because a longer text "
-    "has to stand beside the shorter ones for this test to mean anything",
-    "1 2 3", "query: films about friendship",
+    "a",
+    "",
+    "Toy Story (1995). Genres: Adventure, Animation, Children.",
+    "a dark thriller set in deep space",
+    "\xc3\xa9t\xc3\xa9 \xe4\xb8\xad\xe6\x96\x87 \xf0\x9f\x98\x80",
+    "a longer text, as the shorter ones need one beside them in a batch to mean anything",
+    "1 2 3",
+    "query: films about friendship",
 };
 
 enum { SAMPLES = sizeof samples / sizeof *samples };
@@ -124,11 +128,13 @@ static enum akin_status judge(const char *directory, const struct akin_model_inf
             return error_set(error, AKIN_FORMAT, "%s: self-test: text %zu gives NaN or infinity",
                              directory, i);
         if (info->normalized && fabs(sqrt(sum) - 1) > 1e-5)
-            return error_set(error, AKIN_FORMAT, "%s: self-test: the vector of text %zu has length %.7f",
-                             directory, i, sqrt(sum));
+            return error_set(error, AKIN_FORMAT,
+                             "%s: self-test: the vector of text %zu has length %.7f", directory, i,
+                             sqrt(sum));
         if (memcmp(row, b + i * info->dimension, info->dimension * sizeof *row))
             return error_set(error, AKIN_FORMAT,
-                             "%s: self-test: text %zu has other bits in another batch", directory, i);
+                             "%s: self-test: text %zu has other bits in another batch", directory,
+                             i);
     }
     return AKIN_OK;
 }
@@ -158,9 +164,9 @@ static enum akin_status self_test(struct model *model, const char *directory,
     return status;
 }
 
-enum akin_status model_check(struct backend *backend, struct thread_pool *pool, const char *directory,
-                             const struct akin_log *log, struct akin_progress progress,
-                             struct akin_error *error)
+enum akin_status model_check(struct backend *backend, struct thread_pool *pool,
+                             const char *directory, const struct akin_log *log,
+                             struct akin_progress progress, struct akin_error *error)
 {
     TRY(check_sums(directory, progress, error));
     struct model *model = NULL;

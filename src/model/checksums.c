@@ -15,7 +15,8 @@ bool path_is_safe(const char *path)
         return false;
     for (const char *part = path;;) {
         size_t length = strcspn(part, "/");
-        if (length == 0 || (length == 1 && part[0] == '.') || (length == 2 && !memcmp(part, "..", 2)))
+        if (length == 0 || (length == 1 && part[0] == '.') ||
+            (length == 2 && !memcmp(part, "..", 2)))
             return false;
         for (size_t i = 0; i < length; i++)
             if ((unsigned char)part[i] < ' ' || part[i] == 0x7f || part[i] == '\\')
@@ -39,9 +40,10 @@ static enum akin_status add_line(const char *file, size_t number, const char *li
     }
     if (length < HEX_BYTES + 3 || strspn(line, "0123456789abcdef") != HEX_BYTES ||
         line[HEX_BYTES] != ' ' || (line[HEX_BYTES + 1] != ' ' && line[HEX_BYTES + 1] != '*'))
-        return error_set(error, AKIN_FORMAT, "%s:%zu: expected a SHA-256, two blanks and a path", file,
-                         number);
-    if (!array_reserve((void **)&sums->items, &sums->capacity, sums->count + 1, sizeof *sums->items))
+        return error_set(error, AKIN_FORMAT, "%s:%zu: expected a SHA-256, two blanks and a path",
+                         file, number);
+    if (!array_reserve((void **)&sums->items, &sums->capacity, sums->count + 1,
+                       sizeof *sums->items))
         return error_memory(error);
     struct checksum *item = &sums->items[sums->count];
     memcpy(item->hex, line, HEX_BYTES);
@@ -56,7 +58,8 @@ static enum akin_status add_line(const char *file, size_t number, const char *li
     return AKIN_OK;
 }
 
-enum akin_status checksums_read(const char *folder, struct checksums *sums, struct akin_error *error)
+enum akin_status checksums_read(const char *folder, struct checksums *sums,
+                                struct akin_error *error)
 {
     *sums = (struct checksums){ 0 };
     char path[PATH_BYTES_MAX];
@@ -96,7 +99,8 @@ enum akin_status checksums_verify(const char *folder, const struct checksums *su
     TRY(sha256_file(path, hex, error));
     if (strcmp(hex, sums->items[i].hex))
         return error_set(error, AKIN_FORMAT,
-                         "%s: SHA-256 is %s, " CHECKSUMS_FILE " says %s; the file is damaged or was "
+                         "%s: SHA-256 is %s, " CHECKSUMS_FILE
+                         " says %s; the file is damaged or was "
                          "changed, remove the folder and get the model again",
                          path, hex, sums->items[i].hex);
     return AKIN_OK;

@@ -25,7 +25,8 @@ struct checksums {
 bool path_is_safe(const char *path);
 
 /* AKIN_FORMAT names the line. */
-enum akin_status checksums_read(const char *folder, struct checksums *sums, struct akin_error *error);
+enum akin_status checksums_read(const char *folder, struct checksums *sums,
+                                struct akin_error *error);
 void checksums_deinit(struct checksums *sums);
 
 /* Hashes file i and compares. AKIN_FORMAT: it differs; AKIN_NOT_FOUND: it is gone. */

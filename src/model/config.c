@@ -8,8 +8,8 @@
 #include "base/json.h"
 #include "base/limits.h"
 
-/* The files are a few kilobytes; integers that exceed 64 bits occur in them (model_max_length is often
- * 1e30 written out), which jansson takes as reals only when asked to. */
+/* The files are a few kilobytes; integers that exceed 64 bits occur in them (model_max_length is
+ * often 1e30 written out), which jansson takes as reals only when asked to. */
 static enum akin_status read_json(const char *path, json_t **root, struct akin_error *error)
 {
     struct bytes text = { 0 };
@@ -19,8 +19,8 @@ static enum akin_status read_json(const char *path, json_t **root, struct akin_e
         *root = json_loadb(text.data, text.count, JSON_DECODE_INT_AS_REAL | JSON_REJECT_DUPLICATES,
                            &problem);
         if (!*root)
-            status = error_set(error, AKIN_FORMAT, "%s:%d:%d: not valid JSON: %s", path, problem.line,
-                               problem.column, problem.text);
+            status = error_set(error, AKIN_FORMAT, "%s:%d:%d: not valid JSON: %s", path,
+                               problem.line, problem.column, problem.text);
     }
     bytes_deinit(&text);
     return status;
@@ -32,8 +32,8 @@ struct document {
     json_t *root;               /* NULL: the file does not exist */
 };
 
-static enum akin_status document_open(struct document *document, const char *folder, const char *name,
-                                      bool optional, struct akin_error *error)
+static enum akin_status document_open(struct document *document, const char *folder,
+                                      const char *name, bool optional, struct akin_error *error)
 {
     document->root = NULL;
     TRY(path_join(document->path, sizeof document->path, folder, name, error));
@@ -43,7 +43,8 @@ static enum akin_status document_open(struct document *document, const char *fol
 }
 
 static enum akin_status document_open_object(struct document *document, const char *folder,
-                                             const char *name, bool optional, struct akin_error *error)
+                                             const char *name, bool optional,
+                                             struct akin_error *error)
 {
     TRY(document_open(document, folder, name, optional, error));
     if (document->root && !json_is_object(document->root)) {
@@ -83,8 +84,8 @@ static enum akin_status opt_size(const struct document *document, const char *ke
 
 /* ---- config.json ------------------------------------------------------------------------ */
 
-/* A family has one arithmetic; the heads that were trained with it ("BertForMaskedLM") do not matter.
- * The numbering of positions is what sets RoBERTa apart. */
+/* A family has one arithmetic; the heads that were trained with it ("BertForMaskedLM") do not
+ * matter. The numbering of positions is what sets RoBERTa apart. */
 struct family {
     const char *model_type, *architecture, *heads_prefix;
     bool positions_after_pad;
@@ -136,7 +137,8 @@ static enum akin_status check_kind(const struct document *document, struct akin_
     const char *activation = "gelu", *positions = "absolute";
     bool decoder = false;
     TRY(json_get_string(document->root, "hidden_act", document->path, &activation, error));
-    TRY(json_opt_string(document->root, "position_embedding_type", document->path, &positions, error));
+    TRY(json_opt_string(document->root, "position_embedding_type", document->path, &positions,
+                        error));
     TRY(json_opt_bool(document->root, "is_decoder", document->path, &decoder, error));
     if (strcmp(activation, "gelu"))
         return error_set(error, AKIN_UNSUPPORTED, "%s: hidden_act: %s is not supported; gelu is",
@@ -172,9 +174,11 @@ static enum akin_status read_sizes(const struct document *document, const struct
         TRY(opt_size(document, "pad_token_id", 0, config->vocabulary - 1, &pad, error));
         config->position_first = pad + 1;
         if (config->position_first >= config->positions)
-            return error_set(error, AKIN_FORMAT,
-                             "%s: max_position_embeddings: %zu leaves no position behind pad_token_id "
-                             "%zu", document->path, config->positions, pad);
+            return error_set(
+                error, AKIN_FORMAT,
+                "%s: max_position_embeddings: %zu leaves no position behind pad_token_id "
+                "%zu",
+                document->path, config->positions, pad);
     }
     double epsilon = 1e-12;
     TRY(json_opt_number(document->root, "layer_norm_eps", document->path, &epsilon, error));
@@ -214,8 +218,9 @@ struct modules {
     bool normalize;
 };
 
-static enum akin_status read_module(const struct document *document, size_t i, const char *directory,
-                                    struct modules *modules, struct akin_error *error)
+static enum akin_status read_module(const struct document *document, size_t i,
+                                    const char *directory, struct modules *modules,
+                                    struct akin_error *error)
 {
     const json_t *entry = json_array_get(document->root, i);
     const char *type, *path = "";
@@ -255,14 +260,15 @@ static enum akin_status read_modules(const char *directory, struct modules *modu
     for (size_t i = 0; status == AKIN_OK && i < json_array_size(document.root); i++)
         status = read_module(&document, i, directory, modules, error);
     if (status == AKIN_OK && !modules->pooling[0])
-        status = error_set(error, AKIN_UNSUPPORTED, "%s: there is no Pooling module", document.path);
+        status =
+            error_set(error, AKIN_UNSUPPORTED, "%s: there is no Pooling module", document.path);
     json_decref(document.root);
     return status;
 }
 
 /* Exactly one of the pooling_mode_* is true, and it is one that we have. */
-static enum akin_status read_pooling_mode(const struct document *document, struct model_config *config,
-                                          struct akin_error *error)
+static enum akin_status read_pooling_mode(const struct document *document,
+                                          struct model_config *config, struct akin_error *error)
 {
     static const struct {
         const char *key;
@@ -313,7 +319,8 @@ static enum akin_status read_pooling(const char *folder, struct model_config *co
                            "%s: word_embedding_dimension: %zu is not the hidden_size %zu",
                            document.path, dimension, config->hidden);
     if (status == AKIN_OK)
-        status = json_opt_bool(document.root, "include_prompt", document.path, &include_prompt, error);
+        status =
+            json_opt_bool(document.root, "include_prompt", document.path, &include_prompt, error);
     if (status == AKIN_OK && !include_prompt)
         status = error_set(error, AKIN_UNSUPPORTED, "%s: include_prompt: false is not supported",
                            document.path);
@@ -338,9 +345,10 @@ static enum akin_status read_length(struct model_config *config, struct akin_err
     if (status == AKIN_OK)
         status = json_opt_bool(document.root, "do_lower_case", document.path, &lower_case, error);
     if (status == AKIN_OK && lower_case)
-        status = error_set(error, AKIN_UNSUPPORTED,
-                           "%s: do_lower_case: true is not supported; tokenizer.json should lower-case",
-                           document.path);
+        status =
+            error_set(error, AKIN_UNSUPPORTED,
+                      "%s: do_lower_case: true is not supported; tokenizer.json should lower-case",
+                      document.path);
     json_decref(document.root);
     TRY(status);
     if (!given) {
@@ -357,7 +365,8 @@ static enum akin_status read_length(struct model_config *config, struct akin_err
     }
     config->tokens_max = asked < most ? asked : most;
     if (config->tokens_max < 2)
-        return error_set(error, AKIN_FORMAT, "%s: a text has room for %zu tokens; at least 2 are needed",
+        return error_set(error, AKIN_FORMAT,
+                         "%s: a text has room for %zu tokens; at least 2 are needed",
                          config->folder, config->tokens_max);
     return AKIN_OK;
 }
@@ -392,7 +401,8 @@ static enum akin_status read_prompts(const char *directory, const struct akin_lo
                                      struct model_config *config, struct akin_error *error)
 {
     struct document document;
-    TRY(document_open_object(&document, directory, "config_sentence_transformers.json", true, error));
+    TRY(document_open_object(&document, directory, "config_sentence_transformers.json", true,
+                             error));
     const char *chosen = NULL;
     const json_t *prompts = json_object_get(document.root, "prompts");
     enum akin_status status = json_opt_string(document.root, "default_prompt_name", document.path,
@@ -400,8 +410,9 @@ static enum akin_status read_prompts(const char *directory, const struct akin_lo
     if (status == AKIN_OK && prompts && !json_is_null(prompts))
         status = add_prompts(&document, prompts, config, error);
     if (status == AKIN_OK && chosen)
-        log_write(log, AKIN_LOG_INFO, "model=%s default_prompt_name=%s is not applied unless asked for",
-                  directory, chosen);
+        log_write(log, AKIN_LOG_INFO,
+                  "model=%s default_prompt_name=%s is not applied unless asked for", directory,
+                  chosen);
     json_decref(document.root);
     return status;
 }
@@ -423,7 +434,8 @@ static enum akin_status load(const char *directory, const struct akin_log *log,
     } else {
         config->pooling = POOLING_MEAN;
         log_write(log, AKIN_LOG_WARNING,
-                  "model=%s has no modules.json: pooling=mean, vectors are not normalised", directory);
+                  "model=%s has no modules.json: pooling=mean, vectors are not normalised",
+                  directory);
     }
     TRY(read_length(config, error));
     return read_prompts(directory, log, config, error);

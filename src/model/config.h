@@ -1,7 +1,7 @@
 /* What a model folder says about itself: config.json (the encoder), modules.json and
- * 1_Pooling/config.json (what happens to its output), sentence_bert_config.json (how long a text may
- * be), config_sentence_transformers.json (prompts). Every field is checked for its range and against
- * the others; errors name the file and the field. Does not look at weights or tokenizer. */
+ * 1_Pooling/config.json (what happens to its output), sentence_bert_config.json (how long a text
+ * may be), config_sentence_transformers.json (prompts). Every field is checked for its range and
+ * against the others; errors name the file and the field. Does not look at weights or tokenizer. */
 #pragma once
 
 #include <stdbool.h>

@@ -58,7 +58,8 @@ static size_t on_header(char *line, size_t size, size_t count, void *context)
     unsigned long long start;
     if (!strncasecmp(text, "HTTP/", 5))
         d->range_start = UINT64_MAX;    /* a new response, after a redirect */
-    else if (!strncasecmp(text, "content-range:", 14) && sscanf(text + 14, " bytes %llu-", &start) == 1)
+    else if (!strncasecmp(text, "content-range:", 14) &&
+             sscanf(text + 14, " bytes %llu-", &start) == 1)
         d->range_start = start;
     return size * count;
 }
@@ -190,9 +191,11 @@ static struct outcome judge_code(struct downloader *d, const char *url, long cod
         return (struct outcome){ error_set(error, AKIN_NOT_FOUND, "%s: the server has no such file "
                                            "(HTTP %ld)", url, code), false };
     if (code == 401 || code == 403)
-        return (struct outcome){ error_set(error, AKIN_NETWORK, "%s: the server refuses access (HTTP "
-                                           "%ld); is the name right, and the model public?", url, code),
-                                 false };
+        return (struct outcome){error_set(error, AKIN_NETWORK,
+                                          "%s: the server refuses access (HTTP "
+                                          "%ld); is the name right, and the model public?",
+                                          url, code),
+                                false};
     if (code == 416)            /* what we hold is longer than the server's file: from the start */
         d->at = 0;
     bool again = code == 408 || code == 416 || code == 425 || code == 429 || code / 100 == 5;
@@ -234,8 +237,11 @@ static struct outcome judge(struct downloader *d, const char *url, CURLcode resu
                                            "%s: the server sends more than the %llu bytes expected",
                                            url, (unsigned long long)d->bytes_max), false };
     if (d->wrong_range)
-        return (struct outcome){ error_set(error, AKIN_NETWORK, "%s: the server sends another range "
-                                           "than asked for", url), true };
+        return (struct outcome){error_set(error, AKIN_NETWORK,
+                                          "%s: the server sends another range "
+                                          "than asked for",
+                                          url),
+                                true};
     if (result == CURLE_OK && code / 100 != 2)
         return judge_code(d, url, code, error);
     if (result != CURLE_OK) {
@@ -253,9 +259,10 @@ static struct outcome judge(struct downloader *d, const char *url, CURLcode resu
         return (struct outcome){ AKIN_NETWORK, again };
     }
     if (d->fd >= 0 && d->at < d->bytes_max)
-        return (struct outcome){ error_set(error, AKIN_NETWORK, "%s: only %llu of %llu bytes came", url,
-                                           (unsigned long long)d->at,
-                                           (unsigned long long)d->bytes_max), true };
+        return (struct outcome){error_set(error, AKIN_NETWORK, "%s: only %llu of %llu bytes came",
+                                          url, (unsigned long long)d->at,
+                                          (unsigned long long)d->bytes_max),
+                                true};
     return (struct outcome){ AKIN_OK, false };
 }
 

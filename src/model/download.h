@@ -1,6 +1,6 @@
-/* One HTTP GET at a time with libcurl: into memory, or into a file that is continued where an earlier
- * attempt broke off. Redirects are followed to http and https only; what breaks off or stalls is tried
- * again with growing pauses. Knows sizes, not checksums. */
+/* One HTTP GET at a time with libcurl: into memory, or into a file that is continued where an
+ * earlier attempt broke off. Redirects are followed to http and https only; what breaks off or
+ * stalls is tried again with growing pauses. Knows sizes, not checksums. */
 #pragma once
 
 #include "akin/engine.h"

@@ -75,7 +75,8 @@ static enum akin_status load_vector(struct loader *loader, const char *scope, co
 }
 
 /* LayerNorm's two vectors; the oldest checkpoints call them gamma and beta. */
-static enum akin_status load_norm(struct loader *loader, const char *scope, float **gamma, float **beta)
+static enum akin_status load_norm(struct loader *loader, const char *scope, float **gamma,
+                                  float **beta)
 {
     char name[NAME_BYTES];
     snprintf(name, sizeof name, "%s%sLayerNorm.gamma", loader->prefix, scope);
@@ -86,8 +87,9 @@ static enum akin_status load_norm(struct loader *loader, const char *scope, floa
 }
 
 /* `count` linear maps [rows][cols] of the same input, one below the other in one. */
-static enum akin_status load_linear(struct loader *loader, const char *scope, const char *const *names,
-                                    size_t count, size_t rows, size_t cols, struct linear **linear)
+static enum akin_status load_linear(struct loader *loader, const char *scope,
+                                    const char *const *names, size_t count, size_t rows,
+                                    size_t cols, struct linear **linear)
 {
     struct backend *backend = loader->encoder->backend;
     size_t rows_all, floats;
@@ -146,8 +148,8 @@ static enum akin_status load_embeddings(struct loader *loader, const struct mode
     struct encoder *e = loader->encoder;
     TRY(load_matrix(loader, "embeddings.", "word_embeddings.weight", config->vocabulary, e->hidden,
                     &e->tables.word));
-    TRY(load_matrix(loader, "embeddings.", "position_embeddings.weight", config->positions, e->hidden,
-                    &e->tables.position));
+    TRY(load_matrix(loader, "embeddings.", "position_embeddings.weight", config->positions,
+                    e->hidden, &e->tables.position));
     if (config->types)
         TRY(load_matrix(loader, "embeddings.", "token_type_embeddings.weight", config->types,
                         e->hidden, &e->tables.type));
@@ -231,7 +233,8 @@ enum akin_status encoder_lane_create(const struct encoder *encoder, size_t token
     size_t per_token = encoder->hidden * 6 + encoder->intermediate;
     size_t floats, pooled;
     if (!size_mul(tokens, per_token, &floats) || !size_mul(sequences, encoder->hidden, &pooled) ||
-        !size_add(floats, pooled, &floats) || !size_add(floats, TENSORS * ALIGNMENT_FLOATS, &floats))
+        !size_add(floats, pooled, &floats) ||
+        !size_add(floats, TENSORS * ALIGNMENT_FLOATS, &floats))
         return error_memory(error);
     return encoder->backend->ops->lane_create(encoder->backend, floats, lane, error);
 }

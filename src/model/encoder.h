@@ -1,6 +1,6 @@
 /* The BERT encoder, written once over compute/backend.h: weights from a safetensors file, a forward
- * pass over packed sequences (no padding anywhere), pooling. Post-LayerNorm as in Devlin et al. 2018;
- * XLM-RoBERTa differs only in its position numbers, which are the caller's. */
+ * pass over packed sequences (no padding anywhere), pooling. Post-LayerNorm as in Devlin et al.
+ * 2018; XLM-RoBERTa differs only in its position numbers, which are the caller's. */
 #pragma once
 
 #include "compute/backend.h"

@@ -30,13 +30,15 @@ enum akin_status model_locate(const char *home, const char *name, char *path, si
                               struct akin_error *error)
 {
     if (!name || !name[0])
-        return error_set(error, AKIN_ARGUMENT, "no model is named; give a folder or a name (--model)");
+        return error_set(error, AKIN_ARGUMENT,
+                         "no model is named; give a folder or a name (--model)");
     if (path_is_folder(name) && (is_model(name) || strchr(name, '/')))
         return give_path(name, path, path_bytes, error);
     char models[PATH_BYTES_MAX], folder[PATH_BYTES_MAX];
     TRY(path_join(models, sizeof models, home, "models", error));
     TRY(path_join(folder, sizeof folder, models, path_last(name), error));
-    bool plain = name[0] != '.' && name[0] != '/' && path_last(name)[0] && path_last(name)[0] != '.';
+    bool plain =
+        name[0] != '.' && name[0] != '/' && path_last(name)[0] && path_last(name)[0] != '.';
     if (plain && path_is_folder(folder))
         return give_path(folder, path, path_bytes, error);
     return error_set(error, AKIN_NOT_FOUND,

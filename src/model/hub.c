@@ -1,8 +1,8 @@
 /* A pull: what is there already, the listing, one file after the other, the folder in place.
  *
  * Staging, HOME/models/.pull-NAME:
- *   parts/<oid>-<path>  files as they arrive, named after their checksum, so that an interrupted pull
- *                       can only ever be continued with the same content
+ *   parts/<oid>-<path>  files as they arrive, named after their checksum, so that an interrupted
+ *                       pull can only ever be continued with the same content
  *   files/              the folder to be, put together once all have arrived */
 #include "model/hub.h"
 
@@ -37,7 +37,7 @@ struct pull {
 
 void model_pull_settings_default(struct akin_pull_settings *settings)
 {
-    *settings = (struct akin_pull_settings){ .revision = "main", .retries = 5, .stall_seconds = 30 };
+    *settings = (struct akin_pull_settings){.revision = "main", .retries = 5, .stall_seconds = 30};
 }
 
 /* ---- names and paths -------------------------------------------------------------------- */
@@ -45,7 +45,8 @@ void model_pull_settings_default(struct akin_pull_settings *settings)
 static bool is_name(const char *text, size_t count)
 {
     return count > 0 && count < NAME_BYTES_MAX && text[0] != '.' && text[0] != '-' &&
-           strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") >= count;
+           strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") >=
+               count;
 }
 
 static enum akin_status split_name(struct pull *pull, const char *name, struct akin_error *error)
@@ -54,9 +55,11 @@ static enum akin_status split_name(struct pull *pull, const char *name, struct a
     const char *owner = slash ? name : "sentence-transformers", *last = slash ? slash + 1 : name;
     size_t owner_count = slash ? (size_t)(slash - name) : strlen(owner);
     if (!name || !is_name(owner, owner_count) || !is_name(last, strlen(last)))
-        return error_set(error, AKIN_ARGUMENT,
-                         "%s: not a model's name; it is 'owner/model' or 'model', of letters, digits, "
-                         "'.', '_' and '-'", name ? name : "(none)");
+        return error_set(
+            error, AKIN_ARGUMENT,
+            "%s: not a model's name; it is 'owner/model' or 'model', of letters, digits, "
+            "'.', '_' and '-'",
+            name ? name : "(none)");
     snprintf(pull->owner, sizeof pull->owner, "%.*s", (int)owner_count, owner);
     snprintf(pull->name, sizeof pull->name, "%s", last);
     return AKIN_OK;
@@ -100,14 +103,16 @@ static enum akin_status check_files_exist(const struct pull *pull, const struct 
         char path[PATH_BYTES_MAX];
         TRY(path_join(path, sizeof path, pull->target, file, error));
         if (!path_exists(path))
-            return error_set(error, AKIN_FORMAT, "%s is there but lacks %s; remove the folder and pull "
-                             "again", pull->target, file);
+            return error_set(error, AKIN_FORMAT,
+                             "%s is there but lacks %s; remove the folder and pull again",
+                             pull->target, file);
     }
     return AKIN_OK;
 }
 
 /* *complete when the model is in place. A folder of another origin is not touched. */
-static enum akin_status look_at_target(const struct pull *pull, bool *complete, struct akin_error *error)
+static enum akin_status look_at_target(const struct pull *pull, bool *complete,
+                                       struct akin_error *error)
 {
     *complete = false;
     if (!path_exists(pull->target))
@@ -118,8 +123,10 @@ static enum akin_status look_at_target(const struct pull *pull, bool *complete, 
     snprintf(source, sizeof source, "%s/%s %s", pull->owner, pull->name, pull->revision);
     enum akin_status status = check_files_exist(pull, &sums, error);
     if (status == AKIN_OK && sums.source && strcmp(sums.source, source))
-        status = error_set(error, AKIN_ARGUMENT, "%s holds '%s', not '%s'; remove the folder to pull "
-                           "the other", pull->target, sums.source, source);
+        status = error_set(error, AKIN_ARGUMENT,
+                           "%s holds '%s', not '%s'; remove the folder to pull "
+                           "the other",
+                           pull->target, sums.source, source);
     *complete = status == AKIN_OK;
     checksums_deinit(&sums);
     return status;
@@ -153,19 +160,21 @@ static enum akin_status fetch_listing(struct pull *pull, struct akin_error *erro
                  pull->name, pull->revision_escaped ? pull->revision_escaped : "");
     enum akin_status status = url.failed || !pull->revision_escaped ? error_memory(error) : AKIN_OK;
     if (status == AKIN_OK)
-        status = download_text(pull->downloader, url.data, "listing", LISTING_BYTES_MAX, &text, error);
+        status =
+            download_text(pull->downloader, url.data, "listing", LISTING_BYTES_MAX, &text, error);
     if (status == AKIN_NOT_FOUND)
         status = error_set(error, AKIN_NOT_FOUND, "the hub %s has no model %s/%s at revision %s",
                            pull->hub, pull->owner, pull->name, pull->revision);
     if (status == AKIN_OK)
-        status = listing_parse(text.data ? text.data : "", text.count, url.data, &pull->listing, error);
+        status =
+            listing_parse(text.data ? text.data : "", text.count, url.data, &pull->listing, error);
     bytes_deinit(&url);
     bytes_deinit(&text);
     return status;
 }
 
-static enum akin_status part_path(const struct pull *pull, const struct listed_file *file, char *path,
-                                  size_t bytes, struct akin_error *error)
+static enum akin_status part_path(const struct pull *pull, const struct listed_file *file,
+                                  char *path, size_t bytes, struct akin_error *error)
 {
     int needed = snprintf(path, bytes, "%s/%s-%s", pull->parts, file->oid, file->path);
     if (needed < 0 || (size_t)needed >= bytes)
@@ -176,7 +185,8 @@ static enum akin_status part_path(const struct pull *pull, const struct listed_f
     return AKIN_OK;
 }
 
-/* Downloads and verifies; content that is not the listed one is thrown away and fetched once more. */
+/* Downloads and verifies; content that is not the listed one is thrown away and fetched once more.
+ */
 static enum akin_status fetch_verified(struct pull *pull, const struct listed_file *file,
                                        const char *url, const char *path, struct akin_error *error)
 {
@@ -193,8 +203,9 @@ static enum akin_status fetch_verified(struct pull *pull, const struct listed_fi
                   file->path, sha256, file->oid);
         TRY(path_remove(path, error));
     }
-    return error_set(error, AKIN_FORMAT, "%s: the content twice had another checksum than the listed %s",
-                     url, file->oid);
+    return error_set(error, AKIN_FORMAT,
+                     "%s: the content twice had another checksum than the listed %s", url,
+                     file->oid);
 }
 
 static enum akin_status fetch_file(struct pull *pull, const struct listed_file *file,
@@ -259,17 +270,18 @@ static enum akin_status run_pull(struct pull *pull, const struct akin_pull_setti
     bool complete;
     TRY(look_at_target(pull, &complete, error));
     if (complete) {
-        log_write(pull->log, AKIN_LOG_INFO, "model=%s is complete, nothing downloaded", pull->target);
+        log_write(pull->log, AKIN_LOG_INFO, "model=%s is complete, nothing downloaded",
+                  pull->target);
         return AKIN_OK;
     }
     TRY(lock_staging(pull, error));
     TRY(look_at_target(pull, &complete, error));    /* another pull may have ended meanwhile */
     if (complete)
         return AKIN_OK;
-    struct downloader_settings downloader = { .retries = settings->retries > 0 ? settings->retries : 0,
-                                              .stall_seconds = settings->stall_seconds > 0
-                                                                   ? settings->stall_seconds : 30,
-                                              .progress = settings->progress };
+    struct downloader_settings downloader = {
+        .retries = settings->retries > 0 ? settings->retries : 0,
+        .stall_seconds = settings->stall_seconds > 0 ? settings->stall_seconds : 30,
+        .progress = settings->progress};
     TRY(downloader_create(&downloader, &pull->downloader, error));
     TRY(fetch_listing(pull, error));
     bytes_printf(&pull->sums, "# %s/%s %s\n", pull->owner, pull->name, pull->revision);

@@ -21,12 +21,13 @@ static bool ends_with(const char *text, const char *end)
     return length >= tail && !strcmp(text + length - tail, end);
 }
 
-/* Weights in one file, configuration, tokenizer; not the same weights in other frameworks' forms. */
+/* Weights in one file, configuration, tokenizer; not the same weights in other frameworks' forms.
+ */
 static bool is_wanted(const char *path, uint64_t bytes)
 {
-    static const char *const names[] = { "model.safetensors", "vocab.txt", "special_tokens_map.json",
-                                         "modules.json", "sentence_bert_config.json",
-                                         "1_Pooling/config.json" };
+    static const char *const names[] = {"model.safetensors",         "vocab.txt",
+                                        "special_tokens_map.json",   "modules.json",
+                                        "sentence_bert_config.json", "1_Pooling/config.json"};
     if (strspn(path, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/-") !=
         strlen(path))
         return false;
@@ -167,8 +168,8 @@ static bool git_blob_sha1(const struct file_map *map, char hex[SHA1_HEX + 1])
     return good;
 }
 
-enum akin_status listed_file_matches(const struct listed_file *file, const char *path, bool *matches,
-                                     char sha256[65], struct akin_error *error)
+enum akin_status listed_file_matches(const struct listed_file *file, const char *path,
+                                     bool *matches, char sha256[65], struct akin_error *error)
 {
     TRY(sha256_file(path, sha256, error));
     struct file_map map;
@@ -182,8 +183,10 @@ enum akin_status listed_file_matches(const struct listed_file *file, const char 
         if (git_blob_sha1(&map, hex))
             *matches = !strcmp(hex, file->oid);
         else
-            status = error_set(error, AKIN_UNSUPPORTED, "%s: libcrypto refuses SHA-1, which the hub "
-                               "uses for small files", path);
+            status = error_set(error, AKIN_UNSUPPORTED,
+                               "%s: libcrypto refuses SHA-1, which the hub "
+                               "uses for small files",
+                               path);
     }
     file_map_close(&map);
     return status;

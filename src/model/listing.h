@@ -1,4 +1,5 @@
-/* The files of a model on a hub, as its listing names them, less what a text encoder does not need. */
+/* The files of a model on a hub, as its listing names them, less what a text encoder does not need.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -25,5 +26,5 @@ enum akin_status listing_parse(const char *text, size_t bytes, const char *where
 void listing_deinit(struct listing *listing);
 
 /* Whether the content of `path` is the one listed. `sha256` receives its SHA-256 either way. */
-enum akin_status listed_file_matches(const struct listed_file *file, const char *path, bool *matches,
-                                     char sha256[65], struct akin_error *error);
+enum akin_status listed_file_matches(const struct listed_file *file, const char *path,
+                                     bool *matches, char sha256[65], struct akin_error *error);

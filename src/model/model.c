@@ -28,8 +28,8 @@ struct model {
 /* ---- open, close ------------------------------------------------------------------------ */
 
 static enum akin_status choose_precision(const struct backend *backend, enum akin_precision asked,
-                                         enum akin_precision *chosen, enum compute_precision *compute,
-                                         struct akin_error *error)
+                                         enum akin_precision *chosen,
+                                         enum compute_precision *compute, struct akin_error *error)
 {
     *chosen = asked;
     *compute = COMPUTE_FP32;
@@ -48,14 +48,16 @@ static enum akin_status choose_precision(const struct backend *backend, enum aki
         name = "int8";
         break;
     case AKIN_PRECISION_FP16:
-        return error_set(error, AKIN_UNSUPPORTED, "precision fp16 is not available on device %s; fp32 is",
+        return error_set(error, AKIN_UNSUPPORTED,
+                         "precision fp16 is not available on device %s; fp32 is",
                          backend->ops->name);
     default:
         return error_set(error, AKIN_ARGUMENT, "precision %d is not known", (int)asked);
     }
     if (!backend->ops->supports(backend, *compute))
-        return error_set(error, AKIN_UNSUPPORTED, "precision %s is not available on device %s; fp32 is",
-                         name, backend->ops->name);
+        return error_set(error, AKIN_UNSUPPORTED,
+                         "precision %s is not available on device %s; fp32 is", name,
+                         backend->ops->name);
     return AKIN_OK;
 }
 
@@ -73,10 +75,12 @@ static enum akin_status open_weights(const char *folder, struct safetensors **we
                          "model.safetensors", other);
     TRY(path_join(other, sizeof other, folder, "pytorch_model.bin", error));
     if (path_exists(other))
-        return error_set(error, AKIN_UNSUPPORTED,
-                         "%s: weights pickled by PyTorch are not read; save them as model.safetensors "
-                         "(save_pretrained(..., safe_serialization=True)) or pull a revision that has "
-                         "it", other);
+        return error_set(
+            error, AKIN_UNSUPPORTED,
+            "%s: weights pickled by PyTorch are not read; save them as model.safetensors "
+            "(save_pretrained(..., safe_serialization=True)) or pull a revision that has "
+            "it",
+            other);
     return error_set(error, AKIN_NOT_FOUND, "%s: there is no such file", path);
 }
 
@@ -88,11 +92,13 @@ static enum akin_status open_tokenizer(struct model *model, struct akin_error *e
     uint32_t ids = tokenizer_vocabulary_size(model->tokenizer);
     uint32_t special = tokenizer_special_tokens(model->tokenizer);
     if (ids > model->config.vocabulary)
-        return error_set(error, AKIN_FORMAT, "%s: has ids up to %u, but config.json has vocab_size %zu",
-                         path, ids - 1, model->config.vocabulary);
+        return error_set(error, AKIN_FORMAT,
+                         "%s: has ids up to %u, but config.json has vocab_size %zu", path, ids - 1,
+                         model->config.vocabulary);
     if (special >= model->config.tokens_max)
-        return error_set(error, AKIN_FORMAT, "%s: adds %u special tokens, but a text may only have %zu",
-                         path, special, model->config.tokens_max);
+        return error_set(error, AKIN_FORMAT,
+                         "%s: adds %u special tokens, but a text may only have %zu", path, special,
+                         model->config.tokens_max);
     return AKIN_OK;
 }
 
@@ -116,10 +122,11 @@ static enum akin_status open_parts(struct model *model, struct thread_pool *pool
     if (!model->scratch_lock)
         return error_memory(error);
     TRY(embedder_create(&parts, &model->embedder, error));
-    log_write(log, AKIN_LOG_INFO,
-              "model=%s architecture=%s layers=%zu hidden=%zu tokens_max=%zu pooling=%s normalize=%d",
-              directory, config->architecture, config->layers, config->hidden, config->tokens_max,
-              pooling_name(config->pooling), config->normalize);
+    log_write(
+        log, AKIN_LOG_INFO,
+        "model=%s architecture=%s layers=%zu hidden=%zu tokens_max=%zu pooling=%s normalize=%d",
+        directory, config->architecture, config->layers, config->hidden, config->tokens_max,
+        pooling_name(config->pooling), config->normalize);
     return AKIN_OK;
 }
 
@@ -135,9 +142,10 @@ static void name_of(const char *directory, char *name, size_t bytes)
     snprintf(name, bytes, "%.*s", (int)(end - begin), directory + begin);
 }
 
-enum akin_status model_open(struct backend *backend, struct thread_pool *pool, const char *directory,
-                            enum akin_precision precision, const struct akin_log *log,
-                            struct model **model, struct akin_error *error)
+enum akin_status model_open(struct backend *backend, struct thread_pool *pool,
+                            const char *directory, enum akin_precision precision,
+                            const struct akin_log *log, struct model **model,
+                            struct akin_error *error)
 {
     struct model *opened = memory_alloc(1, sizeof *opened);
     if (!opened)
@@ -188,7 +196,8 @@ void model_info(const struct model *model, struct akin_model_info *info)
     snprintf(info->architecture, sizeof info->architecture, "%s", config->architecture);
     snprintf(info->tokenizer, sizeof info->tokenizer, "%s", tokenizer_kind(model->tokenizer));
     snprintf(info->pooling, sizeof info->pooling, "%s", pooling_name(config->pooling));
-    snprintf(info->weights, sizeof info->weights, "%s", types[encoder_weights_type(model->encoder)]);
+    snprintf(info->weights, sizeof info->weights, "%s",
+             types[encoder_weights_type(model->encoder)]);
 }
 
 bool model_prompt(const struct model *model, size_t i, const char **name, const char **text)
@@ -227,16 +236,17 @@ enum akin_status model_tokenize(struct model *model, struct akin_text text, int3
     if (ids_max > model->config.tokens_max)
         ids_max = model->config.tokens_max;
     if (ids_max < tokenizer_special_tokens(model->tokenizer))
-        return error_set(error, AKIN_ARGUMENT, "room for %zu ids is less than the %u special tokens",
-                         ids_max, tokenizer_special_tokens(model->tokenizer));
+        return error_set(error, AKIN_ARGUMENT,
+                         "room for %zu ids is less than the %u special tokens", ids_max,
+                         tokenizer_special_tokens(model->tokenizer));
     struct token_offset *ranges = offsets ? memory_alloc(ids_max, sizeof *ranges) : NULL;
     if (offsets && !ranges)
         return error_memory(error);
     struct tokenizer_scratch *scratch = NULL;
     enum akin_status status = borrow_scratch(model, &scratch, error);
     if (status == AKIN_OK)
-        status = tokenizer_encode(model->tokenizer, text.count ? text.bytes : "", text.count, scratch,
-                                  (uint32_t *)ids, ranges, ids_max, count, error);
+        status = tokenizer_encode(model->tokenizer, text.count ? text.bytes : "", text.count,
+                                  scratch, (uint32_t *)ids, ranges, ids_max, count, error);
     if (scratch)
         return_scratch(model, scratch);
     for (size_t i = 0; status == AKIN_OK && offsets && i < *count; i++) {

@@ -1,5 +1,6 @@
-/* A model folder opened for use: tokenizer, encoder, pooling, and what the engine's public functions
- * of akin/model.h do. Several models may be open on one backend and pool; they share nothing else. */
+/* A model folder opened for use: tokenizer, encoder, pooling, and what the engine's public
+ * functions of akin/model.h do. Several models may be open on one backend and pool; they share
+ * nothing else. */
 #pragma once
 
 #include "akin/model.h"
@@ -10,9 +11,10 @@ struct thread_pool;
 
 /* `directory` is a Hugging Face folder. `log` may be NULL and is copied. The backend and the pool
  * must outlive the model. Errors as in akin_model_open. */
-enum akin_status model_open(struct backend *backend, struct thread_pool *pool, const char *directory,
-                            enum akin_precision precision, const struct akin_log *log,
-                            struct model **model, struct akin_error *error);
+enum akin_status model_open(struct backend *backend, struct thread_pool *pool,
+                            const char *directory, enum akin_precision precision,
+                            const struct akin_log *log, struct model **model,
+                            struct akin_error *error);
 void model_close(struct model **model);
 
 void model_info(const struct model *model, struct akin_model_info *info);
@@ -25,11 +27,11 @@ enum akin_status model_embed(struct model *model, const struct akin_text *texts,
                              const struct akin_embed_settings *settings, float *vectors,
                              struct akin_embed_report *report, struct akin_error *error);
 
-/* SHA256SUMS where there is one, every tensor's shape and finiteness, and a self-test. Progress: stage
- * "checksums" in files, "tensors" in bytes, "self-test" in texts. */
-enum akin_status model_check(struct backend *backend, struct thread_pool *pool, const char *directory,
-                             const struct akin_log *log, struct akin_progress progress,
-                             struct akin_error *error);
+/* SHA256SUMS where there is one, every tensor's shape and finiteness, and a self-test. Progress:
+ * stage "checksums" in files, "tensors" in bytes, "self-test" in texts. */
+enum akin_status model_check(struct backend *backend, struct thread_pool *pool,
+                             const char *directory, const struct akin_log *log,
+                             struct akin_progress progress, struct akin_error *error);
 
 /* Folders under HOME/models; as akin_model_locate and akin_model_list. */
 enum akin_status model_locate(const char *home, const char *name, char *path, size_t path_bytes,

@@ -61,8 +61,9 @@ static enum akin_status read_shape(const struct safetensors *file, const json_t 
 {
     const json_t *shape = json_object_get(entry, "shape");
     if (!json_is_array(shape) || json_array_size(shape) > SAFETENSORS_DIMS_MAX)
-        return error_set(error, AKIN_FORMAT, "%s: tensor %s: shape is not a list of at most %d sizes",
-                         file->path, tensor->name, SAFETENSORS_DIMS_MAX);
+        return error_set(error, AKIN_FORMAT,
+                         "%s: tensor %s: shape is not a list of at most %d sizes", file->path,
+                         tensor->name, SAFETENSORS_DIMS_MAX);
     tensor->dims = json_array_size(shape);
     tensor->elements = 1;
     for (size_t i = 0; i < tensor->dims; i++)
@@ -88,10 +89,11 @@ static enum akin_status read_offsets(const struct safetensors *file, const json_
         return error_set(error, AKIN_FORMAT, "%s: tensor %s: data_offsets are not two sizes",
                          file->path, tensor->name);
     if (begin > end || end > data_bytes)
-        return error_set(error, AKIN_FORMAT,
-                         "%s: tensor %s: data_offsets [%zu, %zu] leave the file, which has %zu bytes "
-                         "of data; is it cut short?",
-                         file->path, tensor->name, begin, end, data_bytes);
+        return error_set(
+            error, AKIN_FORMAT,
+            "%s: tensor %s: data_offsets [%zu, %zu] leave the file, which has %zu bytes "
+            "of data; is it cut short?",
+            file->path, tensor->name, begin, end, data_bytes);
     if (end - begin != tensor->bytes)
         return error_set(error, AKIN_FORMAT,
                          "%s: tensor %s: data_offsets span %zu bytes, its shape and dtype need %zu",
@@ -163,18 +165,21 @@ static enum akin_status parse(struct safetensors *file, const unsigned char *byt
     for (int i = 7; i >= 0; i--)
         header_bytes = header_bytes << 8 | bytes[i];
     if (header_bytes > count - 8)
-        return error_set(error, AKIN_FORMAT,
-                         "%s: the header says it has %llu bytes, the file has %zu; is it a safetensors "
-                         "file, and whole?", file->path, (unsigned long long)header_bytes, count);
+        return error_set(
+            error, AKIN_FORMAT,
+            "%s: the header says it has %llu bytes, the file has %zu; is it a safetensors "
+            "file, and whole?",
+            file->path, (unsigned long long)header_bytes, count);
     if (header_bytes > SAFETENSORS_HEADER_BYTES_MAX)
         return error_set(error, AKIN_LIMIT, "%s: a header of %llu bytes is above the limit of %zu",
-                         file->path, (unsigned long long)header_bytes, SAFETENSORS_HEADER_BYTES_MAX);
+                         file->path, (unsigned long long)header_bytes,
+                         SAFETENSORS_HEADER_BYTES_MAX);
     json_error_t problem;
     file->header = json_loadb((const char *)bytes + 8, (size_t)header_bytes, JSON_REJECT_DUPLICATES,
                               &problem);
     if (!file->header)
-        return error_set(error, AKIN_FORMAT, "%s: header: not valid JSON at byte %d: %s", file->path,
-                         problem.position, problem.text);
+        return error_set(error, AKIN_FORMAT, "%s: header: not valid JSON at byte %d: %s",
+                         file->path, problem.position, problem.text);
     if (!json_is_object(file->header))
         return error_set(error, AKIN_FORMAT, "%s: header: expected an object, found %s", file->path,
                          json_type_name(file->header));
@@ -282,7 +287,8 @@ static void shape_text(const struct safetensors_tensor *tensor, char *text, size
 {
     size_t used = (size_t)snprintf(text, bytes, "[");
     for (size_t i = 0; i < tensor->dims && used < bytes; i++)
-        used += (size_t)snprintf(text + used, bytes - used, "%s%zu", i ? "," : "", tensor->shape[i]);
+        used +=
+            (size_t)snprintf(text + used, bytes - used, "%s%zu", i ? "," : "", tensor->shape[i]);
     if (used < bytes)
         snprintf(text + used, bytes - used, "]");
 }
@@ -305,8 +311,8 @@ enum akin_status safetensors_matrix(const struct safetensors *file, const char *
     enum element_type type;
     if (!safetensors_element_type(tensor, &type))
         return error_set(error, AKIN_UNSUPPORTED,
-                         "%s: tensor %s: dtype %s is not supported; F32, F16 and BF16 are", file->path,
-                         name, types[tensor->type].name);
-    *matrix = (struct host_matrix){ .data = tensor->data, .type = type, .rows = rows, .cols = cols };
+                         "%s: tensor %s: dtype %s is not supported; F32, F16 and BF16 are",
+                         file->path, name, types[tensor->type].name);
+    *matrix = (struct host_matrix){.data = tensor->data, .type = type, .rows = rows, .cols = cols};
     return AKIN_OK;
 }

@@ -1,8 +1,8 @@
-/* The safetensors file format, read-only: eight bytes of header length (little-endian), a JSON object
- * of tensors, then their bytes. Nothing in the file is trusted: every size and offset is checked
- * before it is used, and errors name the file and the tensor.
- * Format: https://github.com/huggingface/safetensors (we do not ask that the tensors fill the whole
- * data part, so that a missing tensor is reported by its name). */
+/* The safetensors file format, read-only: eight bytes of header length (little-endian), a JSON
+ * object of tensors, then their bytes. Nothing in the file is trusted: every size and offset is
+ * checked before it is used, and errors name the file and the tensor. Format:
+ * https://github.com/huggingface/safetensors (we do not ask that the tensors fill the whole data
+ * part, so that a missing tensor is reported by its name). */
 #pragma once
 
 #include <stddef.h>
@@ -55,8 +55,8 @@ const char *safetensors_type_name(enum safetensors_type type);
 /* The element type of a tensor that can be computed with: F32, F16, BF16; false for others. */
 bool safetensors_element_type(const struct safetensors_tensor *tensor, enum element_type *type);
 
-/* Tensor `name` as a matrix [rows][cols], rows 1 for a vector [cols]. AKIN_FORMAT: there is none, or
- * its shape is another; AKIN_UNSUPPORTED: its type is none of F32, F16, BF16. */
+/* Tensor `name` as a matrix [rows][cols], rows 1 for a vector [cols]. AKIN_FORMAT: there is none,
+ * or its shape is another; AKIN_UNSUPPORTED: its type is none of F32, F16, BF16. */
 enum akin_status safetensors_matrix(const struct safetensors *file, const char *name, size_t rows,
                                     size_t cols, struct host_matrix *matrix,
                                     struct akin_error *error);

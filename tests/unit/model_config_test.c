@@ -104,12 +104,14 @@ static void test_modules(void **state)
     assert_false(config.normalize);
     model_config_deinit(&config);
     put_text(folder, "modules.json",
-             "[{\"type\":\"a.Transformer\",\"path\":\"\"},{\"type\":\"a.Pooling\",\"path\":\"1_Pooling\"}]");
+             "[{\"type\":\"a.Transformer\",\"path\":\"\"},{\"type\":\"a.Pooling\",\"path\":\"1_"
+             "Pooling\"}]");
     config = load();
     assert_false(config.normalize);
     model_config_deinit(&config);
     put_text(folder, "modules.json",
-             "[{\"type\":\"a.Transformer\",\"path\":\"\"},{\"type\":\"a.Pooling\",\"path\":\"1_Pooling\"},"
+             "[{\"type\":\"a.Transformer\",\"path\":\"\"},{\"type\":\"a.Pooling\",\"path\":\"1_"
+             "Pooling\"},"
              "{\"type\":\"a.Dense\",\"path\":\"2_Dense\"}]");
     refused(AKIN_UNSUPPORTED, "modules.json", "a.Dense");
     put_text(folder, "modules.json", "[{\"type\":\"a.Transformer\",\"path\":\"\"}]");
@@ -129,16 +131,16 @@ static void test_pooling(void **state)
         enum pooling pooling;
         const char *part;
     } cases[] = {
-        { "{\"pooling_mode_cls_token\":true}", AKIN_OK, POOLING_CLS, "" },
-        { "{\"pooling_mode_max_tokens\":true}", AKIN_OK, POOLING_MAX, "" },
-        { "{\"pooling_mode_mean_tokens\":true,\"pooling_mode_cls_token\":true}", AKIN_UNSUPPORTED, 0,
-          "exactly one" },
-        { "{\"pooling_mode_lasttoken\":true}", AKIN_UNSUPPORTED, 0, "pooling_mode_lasttoken" },
-        { "{\"pooling_mode_mean_tokens\":1}", AKIN_FORMAT, 0, "pooling_mode_mean_tokens" },
-        { "{}", AKIN_FORMAT, 0, "exactly one" },
-        { "{\"pooling_mode_mean_tokens\":true,\"word_embedding_dimension\":31}", AKIN_FORMAT, 0,
-          "word_embedding_dimension" },
-        { "[]", AKIN_FORMAT, 0, "expected an object" },
+        {"{\"pooling_mode_cls_token\":true}", AKIN_OK, POOLING_CLS, ""},
+        {"{\"pooling_mode_max_tokens\":true}", AKIN_OK, POOLING_MAX, ""},
+        {"{\"pooling_mode_mean_tokens\":true,\"pooling_mode_cls_token\":true}", AKIN_UNSUPPORTED, 0,
+         "exactly one"},
+        {"{\"pooling_mode_lasttoken\":true}", AKIN_UNSUPPORTED, 0, "pooling_mode_lasttoken"},
+        {"{\"pooling_mode_mean_tokens\":1}", AKIN_FORMAT, 0, "pooling_mode_mean_tokens"},
+        {"{}", AKIN_FORMAT, 0, "exactly one"},
+        {"{\"pooling_mode_mean_tokens\":true,\"word_embedding_dimension\":31}", AKIN_FORMAT, 0,
+         "word_embedding_dimension"},
+        {"[]", AKIN_FORMAT, 0, "expected an object"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         put_text(folder, "1_Pooling/config.json", cases[i].json);

@@ -15,9 +15,10 @@ static struct {
 /* Texts of 0 to 59 words, so that some are cut; every tenth equals an earlier one. */
 static void make_texts(void)
 {
-    static const char *const words[] = { "toy", "story", "the", "dark", "space", "wars", "of", "kings",
-                                         "unknownword", ",", "1999", "night", "day", "\xc3\xa9t\xc3\xa9",
-                                         "\xff\xfe", "love" };
+    static const char *const words[] = {
+        "toy",      "story",       "the", "dark", "space", "wars", "of",
+        "kings",    "unknownword", ",",   "1999", "night", "day",  "\xc3\xa9t\xc3\xa9",
+        "\xff\xfe", "love"};
     struct rng rng;
     rng_seed(&rng, 7);
     for (size_t i = 0; i < TEXTS; i++) {
@@ -47,7 +48,8 @@ static int group_setup(void **state)
 }
 
 /* Embeds the texts of `order` and compares every row's bits with the text alone. */
-static void check_bits(struct rig *rig, const size_t *order, size_t count, size_t batch, bool deduplicate)
+static void check_bits(struct rig *rig, const size_t *order, size_t count, size_t batch,
+                       bool deduplicate)
 {
     struct akin_text texts[TEXTS];
     for (size_t i = 0; i < count; i++)
@@ -59,8 +61,8 @@ static void check_bits(struct rig *rig, const size_t *order, size_t count, size_
     float *vectors = embed(rig, texts, count, &settings, NULL);
     for (size_t i = 0; i < count; i++)
         if (memcmp(vectors + i * DIMENSION, fixture.alone[order[i]], sizeof fixture.alone[0]))
-            fail_msg("text %zu, row %zu of %zu, batch %zu: other bits than alone", order[i], i, count,
-                     batch);
+            fail_msg("text %zu, row %zu of %zu, batch %zu: other bits than alone", order[i], i,
+                     count, batch);
     memory_free(vectors);
 }
 
@@ -117,7 +119,8 @@ static void test_report_and_repeats(void **state)
     assert_true(fabs(report.mean_norm - 1) < 1e-6 && report.std_norm < 1e-6 && report.nan_inf == 0);
     assert_true(report.seconds > 0);
     assert_memory_equal(vectors, vectors + 2 * DIMENSION, DIMENSION * sizeof *vectors);
-    assert_memory_equal(vectors + 3 * DIMENSION, vectors + 4 * DIMENSION, DIMENSION * sizeof *vectors);
+    assert_memory_equal(vectors + 3 * DIMENSION, vectors + 4 * DIMENSION,
+                        DIMENSION * sizeof *vectors);
     assert_memory_not_equal(vectors, vectors + DIMENSION, DIMENSION * sizeof *vectors);
     memory_free(vectors);
     struct akin_embed_settings settings;
@@ -234,14 +237,15 @@ static void *call_often(void *argument)
     for (int round = 0; round < 12; round++) {
         size_t begin = rng_below(&rng, TEXTS), count = 1 + rng_below(&rng, TEXTS - begin);
         float *vectors = memory_alloc(count, sizeof fixture.alone[0]);
-        enum akin_status status = model_embed(caller->rig->model, fixture.texts + begin, count, NULL,
-                                              vectors, NULL, NULL);
+        enum akin_status status = model_embed(caller->rig->model, fixture.texts + begin, count,
+                                              NULL, vectors, NULL, NULL);
         caller->good = caller->good && status == AKIN_OK &&
                        !memcmp(vectors, fixture.alone[begin], count * sizeof fixture.alone[0]);
         memory_free(vectors);
         int32_t ids[40];
         size_t ids_count;
-        status = model_tokenize(caller->rig->model, fixture.texts[begin], ids, NULL, 40, &ids_count, NULL);
+        status = model_tokenize(caller->rig->model, fixture.texts[begin], ids, NULL, 40, &ids_count,
+                                NULL);
         caller->good = caller->good && status == AKIN_OK && ids_count >= 2;
     }
     return NULL;
@@ -272,8 +276,9 @@ static void test_two_models(void **state)
     struct rig rig;
     rig_open(&rig, TINY, 2);
     struct rig other = { .pool = rig.pool, .backend = rig.backend };
-    assert_int_equal(model_open(rig.backend, rig.pool, TINY "/", AKIN_PRECISION_FP32, NULL, &other.model,
-                                NULL), AKIN_OK);
+    assert_int_equal(
+        model_open(rig.backend, rig.pool, TINY "/", AKIN_PRECISION_FP32, NULL, &other.model, NULL),
+        AKIN_OK);
     struct akin_model_info info;
     model_info(other.model, &info);
     assert_string_equal(info.name, "tiny-bert");

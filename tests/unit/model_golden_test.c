@@ -163,6 +163,25 @@ static void test_tokens(void **state)
 
 /* ---- real models ------------------------------------------------------------------------ */
 
+/* The same bits in the opposite order, in batches of seven, repeats computed again. */
+static void check_reversed(struct rig *rig, const struct corpus *corpus, const float *vectors,
+                           size_t dimension)
+{
+    struct akin_text *texts = memory_alloc(corpus->count, sizeof *texts);
+    for (size_t i = 0; i < corpus->count; i++)
+        texts[i] = corpus->texts[corpus->count - 1 - i];
+    struct akin_embed_settings settings;
+    model_embed_settings_default(&settings);
+    settings.batch_texts = 7;
+    settings.deduplicate = false;
+    float *reversed = embed(rig, texts, corpus->count, &settings, NULL);
+    for (size_t i = 0; i < corpus->count; i++)
+        assert_memory_equal(reversed + (corpus->count - 1 - i) * dimension, vectors + i * dimension,
+                            dimension * sizeof *vectors);
+    memory_free(reversed);
+    memory_free(texts);
+}
+
 static void check_real(const char *model, const char *reference)
 {
     const char *models = getenv("AKIN_TEST_MODELS"), *references = getenv("AKIN_TEST_REFERENCE");
@@ -170,7 +189,8 @@ static void check_real(const char *model, const char *reference)
         print_message("skipped: AKIN_TEST_MODELS and AKIN_TEST_REFERENCE are not set\n");
         skip();
     }
-    char path[PATH_BYTES_MAX], model_path[PATH_BYTES_MAX], texts[PATH_BYTES_MAX], want[PATH_BYTES_MAX];
+    char path[PATH_BYTES_MAX], model_path[PATH_BYTES_MAX], texts[PATH_BYTES_MAX],
+        want[PATH_BYTES_MAX];
     in_folder(model_path, models, model);
     in_folder(path, references, reference);
     in_folder(texts, path, "texts.jsonl");
@@ -189,6 +209,7 @@ static void check_real(const char *model, const char *reference)
                   (unsigned long long)report.tokens, (double)report.texts / report.seconds);
     compare_with(vectors, corpus.count, 384, want, 0.999999, 0);
     assert_true(fabs(report.mean_norm - 1) < 1e-6 && report.std_norm < 1e-6 && report.nan_inf == 0);
+    check_reversed(&rig, &corpus, vectors, 384);
     memory_free(vectors);
     rig_close(&rig);
     corpus_free(&corpus);

@@ -87,7 +87,8 @@ static inline void remove_file(const char *folder, const char *name)
 }
 
 /* Sets a field of a JSON file; `value` is JSON, NULL removes the field. */
-static inline void set_field(const char *folder, const char *name, const char *key, const char *value)
+static inline void set_field(const char *folder, const char *name, const char *key,
+                             const char *value)
 {
     char path[PATH_BYTES_MAX];
     json_error_t problem;
@@ -115,7 +116,8 @@ static inline void rewrite_header(const char *folder, void (*change)(json_t *hea
 {
     char path[PATH_BYTES_MAX];
     struct file_map map;
-    assert_int_equal(file_map_open(in_folder(path, folder, "model.safetensors"), &map, NULL), AKIN_OK);
+    assert_int_equal(file_map_open(in_folder(path, folder, "model.safetensors"), &map, NULL),
+                     AKIN_OK);
     uint64_t length = 0;
     for (int i = 7; i >= 0; i--)
         length = length << 8 | map.data[i];

@@ -1,5 +1,5 @@
-/* Downloads against tests/golden/hub_server.py, a hub on the loopback interface that drops connections,
- * lies and stalls on demand. Skipped (77) only where python3 is absent. */
+/* Downloads against tests/golden/hub_server.py, a hub on the loopback interface that drops
+ * connections, lies and stalls on demand. Skipped (77) only where python3 is absent. */
 #include "model_rig.h"
 
 #include <fcntl.h>
@@ -56,7 +56,7 @@ static bool hub_start(struct hub *hub, const char *const *faults)
         if ((got = read(out[0], port + used, sizeof port - 1 - used)) <= 0)
             break;
     close(out[0]);
-    snprintf(hub->url, sizeof hub->url, "http://127.0.0.1:%d/", atoi(port));
+    snprintf(hub->url, sizeof hub->url, "http://127.0.0.1:%ld/", strtol(port, NULL, 10));
     return used > 0;
 }
 
@@ -405,12 +405,19 @@ static void test_bad_listings(void **state)
     (void)state;
 #define SHA1 "\"0123456789012345678901234567890123456789\""
     static const char *const texts[] = {
-        "", "{", "{}", "[5]", "[{}]", "[{\"path\":5}]", "[{\"path\":\"config.json\"}]",
+        "",
+        "{",
+        "{}",
+        "[5]",
+        "[{}]",
+        "[{\"path\":5}]",
+        "[{\"path\":\"config.json\"}]",
         "[{\"path\":\"config.json\",\"size\":-1,\"oid\":" SHA1 "}]",
         "[{\"path\":\"config.json\",\"size\":1e30,\"oid\":" SHA1 "}]",
         "[{\"path\":\"config.json\",\"size\":5,\"oid\":\"../../../../etc/passwd\"}]",
         "[{\"path\":\"config.json\",\"size\":5}]",
-        "[{\"path\":\"config.json\",\"size\":5,\"oid\":" SHA1 ",\"lfs\":{\"oid\":" SHA1 ",\"size\":5}}]",
+        "[{\"path\":\"config.json\",\"size\":5,\"oid\":" SHA1 ",\"lfs\":{\"oid\":" SHA1
+        ",\"size\":5}}]",
         "[{\"path\":\"config.json\",\"size\":5,\"oid\":" SHA1 "},"
         "{\"path\":\"config.json\",\"size\":5,\"oid\":" SHA1 "}]",
         "[{\"path\":\"/config.json\",\"size\":5,\"oid\":" SHA1 "}]",
@@ -432,11 +439,12 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_pull_twice), TEST(test_bare_name), TEST(test_dropped_connections),
-        TEST(test_range_ignored), TEST(test_wrong_bytes), TEST(test_always_wrong_bytes),
-        TEST(test_statuses), TEST(test_redirects), TEST(test_stall), TEST(test_cancel_and_resume),
-        TEST(test_unsafe_listing), TEST(test_unusable_models), TEST(test_arguments), TEST(test_busy),
-        TEST(test_foreign_folder), TEST(test_bad_listings),
+        TEST(test_pull_twice),        TEST(test_bare_name),      TEST(test_dropped_connections),
+        TEST(test_range_ignored),     TEST(test_wrong_bytes),    TEST(test_always_wrong_bytes),
+        TEST(test_statuses),          TEST(test_redirects),      TEST(test_stall),
+        TEST(test_cancel_and_resume), TEST(test_unsafe_listing), TEST(test_unusable_models),
+        TEST(test_arguments),         TEST(test_busy),           TEST(test_foreign_folder),
+        TEST(test_bad_listings),
     };
     struct hub probe;
     group_setup(NULL);

@@ -1,5 +1,5 @@
-/* Opening, finding and checking model folders: good ones, and damaged ones that are refused with the
- * file and the field. */
+/* Opening, finding and checking model folders: good ones, and damaged ones that are refused with
+ * the file and the field. */
 #include "model_rig.h"
 
 #include "base/hash.h"
@@ -33,7 +33,8 @@ static void test_info(void **state)
     assert_string_equal(info.tokenizer, "wordpiece");
     assert_string_equal(info.pooling, "mean");
     assert_string_equal(info.weights, "F32");
-    assert_true(info.layers == 2 && info.hidden == 32 && info.heads == 4 && info.intermediate == 64);
+    assert_true(info.layers == 2 && info.hidden == 32 && info.heads == 4 &&
+                info.intermediate == 64);
     assert_true(info.vocabulary == 183 && info.positions == 48 && info.tokens_max == 40);
     assert_true(info.dimension == 32 && info.normalized && info.file_bytes == 102712);
     /* tables, their LayerNorm, and per layer four attention maps, two wide ones, two LayerNorms */
@@ -52,7 +53,8 @@ static void test_info(void **state)
     struct akin_text long_text = { "a a a a a a", 11 };
     assert_int_equal(model_tokenize(rig.model, long_text, ids, NULL, 4, &count, &error), AKIN_OK);
     assert_true(count == 4);
-    assert_int_equal(model_tokenize(rig.model, long_text, ids, NULL, 1, &count, &error), AKIN_ARGUMENT);
+    assert_int_equal(model_tokenize(rig.model, long_text, ids, NULL, 1, &count, &error),
+                     AKIN_ARGUMENT);
     rig_close(&rig);
     model_close(&rig.model);
 }
@@ -62,8 +64,9 @@ static void refused(enum akin_status status, const char *file, const char *part)
     struct rig rig;
     rig_start(&rig, 1);
     struct akin_error error = { 0 };
-    assert_int_equal(model_open(rig.backend, rig.pool, folder, AKIN_PRECISION_AUTO, NULL, &rig.model,
-                                &error), status);
+    assert_int_equal(
+        model_open(rig.backend, rig.pool, folder, AKIN_PRECISION_AUTO, NULL, &rig.model, &error),
+        status);
     assert_null(rig.model);
     assert_int_equal(error.status, status);
     assert_message_has(error, file);
@@ -178,11 +181,13 @@ static void test_precision(void **state)
     struct rig rig;
     rig_start(&rig, 1);
     struct akin_error error = { 0 };
-    assert_int_equal(model_open(rig.backend, rig.pool, folder, AKIN_PRECISION_FP16, NULL, &rig.model,
-                                &error), AKIN_UNSUPPORTED);
+    assert_int_equal(
+        model_open(rig.backend, rig.pool, folder, AKIN_PRECISION_FP16, NULL, &rig.model, &error),
+        AKIN_UNSUPPORTED);
     assert_message_has(error, "fp16");
-    assert_int_equal(model_open(rig.backend, rig.pool, folder, (enum akin_precision)99, NULL, &rig.model,
-                                &error), AKIN_ARGUMENT);
+    assert_int_equal(model_open(rig.backend, rig.pool, folder, (enum akin_precision)99, NULL,
+                                &rig.model, &error),
+                     AKIN_ARGUMENT);
     rig_close(&rig);
 }
 
@@ -230,7 +235,8 @@ static void test_check_finds_nan(void **state)
     (void)state;
     char path[PATH_BYTES_MAX];
     struct file_map map;
-    assert_int_equal(file_map_open(in_folder(path, folder, "model.safetensors"), &map, NULL), AKIN_OK);
+    assert_int_equal(file_map_open(in_folder(path, folder, "model.safetensors"), &map, NULL),
+                     AKIN_OK);
     char *copy = memory_copy_bytes((const char *)map.data, map.bytes);
     size_t bytes = map.bytes, header = map.data[0] | (size_t)map.data[1] << 8;
     file_map_close(&map);
@@ -271,7 +277,8 @@ static void test_locate_and_list(void **state)
     assert_int_equal(model_locate(folder, folder, path, sizeof path, &error), AKIN_OK);
     assert_string_equal(path, folder);
     assert_int_equal(model_locate(folder, "alpha", small, sizeof small, &error), AKIN_LIMIT);
-    static const char *const bad[] = { "gamma", ".pull-gamma", "..", "../..", "/nonexistent/x", "a/.." };
+    static const char *const bad[] = {"gamma", ".pull-gamma",    "..",
+                                      "../..", "/nonexistent/x", "a/.."};
     for (size_t i = 0; i < 2; i++) {
         assert_int_equal(model_locate(folder, bad[i], path, sizeof path, &error), AKIN_NOT_FOUND);
         assert_message_has(error, "akin model pull");

@@ -62,8 +62,8 @@ static inline void corpus_read(struct corpus *corpus, const char *path)
     while (line_reader_next(reader, &line, &bytes, NULL) == AKIN_OK && line) {
         assert_true(array_reserve((void **)&corpus->rows, &corpus->capacity, corpus->count + 1,
                                   sizeof *corpus->rows));
-        assert_true(array_reserve((void **)&corpus->texts, &corpus->text_capacity, corpus->count + 1,
-                                  sizeof *corpus->texts));
+        assert_true(array_reserve((void **)&corpus->texts, &corpus->text_capacity,
+                                  corpus->count + 1, sizeof *corpus->texts));
         json_t *row = json_loadb(line, bytes, JSON_ALLOW_NUL, NULL);
         assert_non_null(row);
         const json_t *text = json_object_get(row, "text");
@@ -98,8 +98,8 @@ static inline float *embed(struct rig *rig, const struct akin_text *texts, size_
 }
 
 /* Every row against the expected npy: cosine, and elementwise where error_max is not 0. */
-static inline void compare_with(const float *vectors, size_t count, size_t dimension, const char *path,
-                                double cosine_min, double error_max)
+static inline void compare_with(const float *vectors, size_t count, size_t dimension,
+                                const char *path, double cosine_min, double error_max)
 {
     struct npy npy;
     struct akin_error error = { 0 };

@@ -57,8 +57,9 @@ static void test_good(void **state)
     assert_int_equal(safetensors_open(TINY "/model.safetensors", &file, &error), AKIN_OK);
     assert_true(safetensors_count(file) == 38);
     struct host_matrix matrix;
-    assert_int_equal(safetensors_matrix(file, "embeddings.position_embeddings.weight", 48, 32, &matrix,
-                                        &error), AKIN_OK);
+    assert_int_equal(
+        safetensors_matrix(file, "embeddings.position_embeddings.weight", 48, 32, &matrix, &error),
+        AKIN_OK);
     assert_int_equal(matrix.type, ELEMENT_F32);
     assert_int_equal(safetensors_matrix(file, "embeddings.LayerNorm.bias", 1, 32, &matrix, &error),
                      AKIN_OK);
@@ -88,9 +89,10 @@ static void test_bad_header(void **state)
     expect("{\"w\":" T("F32", "[1,1,1,1,1,1,1,1,1]", "[0,4]") "}", 4, AKIN_FORMAT, "shape");
     expect("{\"w\":" T("F32", "[4294967296,4294967296]", "[0,4]") "}", 4, AKIN_FORMAT, "overflows");
     expect("{\"w\":" T("F64", "[4611686018427387904]", "[0,0]") "}", 4, AKIN_FORMAT, "overflow");
-    expect("{\"w\":" T("F32", "[9223372036854775808]", "[0,0]") "}", 4, AKIN_FORMAT, "not valid JSON");
-    expect("{\"w\":" T("F32", "[1]", "[0,4]") ",\"w\":" T("F32", "[1]", "[0,4]") "}", 4, AKIN_FORMAT,
-           "duplicate");
+    expect("{\"w\":" T("F32", "[9223372036854775808]", "[0,0]") "}", 4, AKIN_FORMAT,
+           "not valid JSON");
+    expect("{\"w\":" T("F32", "[1]", "[0,4]") ",\"w\":" T("F32", "[1]", "[0,4]") "}", 4,
+           AKIN_FORMAT, "duplicate");
 }
 
 static void test_bad_offsets(void **state)
@@ -101,13 +103,14 @@ static void test_bad_offsets(void **state)
     expect("{\"w\":" T("F32", "[1]", "[4,0]") "}", 4, AKIN_FORMAT, "leave the file");
     expect("{\"w\":" T("F32", "[1]", "[-4,0]") "}", 4, AKIN_FORMAT, "data_offsets");
     expect("{\"w\":" T("F32", "[1]", "[0,4]") "}", 3, AKIN_FORMAT, "leave the file");
-    expect("{\"w\":" T("F32", "[1]", "[0,4611686018427387904]") "}", 4, AKIN_FORMAT, "leave the file");
+    expect("{\"w\":" T("F32", "[1]", "[0,4611686018427387904]") "}", 4, AKIN_FORMAT,
+           "leave the file");
     expect("{\"w\":" T("F32", "[2]", "[0,4]") "}", 4, AKIN_FORMAT, "need 8");
     expect("{\"w\":" T("F16", "[2]", "[0,8]") "}", 8, AKIN_FORMAT, "need 4");
-    expect("{\"a\":" T("F32", "[2]", "[0,8]") ",\"b\":" T("F32", "[2]", "[4,12]") "}", 12, AKIN_FORMAT,
-           "tensors a and b overlap");
-    expect("{\"a\":" T("F32", "[2]", "[0,8]") ",\"b\":" T("F32", "[1]", "[2,6]") "}", 12, AKIN_FORMAT,
-           "overlap");
+    expect("{\"a\":" T("F32", "[2]", "[0,8]") ",\"b\":" T("F32", "[2]", "[4,12]") "}", 12,
+           AKIN_FORMAT, "tensors a and b overlap");
+    expect("{\"a\":" T("F32", "[2]", "[0,8]") ",\"b\":" T("F32", "[1]", "[2,6]") "}", 12,
+           AKIN_FORMAT, "overlap");
 }
 
 static void test_bad_length(void **state)
@@ -134,8 +137,8 @@ static void test_bad_length(void **state)
 static void test_every_prefix(void **state)
 {
     (void)state;
-    struct bytes file = make("{\"a\":" T("F32", "[2]", "[0,8]") ",\"b\":" T("F32", "[2]", "[8,16]") "}",
-                             16);
+    struct bytes file =
+        make("{\"a\":" T("F32", "[2]", "[0,8]") ",\"b\":" T("F32", "[2]", "[8,16]") "}", 16);
     for (size_t n = 0; n < file.count; n++) {
         struct safetensors *parsed = NULL;
         char *exact = memory_copy_bytes(file.data, n);
