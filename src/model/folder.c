@@ -1,6 +1,7 @@
 /* Where models lie: HOME/models/<name>, one folder each. */
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/file.h"
 #include "model/model.h"
@@ -26,6 +27,19 @@ static enum akin_status give_path(const char *found, char *path, size_t path_byt
     return AKIN_OK;
 }
 
+/* Names differ in case between hubs, packages and habits: "all-MiniLM-L6-v2". */
+struct search {
+    const char *name;
+    char path[PATH_BYTES_MAX];      /* "" until it is found */
+};
+
+static void match_name(void *cookie, const char *name, const char *path)
+{
+    struct search *search = cookie;
+    if (!search->path[0] && !strcasecmp(name, search->name))
+        snprintf(search->path, sizeof search->path, "%s", path);
+}
+
 enum akin_status model_locate(const char *home, const char *name, char *path, size_t path_bytes,
                               struct akin_error *error)
 {
@@ -41,6 +55,9 @@ enum akin_status model_locate(const char *home, const char *name, char *path, si
         name[0] != '.' && name[0] != '/' && path_last(name)[0] && path_last(name)[0] != '.';
     if (plain && path_is_folder(folder))
         return give_path(folder, path, path_bytes, error);
+    struct search search = { .name = path_last(name), .path = "" };
+    if (plain && model_list(home, &search, match_name, NULL) == AKIN_OK && search.path[0])
+        return give_path(search.path, path, path_bytes, error);
     return error_set(error, AKIN_NOT_FOUND,
                      "%s: no such model folder, and none of that name in %s; get it with "
                      "'akin model pull %s', or all-MiniLM-L6-v2 with 'make demo'",

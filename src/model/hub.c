@@ -72,7 +72,9 @@ static enum akin_status prepare(struct pull *pull, const char *name,
     if (!settings->home || !settings->home[0])
         return error_set(error, AKIN_ARGUMENT, "no home folder is given for models (--home)");
     if (!settings->hub || !settings->hub[0])
-        return error_set(error, AKIN_ARGUMENT, "no hub is given to pull from (--hub URL)");
+        return error_set(
+            error, AKIN_ARGUMENT,
+            "no hub is given to pull from: use --hub URL, or set AKIN_HUB or HF_ENDPOINT");
     pull->revision = settings->revision && settings->revision[0] ? settings->revision : "main";
     if (!path_is_safe(pull->revision) || strlen(pull->revision) >= NAME_BYTES_MAX)
         return error_set(error, AKIN_ARGUMENT, "%s: not a revision's name", pull->revision);

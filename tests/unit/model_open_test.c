@@ -274,6 +274,8 @@ static void test_locate_and_list(void **state)
     assert_string_equal(path, in_folder(want, folder, "models/alpha"));
     assert_int_equal(model_locate(folder, "owner/beta", path, sizeof path, &error), AKIN_OK);
     assert_string_equal(path, in_folder(want, folder, "models/beta"));
+    assert_int_equal(model_locate(folder, "Owner/ALPHA", path, sizeof path, &error), AKIN_OK);
+    assert_string_equal(path_last(path), "alpha");
     assert_int_equal(model_locate(folder, folder, path, sizeof path, &error), AKIN_OK);
     assert_string_equal(path, folder);
     assert_int_equal(model_locate(folder, "alpha", small, sizeof small, &error), AKIN_LIMIT);
