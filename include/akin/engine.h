@@ -54,6 +54,19 @@ AKIN_API int akin_engine_threads(const struct akin_engine *engine);
 AKIN_API const char *akin_engine_device(const struct akin_engine *engine);  /* "cpu" */
 AKIN_API const char *akin_engine_kernels(const struct akin_engine *engine); /* such as "avx512" */
 
+enum akin_precision {
+    AKIN_PRECISION_AUTO, AKIN_PRECISION_FP32, AKIN_PRECISION_BF16, AKIN_PRECISION_FP16,
+    AKIN_PRECISION_INT8
+};
+
+/* Billions of operations per second (a multiplication and an addition are two) that all threads of
+ * this engine reach together at `precision` in loops that touch no memory, with the instruction
+ * sets that it may use: the limit that speeds are a share of. Measured by the call, which takes
+ * about 0.1 s; on a busy machine it is lower. 0 where unknown: AUTO, and a precision that this CPU
+ * has no instructions for. Any thread; concurrent calls on one engine take turns. */
+AKIN_API double akin_engine_peak_gflops(const struct akin_engine *engine,
+                                        enum akin_precision precision);
+
 /* What this machine is, for reports. Strings are empty where unknown. */
 struct akin_machine {
     char hostname[128];

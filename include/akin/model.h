@@ -19,11 +19,6 @@ struct akin_text {
     size_t count;
 };
 
-enum akin_precision {
-    AKIN_PRECISION_AUTO, AKIN_PRECISION_FP32, AKIN_PRECISION_BF16, AKIN_PRECISION_FP16,
-    AKIN_PRECISION_INT8
-};
-
 AKIN_API const char *akin_precision_name(enum akin_precision precision);
 /* Parses "auto", "fp32", "bf16", "fp16", "int8". */
 AKIN_API bool akin_precision_parse(const char *name, enum akin_precision *precision);

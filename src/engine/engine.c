@@ -15,6 +15,7 @@
 #include "base/system.h"
 #include "base/thread.h"
 #include "compute/backend.h"
+#include "compute/peak.h"
 
 const char *akin_version(void)
 {
@@ -72,6 +73,7 @@ enum akin_status akin_engine_open(const struct akin_engine_settings *settings,
         akin_engine_close(&e);
         return status;
     }
+    e->cpu_flags = flags;
     snprintf(e->kernels, sizeof e->kernels, "%s", cpu_level_name(flags));
     log_write(&e->log, AKIN_LOG_DEBUG, "event=engine_open kernels=%s threads=%d", e->kernels,
               threads);
@@ -103,6 +105,20 @@ const char *akin_engine_device(const struct akin_engine *engine)
 const char *akin_engine_kernels(const struct akin_engine *engine)
 {
     return engine->kernels;
+}
+
+double akin_engine_peak_gflops(const struct akin_engine *engine, enum akin_precision precision)
+{
+    switch (precision) {
+    case AKIN_PRECISION_FP32:
+        return peak_gflops(engine->cpu_flags, engine->pool, COMPUTE_FP32);
+    case AKIN_PRECISION_BF16:
+        return peak_gflops(engine->cpu_flags, engine->pool, COMPUTE_BF16);
+    case AKIN_PRECISION_INT8:
+        return peak_gflops(engine->cpu_flags, engine->pool, COMPUTE_INT8);
+    default:
+        return 0;
+    }
 }
 
 void akin_machine_describe(struct akin_machine *machine)

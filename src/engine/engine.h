@@ -10,6 +10,7 @@ struct akin_engine {
     struct akin_log log;
     struct thread_pool *pool;
     struct backend *backend;
+    unsigned cpu_flags;     /* base/cpu.h: what kernels may use */
     char kernels[16];       /* the level chosen */
 };
 
