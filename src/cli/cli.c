@@ -28,16 +28,21 @@ static void write_log(void *cookie, enum akin_log_level level, const char *line)
         print_message(level == AKIN_LOG_WARNING ? "warning: " : "", line);
 }
 
-enum akin_status cli_engine(struct cli *cli)
+enum akin_status cli_engine_open(struct cli *cli, int threads, struct akin_engine **engine)
 {
     struct akin_engine_settings settings;
-    if (cli->engine)
-        return AKIN_OK;
     akin_engine_settings_default(&settings);
     akin_settings_engine(cli->settings, &settings);
+    if (threads >= 0)
+        settings.threads = threads;
     if (!cli->quiet)
         settings.log = (struct akin_log){.write = write_log};
-    return akin_engine_open(&settings, &cli->engine, &cli->error);
+    return akin_engine_open(&settings, engine, &cli->error);
+}
+
+enum akin_status cli_engine(struct cli *cli)
+{
+    return cli->engine ? AKIN_OK : cli_engine_open(cli, -1, &cli->engine);
 }
 
 enum akin_status cli_model_path(struct cli *cli, const char *name, char *path, size_t path_bytes)

@@ -1,68 +1,156 @@
-/* akin bench embed: how fast this machine turns texts into vectors, by batch size, after a warm-up
- * and with equal texts computed again. */
-#include <stdlib.h>
+/* akin bench embed: how fast this machine turns texts into vectors, by precision, threads and batch
+ * size, as a share of what it can, and what that costs. Here: the command line and the texts. */
+#include <math.h>
 #include <string.h>
 
 #include "base/csv.h"
-#include "cli/cli.h"
+#include "cli/bench_embed.h"
 #include "cli/report.h"
-#include "cli/texts.h"
 
 static const struct option bench_options[] = {
     {"input", 'i', OPTION_TEXT, "FILE", NULL,
      "texts: .txt, .jsonl or .csv; without it: the catalogue's", 0, 0},
     {"format", 0, OPTION_CHOICE, "txt|jsonl|csv", NULL, "whatever the file is called", 0, 0},
     {"field", 0, OPTION_TEXT, "NAME", "text", "field of JSON lines, column of CSV", 0, 0},
+    {"precisions", 0, OPTION_TEXT, "P,P,...", NULL,
+     "fp32, bf16, fp16, int8; without it: --precision, or every one that opens here", 0, 0},
+    {"threads", 't', OPTION_TEXT, "N,N,...", NULL,
+     "a run each, with efficiency; 0: one per CPU; without it: the setting", 0, 0},
     {"batch-sizes", 0, OPTION_TEXT, "N,N,...", "0", "a run each; 0: the size that akin chooses", 0,
      0},
+    {"rounds", 0, OPTION_COUNT, "N", "3", "runs take turns; the middle of N counts", 1,
+     EMBED_ROUNDS_MAX},
+    {"latency", 0, OPTION_COUNT, "N", "100", "texts of about 23 tokens, one at a time; 0: none", 0,
+     100000},
+    {"cost", 0, OPTION_TEXT, "D,D,...", NULL, "prices of this machine in dollars per hour", 0, 0},
+    {"compare", 0, OPTION_TEXT, "FILE", NULL, "report of a GPU to compare with (JSON)", 0, 0},
     {"limit", 0, OPTION_COUNT, "N", "0", "only the first N texts; 0: all", 0, 1e12},
     {"warmup", 0, OPTION_COUNT, "N", "100", "texts embedded before the clock starts", 0, 1e6},
     {"output-dir", 0, OPTION_TEXT, "DIR", "results", "folder of the JSON report", 0, 0},
 };
 
-enum { RUNS_MAX = 16 };
+/* ---- lists ------------------------------------------------------------------------------- */
 
-static const uint64_t rss_every_ns = 20000000u;
-
-struct run {
-    size_t batch;
-    struct akin_embed_report report;
-    uint64_t rss_bytes; /* largest seen during the run */
-};
-
-struct bench {
-    struct cli *cli;
-    struct akin_model *model;
-    struct akin_model_info info;
-    double open_seconds;
-    struct text_window texts;
-    float *vectors; /* [count][dimension] */
-    struct run runs[RUNS_MAX];
-    size_t run_count, current;
-    uint64_t rss_seen_ns;
-};
-
-/* ---- inputs ------------------------------------------------------------------------------ */
-
-static enum akin_status parse_batches(struct bench *b)
+/* Calls `add` with each piece between commas; false, told by the caller, at the first bad one. */
+static bool read_list(struct embed_bench *b, const char *list,
+                      bool (*add)(struct embed_bench *b, const char *text, size_t bytes))
 {
-    const char *list = options_text(&b->cli->options, "batch-sizes");
     for (const char *at = list;;) {
         size_t n = strcspn(at, ",");
-        uint64_t value = 0;
-        if (!parse_uint64(at, n, &value) || value > 1000000)
-            return wrong_use(b->cli,
-                             "--batch-sizes: '%.80s' is not a list of numbers up to 1000000", list);
-        if (b->run_count == RUNS_MAX)
-            return wrong_use(b->cli, "--batch-sizes: at most %d", RUNS_MAX);
-        b->runs[b->run_count++].batch = (size_t)value;
+        if (!add(b, at, n))
+            return false;
         if (!at[n])
-            return AKIN_OK;
+            return true;
         at += n + 1;
     }
 }
 
-static enum akin_status read_file(struct bench *b, const char *path, size_t limit)
+static bool add_batch(struct embed_bench *b, const char *text, size_t bytes)
+{
+    uint64_t value = 0;
+    if (b->batch_count == EMBED_LIST_MAX || !parse_uint64(text, bytes, &value) || value > 1000000)
+        return false;
+    b->batches[b->batch_count++] = (size_t)value;
+    return true;
+}
+
+static bool add_threads(struct embed_bench *b, const char *text, size_t bytes)
+{
+    uint64_t value = 0;
+    if (b->thread_count == EMBED_LIST_MAX || !parse_uint64(text, bytes, &value) || value > 1024)
+        return false;
+    b->threads[b->thread_count++] = (int)value;
+    return true;
+}
+
+static bool add_price(struct embed_bench *b, const char *text, size_t bytes)
+{
+    double value = 0;
+    if (b->price_count == EMBED_PRICES_MAX || !parse_double(text, bytes, &value) ||
+        !isfinite(value) || value < 0 || value > 1e9)
+        return false;
+    b->prices[b->price_count++] = value;
+    return true;
+}
+
+static bool add_precision(struct embed_bench *b, const char *text, size_t bytes)
+{
+    char name[16];
+    enum akin_precision precision;
+    if (bytes >= sizeof name || b->precision_count == EMBED_PRECISIONS)
+        return false;
+    memcpy(name, text, bytes);
+    name[bytes] = '\0';
+    if (!akin_precision_parse(name, &precision) || precision == AKIN_PRECISION_AUTO)
+        return false;
+    for (size_t i = 0; i < b->precision_count; i++)
+        if (b->precisions[i] == precision)
+            return false;
+    b->precisions[b->precision_count++] = precision;
+    return true;
+}
+
+static enum akin_status read_lists(struct embed_bench *b)
+{
+    struct cli *cli = b->cli;
+    const char *batches = options_text(&cli->options, "batch-sizes");
+    const char *threads = options_text(&cli->options, "threads");
+    const char *precisions = options_text(&cli->options, "precisions");
+    const char *prices = options_text(&cli->options, "cost");
+    const char *setting = cli_setting(cli, "precision");
+    if (!precisions)
+        precisions = *setting && strcmp(setting, "auto") ? setting : "fp32,bf16,int8";
+    if (!read_list(b, batches, add_batch))
+        return wrong_use(cli, "--batch-sizes: '%.80s' is not a list of at most %d numbers up to "
+                         "1000000", batches, EMBED_LIST_MAX);
+    if (threads && !read_list(b, threads, add_threads))
+        return wrong_use(cli, "--threads: '%.80s' is not a list of at most %d numbers up to 1024",
+                         threads, EMBED_LIST_MAX);
+    if (!threads)
+        b->threads[b->thread_count++] = -1;
+    if (!read_list(b, precisions, add_precision))
+        return wrong_use(cli, "--precisions: '%.80s' is not a list of fp32, bf16, fp16, int8, each "
+                         "once", precisions);
+    if (prices && !read_list(b, prices, add_price))
+        return wrong_use(cli, "--cost: '%.80s' is not a list of at most %d prices in dollars per "
+                         "hour", prices, EMBED_PRICES_MAX);
+    b->rounds = options_count(&cli->options, "rounds");
+    b->warmup = options_count(&cli->options, "warmup");
+    b->latency_texts = options_count(&cli->options, "latency");
+    return AKIN_OK;
+}
+
+/* ---- another device's report ------------------------------------------------------------- */
+
+static enum akin_status read_other(struct embed_bench *b, const char *path)
+{
+    struct embed_other *other = &b->other;
+    struct akin_error *error = &b->cli->error;
+    const char *device = NULL, *gpu = NULL, *model = "", *precision = "";
+    json_t *root = NULL;
+    enum akin_status status = AKIN_OK;
+    TRY(json_read(path, 64u << 20, &root, error));
+    TRY_DONE(json_get_number(root, "texts_per_second", path, &other->texts_per_second, error));
+    TRY_DONE(json_get_string(root, "device", path, &device, error));
+    TRY_DONE(json_opt_string(root, "gpu_name", path, &gpu, error));
+    TRY_DONE(json_opt_string(root, "model", path, &model, error));
+    TRY_DONE(json_opt_string(root, "precision", path, &precision, error));
+    if (!(other->texts_per_second > 0)) {
+        status = error_set(error, AKIN_FORMAT, "%s: texts_per_second: expected more than 0", path);
+        goto done;
+    }
+    snprintf(other->device, sizeof other->device, "%s", gpu ? gpu : device);
+    snprintf(other->model, sizeof other->model, "%s", model);
+    snprintf(other->precision, sizeof other->precision, "%s", precision);
+    other->known = true;
+done:
+    json_decref(root);
+    return status;
+}
+
+/* ---- texts ------------------------------------------------------------------------------- */
+
+static enum akin_status read_file(struct embed_bench *b, const char *path, size_t limit)
 {
     struct cli *cli = b->cli;
     const struct text_source_settings settings = {.path = path,
@@ -87,7 +175,7 @@ done:
     return status;
 }
 
-static enum akin_status read_catalog(struct bench *b, size_t limit)
+static enum akin_status read_catalog(struct embed_bench *b, size_t limit)
 {
     struct akin_catalog *catalog = NULL;
     struct akin_catalog_info info;
@@ -109,153 +197,32 @@ done:
     return status;
 }
 
-static enum akin_status prepare(struct bench *b)
-{
-    struct cli *cli = b->cli;
-    const char *input = options_text(&cli->options, "input");
-    size_t limit = options_count(&cli->options, "limit");
-    TRY(parse_batches(b));
-    limit = limit ? limit : SIZE_MAX;
-    if (input)
-        TRY(read_file(b, input, limit));
-    else
-        TRY(read_catalog(b, limit));
-    text_window_seal(&b->texts);
-    uint64_t begin = akin_clock_ns();
-    TRY(cli_model(cli, NULL, &b->model));
-    b->open_seconds = (double)(akin_clock_ns() - begin) / 1e9;
-    akin_model_info(b->model, &b->info);
-    size_t row_bytes = b->info.dimension * sizeof(float);
-    b->vectors = memory_alloc_aligned(b->texts.count, row_bytes);
-    return b->vectors ? AKIN_OK : error_memory(&cli->error);
-}
-
-/* ---- measuring --------------------------------------------------------------------------- */
-
-/* Progress for people, and the moments at which the size of the process is looked at. */
-static bool update(void *cookie, const char *stage, uint64_t done, uint64_t total)
-{
-    struct bench *b = cookie;
-    uint64_t now = akin_clock_ns();
-    if (now - b->rss_seen_ns >= rss_every_ns) {
-        uint64_t rss = akin_rss_bytes();
-        b->rss_seen_ns = now;
-        if (rss > b->runs[b->current].rss_bytes)
-            b->runs[b->current].rss_bytes = rss;
-    }
-    return progress_update(&b->cli->progress, stage, done, total);
-}
-
-static enum akin_status measure(struct bench *b)
-{
-    struct cli *cli = b->cli;
-    struct akin_embed_settings settings;
-    size_t warmup = options_count(&cli->options, "warmup");
-    akin_embed_settings_default(&settings);
-    settings.deduplicate = false;
-    if (warmup > b->texts.count)
-        warmup = b->texts.count;
-    if (warmup)
-        TRY(akin_model_embed(b->model, b->texts.texts, warmup, &settings, b->vectors, NULL,
-                             &cli->error));
-    for (b->current = 0; b->current < b->run_count; b->current++) {
-        struct run *run = &b->runs[b->current];
-        progress_begin(&cli->progress, "texts");
-        settings.progress = (struct akin_progress){.cookie = b, .update = update};
-        settings.batch_texts = run->batch;
-        b->rss_seen_ns = 0;
-        TRY(akin_model_embed(b->model, b->texts.texts, b->texts.count, &settings, b->vectors,
-                             &run->report, &cli->error));
-    }
-    progress_end(&cli->progress);
-    return AKIN_OK;
-}
-
-static const struct run *fastest(const struct bench *b)
-{
-    const struct run *best = &b->runs[0];
-    for (size_t i = 1; i < b->run_count; i++)
-        if (b->runs[i].report.seconds < best->report.seconds)
-            best = &b->runs[i];
-    return best;
-}
-
-/* ---- the report -------------------------------------------------------------------------- */
-
-static double throughput(const struct run *run)
-{
-    return run->report.seconds > 0 ? (double)run->report.texts / run->report.seconds : 0;
-}
-
-static json_t *bench_json(const struct bench *b)
-{
-    json_t *root = json_object(), *sizes = json_array();
-    embed_report_json(b->cli, &b->info, &fastest(b)->report, root);
-    json_object_set_new(root, "batch_size", json_of_count(fastest(b)->batch));
-    json_object_set_new(root, "model_open_seconds", json_of_double(b->open_seconds));
-    for (size_t i = 0; i < b->run_count; i++) {
-        const struct run *run = &b->runs[i];
-        json_t *row = json_object();
-        json_object_set_new(row, "batch_size", json_of_count(run->batch));
-        json_object_set_new(row, "seconds", json_of_double(run->report.seconds));
-        json_object_set_new(row, "texts_per_second", json_of_double(throughput(run)));
-        json_object_set_new(row, "ms_per_text",
-                            json_of_double(1000 * run->report.seconds / (double)run->report.texts));
-        json_object_set_new(row, "memory_mb", json_of_double((double)run->rss_bytes / 1e6));
-        json_array_append_new(sizes, row);
-    }
-    json_object_set_new(root, "batch_sizes", sizes);
-    report_common(b->cli, root);
-    return root;
-}
-
-static void bench_print(const struct bench *b)
-{
-    static const struct table_column columns[] = {{"  batch", TABLE_RIGHT, 0},
-                                                  {"texts/s", TABLE_RIGHT, 0},
-                                                  {"ms/text", TABLE_RIGHT, 0},
-                                                  {"time", TABLE_RIGHT, 0},
-                                                  {"memory", TABLE_RIGHT, 0}};
-    struct table table;
-    char text[NUMBER_BYTES];
-    report_machine(b->cli);
-    printf("Embedding report: %s, opened in %.2f s\n", b->info.name, b->open_seconds);
-    embed_report_print(&b->info, &fastest(b)->report);
-    if (b->run_count > 1)
-        printf("\nBy batch size; memory is the largest resident size seen during the run\n");
-    table_init(&table, columns, 5);
-    for (size_t i = 0; i < b->run_count; i++) {
-        const struct run *run = &b->runs[i];
-        if (run->batch)
-            table_cell(&table, "%zu", run->batch);
-        else
-            table_cell(&table, "chosen");
-        table_cell(&table, "%s", format_count(text, (uint64_t)(throughput(run) + 0.5)));
-        table_cell(&table, "%.3f", 1000 * run->report.seconds / (double)run->report.texts);
-        table_cell(&table, "%.2f s", run->report.seconds);
-        table_cell(&table, "%s", format_bytes(text, run->rss_bytes));
-    }
-    if (b->run_count > 1)
-        table_print(&table, stdout);
-    table_deinit(&table);
-}
+/* ---- the command ------------------------------------------------------------------------- */
 
 static enum akin_status run_bench(struct cli *cli)
 {
     enum akin_status status = AKIN_OK;
-    struct bench *b = memory_alloc(1, sizeof *b);
+    const char *input = options_text(&cli->options, "input");
+    const char *compare = options_text(&cli->options, "compare");
+    size_t limit = options_count(&cli->options, "limit");
+    struct embed_bench *b = memory_alloc(1, sizeof *b);
     if (!b)
         return error_memory(&cli->error);
     b->cli = cli;
-    TRY_DONE(prepare(b));
-    TRY_DONE(measure(b));
+    TRY_DONE(read_lists(b));
+    if (compare)
+        TRY_DONE(read_other(b, compare));
+    TRY_DONE(input ? read_file(b, input, limit ? limit : SIZE_MAX)
+                   : read_catalog(b, limit ? limit : SIZE_MAX));
+    text_window_seal(&b->texts);
+    TRY_DONE(embed_bench_measure(b));
+    cli->engine = embed_fastest(b, AKIN_PRECISION_AUTO).model->engine; /* lent to the report */
     if (!cli->json)
-        bench_print(b);
-    status = report_write(cli, "embed", bench_json(b));
+        embed_bench_print(b);
+    status = report_write(cli, "embed", embed_bench_json(b));
+    cli->engine = NULL;
 done:
-    text_window_deinit(&b->texts);
-    memory_free(b->vectors);
-    akin_model_close(&b->model);
+    embed_bench_deinit(b);
     memory_free(b);
     return status;
 }
@@ -263,10 +230,15 @@ done:
 const struct command command_bench_embed = {
     .name = "bench embed",
     .arguments = "[-i FILE] [options]",
-    .summary = "the embedding report: speed, memory and quality by batch size",
-    .details = "Equal texts are computed again, so that the speed is that of texts that differ.\n",
-    .examples = "  akin bench embed --data films --batch-sizes 128,256,512,1024,2048\n"
-                "  akin bench embed -i texts.jsonl --limit 5000 --json\n",
+    .summary = "the embedding report: speed, share of the machine's peak, quality and cost",
+    .details = "Equal texts are computed again, so that the speed is that of texts that differ.\n"
+               "Operations per text are those of the matrix products, for t tokens:\n"
+               "  layers * (2 t (4 hidden^2 + 2 hidden intermediate) + 4 t^2 hidden)\n"
+               "and the peak is what loops that touch no memory reach on the same threads.\n",
+    .examples = "  akin bench embed --data films --threads 1,2 --cost 0.10,3.67\n"
+                "  akin bench embed --data films --precisions fp32,int8 --batch-sizes 128,512\n"
+                "  akin bench embed -i texts.jsonl --compare results/embed_cuda.json\n"
+                "  akin bench embed -i texts.jsonl --limit 5000 --rounds 1 --json\n",
     .options = {bench_options, sizeof bench_options / sizeof bench_options[0]},
     .run = run_bench,
 };

@@ -218,7 +218,7 @@ static enum akin_status tell_embed(struct cli *cli, const struct akin_model_info
     }
     progress_end(&cli->progress);
     printf("%s, embedded with %s\n", cli_setting(cli, "data"), info->name);
-    embed_report_print(info, &report->items);
+    embed_report_print(info, &report->items, akin_peak_rss_bytes());
     report_line("users", "%s vectors in %.2f s, %s users without items",
                 format_count(a, report->users), report->users_seconds,
                 format_count(b, report->users_without_items));

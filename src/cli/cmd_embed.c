@@ -149,7 +149,7 @@ static enum akin_status tell(struct embed *e, const char *output)
     }
     progress_end(&cli->progress);
     printf("%s\n", output);
-    embed_report_print(&e->info, &e->report);
+    embed_report_print(&e->info, &e->report, akin_peak_rss_bytes());
     if (blank)
         report_line("blank lines", "%llu, no texts", (unsigned long long)blank);
     return AKIN_OK;

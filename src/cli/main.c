@@ -27,6 +27,15 @@ static const struct option_table common = {common_options,
                                            sizeof common_options / sizeof common_options[0]};
 static const struct option_table none = {NULL, 0};
 
+/* Whether the command reads an option that is otherwise common in a way of its own. */
+static bool is_own_option(const struct command *command, const char *name)
+{
+    for (size_t i = 0; i < command->options.count; i++)
+        if (strcmp(command->options.rows[i].name, name) == 0)
+            return true;
+    return false;
+}
+
 /* ---- help -------------------------------------------------------------------------------- */
 
 static void print_help(const struct command *command)
@@ -41,7 +50,9 @@ static void print_help(const struct command *command)
         options_help(&text, command->options);
     }
     bytes_append_text(&text, "\nCommon options:\n");
-    options_help(&text, common);
+    for (size_t i = 0; i < common.count; i++)
+        if (!is_own_option(command, common.rows[i].name))
+            options_help(&text, (struct option_table){&common.rows[i], 1});
     bytes_printf(&text, "\nExample:\n%s", command->examples);
     if (!text.failed)
         fwrite(text.data, 1, text.count, stdout);
@@ -153,6 +164,8 @@ static enum akin_status resolve_settings(struct cli *cli, const struct options *
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         char origin[32];
         const struct options *from = options_given(&cli->options, keys[i]) ? &cli->options : before;
+        if (is_own_option(cli->command, keys[i]))
+            from = before;
         if (!options_given(from, keys[i]))
             continue;
         snprintf(origin, sizeof origin, "--%s", keys[i]);

@@ -136,7 +136,8 @@ void embed_report_json(struct cli *cli, const struct akin_model_info *model,
     json_object_set_new(report, "threads", json_integer(akin_engine_threads(cli->engine)));
 }
 
-void embed_report_print(const struct akin_model_info *model, const struct akin_embed_report *embed)
+void embed_report_print(const struct akin_model_info *model, const struct akin_embed_report *embed,
+                        uint64_t peak_rss_bytes)
 {
     char a[NUMBER_BYTES], b[NUMBER_BYTES];
     report_line("texts", "%s (%s computed)", format_count(a, embed->texts),
@@ -151,6 +152,6 @@ void embed_report_print(const struct akin_model_info *model, const struct akin_e
     report_line("time per text", "%.3f ms", ms_per_text(embed));
     report_line("norms", "mean %.6f, std %.6f", embed->mean_norm, embed->std_norm);
     report_line("NaN or infinite", "%s", format_count(a, embed->nan_inf));
-    report_line("peak memory", "%s", format_bytes(a, akin_peak_rss_bytes()));
+    report_line("peak memory", "%s", format_bytes(a, peak_rss_bytes));
     report_line("precision", "%s", akin_precision_name(model->precision));
 }

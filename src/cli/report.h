@@ -23,4 +23,5 @@ void embed_report_add(struct akin_embed_report *sum, const struct akin_embed_rep
 /* Texts, speed, norms and memory, as JSON keys and for people. */
 void embed_report_json(struct cli *cli, const struct akin_model_info *model,
                        const struct akin_embed_report *embed, json_t *report);
-void embed_report_print(const struct akin_model_info *model, const struct akin_embed_report *embed);
+void embed_report_print(const struct akin_model_info *model, const struct akin_embed_report *embed,
+                        uint64_t peak_rss_bytes);

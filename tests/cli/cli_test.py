@@ -45,6 +45,10 @@ def check(what, good, seen=""):
     return good
 
 
+def near(value, expected):
+    return value is not None and abs(value - expected) <= 1e-6 * abs(expected)
+
+
 def environment():
     keep = {k: v for k, v in os.environ.items() if not k.startswith("AKIN_")}
     return {**keep, "NO_COLOR": "1", "AKIN_HOME": os.path.join(SCRATCH, "home"), "AKIN_MODEL": MODEL,
@@ -420,19 +424,85 @@ def index():
 
 
 # ---------------------------------------------------------------- benchmarks
-def bench():
-    refused("no texts", "bench", "embed", "--data", "nowhere", words="-i FILE")
-    refused("bad batch sizes", "bench", "embed", "--batch-sizes", "1,x", status=2, words="1,x")
-    make_catalogue()
-    got = answer("bench", "embed", "--data", "films", "--batch-sizes", "2,4", "--output-dir", "out/results")
-    check("bench embed", [b["batch_size"] for b in got["batch_sizes"]] == [2, 4] and got["texts"] == 6
-          and got["texts_computed"] == 6 and all(b["memory_mb"] > 1 and b["texts_per_second"] > 0 for b in got["batch_sizes"])
-          and set(REPORT_KEYS) <= set(got), got)
-    text = akin("bench", "embed", "--data", "films", "--limit", "3", "--batch-sizes", "1,2", "--output-dir", "out2").stdout.decode()
-    check("bench embed for people", "texts/s" in text and "Hardware:" in text and "memory" in text, text)
-    check("bench embed file", re.fullmatch(r"embed_cpu_\d{8}T\d{6}Z\.json", os.listdir("out2")[0]), os.listdir("out2"))
+def bench_embed():
+    """The report of six texts and a tiny model: its figures must follow from one another."""
+    got = answer("bench", "embed", "--data", "films", "--threads", "1,2", "--batch-sizes", "2,4", "--precisions", "fp32",
+                 "--cost", "0.5,3.67", "--latency", "7", "--rounds", "2", "--output-dir", "out/results")
+    runs = got["runs"]
+    check("a run each", [(r["precision"], r["threads"], r["batch_size"]) for r in runs] == [
+        ("fp32", threads, batch) for threads in (1, 2) for batch in (2, 4)], runs)
+    check("report keys", set(REPORT_KEYS) | set(EMBED_KEYS) - {"output"} <= set(got) and got["texts"] == got["texts_computed"] == 6
+          and got["rounds"] == 2 and got["unavailable"] == [] and got["latency_texts"] == 7 and got["cosine_texts"] == 6, sorted(got))
+    # hidden 32, intermediate 64, 2 layers
+    tokens = [len(json.loads(line)["ids"]) for line in akin("tokenize", "-i", "films/movies.jsonl").stdout.splitlines()]
+    flops = sum(2 * (2 * t * (4 * 32 ** 2 + 2 * 32 * 64) + 4 * t * t * 32) for t in tokens)
+    check("operations", len(tokens) == 6 and sum(tokens) == got["tokens"] and near(got["flops_per_text"] * 6, flops)
+          and near(got["tokens_per_text"] * 6, sum(tokens)), (tokens, got["flops_per_text"]))
+    for r in runs:
+        base = next(b for b in runs if b["threads"] == 1 and b["batch_size"] == r["batch_size"])
+        rounds = r["seconds_of_rounds"]
+        check("a run's figures", len(rounds) == 2 and near(r["seconds"], sum(rounds) / 2) and rounds[0] <= rounds[1]
+              and near(r["texts_per_second"], 6 / r["seconds"]) and near(r["ms_per_text"], 1000 * r["seconds"] / 6)
+              and near(r["gflops"], flops / r["seconds"] / 1e9) and near(r["share_of_peak"], r["gflops"] / r["peak_gflops"])
+              and 0 < r["share_of_peak"] < 1 and r["memory_mb"] > 1 and 0 < r["latency_p50_ms"] <= r["latency_p99_ms"]
+              and near(r["scaling_efficiency"], r["texts_per_second"] / r["threads"] / base["texts_per_second"])
+              and abs(r["cosine_mean"] - 1) < 1e-6 and abs(r["cosine_min"] - 1) < 1e-6, r)
+        check("a run's costs", [c["dollars_per_hour"] for c in r["cost_per_million_texts"]] == [0.5, 3.67] and all(
+            near(c["dollars"], c["dollars_per_hour"] * 1e6 / r["texts_per_second"] / 3600) for c in r["cost_per_million_texts"]), r)
+    best = max(runs, key=lambda r: r["texts_per_second"])
+    check("the fastest run leads", all(got[k] == best[k] for k in ("texts_per_second", "threads", "batch_size", "precision")), got)
+    check("estimates", [e["texts"] for e in got["estimates"]] == [10 ** 6, 10 ** 7, 10 ** 8] and all(
+        near(e["seconds"], e["texts"] / best["texts_per_second"]) and near(e["cost"][1]["dollars"], 3.67 * e["seconds"] / 3600)
+        for e in got["estimates"]), got["estimates"])
+    one, two = (max(r["texts_per_second"] for r in runs if r["threads"] == n) for n in (1, 2))
+    cores = got["estimates_64_cores"][0]
+    check("64 cores", cores["estimate"] is True and near(cores["measured_efficiency"], two / 2 / one)
+          and near(cores["texts_per_second"], 64 * two / 2) and len(got["estimates_64_cores"]) == 1, cores)
+    check("no GPU", got["comparison"]["gpu"] is None and got["comparison"]["gpu_speedup"] is None, got["comparison"])
     check("the file is the report", json.load(open("out/results/" + os.listdir("out/results")[0])) == got)
 
+    write("gpu.json", json.dumps({"device": "cuda", "gpu_name": "Made-up 100", "model": got["model"], "texts_per_second": 12345.5}))
+    got = answer("bench", "embed", "--data", "films", "--compare", "gpu.json", "--precisions", "fp32", "--rounds", "1", "--latency", "0")
+    both = got["comparison"]
+    check("with a GPU", both["gpu"]["device"] == "Made-up 100" and both["same_model"] is True and both["gpu"]["precision"] is None
+          and near(both["gpu_speedup"], 12345.5 / got["texts_per_second"]) and [s["runs"] for s in both["gpu_time_saved"]] == [1, 10, 100]
+          and all(near(s["seconds"], s["runs"] * (got["seconds"] - 6 / 12345.5)) for s in both["gpu_time_saved"]), both)
+    check("one thread count, no efficiency", got["runs"][0]["scaling_efficiency"] is None and got["runs"][0]["latency_p50_ms"] is None
+          and got["estimates_64_cores"][0]["measured_efficiency"] is None and got["runs"][0]["cost_per_million_texts"] == [], got)
+    for name, text, words in (("no.json", None, "no.json"), ("list.json", "[1]", "list.json"), ("slow.json", '{"device": "x"}', "texts_per_second"),
+                              ("zero.json", '{"device": "x", "texts_per_second": 0}', "more than 0")):
+        if text:
+            write(name, text)
+        refused(f"--compare {name}", "bench", "embed", "--data", "films", "--compare", name, words=words)
+
+    # Every precision is either measured or said to be missing, in one line.
+    done = akin("bench", "embed", "--data", "films", "--limit", "3", "--batch-sizes", "1,2", "--rounds", "1", "--compare", "gpu.json",
+                "--cost", "2", "--output-dir", "out2")
+    text = done.stdout.decode()
+    check("bench embed for people", all(w in text for w in (
+        "Hardware:", "texts/s", "of peak", "one text, p50", "cosine, mean", "memory", "Cost of a million", "100M texts",
+        "64 such cores (estimate, not measured)", "Made-up 100", "time saved")), text)
+    for precision in ("fp32", "bf16", "int8"):
+        lines = [line for line in text.splitlines() if line.startswith(f"  {precision}: not available here: ")]
+        check(f"{precision} is measured or missing", len(lines) == 0 if re.search(rf"^  {precision} +\w+ +\d+ +1 ", text, re.M)
+              else len(lines) == 1, text)
+    check("bench embed file", re.fullmatch(r"embed_cpu_\d{8}T\d{6}Z\.json", os.listdir("out2")[0]), os.listdir("out2"))
+    got = answer("bench", "embed", "--data", "films", "--precision", "fp32", "--rounds", "1", "--warmup", "0", env={"AKIN_CPU": "ref"})
+    check("--precision alone, reference kernels", {r["precision"] for r in got["runs"]} == {"fp32"} and got["kernels"] == "ref"
+          and got["runs"][0]["peak_gflops"] > 0, got)
+    refused("no precision opens", "bench", "embed", "--data", "films", "--precisions", "fp16", words="fp16")
+
+
+def bench():
+    refused("no texts", "bench", "embed", "--data", "nowhere", words="-i FILE")
+    for option, bad in (("--batch-sizes", "1,x"), ("--threads", "1,-2"), ("--threads", "1,,2"), ("--cost", "1,free"),
+                        ("--cost", "-1"), ("--precisions", "fp32,fp31"), ("--precisions", "auto"), ("--precisions", "fp32,fp32"),
+                        ("--batch-sizes", ",".join("1" * 17)), ("--rounds", "0")):
+        refused(f"bad {option} {bad}", "bench", "embed", "--data", "nowhere", f"{option}={bad}", status=2, words=bad)
+    make_catalogue()
+    bench_embed()
+    help_text = akin("bench", "embed", "--help").stdout.decode()
+    check("own --threads in the help", help_text.count("--threads N") == 1, help_text)
     got = answer("bench", "recommend", "--data", "films", "--repeats", "3", "--output-dir", "out3")
     item = {"rank", "title", "similarity", "genres"}
     check("report keys", set(got) == {"test_1_similarity", "test_2_personalization", "test_3_batch", "test_4_filtering",
