@@ -16,14 +16,13 @@ fail() {
 audit_object() {
     object=$1
     case $(basename "$object") in
-        *_avx2.c.o)   wide='zmm|%k[1-7]|%tmm' entry=_use_avx2 ;;
-        *_avx512.c.o) wide='%tmm' entry=_use_avx512 ;;
-        *_amx.c.o)    wide='' entry=_use_amx ;;
+        *_avx2.c.o)   wide='zmm|%k[1-7]|%tmm' entry=kernels_use_avx2 ;;
+        *_avx512.c.o) wide='%tmm' entry=kernels_use_avx512 ;;
+        *_amx.c.o)    wide='' entry=kernels_use_amx ;;
         *)            wide='[yz]mm|%k[1-7]|%tmm' entry='' ;;
     esac
     case $(basename "$object") in
-        peak_*) entry=${entry:+peak$entry} ;;
-        *)      entry=${entry:+kernels$entry} ;;
+        peak_*) entry=${entry:+peak_${entry#kernels_}} ;;
     esac
     objdump -d --no-show-raw-insn "$object" > "$work/code"
     if [ -n "$wide" ]; then
