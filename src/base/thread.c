@@ -62,7 +62,8 @@ struct thread_pool {
     pthread_mutex_t run_lock;   /* held by the caller of run: runs take turns */
     pthread_mutex_t lock;       /* guards all below */
     pthread_cond_t work, done;
-    atomic_uint_fast64_t generation; /* of the current run; changed under the lock, watched without */
+    atomic_uint_fast64_t
+        generation;             /* of the current run; changed under the lock, watched without */
     atomic_int pending;         /* workers that have not finished it; likewise */
     bool stopping;
     /* the current run; written under the lock before the generation changes */
