@@ -62,7 +62,8 @@ compile() {
     if ${CC:-cc} -std=gnu11 -O2 "$source" -o "$out" "$@" 2>"$out.log"; then
         echo "$out"
     else
-        say "$(basename "$source") does not compile: $(grep -m1 error "$out.log" || tail -1 "$out.log")"
+        say "$(basename "$source") does not compile:" \
+            "$(grep -m1 error "$out.log" || tail -1 "$out.log")"
     fi
 }
 
@@ -81,7 +82,8 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-command -v python3 >/dev/null || { say "python3 is missing (apt-get install python3 python3-venv)"; exit 1; }
+command -v python3 >/dev/null ||
+    { say "python3 is missing (apt-get install python3 python3-venv)"; exit 1; }
 install
 if [ $llama = yes ] && install_llama; then arguments+=(--llama); fi
 if [ $only_install = yes ]; then exit 0; fi
