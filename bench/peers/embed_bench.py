@@ -315,6 +315,8 @@ def measure_peer(job, row, first_round, log):
     try:
         for corpus in job.files:
             save = os.path.join(job.folder, "vectors") if first_round else None
+            # Engines that compile per shape (OpenVINO, oneDNN) have met most lengths after this.
+            workers.run(corpus, setup["batch"], min(1024, job.a.texts))
             row["rates"][corpus].append(workers.run(corpus, setup["batch"], save=save))
             if save:
                 job.judge(row, corpus, workers.vectors(save))
@@ -483,13 +485,16 @@ def versions(a):
         "onnx",
         "openvino",
         "nncf",
-        "llama-cpp-python",
         "numpy",
     ):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             pass
+    if a.llama:
+        import llama_cpp
+
+        found["llama-cpp-python"] = llama_cpp.__version__
     if a.akin:
         done = subprocess.run([a.akin, "--version"], capture_output=True, text=True)
         found["akin"] = last_line(done.stdout)
