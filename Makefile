@@ -4,7 +4,7 @@
 help:
 	@echo 'make build       the program, build/release/akin, and the library'
 	@echo 'make demo        fetch a model and a data set, embed, search, recommend'
-	@echo 'make test        every test, then unit tests and fuzz corpora under ASan and UBSan'
+	@echo 'make test        every test, then every test under ASan and UBSan'
 	@echo 'make test-slow   100,000 strings against the reference tokenizer, TSan, libFuzzer'
 	@echo 'make bench       the reports under results/'
 	@echo 'make install     to PREFIX (/usr/local); honours DESTDIR'

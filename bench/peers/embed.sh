@@ -45,14 +45,30 @@ install() {
     echo "$stamp" >"$mark"
 }
 
-# PyPI has no llama.cpp wheel for this: the source package is built, for this very CPU.
+# PyPI has no llama.cpp wheel that fits: the library alone is built from the source package, for
+# this very CPU, and its Python binding is used where it was unpacked.
 install_llama() {
-    "$work/venv/bin/python" -c 'import llama_cpp' 2>/dev/null && return
-    say "building llama.cpp $llama_version (minutes)"
-    CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" "$work/venv/bin/python" -m pip install --quiet \
-        --disable-pip-version-check --no-deps --no-binary llama-cpp-python \
-        "llama-cpp-python==$llama_version" 2>"$work/llama.log" ||
-        { say "llama.cpp could not be built: $(tail -1 "$work/llama.log")"; return 1; }
+    local source=$work/llama_cpp_python-$llama_version
+    export PYTHONPATH=$source LLAMA_CPP_LIB_PATH=$source/build/bin
+    if "$work/venv/bin/python" -c 'import llama_cpp' 2>/dev/null; then return; fi
+    say "building llama.cpp of llama-cpp-python $llama_version (minutes)"
+    if ! {
+        [ -d "$source" ] || {
+            "$work/venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps \
+                --no-binary llama-cpp-python "llama-cpp-python==$llama_version" -d "$work" &&
+                tar -xzf "$work/llama_cpp_python-$llama_version.tar.gz" -C "$work"
+        } &&
+            cmake -S "$source/vendor/llama.cpp" -B "$source/build" -DCMAKE_BUILD_TYPE=Release \
+                -DGGML_NATIVE=ON -DBUILD_SHARED_LIBS=ON -DLLAMA_BUILD_COMMON=OFF \
+                -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF \
+                -DLLAMA_BUILD_SERVER=OFF &&
+            cmake --build "$source/build" --target llama -j "$(nproc)" &&
+            "$work/venv/bin/python" -c 'import llama_cpp'
+    } >"$work/llama.log" 2>&1; then
+        say "llama.cpp could not be built: $(grep -m1 -i error "$work/llama.log" ||
+            tail -1 "$work/llama.log")"
+        return 1
+    fi
 }
 
 # compile OUTPUT SOURCE FLAGS...: prints OUTPUT where it could be made.
@@ -62,7 +78,8 @@ compile() {
     if ${CC:-cc} -std=gnu11 -O2 "$source" -o "$out" "$@" 2>"$out.log"; then
         echo "$out"
     else
-        say "$(basename "$source") does not compile: $(grep -m1 error "$out.log" || tail -1 "$out.log")"
+        say "$(basename "$source") does not compile:" \
+            "$(grep -m1 error "$out.log" || tail -1 "$out.log")"
     fi
 }
 
@@ -81,7 +98,8 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-command -v python3 >/dev/null || { say "python3 is missing (apt-get install python3 python3-venv)"; exit 1; }
+command -v python3 >/dev/null ||
+    { say "python3 is missing (apt-get install python3 python3-venv)"; exit 1; }
 install
 if [ $llama = yes ] && install_llama; then arguments+=(--llama); fi
 if [ $only_install = yes ]; then exit 0; fi

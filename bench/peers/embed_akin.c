@@ -33,7 +33,8 @@ static bool read_texts(const char *path, struct texts *texts)
             if (!texts->text)
                 return false;
         }
-        texts->text[texts->count++] = (struct akin_text){line, (size_t)(line[n - 1] == '\n' ? n - 1 : n)};
+        size_t count = (size_t)(line[n - 1] == '\n' ? n - 1 : n);
+        texts->text[texts->count++] = (struct akin_text){line, count};
     }
     if (f)
         fclose(f);
@@ -45,8 +46,8 @@ static double seconds_since(uint64_t begin)
     return 1e-9 * (double)(akin_clock_ns() - begin);
 }
 
-static enum akin_status time_latency(struct akin_model *model, const struct texts *texts, int repeats,
-                                     struct akin_error *error)
+static enum akin_status time_latency(struct akin_model *model, const struct texts *texts,
+                                     int repeats, struct akin_error *error)
 {
     struct akin_embed_settings settings;
     struct akin_model_info info;
@@ -58,8 +59,8 @@ static enum akin_status time_latency(struct akin_model *model, const struct text
     printf("{\"ms\": [");
     for (int i = -WARM_UP; i < repeats && status == AKIN_OK; i++) {
         uint64_t begin = akin_clock_ns();
-        status = akin_model_embed(model, &texts->text[(size_t)(i + WARM_UP) % texts->count], 1, &settings,
-                                  vector, NULL, error);
+        const struct akin_text *text = &texts->text[(size_t)(i + WARM_UP) % texts->count];
+        status = akin_model_embed(model, text, 1, &settings, vector, NULL, error);
         if (i >= 0)
             printf("%s%.4f", i ? ", " : "", 1e3 * seconds_since(begin));
     }
@@ -68,8 +69,8 @@ static enum akin_status time_latency(struct akin_model *model, const struct text
     return status;
 }
 
-static enum akin_status time_tokenize(struct akin_model *model, const struct texts *texts, int repeats,
-                                      struct akin_error *error)
+static enum akin_status time_tokenize(struct akin_model *model, const struct texts *texts,
+                                      int repeats, struct akin_error *error)
 {
     struct akin_model_info info;
     akin_model_info(model, &info);
@@ -83,7 +84,8 @@ static enum akin_status time_tokenize(struct akin_model *model, const struct tex
         tokens = 0;
         for (size_t i = 0; i < end && status == AKIN_OK; i++) {
             size_t count = 0;
-            status = akin_model_tokenize(model, texts->text[i], ids, NULL, info.tokens_max, &count, error);
+            status = akin_model_tokenize(model, texts->text[i], ids, NULL, info.tokens_max, &count,
+                                         error);
             tokens += count;
         }
         if (r >= 0)
@@ -105,7 +107,8 @@ int main(int argc, char **argv)
     bool latency = argc == 7 && strcmp(argv[1], "latency") == 0;
     if ((!latency && !(argc == 5 && strcmp(argv[1], "tokenize") == 0)) ||
         (latency && !akin_precision_parse(argv[5], &precision))) {
-        fprintf(stderr, "usage: embed_akin latency|tokenize MODEL TEXTS REPEATS [PRECISION THREADS]\n");
+        fputs("usage: embed_akin latency|tokenize MODEL TEXTS REPEATS [PRECISION THREADS]\n",
+              stderr);
         return 2;
     }
     if (!read_texts(argv[3], &texts)) {
@@ -113,13 +116,13 @@ int main(int argc, char **argv)
         return 1;
     }
     akin_engine_settings_default(&settings);
-    settings.threads = latency ? atoi(argv[6]) : 1;
+    settings.threads = latency ? (int)strtol(argv[6], NULL, 10) : 1;
     enum akin_status status = akin_engine_open(&settings, &engine, &error);
     if (status == AKIN_OK)
         status = akin_model_open(engine, argv[2], precision, &model, &error);
     if (status == AKIN_OK)
-        status = latency ? time_latency(model, &texts, atoi(argv[4]), &error)
-                         : time_tokenize(model, &texts, atoi(argv[4]), &error);
+        status = latency ? time_latency(model, &texts, (int)strtol(argv[4], NULL, 10), &error)
+                         : time_tokenize(model, &texts, (int)strtol(argv[4], NULL, 10), &error);
     if (status != AKIN_OK)
         fprintf(stderr, "%s\n", error.message);
     akin_model_close(&model);

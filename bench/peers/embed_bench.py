@@ -25,16 +25,31 @@ import embed_tokenize
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-PEERS = [("sentence-transformers", "fp32"), ("sentence-transformers", "bf16"),
-         ("onnxruntime", "fp32"), ("onnxruntime", "int8"), ("openvino", "fp32"), ("openvino", "bf16"),
-         ("openvino", "int8"), ("openvino", "int8+bf16"), ("llama.cpp", "f16"), ("llama.cpp", "q8_0")]
+PEERS = [
+    ("sentence-transformers", "fp32"),
+    ("sentence-transformers", "bf16"),
+    ("onnxruntime", "fp32"),
+    ("onnxruntime", "int8"),
+    ("openvino", "fp32"),
+    ("openvino", "bf16"),
+    ("openvino", "int8"),
+    ("openvino", "int8+bf16"),
+    ("llama.cpp", "f16"),
+    ("llama.cpp", "q8_0"),
+]
 AKIN = [("akin", "fp32"), ("akin", "bf16"), ("akin", "int8")]
 REFERENCE = ("sentence-transformers", "fp32")
-ARTIFACT = {("onnxruntime", "fp32"): "fused.onnx", ("onnxruntime", "int8"): "int8.onnx",
-            ("openvino", "fp32"): "ov.xml", ("openvino", "bf16"): "ov.xml",
-            ("openvino", "int8"): "ov_int8.xml", ("openvino", "int8+bf16"): "ov_int8.xml",
-            ("llama.cpp", "f16"): "model-f16.gguf", ("llama.cpp", "q8_0"): "model-q8_0.gguf"}
-CALIBRATION = 150          # texts of each corpus that follow the measured ones
+ARTIFACT = {
+    ("onnxruntime", "fp32"): "fused.onnx",
+    ("onnxruntime", "int8"): "int8.onnx",
+    ("openvino", "fp32"): "ov.xml",
+    ("openvino", "bf16"): "ov.xml",
+    ("openvino", "int8"): "ov_int8.xml",
+    ("openvino", "int8+bf16"): "ov_int8.xml",
+    ("llama.cpp", "f16"): "model-f16.gguf",
+    ("llama.cpp", "q8_0"): "model-q8_0.gguf",
+}
+CALIBRATION = 150  # texts of each corpus that follow the measured ones
 SHORT_TOKENS, SHORTS = 23, 20
 RECALL_QUERIES, RECALL_K = 500, 10
 
@@ -59,14 +74,32 @@ class Workers:
         processes, threads, streams = layout
         self.log, self.all = log, []
         for part in range(processes):
-            settings = {"engine": engine, "precision": precision, "model": job.model,
-                        "artifacts": job.artifacts, "texts": job.files, "short": job.short_file,
-                        "part": part, "parts": processes, "streams": streams,
-                        "cpus": job.cpus[part * threads:(part + 1) * threads]}
+            settings = {
+                "engine": engine,
+                "precision": precision,
+                "model": job.model,
+                "artifacts": job.artifacts,
+                "texts": job.files,
+                "short": job.short_file,
+                "part": part,
+                "parts": processes,
+                "streams": streams,
+                "cpus": job.cpus[part * threads : (part + 1) * threads],
+            }
             with open(log, "a", encoding="utf-8") as errors:
-                self.all.append(subprocess.Popen(
-                    [sys.executable, os.path.join(HERE, "embed_worker.py"), json.dumps(settings)],
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True))
+                self.all.append(
+                    subprocess.Popen(
+                        [
+                            sys.executable,
+                            os.path.join(HERE, "embed_worker.py"),
+                            json.dumps(settings),
+                        ],
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        stderr=errors,
+                        text=True,
+                    )
+                )
         try:
             for process in self.all:
                 self.answer(process)
@@ -90,16 +123,25 @@ class Workers:
 
     def run(self, corpus, batch, first=None, save=None):
         """Texts per second; the slowest process counts."""
-        answers = self.ask([{"do": "run", "corpus": corpus, "batch": batch,
-                             "first": first and -(-first // len(self.all)),
-                             "save": save and "%s.%d.npy" % (save, i)} for i in range(len(self.all))])
+        answers = self.ask(
+            [
+                {
+                    "do": "run",
+                    "corpus": corpus,
+                    "batch": batch,
+                    "first": first and -(-first // len(self.all)),
+                    "save": save and "%s.%d.npy" % (save, i),
+                }
+                for i in range(len(self.all))
+            ]
+        )
         return sum(a["texts"] for a in answers) / max(a["seconds"] for a in answers)
 
     def vectors(self, save):
         parts = [np.load("%s.%d.npy" % (save, i)) for i in range(len(self.all))]
         whole = np.empty((sum(map(len, parts)), parts[0].shape[1]), np.float32)
         for i, part in enumerate(parts):
-            whole[i::len(parts)] = part
+            whole[i :: len(parts)] = part
             os.remove("%s.%d.npy" % (save, i))
         return whole
 
@@ -147,6 +189,7 @@ class Job:
 
     def make_texts(self):
         from tokenizers import Tokenizer
+
         tokenizer = Tokenizer.from_file(os.path.join(self.model, "tokenizer.json"))
         with open(os.path.join(self.model, "sentence_bert_config.json"), encoding="utf-8") as f:
             tokenizer.enable_truncation(json.load(f)["max_seq_length"])
@@ -156,11 +199,13 @@ class Job:
         count, spare, shorts = self.a.texts, [], []
         for corpus in self.a.corpora:
             texts, self.origin[corpus] = embed_corpus.build(
-                corpus, count + CALIBRATION, self.a.movielens, self.a.events)
+                corpus, count + CALIBRATION, self.a.movielens, self.a.events
+            )
             texts = [prompt + " ".join(t.split()) for t in texts]
             ids = [e.ids for e in tokenizer.encode_batch_fast(texts)]
             lengths = [len(i) for i in ids]
-            shorts += [t for t, n in zip(texts, lengths) if n == SHORT_TOKENS][:SHORTS]
+            near = sorted(range(count), key=lambda i: abs(lengths[i] - SHORT_TOKENS))
+            shorts += [texts[i] for i in near[:SHORTS]]
             spare += texts[count:]
             self.ids[corpus], self.tokens[corpus] = ids[:count], np.array(lengths[:count])
             self.files[corpus] = self.write(corpus, texts[:count])
@@ -170,7 +215,7 @@ class Job:
     def write(self, name, texts):
         """NAME.jsonl for programs with a reader, NAME.txt for plain lines."""
         path = os.path.join(self.folder, name + ".jsonl")
-        with open(path[:-len("jsonl")] + "txt", "w", encoding="utf-8") as f:
+        with open(path[: -len("jsonl")] + "txt", "w", encoding="utf-8") as f:
             f.write("".join(text + "\n" for text in texts))
         with open(path, "w", encoding="utf-8") as f:
             for text in texts:
@@ -187,9 +232,17 @@ class Job:
     def row(self, engine, precision):
         key = (engine, precision)
         if key not in self.rows:
-            self.rows[key] = {"engine": engine, "precision": precision, "note": "",
-                              "rates": {c: [] for c in self.files}, "quality": {}, "p50": [], "p99": [],
-                              "rss_mb": [], "wall_seconds": {}}
+            self.rows[key] = {
+                "engine": engine,
+                "precision": precision,
+                "note": "",
+                "rates": {c: [] for c in self.files},
+                "quality": {},
+                "p50": [],
+                "p99": [],
+                "rss_mb": [],
+                "wall_seconds": {},
+            }
         return self.rows[key]
 
     def judge(self, row, corpus, vectors):
@@ -206,8 +259,11 @@ class Job:
         for q in queries:
             near = [np.argpartition(-np.delete(m @ m[q], q), RECALL_K)[:RECALL_K] for m in (a, b)]
             hits += len(np.intersect1d(*near))
-        row["quality"][corpus] = {"mean": float(cosine.mean()), "min": float(cosine.min()),
-                                  "recall": hits / (RECALL_K * len(queries))}
+        row["quality"][corpus] = {
+            "mean": float(cosine.mean()),
+            "min": float(cosine.min()),
+            "recall": hits / (RECALL_K * len(queries)),
+        }
 
 
 def layouts(engine, cpus):
@@ -259,6 +315,8 @@ def measure_peer(job, row, first_round, log):
     try:
         for corpus in job.files:
             save = os.path.join(job.folder, "vectors") if first_round else None
+            # Engines that compile per shape (OpenVINO, oneDNN) have met most lengths after this.
+            workers.run(corpus, setup["batch"], min(1024, job.a.texts))
             row["rates"][corpus].append(workers.run(corpus, setup["batch"], save=save))
             if save:
                 job.judge(row, corpus, workers.vectors(save))
@@ -293,8 +351,25 @@ def measure_akin(job, row, first_round):
     out, rss = os.path.join(job.folder, "akin.npy"), []
     for corpus, path in job.files.items():
         begin = time.perf_counter()
-        report = run_akin(job, [a.akin, "embed", "--model", job.model, "-i", path, "-o", out, "--no-dedup",
-                                "--precision", precision, "--threads", str(len(job.cpus)), "--json"])
+        report = run_akin(
+            job,
+            [
+                a.akin,
+                "embed",
+                "--model",
+                job.model,
+                "-i",
+                path,
+                "-o",
+                out,
+                "--no-dedup",
+                "--precision",
+                precision,
+                "--threads",
+                str(len(job.cpus)),
+                "--json",
+            ],
+        )
         row["wall_seconds"][corpus] = time.perf_counter() - begin
         row["rates"][corpus].append(report["texts"] / report["seconds"])
         row["note"] = "%s kernels" % report.get("kernels", "?")
@@ -306,9 +381,18 @@ def measure_akin(job, row, first_round):
     if a.akin_helper:
         best = None
         for threads in sorted({1, len(job.cpus)}):
-            report = run_akin(job, [a.akin_helper, "latency", job.model,
-                                    os.path.join(job.folder, "short.txt"),
-                                    "30" if a.quick else "300", precision, str(threads)])
+            report = run_akin(
+                job,
+                [
+                    a.akin_helper,
+                    "latency",
+                    job.model,
+                    os.path.join(job.folder, "short.txt"),
+                    "30" if a.quick else "300",
+                    precision,
+                    str(threads),
+                ],
+            )
             if best is None or np.median(report["ms"]) < np.median(best[0]):
                 best = (report["ms"], threads)
         keep_latency(row, best[0])
@@ -317,8 +401,13 @@ def measure_akin(job, row, first_round):
 
 def prepare(job, wanted, log):
     """Peers' model files, then the best set-up of each; rows without figures get their reason."""
-    command = [sys.executable, os.path.join(HERE, "embed_models.py"), job.model, job.artifacts,
-               job.calibration] + (["--llama"] if job.a.llama else [])
+    command = [
+        sys.executable,
+        os.path.join(HERE, "embed_models.py"),
+        job.model,
+        job.artifacts,
+        job.calibration,
+    ] + (["--llama"] if job.a.llama else [])
     status = {}
     with open(log, "a", encoding="utf-8") as errors:
         subprocess.run(command, stdout=errors, stderr=errors, check=False)
@@ -335,13 +424,17 @@ def prepare(job, wanted, log):
         file = ARTIFACT.get((engine, precision))
         try:
             if engine == "llama.cpp" and not job.a.llama:
-                raise Unavailable("no wheel that runs here; --llama builds it from its source package")
+                raise Unavailable(
+                    "no wheel that runs here; --llama builds it from its source package"
+                )
             if file and status.get(file) != "ok":
                 raise Unavailable("%s: %s" % (file, status.get(file, "could not be made")))
             row["setup"] = tune(job, engine, precision, log)
             row["setup_text"] = describe(row["setup"])
-            say("%s %s %s: %s (tuned in %.0f s)" % (job.name, engine, precision, row["setup_text"],
-                                                    time.monotonic() - begin))
+            say(
+                "%s %s %s: %s (tuned in %.0f s)"
+                % (job.name, engine, precision, row["setup_text"], time.monotonic() - begin)
+            )
         except Unavailable as e:
             row["failed"] = str(e)
         if "failed" in row:
@@ -351,7 +444,9 @@ def prepare(job, wanted, log):
 def peak(a, threads, seconds):
     if not a.peak_program:
         return {}
-    done = subprocess.run([a.peak_program, str(threads), str(seconds)], capture_output=True, text=True)
+    done = subprocess.run(
+        [a.peak_program, str(threads), str(seconds)], capture_output=True, text=True
+    )
     return json.loads(done.stdout) if done.returncode == 0 else {}
 
 
@@ -366,8 +461,11 @@ def machine(cpus):
     info["cpu"] = name.group(1) if name else info["cpu"]
     if all(ids):
         info["cpu"] += " (family %s, model %s)" % tuple(i.group(1) for i in ids)
-    info["features"] = [f for f in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
-                        if f in flags]
+    info["features"] = [
+        f
+        for f in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+        if f in flags
+    ]
     with open("/proc/meminfo", encoding="utf-8") as f:
         info["memory_gib"] = round(int(f.readline().split()[1]) / 1048576)
     info["load_before"] = os.getloadavg()[0]
@@ -376,13 +474,27 @@ def machine(cpus):
 
 def versions(a):
     from importlib import metadata
+
     found = {"python": platform.python_version()}
-    for name in ("torch", "transformers", "sentence-transformers", "tokenizers", "onnxruntime", "onnx",
-                 "openvino", "nncf", "llama-cpp-python", "numpy"):
+    for name in (
+        "torch",
+        "transformers",
+        "sentence-transformers",
+        "tokenizers",
+        "onnxruntime",
+        "onnx",
+        "openvino",
+        "nncf",
+        "numpy",
+    ):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             pass
+    if a.llama:
+        import llama_cpp
+
+        found["llama-cpp-python"] = llama_cpp.__version__
     if a.akin:
         done = subprocess.run([a.akin, "--version"], capture_output=True, text=True)
         found["akin"] = last_line(done.stdout)
@@ -391,31 +503,50 @@ def versions(a):
 
 def commit():
     def git(*words):
-        return subprocess.run(["git", "-C", ROOT] + list(words), capture_output=True,
-                              text=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", ROOT] + list(words), capture_output=True, text=True
+        ).stdout.strip()
+
     return (git("rev-parse", "--short=12", "HEAD") or "unknown") + (
-        " + local changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+        " + local changes" if git("status", "--porcelain", "--untracked-files=no") else ""
+    )
 
 
 def parse():
     p = argparse.ArgumentParser(prog="bench/peers/embed.sh")
     p.add_argument("--work", help=argparse.SUPPRESS)
     p.add_argument("--home", help="folder with models/ (default $AKIN_HOME)")
-    p.add_argument("--model", action="append", help="model folder or name under HOME/models; repeatable")
+    p.add_argument(
+        "--model", action="append", help="model folder or name under HOME/models; repeatable"
+    )
     p.add_argument("--movielens", help="MovieLens folder for the film texts (default: generated)")
-    p.add_argument("--events", action="append", default=[],
-                   help="events.jsonl for the event texts (default: generated); repeatable")
+    p.add_argument(
+        "--events",
+        action="append",
+        default=[],
+        help="events.jsonl for the event texts (default: generated); repeatable",
+    )
     p.add_argument("--texts", type=int, help="texts of each corpus (20000)")
     p.add_argument("--rounds", type=int, help="interleaved rounds (3)")
     p.add_argument("--corpora", default="movie,event")
-    p.add_argument("--only", default=".", help="regular expression over 'engine precision'; "
-                   "'tokenizers' compares tokenising")
+    p.add_argument(
+        "--only",
+        default=".",
+        help="regular expression over 'engine precision'; " "'tokenizers' compares tokenising",
+    )
     p.add_argument("--threads", type=int, help="CPUs to use (all)")
     p.add_argument("--akin", default=os.path.join(ROOT, "build/release/akin"))
-    p.add_argument("--out", default=os.path.join(ROOT, "docs/results"), help="folder of the reports")
-    p.add_argument("--quick", action="store_true", help="500 texts, one round, a small sweep, no report "
-                   "files unless --out is given")
-    p.add_argument("--llama", action="store_true", help="build llama.cpp from its source package too")
+    p.add_argument(
+        "--out", default=os.path.join(ROOT, "docs/results"), help="folder of the reports"
+    )
+    p.add_argument(
+        "--quick",
+        action="store_true",
+        help="500 texts, one round, a small sweep, no report " "files unless --out is given",
+    )
+    p.add_argument(
+        "--llama", action="store_true", help="build llama.cpp from its source package too"
+    )
     p.add_argument("--peak-program", help=argparse.SUPPRESS)
     p.add_argument("--akin-helper", help=argparse.SUPPRESS)
     a = p.parse_args()
@@ -433,7 +564,9 @@ def find_models(a):
     found = []
     for name in a.model or ["all-MiniLM-L6-v2", "multilingual-e5-small"]:
         places = [name, os.path.join(a.home, "models", name)]
-        folder = next((f for f in places if os.path.exists(os.path.join(f, "model.safetensors"))), None)
+        folder = next(
+            (f for f in places if os.path.exists(os.path.join(f, "model.safetensors"))), None
+        )
         if folder:
             found.append(folder)
         else:
@@ -443,20 +576,30 @@ def find_models(a):
 
 def main():
     a = parse()
-    cpus = sorted(os.sched_getaffinity(0))[:a.threads]
+    cpus = sorted(os.sched_getaffinity(0))[: a.threads]
     os.sched_setaffinity(0, cpus)
     wanted = [key for key in PEERS + AKIN if re.search(a.only, " ".join(key))]
     log = os.path.join(a.work, "embed.log")
     open(log, "w", encoding="utf-8").close()
-    result = {"machine": machine(cpus), "date": time.strftime("%Y-%m-%d %H:%M %Z"), "commit": commit(),
-              "command": "bench/peers/embed.sh " + " ".join(
-                  os.path.basename(w.rstrip("/")) if "/" in w else w
-                  for w in embed_report.own_arguments(sys.argv[1:])),
-              "versions": versions(a), "texts": a.texts, "rounds": a.rounds}
+    result = {
+        "machine": machine(cpus),
+        "date": time.strftime("%Y-%m-%d %H:%M %Z"),
+        "commit": commit(),
+        "command": "bench/peers/embed.sh "
+        + " ".join(
+            os.path.basename(w.rstrip("/")) if "/" in w else w
+            for w in embed_report.own_arguments(sys.argv[1:])
+        ),
+        "versions": versions(a),
+        "texts": a.texts,
+        "rounds": a.rounds,
+    }
     peaks = [peak(a, len(cpus), 0.5)]
     if result["machine"]["load_before"] > 0.2 * len(cpus):
-        say("load average is %.1f: others use this machine, the figures are not for keeping"
-            % result["machine"]["load_before"])
+        say(
+            "load average is %.1f: others use this machine, the figures are not for keeping"
+            % result["machine"]["load_before"]
+        )
     jobs = [Job(a, model, cpus) for model in find_models(a)]
     if not jobs:
         say("no model to measure")
@@ -476,9 +619,16 @@ def main():
                         measure_akin(job, row, number == 0)
                     else:
                         measure_peer(job, row, number == 0, log)
-                    say("round %d %s %s %s: %s texts/s" % (
-                        number + 1, job.name, engine, precision,
-                        ", ".join("%s %.0f" % (c, r[-1]) for c, r in row["rates"].items())))
+                    say(
+                        "round %d %s %s %s: %s texts/s"
+                        % (
+                            number + 1,
+                            job.name,
+                            engine,
+                            precision,
+                            ", ".join("%s %.0f" % (c, r[-1]) for c, r in row["rates"].items()),
+                        )
+                    )
                 except Unavailable as e:
                     row["failed"] = str(e)
                     say("%s %s %s: failed: %s" % (job.name, engine, precision, e))
@@ -487,7 +637,9 @@ def main():
         for job in jobs:
             for corpus in job.files:
                 job.tokenizing[corpus] = embed_tokenize.compare(job, corpus, 1 if a.quick else 5)
-    result["peak_gflops"] = {k: max((p.get(k) or 0) for p in peaks) for k in ("fp32", "bf16", "int8")}
+    result["peak_gflops"] = {
+        k: max((p.get(k) or 0) for p in peaks) for k in ("fp32", "bf16", "int8")
+    }
     result["models"] = [embed_report.summarize(job, result["peak_gflops"]) for job in jobs]
     text = embed_report.markdown(result)
     print(text)

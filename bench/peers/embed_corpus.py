@@ -17,9 +17,26 @@ import re
 THEMED_SHARE = 0.22
 THEMES = 10
 
-GENRES = ["Action", "Adventure", "Animation", "Children", "Comedy", "Crime", "Documentary", "Drama",
-          "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller",
-          "War", "Western"]
+GENRES = [
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+]
 GENRE_WEIGHTS = [12, 7, 5, 5, 27, 9, 9, 41, 5, 1, 10, 2, 5, 12, 6, 14, 3, 3]
 
 ADJECTIVES = """Silent Broken Golden Hidden Last Lost Crimson Endless Frozen Burning Quiet Savage
@@ -33,20 +50,20 @@ PLACES = """Paris Brooklyn Havana Tokyo Marrakesh Dublin Vienna Alaska Montana S
 Lisbon Kyoto Texas Shanghai Bombay Reykjavik""".split()
 NAMES = """Henry Clara Oscar Josephine Miguel Anneliese Bogdan Katarzyna Hiroshi Priya Tobias Ingrid
 Rasmus Eleanor Desmond Yasmin""".split()
-TAGS = """007|action packed|aliens|alternate reality|ancient rome|animation|anti-hero|atmospheric|based
-on a book|based on a true story|bittersweet|black comedy|bleak|British comedy|buddy movie|catastrophe
-|childhood|chick flick|cinematography|classic|coming of age|complex|computer animation|conspiracy|
-controversial|corruption|courtroom drama|cult classic|dark comedy|dark humor|dialogue|disturbing|
-dystopia|enigmatic|entertaining|existentialism|fairy tale|family|fashion|father son relationship|
-feel-good|film noir|friendship|gangsters|good soundtrack|gore|gross-out|great acting|heartwarming|
-heist|historical|imdb top 250|independent film|intimate|jazz|loneliness|love story|mafia|mentor|
-military|mindfuck|murder mystery|narrated|nonlinear|nostalgic|obsession|organized crime|original|
-oscar (best picture)|parody|philosophical|plot twist|police investigation|post-apocalyptic|poverty|
-predictable|psychological|quirky|realistic|redemption|revenge|romantic comedy|runaway|satire|sci-fi|
-sentimental|serial killer|small town|social commentary|space opera|splatter|stylized|surreal|
-suspense|talky|tense|time travel|tragedy|treasure hunt|twists & turns|underdog|violence|
-visually appealing|witty|women|world war ii|zombies""".replace("\n", " ").split("|")
-TAGS = [" ".join(tag.split()) for tag in TAGS]
+TAGS = """007|action packed|aliens|alternate reality|ancient rome|animation|anti-hero|atmospheric|
+based on a book|based on a true story|bittersweet|black comedy|bleak|British comedy|buddy movie|
+catastrophe|childhood|chick flick|cinematography|classic|coming of age|complex|computer animation|
+conspiracy|controversial|corruption|courtroom drama|cult classic|dark comedy|dark humor|dialogue|
+disturbing|dystopia|enigmatic|entertaining|existentialism|fairy tale|family|fashion|
+father son relationship|feel-good|film noir|friendship|gangsters|good soundtrack|gore|gross-out|
+great acting|heartwarming|heist|historical|imdb top 250|independent film|intimate|jazz|loneliness|
+love story|mafia|mentor|military|mindfuck|murder mystery|narrated|nonlinear|nostalgic|obsession|
+organized crime|original|oscar (best picture)|parody|philosophical|plot twist|
+police investigation|post-apocalyptic|poverty|predictable|psychological|quirky|realistic|
+redemption|revenge|romantic comedy|runaway|satire|sci-fi|sentimental|serial killer|small town|
+social commentary|space opera|splatter|stylized|surreal|suspense|talky|tense|time travel|tragedy|
+treasure hunt|twists & turns|underdog|violence|visually appealing|witty|women|world war ii|
+zombies""".replace("\n", "").split("|")
 
 
 def _natural_title(title):
@@ -95,12 +112,22 @@ def _movielens(folder, count, rng):
 def _title(rng):
     adjective, noun, other = rng.choice(ADJECTIVES), rng.choice(NOUNS), rng.choice(NOUNS)
     name, place = rng.choice(NAMES), rng.choice(PLACES)
-    return rng.choice([
-        "The %s %s" % (adjective, noun), "%s %s" % (adjective, noun), "%s" % noun,
-        "The %s of %s" % (noun, place), "%s and the %s" % (name, noun), "A %s in %s" % (noun, place),
-        "%s's %s %s" % (name, adjective, noun), "The %s's %s" % (noun, other),
-        "%s: The %s %s" % (noun, adjective, other), "My %s %s" % (adjective, noun),
-        "No %s for the %s" % (noun, other), "%s %d" % (noun, rng.randint(2, 4))])
+    return rng.choice(
+        [
+            "The %s %s" % (adjective, noun),
+            "%s %s" % (adjective, noun),
+            "%s" % noun,
+            "The %s of %s" % (noun, place),
+            "%s and the %s" % (name, noun),
+            "A %s in %s" % (noun, place),
+            "%s's %s %s" % (name, adjective, noun),
+            "The %s's %s" % (noun, other),
+            "%s: The %s %s" % (noun, adjective, other),
+            "My %s %s" % (adjective, noun),
+            "No %s for the %s" % (noun, other),
+            "%s %d" % (noun, rng.randint(2, 4)),
+        ]
+    )
 
 
 def _generated_films(count, rng):
@@ -108,7 +135,9 @@ def _generated_films(count, rng):
     for _ in range(count):
         genres = set(rng.choices(GENRES, GENRE_WEIGHTS, k=rng.choice([1, 1, 2, 2, 2, 3, 3, 4])))
         themes = rng.sample(TAGS, THEMES) if rng.random() < THEMED_SHARE else None
-        texts.append(_film("%s (%d)" % (_title(rng), rng.randint(1921, 2019)), sorted(genres), themes))
+        texts.append(
+            _film("%s (%d)" % (_title(rng), rng.randint(1921, 2019)), sorted(genres), themes)
+        )
     return texts
 
 
@@ -134,29 +163,38 @@ def _event(rng):
     host = "%s-%02d" % (rng.choice(["worker", "mon", "db", "edge", "web", "cache"]), n(1, 48))
     address = "172.%d.%d.%d" % (n(16, 31), n(0, 255), n(1, 254))
     link = rng.choice(["eth0", "eth1", "wlan1", "bond0", "br-ex%d" % n(0, 9), "tap%d" % n(0, 99)])
-    return rng.choice([
-        lambda: "network.ovs.flow.add %s priority=%d,ip,nw_dst=%s/%d,actions=output:%d"
-        % (link, n(1, 32000), address, n(8, 32), n(1, 40)),
-        lambda: "network.address.remove %s %s/%d" % (link, address, n(8, 30)),
-        lambda: "network.link.change %s state=%s mtu=%d" % (link, rng.choice(["up", "down"]),
-                                                            rng.choice([1450, 1500, 9000])),
-        lambda: "vm.migrate %s vcpu=%d mem=%dGiB to mon-%02d" % (host, n(1, 64), n(1, 256), n(1, 48)),
-        lambda: "vm.start %s image=debian-%d flavor=m1.%s" % (host, n(10, 13),
-                                                              rng.choice(["small", "large"])),
-        lambda: "systemd: %s.service: main process exited, code=%s, status=%d"
-        % (rng.choice(["nginx", "postgresql", "cron", "ssh", "docker"]),
-           rng.choice(["exited", "killed", "dumped"]), n(0, 15)),
-        lambda: "sshd[%d]: Failed password for %s from %s port %d ssh2"
-        % (n(400, 32000), rng.choice(["root", "admin", "backup"]), address, n(1024, 65000)),
-        lambda: "sshd[%d]: Accepted publickey for %s from %s" % (n(400, 32000),
-                                                                 rng.choice(["deploy", "ops"]), address),
-        lambda: "kernel: EXT4-fs (sd%s%d): mounted filesystem with ordered data mode"
-        % (rng.choice("abcd"), n(1, 4)),
-        lambda: "storage.volume.attach vol-%04x to %s as /dev/vd%s" % (n(0, 65535), host,
-                                                                       rng.choice("bcdef")),
-        lambda: "dbus: %s activated service org.freedesktop.%s" % (host, rng.choice(
-            ["login1", "resolve1", "NetworkManager", "timedate1", "PolicyKit1"])),
-    ])()
+    return rng.choice(
+        [
+            lambda: "network.ovs.flow.add %s priority=%d,ip,nw_dst=%s/%d,actions=output:%d"
+            % (link, n(1, 32000), address, n(8, 32), n(1, 40)),
+            lambda: "network.address.remove %s %s/%d" % (link, address, n(8, 30)),
+            lambda: "network.link.change %s state=%s mtu=%d"
+            % (link, rng.choice(["up", "down"]), rng.choice([1450, 1500, 9000])),
+            lambda: "vm.migrate %s vcpu=%d mem=%dGiB to mon-%02d"
+            % (host, n(1, 64), n(1, 256), n(1, 48)),
+            lambda: "vm.start %s image=debian-%d flavor=m1.%s"
+            % (host, n(10, 13), rng.choice(["small", "large"])),
+            lambda: "systemd: %s.service: main process exited, code=%s, status=%d"
+            % (
+                rng.choice(["nginx", "postgresql", "cron", "ssh", "docker"]),
+                rng.choice(["exited", "killed", "dumped"]),
+                n(0, 15),
+            ),
+            lambda: "sshd[%d]: Failed password for %s from %s port %d ssh2"
+            % (n(400, 32000), rng.choice(["root", "admin", "backup"]), address, n(1024, 65000)),
+            lambda: "sshd[%d]: Accepted publickey for %s from %s"
+            % (n(400, 32000), rng.choice(["deploy", "ops"]), address),
+            lambda: "kernel: EXT4-fs (sd%s%d): mounted filesystem with ordered data mode"
+            % (rng.choice("abcd"), n(1, 4)),
+            lambda: "storage.volume.attach vol-%04x to %s as /dev/vd%s"
+            % (n(0, 65535), host, rng.choice("bcdef")),
+            lambda: "dbus: %s activated service org.freedesktop.%s"
+            % (
+                host,
+                rng.choice(["login1", "resolve1", "NetworkManager", "timedate1", "PolicyKit1"]),
+            ),
+        ]
+    )()
 
 
 def _generated_events(count, rng):
@@ -169,9 +207,11 @@ def build(kind, count, movielens=None, events=()):
     if kind == "movie":
         if movielens:
             return _movielens(movielens, count, rng), "MovieLens titles of %s" % os.path.basename(
-                os.path.normpath(movielens))
+                os.path.normpath(movielens)
+            )
         return _generated_films(count, rng), "generated"
     if events:
         return _events_of(events, count, rng), "event lines of %s" % ", ".join(
-            os.path.basename(os.path.dirname(os.path.abspath(p))) for p in events)
+            os.path.basename(os.path.dirname(os.path.abspath(p))) for p in events
+        )
     return _generated_events(count, rng), "generated"

@@ -26,6 +26,7 @@ def quiet():
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     from transformers.utils import logging as transformers_logging
+
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
 
@@ -38,7 +39,10 @@ def read_json(folder, name):
 def export_plain(model, target):
     import torch
     from transformers import AutoModel
-    network = AutoModel.from_pretrained(model, dtype=torch.float32, attn_implementation="eager").eval()
+
+    network = AutoModel.from_pretrained(
+        model, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
 
     class Hidden(torch.nn.Module):
         def __init__(self):
@@ -46,44 +50,69 @@ def export_plain(model, target):
             self.network = network
 
         def forward(self, input_ids, attention_mask, token_type_ids):
-            return self.network(input_ids=input_ids, attention_mask=attention_mask,
-                                token_type_ids=token_type_ids).last_hidden_state
+            return self.network(
+                input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
+            ).last_hidden_state
 
     ids = torch.arange(5, 23).reshape(2, 9)
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0
     names = ["input_ids", "attention_mask", "token_type_ids"]
     axes = {name: {0: "batch", 1: "token"} for name in names + ["hidden"]}
-    torch.onnx.export(Hidden(), (ids, mask, torch.zeros_like(ids)), target, input_names=names,
-                      output_names=["hidden"], dynamic_axes=axes, opset_version=17, dynamo=False)
+    torch.onnx.export(
+        Hidden(),
+        (ids, mask, torch.zeros_like(ids)),
+        target,
+        input_names=names,
+        output_names=["hidden"],
+        dynamic_axes=axes,
+        opset_version=17,
+        dynamo=False,
+    )
 
 
 def fuse(model, source, target):
     from onnxruntime.transformers import optimizer
     from onnxruntime.transformers.fusion_options import FusionOptions
+
     config = read_json(model, "config.json")
-    fused = optimizer.optimize_model(source, model_type="bert", num_heads=config["num_attention_heads"],
-                                     hidden_size=config["hidden_size"], opt_level=0, use_gpu=False,
-                                     optimization_options=FusionOptions("bert"))
+    fused = optimizer.optimize_model(
+        source,
+        model_type="bert",
+        num_heads=config["num_attention_heads"],
+        hidden_size=config["hidden_size"],
+        opt_level=0,
+        use_gpu=False,
+        optimization_options=FusionOptions("bert"),
+    )
     counts = fused.get_fused_operator_statistics()
     if counts["Attention"] != config["num_hidden_layers"]:
-        raise RuntimeError("onnxruntime's optimizer fused %d of %d attention blocks"
-                           % (counts["Attention"], config["num_hidden_layers"]))
+        raise RuntimeError(
+            "onnxruntime's optimizer fused %d of %d attention blocks"
+            % (counts["Attention"], config["num_hidden_layers"])
+        )
     fused.save_model_to_file(target)
 
 
 def quantize_onnx(source, target):
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
+
     # Shape inference knows no fused operator, hence the type that it falls back to.
-    quantize_dynamic(source, target, per_channel=True, reduce_range=False,
-                     weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Attention"],
-                     extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT,
-                                    "MatMulConstBOnly": True})
+    quantize_dynamic(
+        source,
+        target,
+        per_channel=True,
+        reduce_range=False,
+        weight_type=QuantType.QInt8,
+        op_types_to_quantize=["MatMul", "Attention"],
+        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True},
+    )
 
 
 def to_openvino(source, target):
     import openvino
+
     openvino.save_model(openvino.Core().read_model(source), target, compress_to_fp16=False)
 
 
@@ -92,17 +121,25 @@ def quantize_openvino(model, source, target, calibration):
     import numpy as np
     import openvino
     from tokenizers import Tokenizer
+
     tokenizer = Tokenizer.from_file(os.path.join(model, "tokenizer.json"))
     tokenizer.enable_truncation(256)
     tokenizer.no_padding()
 
     def feed(text):
         ids = np.array([tokenizer.encode(text).ids], np.int64)
-        return {"input_ids": ids, "attention_mask": np.ones_like(ids),
-                "token_type_ids": np.zeros_like(ids)}
+        return {
+            "input_ids": ids,
+            "attention_mask": np.ones_like(ids),
+            "token_type_ids": np.zeros_like(ids),
+        }
 
-    quantized = nncf.quantize(openvino.Core().read_model(source), nncf.Dataset(calibration, feed),
-                              model_type=nncf.ModelType.TRANSFORMER, subset_size=len(calibration))
+    quantized = nncf.quantize(
+        openvino.Core().read_model(source),
+        nncf.Dataset(calibration, feed),
+        model_type=nncf.ModelType.TRANSFORMER,
+        subset_size=len(calibration),
+    )
     openvino.save_model(quantized, target, compress_to_fp16=False)
 
 
@@ -111,6 +148,7 @@ def to_gguf(model, target, q8):
     token ids, so that tokenising is the same for every engine."""
     import gguf
     from safetensors import safe_open
+
     config = read_json(model, "config.json")
     layers = config["num_hidden_layers"]
     writer = gguf.GGUFWriter(target, "bert")
@@ -137,7 +175,7 @@ def to_gguf(model, target, q8):
                 raise RuntimeError("llama.cpp has no name for " + key)
             kind = gguf.GGMLQuantizationType.F32
             if tensor.ndim == 2 and "position" not in name and "token_types" not in name:
-                kind = (gguf.GGMLQuantizationType.Q8_0 if q8 else gguf.GGMLQuantizationType.F16)
+                kind = gguf.GGMLQuantizationType.Q8_0 if q8 else gguf.GGMLQuantizationType.F16
                 tensor = gguf.quants.quantize(tensor, kind)
             writer.add_tensor(name, tensor, raw_dtype=kind)
     writer.write_header_to_file()
@@ -157,15 +195,21 @@ def main():
     with open(a.calibration, encoding="utf-8") as f:
         calibration = [json.loads(line)["text"] for line in f][:CALIBRATION_TEXTS]
     at = lambda name: os.path.join(a.out, name)
-    steps = [("plain.onnx", lambda: export_plain(a.model, at("plain.onnx"))),
-             ("fused.onnx", lambda: fuse(a.model, at("plain.onnx"), at("fused.onnx"))),
-             ("int8.onnx", lambda: quantize_onnx(at("fused.onnx"), at("int8.onnx"))),
-             ("ov.xml", lambda: to_openvino(at("plain.onnx"), at("ov.xml"))),
-             ("ov_int8.xml", lambda: quantize_openvino(a.model, at("ov.xml"), at("ov_int8.xml"),
-                                                       calibration))]
+    steps = [
+        ("plain.onnx", lambda: export_plain(a.model, at("plain.onnx"))),
+        ("fused.onnx", lambda: fuse(a.model, at("plain.onnx"), at("fused.onnx"))),
+        ("int8.onnx", lambda: quantize_onnx(at("fused.onnx"), at("int8.onnx"))),
+        ("ov.xml", lambda: to_openvino(at("plain.onnx"), at("ov.xml"))),
+        (
+            "ov_int8.xml",
+            lambda: quantize_openvino(a.model, at("ov.xml"), at("ov_int8.xml"), calibration),
+        ),
+    ]
     if a.llama:
-        steps += [("model-f16.gguf", lambda: to_gguf(a.model, at("model-f16.gguf"), False)),
-                  ("model-q8_0.gguf", lambda: to_gguf(a.model, at("model-q8_0.gguf"), True))]
+        steps += [
+            ("model-f16.gguf", lambda: to_gguf(a.model, at("model-f16.gguf"), False)),
+            ("model-q8_0.gguf", lambda: to_gguf(a.model, at("model-q8_0.gguf"), True)),
+        ]
     status_file, status = at("status.json"), {}
     if os.path.exists(status_file):
         status = read_json(a.out, "status.json")
@@ -181,8 +225,10 @@ def main():
             status[name] = "ok"
         except Exception as e:  # a peer that cannot be made is a row that says so
             status[name] = ("%s: %s" % (type(e).__name__, " ".join(str(e).split())))[:200]
-        print("embed_models: %s %s (%.0f s)" % (name, status[name], time.monotonic() - begin),
-              file=sys.stderr)
+        print(
+            "embed_models: %s %s (%.0f s)" % (name, status[name], time.monotonic() - begin),
+            file=sys.stderr,
+        )
         with open(status_file, "w", encoding="utf-8") as f:
             json.dump(status, f, indent=1)
 

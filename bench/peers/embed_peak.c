@@ -182,7 +182,8 @@ static double rate_of(double (*loop)(void), int threads, double seconds)
         do {
             cpu = (cpu + 1) % CPU_SETSIZE;
         } while (!CPU_ISSET(cpu, &allowed));
-        workers[i] = (struct worker){.barrier = &barrier, .loop = loop, .seconds = seconds, .cpu = cpu};
+        workers[i] =
+            (struct worker){.barrier = &barrier, .loop = loop, .seconds = seconds, .cpu = cpu};
         pthread_create(&workers[i].thread, NULL, run, &workers[i]);
     }
     double sum = 0;
@@ -215,8 +216,8 @@ static double larger(double a, double b)
 
 int main(int argc, char **argv)
 {
-    int threads = argc > 1 ? atoi(argv[1]) : 1;
-    double seconds = argc > 2 ? atof(argv[2]) : 0.3, fp32 = 0, bf16 = 0, int8 = 0;
+    int threads = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 1;
+    double seconds = argc > 2 ? strtod(argv[2], NULL) : 0.3, fp32 = 0, bf16 = 0, int8 = 0;
     if (threads < 1 || threads > THREADS_MAX || seconds <= 0) {
         fprintf(stderr, "usage: embed_peak THREADS SECONDS\n");
         return 2;

@@ -60,8 +60,17 @@ def write_stub(folder, soname, versions):
             f.write("\n".join(source) + "\n")
         with open(map_file, "w") as f:
             f.write("\n".join(script) + "\n")
-        command = ["gcc", "-shared", "-fPIC", "-fno-builtin", "-w", "-Wl,-soname," + soname, c_file,
-                   "-o", os.path.join(folder, soname)]
+        command = [
+            "gcc",
+            "-shared",
+            "-fPIC",
+            "-fno-builtin",
+            "-w",
+            "-Wl,-soname," + soname,
+            c_file,
+            "-o",
+            os.path.join(folder, soname),
+        ]
         if script:
             command.append("-Wl,--version-script," + map_file)
         subprocess.run(command, check=True)

@@ -16,6 +16,7 @@ def one_turn(model, path, cpu):
     os.sched_setaffinity(0, [cpu])
     os.environ.update(RAYON_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
     from tokenizers import Tokenizer
+
     tokenizer = Tokenizer.from_file(os.path.join(model, "tokenizer.json"))
     with open(os.path.join(model, "sentence_bert_config.json"), encoding="utf-8") as f:
         tokenizer.enable_truncation(json.load(f)["max_seq_length"])
@@ -28,14 +29,22 @@ def one_turn(model, path, cpu):
     middle = time.perf_counter()
     for text in texts:
         tokenizer.encode(text)
-    print(json.dumps({"batch_s": middle - begin, "single_s": time.perf_counter() - middle,
-                      "tokens": sum(len(e.ids) for e in encodings)}))
+    print(
+        json.dumps(
+            {
+                "batch_s": middle - begin,
+                "single_s": time.perf_counter() - middle,
+                "tokens": sum(len(e.ids) for e in encodings),
+            }
+        )
+    )
 
 
 def output(command, cpu):
     """Standard output, or None and the reason."""
-    done = subprocess.run(command, capture_output=True, text=True,
-                          preexec_fn=lambda: os.sched_setaffinity(0, [cpu]))
+    done = subprocess.run(
+        command, capture_output=True, text=True, preexec_fn=lambda: os.sched_setaffinity(0, [cpu])
+    )
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["exit status %d" % done.returncode]
         return None, lines[-1][:160]
@@ -46,8 +55,14 @@ def compare(job, corpus, repeats):
     """One row: rates by turn of both, and how many texts differ in their ids."""
     a, cpu = job.a, job.cpus[0]
     plain = os.path.join(job.folder, corpus + ".txt")
-    row = {"texts": len(job.tokens[corpus]), "batch": [], "single": [], "akin": [], "differ": None,
-           "failed": None}
+    row = {
+        "texts": len(job.tokens[corpus]),
+        "batch": [],
+        "single": [],
+        "akin": [],
+        "differ": None,
+        "failed": None,
+    }
     turn = [sys.executable, os.path.abspath(__file__), job.model, plain, str(cpu)]
     for _ in range(repeats):
         text, row["failed"] = output(turn, cpu)
@@ -66,7 +81,8 @@ def compare(job, corpus, repeats):
         if text is not None:
             ours = [json.loads(line)["ids"] for line in text.splitlines()]
             row["differ"] = sum(x != y for x, y in zip(ours, job.ids[corpus])) + abs(
-                len(ours) - len(job.ids[corpus]))
+                len(ours) - len(job.ids[corpus])
+            )
     for key in ("batch", "single", "akin"):
         row[key + "_median"] = statistics.median(row[key]) if row[key] else None
     if row["akin"]:

@@ -23,8 +23,12 @@ os.sched_setaffinity(0, SETTINGS["cpus"])
 THREADS = len(SETTINGS["cpus"])
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
     os.environ[variable] = str(THREADS)
-os.environ.update(TOKENIZERS_PARALLELISM="true" if THREADS > 1 else "false", HF_HUB_OFFLINE="1",
-                  TRANSFORMERS_OFFLINE="1", TRANSFORMERS_VERBOSITY="error")
+os.environ.update(
+    TOKENIZERS_PARALLELISM="true" if THREADS > 1 else "false",
+    HF_HUB_OFFLINE="1",
+    TRANSFORMERS_OFFLINE="1",
+    TRANSFORMERS_VERBOSITY="error",
+)
 
 import numpy as np  # noqa: E402  (the thread counts above must be set before)
 
@@ -43,6 +47,7 @@ class Tokens:
 
     def __init__(self, model):
         from tokenizers import Tokenizer
+
         self.tokenizer = Tokenizer.from_file(os.path.join(model, "tokenizer.json"))
         self.tokenizer.enable_truncation(sequence_max(model))
         self.tokenizer.no_padding()
@@ -55,13 +60,13 @@ class Tokens:
         tokens = self.of(texts)
         order = sorted(range(len(texts)), key=lambda i: -len(tokens[i]))
         for start in range(0, len(order), size):
-            rows = order[start:start + size]
+            rows = order[start : start + size]
             width = len(tokens[rows[0]])
             ids = np.zeros((len(rows), width), np.int64)
             mask = np.zeros((len(rows), width), np.int64)
             for at, row in enumerate(rows):
-                ids[at, :len(tokens[row])] = tokens[row]
-                mask[at, :len(tokens[row])] = 1
+                ids[at, : len(tokens[row])] = tokens[row]
+                mask[at, : len(tokens[row])] = 1
             yield rows, ids, mask
 
 
@@ -74,14 +79,20 @@ class SentenceTransformers:
     def __init__(self, s):
         import torch
         from sentence_transformers import SentenceTransformer
+
         torch.set_num_threads(THREADS)
         self.model = SentenceTransformer(s["model"], device="cpu", local_files_only=True)
         if s["precision"] == "bf16":
             self.model = self.model.to(torch.bfloat16)
 
     def embed(self, texts, batch):
-        vectors = self.model.encode(texts, batch_size=batch, normalize_embeddings=True,
-                                    show_progress_bar=False, convert_to_numpy=True)
+        vectors = self.model.encode(
+            texts,
+            batch_size=batch,
+            normalize_embeddings=True,
+            show_progress_bar=False,
+            convert_to_numpy=True,
+        )
         return np.asarray(vectors, np.float32)
 
 
@@ -108,19 +119,25 @@ class OnnxRuntime(Padded):
     def __init__(self, s):
         super().__init__(s)
         import onnxruntime as ort
+
         options = ort.SessionOptions()
         options.intra_op_num_threads = THREADS
         options.inter_op_num_threads = 1
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3
-        path = os.path.join(s["artifacts"], {"fp32": "fused.onnx", "int8": "int8.onnx"}[s["precision"]])
+        path = os.path.join(
+            s["artifacts"], {"fp32": "fused.onnx", "int8": "int8.onnx"}[s["precision"]]
+        )
         self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.inputs = {i.name for i in self.session.get_inputs()}
 
     def infer(self, ids, mask):
         feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        feed = {name: value.astype(np.int32) if self.int32(name) else value
-                for name, value in feed.items() if name in self.inputs}
+        feed = {
+            name: value.astype(np.int32) if self.int32(name) else value
+            for name, value in feed.items()
+            if name in self.inputs
+        }
         return self.session.run(None, feed)[0]
 
     def int32(self, name):
@@ -131,23 +148,34 @@ class OpenVino(Padded):
     def __init__(self, s):
         super().__init__(s)
         import openvino
+
         self.openvino, self.streams = openvino, s["streams"]
-        path = os.path.join(s["artifacts"], "ov_int8.xml" if s["precision"].startswith("int8") else "ov.xml")
+        path = os.path.join(
+            s["artifacts"], "ov_int8.xml" if s["precision"].startswith("int8") else "ov.xml"
+        )
         half = s["precision"] in ("bf16", "int8+bf16")
-        self.compiled = openvino.Core().compile_model(path, "CPU", {
-            "INFERENCE_PRECISION_HINT": "bf16" if half else "f32", "INFERENCE_NUM_THREADS": THREADS,
-            "NUM_STREAMS": self.streams})
+        self.compiled = openvino.Core().compile_model(
+            path,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
+                "INFERENCE_NUM_THREADS": THREADS,
+                "NUM_STREAMS": self.streams,
+            },
+        )
         self.request = self.compiled.create_infer_request()
 
     def infer(self, ids, mask):
-        return self.request.infer([ids, mask, np.zeros_like(ids)], share_inputs=True,
-                                  share_outputs=True)[0]
+        return self.request.infer(
+            [ids, mask, np.zeros_like(ids)], share_inputs=True, share_outputs=True
+        )[0]
 
     def embed(self, texts, batch):
         if self.streams == 1:
             return super().embed(texts, batch)
-        vectors = np.empty((len(texts), self.compiled.output(0).get_partial_shape()[2].get_length()),
-                           np.float32)
+        vectors = np.empty(
+            (len(texts), self.compiled.output(0).get_partial_shape()[2].get_length()), np.float32
+        )
 
         def take(request, user):
             rows, mask = user
@@ -163,11 +191,13 @@ class OpenVino(Padded):
 
 class LlamaCpp:
     """llama.cpp over its C API: sequences of one decode share a ubatch without padding."""
+
     UBATCH_TOKENS = 512
 
     def __init__(self, s):
         import ctypes
         import llama_cpp
+
         self.c, self.ctypes = llama_cpp, ctypes
         self.tokens = Tokens(s["model"])
         self.tokens.tokenizer.enable_truncation(min(sequence_max(s["model"]), self.UBATCH_TOKENS))
@@ -176,7 +206,8 @@ class LlamaCpp:
         llama_cpp.llama_backend_init()
         path = os.path.join(s["artifacts"], "model-%s.gguf" % s["precision"])
         self.model = llama_cpp.llama_model_load_from_file(
-            path.encode(), llama_cpp.llama_model_default_params())
+            path.encode(), llama_cpp.llama_model_default_params()
+        )
         if not self.model:
             raise RuntimeError("llama.cpp cannot load " + os.path.basename(path))
         p = llama_cpp.llama_context_default_params()
@@ -208,7 +239,9 @@ class LlamaCpp:
         vectors = np.empty((len(texts), self.dimension), np.float32)
         rows, filled = [], 0
         for row in sorted(range(len(texts)), key=lambda i: -len(tokens[i])):
-            if rows and (filled + len(tokens[row]) > self.UBATCH_TOKENS or len(rows) == min(batch, 64)):
+            if rows and (
+                filled + len(tokens[row]) > self.UBATCH_TOKENS or len(rows) == min(batch, 64)
+            ):
                 self.decode(rows, tokens, vectors)
                 rows, filled = [], 0
             rows.append(row)
@@ -218,8 +251,12 @@ class LlamaCpp:
         return normalized(vectors)
 
 
-ENGINES = {"sentence-transformers": SentenceTransformers, "onnxruntime": OnnxRuntime,
-           "openvino": OpenVino, "llama.cpp": LlamaCpp}
+ENGINES = {
+    "sentence-transformers": SentenceTransformers,
+    "onnxruntime": OnnxRuntime,
+    "openvino": OpenVino,
+    "llama.cpp": LlamaCpp,
+}
 
 
 def read_texts(path):
@@ -233,7 +270,7 @@ def peak_rss_mb():
 
 
 def run(engine, texts, request):
-    texts = texts[:request["first"]] if request.get("first") else texts
+    texts = texts[: request["first"]] if request.get("first") else texts
     begin = time.perf_counter()
     vectors = engine.embed(texts, request["batch"])
     seconds = time.perf_counter() - begin
@@ -258,7 +295,7 @@ def main():
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     s = SETTINGS
-    texts = {name: read_texts(path)[s["part"]::s["parts"]] for name, path in s["texts"].items()}
+    texts = {name: read_texts(path)[s["part"] :: s["parts"]] for name, path in s["texts"].items()}
     shorts = read_texts(s["short"])
     engine = ENGINES[s["engine"]](s)
     engine.embed(shorts, 8)

@@ -24,7 +24,8 @@ AKIN_API enum akin_status akin_settings_load(struct akin_settings *settings, con
 AKIN_API enum akin_status akin_settings_load_environment(struct akin_settings *settings,
                                                          struct akin_error *error);
 /* The whole chain below flags: $XDG_CONFIG_HOME/akin/akin.ini (or ~/.config), then the
- * environment. No file of the current folder is read: a folder must not change what a program does. */
+ * environment. No file of the current folder is read: a folder must not change what a program does.
+ */
 AKIN_API enum akin_status akin_settings_resolve(struct akin_settings *settings,
                                                 struct akin_error *error);
 

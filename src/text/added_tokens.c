@@ -34,10 +34,12 @@ enum akin_status added_tokens_index(struct added_tokens *tokens, const char *whe
         }
         *(normalized ? &tokens->any_normalized : &tokens->any_raw) = count > 0;
         size_t twice;
-        status = trie_build(normalized ? &tokens->normalized : &tokens->raw, keys, count, &twice, error);
+        status =
+            trie_build(normalized ? &tokens->normalized : &tokens->raw, keys, count, &twice, error);
         if (status == AKIN_OK && twice != TRIE_NO_DUPLICATE)
-            status = error_set(error, AKIN_FORMAT, "%s: added_tokens: two tokens match the same text \"%s\"",
-                               where, tokens->items[twice].content.data);
+            status = error_set(error, AKIN_FORMAT,
+                               "%s: added_tokens: two tokens match the same text \"%s\"", where,
+                               tokens->items[twice].content.data);
     }
     memory_free(keys);
     return status;
@@ -64,7 +66,8 @@ static bool word_after(const struct unicode *unicode, const char *bytes, size_t 
     return unicode_flags(unicode, code) & CODE_WORD;
 }
 
-static size_t spaces_before(const struct unicode *unicode, const char *bytes, size_t at, size_t limit)
+static size_t spaces_before(const struct unicode *unicode, const char *bytes, size_t at,
+                            size_t limit)
 {
     while (at > limit) {
         size_t begin = at - 1;
@@ -79,7 +82,8 @@ static size_t spaces_before(const struct unicode *unicode, const char *bytes, si
     return at;
 }
 
-static size_t spaces_after(const struct unicode *unicode, const char *bytes, size_t at, size_t count)
+static size_t spaces_after(const struct unicode *unicode, const char *bytes, size_t at,
+                           size_t count)
 {
     while (at < count) {
         uint32_t code;
@@ -105,7 +109,8 @@ struct added_match added_tokens_next(const struct added_tokens *tokens, bool nor
         uint32_t index;
         size_t begin = *at;
         size_t length = first[(unsigned char)bytes[begin]]
-                            ? trie_longest(trie, TRIE_ROOT, bytes + begin, count - begin, &index) : 0;
+                            ? trie_longest(trie, TRIE_ROOT, bytes + begin, count - begin, &index)
+                            : 0;
         if (length == 0) {
             ++*at;
             continue;

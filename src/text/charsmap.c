@@ -47,12 +47,13 @@ static uint32_t read_u32(const char *bytes)
     return (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
 }
 
-static enum akin_status split_parts(struct charsmap *map, const struct bytes *raw, const char *where,
-                                    struct akin_error *error)
+static enum akin_status split_parts(struct charsmap *map, const struct bytes *raw,
+                                    const char *where, struct akin_error *error)
 {
     if (raw->count < 4)
-        return error_set(error, AKIN_FORMAT, "%s: precompiled_charsmap: %zu bytes, shorter than its header",
-                         where, raw->count);
+        return error_set(error, AKIN_FORMAT,
+                         "%s: precompiled_charsmap: %zu bytes, shorter than its header", where,
+                         raw->count);
     size_t units = read_u32(raw->data) / 4;
     if (units == 0 || units > (raw->count - 4) / 4)
         return error_set(error, AKIN_FORMAT,
@@ -61,7 +62,8 @@ static enum akin_status split_parts(struct charsmap *map, const struct bytes *ra
     const char *blob = raw->data + 4 + units * 4;
     size_t blob_bytes = raw->count - 4 - units * 4;
     if (!utf8_valid(blob, blob_bytes))
-        return error_set(error, AKIN_FORMAT, "%s: precompiled_charsmap: replacements are not UTF-8", where);
+        return error_set(error, AKIN_FORMAT, "%s: precompiled_charsmap: replacements are not UTF-8",
+                         where);
     map->units = memory_alloc(units, sizeof *map->units);
     if (!map->units)
         return error_memory(error);
@@ -104,8 +106,8 @@ static size_t unit_offset(uint32_t unit)
     return (size_t)(unit >> 10) << ((unit & 1u << 9) >> 6);
 }
 
-bool charsmap_find(const struct charsmap *map, const char *part, size_t bytes, const char **replacement,
-                   size_t *replacement_bytes)
+bool charsmap_find(const struct charsmap *map, const char *part, size_t bytes,
+                   const char **replacement, size_t *replacement_bytes)
 {
     size_t node = unit_offset(map->units[0]);
     for (size_t i = 0; i < bytes && part[i] != '\0'; i++) {

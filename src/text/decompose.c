@@ -76,7 +76,8 @@ static void write_run(struct decompose_run *run)
     for (size_t i = 0; i < d->count; i++) {
         uint32_t code = d->pending[i].code;
         ptrdiff_t change = d->pending[i].change;
-        unsigned flags = run->filter.drop || run->filter.lower ? unicode_flags(run->unicode, code) : 0;
+        unsigned flags =
+            run->filter.drop || run->filter.lower ? unicode_flags(run->unicode, code) : 0;
         if (flags & run->filter.drop) {
             if (change <= 0)
                 text_pass_skip(&run->pass, (size_t)-change + 1);
@@ -103,7 +104,8 @@ static void flush(struct decompose_run *run)
 static void push(struct decompose_run *run, uint32_t code, bool first)
 {
     struct decomposer *d = run->decomposer;
-    int class = unicode_flags(run->unicode, code) & CODE_REORDERS ? unicode_combining_class(code) : 0;
+    int class =
+        unicode_flags(run->unicode, code) & CODE_REORDERS ? unicode_combining_class(code) : 0;
     if (run->composed && class == 0 && d->count > 0) {
         /* A starter may compose with the one before it when nothing stands between. */
         if (!sort_pending(d))
@@ -120,7 +122,8 @@ static void push(struct decompose_run *run, uint32_t code, bool first)
     } else if (class == 0) {
         flush(run);
     }
-    if (!array_reserve((void **)&d->pending, &d->pending_capacity, d->count + 1, sizeof *d->pending)) {
+    if (!array_reserve((void **)&d->pending, &d->pending_capacity, d->count + 1,
+                       sizeof *d->pending)) {
         run->pass.to->failed = true;
         return;
     }

@@ -68,8 +68,8 @@ static bool is_ascii(const struct text_buffer *text)
 typedef bool (*code_map)(const struct normalizer *normalizer, const struct unicode *unicode,
                          uint32_t *code);
 
-static void map_codes(const struct normalizer *normalizer, const struct unicode *unicode, code_map map,
-                      const struct text_buffer *from, struct text_buffer *to)
+static void map_codes(const struct normalizer *normalizer, const struct unicode *unicode,
+                      code_map map, const struct text_buffer *from, struct text_buffer *to)
 {
     text_clear(to, from->spanned);
     text_reserve(to, from->count + 4);
@@ -106,13 +106,14 @@ static bool keep_unmarked(const struct normalizer *normalizer, const struct unic
 }
 
 /* SentencePiece's nmt rules, as the peer writes them out. */
-static bool map_nmt(const struct normalizer *normalizer, const struct unicode *unicode, uint32_t *code)
+static bool map_nmt(const struct normalizer *normalizer, const struct unicode *unicode,
+                    uint32_t *code)
 {
     uint32_t c = *code;
     (void)normalizer;
     (void)unicode;
-    if ((c >= 0x01 && c <= 0x08) || c == 0x0b || (c >= 0x0e && c <= 0x1f) || c == 0x7f || c == 0x8f ||
-        c == 0x9f)
+    if ((c >= 0x01 && c <= 0x08) || c == 0x0b || (c >= 0x0e && c <= 0x1f) || c == 0x7f ||
+        c == 0x8f || c == 0x9f)
         return false;
     if (c == 0x09 || c == 0x0a || c == 0x0c || c == 0x0d || c == 0x1680 ||
         (c >= 0x200b && c <= 0x200f) || c == 0x2028 || c == 0x2029 || c == 0x2581 || c == 0xfeff ||
@@ -186,7 +187,8 @@ static void swap(struct text_buffer **a, struct text_buffer **b)
 }
 
 static void bert(const struct normalizer *normalizer, const struct unicode *unicode,
-                 struct decomposer *decomposer, struct text_buffer **text, struct text_buffer **spare)
+                 struct decomposer *decomposer, struct text_buffer **text,
+                 struct text_buffer **spare)
 {
     if (bert_ascii(normalizer, *text))
         return;
@@ -237,7 +239,8 @@ static void add_text(struct text_buffer *to, const struct bytes *content, struct
 }
 
 /* Bytes of the match at `at`, 0 for none. */
-static size_t match_bytes(const struct normalizer *normalizer, const struct text_buffer *from, size_t at)
+static size_t match_bytes(const struct normalizer *normalizer, const struct text_buffer *from,
+                          size_t at)
 {
     size_t one = normalizer->pattern.count, times = 0;
     while (from->count - at >= (times + 1) * one &&

@@ -7,8 +7,15 @@
 #include "text/unicode.h"
 
 enum normalizer_kind {
-    NORMALIZER_BERT, NORMALIZER_STRIP, NORMALIZER_STRIP_ACCENTS, NORMALIZER_FORM, NORMALIZER_LOWERCASE,
-    NORMALIZER_NMT, NORMALIZER_PRECOMPILED, NORMALIZER_REPLACE, NORMALIZER_PREPEND,
+    NORMALIZER_BERT,
+    NORMALIZER_STRIP,
+    NORMALIZER_STRIP_ACCENTS,
+    NORMALIZER_FORM,
+    NORMALIZER_LOWERCASE,
+    NORMALIZER_NMT,
+    NORMALIZER_PRECOMPILED,
+    NORMALIZER_REPLACE,
+    NORMALIZER_PREPEND,
 };
 
 struct normalizer {
@@ -32,7 +39,8 @@ struct normalizers {
 void normalizers_deinit(struct normalizers *normalizers);
 
 /* Whether a text may be cut where one letter or digit, one space and another letter or digit (all
- * ASCII) follow each other, before the space, and its parts normalised apart with the same result. */
+ * ASCII) follow each other, before the space, and its parts normalised apart with the same result.
+ */
 bool normalizers_are_local(const struct normalizers *normalizers);
 
 /* *text is both input and output; *spare is another buffer; either may come back as the result. */

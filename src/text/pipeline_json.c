@@ -7,8 +7,8 @@
 
 enum { SEQUENCE_DEPTH_MAX = 16, WHERE_BYTES = 512, REPEAT_MAX = 1000 };
 
-enum akin_status json_get_bool(const json_t *object, const char *key, const char *where, bool *value,
-                               struct akin_error *error)
+enum akin_status json_get_bool(const json_t *object, const char *key, const char *where,
+                               bool *value, struct akin_error *error)
 {
     const json_t *found = json_object_get(object, key);
     if (!json_is_boolean(found))
@@ -37,10 +37,13 @@ static enum akin_status parse_regex(struct normalizer *normalizer, const char *r
     bool braces = !plus && rest >= 4 && rest <= 6 && regex[literal + 1] >= '0' &&
                   regex[literal + 1] <= '9' &&
                   sscanf(regex + literal, "{%3lu,}%n", &least, &used) == 1 && (size_t)used == rest;
-    if (literal == 0 || (rest > 0 && literal != first) || (rest > 0 && !plus && !braces) || least < 1)
-        return error_set(error, AKIN_UNSUPPORTED,
-                         "%s: pattern.Regex: \"%.200s\" is not supported, only literal texts and one "
-                         "repeated character such as \" {2,}\"", where, regex);
+    if (literal == 0 || (rest > 0 && literal != first) || (rest > 0 && !plus && !braces) ||
+        least < 1)
+        return error_set(
+            error, AKIN_UNSUPPORTED,
+            "%s: pattern.Regex: \"%.200s\" is not supported, only literal texts and one "
+            "repeated character such as \" {2,}\"",
+            where, regex);
     bytes_append(&normalizer->pattern, regex, literal);
     normalizer->repeats = rest > 0;
     normalizer->repeat_min = least;
@@ -51,28 +54,32 @@ static enum akin_status parse_replace(const json_t *json, const char *where,
                                       struct normalizer *normalizer, struct akin_error *error)
 {
     const json_t *pattern = json_object_get(json, "pattern");
-    const json_t *text = json_object_get(pattern, "String"), *regex = json_object_get(pattern, "Regex");
+    const json_t *text = json_object_get(pattern, "String"),
+                 *regex = json_object_get(pattern, "Regex");
     const json_t *content = json_object_get(json, "content");
     if (!json_is_string(text) && !json_is_string(regex))
-        return error_set(error, AKIN_FORMAT, "%s: pattern: expected {\"String\": ...} or {\"Regex\": ...}",
-                         where);
+        return error_set(error, AKIN_FORMAT,
+                         "%s: pattern: expected {\"String\": ...} or {\"Regex\": ...}", where);
     if (!json_is_string(content))
         return error_set(error, AKIN_FORMAT, "%s: content: expected a string, found %s", where,
                          json_type_name(content));
     normalizer->kind = NORMALIZER_REPLACE;
     bytes_append(&normalizer->content, json_string_value(content), json_string_length(content));
     if (json_is_string(regex))
-        return parse_regex(normalizer, json_string_value(regex), json_string_length(regex), where, error);
+        return parse_regex(normalizer, json_string_value(regex), json_string_length(regex), where,
+                           error);
     if (json_string_length(text) == 0)
-        return error_set(error, AKIN_UNSUPPORTED, "%s: pattern.String: an empty text matches nothing "
-                         "that could be replaced", where);
+        return error_set(error, AKIN_UNSUPPORTED,
+                         "%s: pattern.String: an empty text matches nothing "
+                         "that could be replaced",
+                         where);
     bytes_append(&normalizer->pattern, json_string_value(text), json_string_length(text));
     normalizer->repeat_min = 1;
     return AKIN_OK;
 }
 
-static enum akin_status parse_bert(const json_t *json, const char *where, struct normalizer *normalizer,
-                                   struct akin_error *error)
+static enum akin_status parse_bert(const json_t *json, const char *where,
+                                   struct normalizer *normalizer, struct akin_error *error)
 {
     normalizer->kind = NORMALIZER_BERT;
     TRY(json_get_bool(json, "clean_text", where, &normalizer->clean, error));
@@ -87,11 +94,12 @@ static enum akin_status parse_precompiled(const json_t *json, const char *where,
 {
     const json_t *map = json_object_get(json, "precompiled_charsmap");
     if (!json_is_string(map))
-        return error_set(error, AKIN_FORMAT, "%s: precompiled_charsmap: expected a string, found %s",
-                         where, json_type_name(map));
+        return error_set(error, AKIN_FORMAT,
+                         "%s: precompiled_charsmap: expected a string, found %s", where,
+                         json_type_name(map));
     normalizer->kind = NORMALIZER_PRECOMPILED;
-    return charsmap_init(&normalizer->charsmap, json_string_value(map), json_string_length(map), where,
-                         error);
+    return charsmap_init(&normalizer->charsmap, json_string_value(map), json_string_length(map),
+                         where, error);
 }
 
 static enum akin_status parse_prepend(const json_t *json, const char *where,
@@ -138,7 +146,8 @@ static enum akin_status parse_normalizer(const json_t *json, const char *type, c
         TRY(json_get_bool(json, "strip_left", where, &normalizer->left, error));
         return json_get_bool(json, "strip_right", where, &normalizer->right, error);
     }
-    return error_set(error, AKIN_UNSUPPORTED, "%s: type: normalizer \"%s\" is not supported", where, type);
+    return error_set(error, AKIN_UNSUPPORTED, "%s: type: normalizer \"%s\" is not supported", where,
+                     type);
 }
 
 static enum akin_status add_normalizers(const json_t *json, const char *where, int depth,
@@ -152,8 +161,8 @@ static enum akin_status add_normalizers(const json_t *json, const char *where, i
     if (strcmp(type, "Sequence") == 0) {
         const json_t *list = json_object_get(json, "normalizers");
         if (!json_is_array(list))
-            return error_set(error, AKIN_FORMAT, "%s: normalizers: expected an array, found %s", where,
-                             json_type_name(list));
+            return error_set(error, AKIN_FORMAT, "%s: normalizers: expected an array, found %s",
+                             where, json_type_name(list));
         for (size_t i = 0; i < json_array_size(list); i++)
             TRY(add_normalizers(json_array_get(list, i), where, depth + 1, normalizers, error));
         return AKIN_OK;
@@ -172,7 +181,8 @@ enum akin_status normalizers_from_json(const json_t *json, const char *where,
 {
     char place[WHERE_BYTES];
     snprintf(place, sizeof place, "%.400s: normalizer", where);
-    return !json || json_is_null(json) ? AKIN_OK : add_normalizers(json, place, 0, normalizers, error);
+    return !json || json_is_null(json) ? AKIN_OK
+                                       : add_normalizers(json, place, 0, normalizers, error);
 }
 
 /* ---- pre-tokenizers ---------------------------------------------------------------------- */
@@ -204,13 +214,16 @@ static enum akin_status parse_metaspace(const json_t *json, const char *where,
         return error_set(error, AKIN_FORMAT, "%s: prepend_scheme: expected always, first or never, "
                          "found \"%.100s\"", where, scheme);
     if (!prefix && pretokenizer->scheme != PREPEND_NEVER)
-        return error_set(error, AKIN_FORMAT, "%s: add_prefix_space: false contradicts prepend_scheme "
-                         "\"%s\"", where, scheme);
+        return error_set(error, AKIN_FORMAT,
+                         "%s: add_prefix_space: false contradicts prepend_scheme "
+                         "\"%s\"",
+                         where, scheme);
     return AKIN_OK;
 }
 
 static enum akin_status add_pretokenizers(const json_t *json, const char *where, int depth,
-                                          struct pretokenizers *pretokenizers, struct akin_error *error)
+                                          struct pretokenizers *pretokenizers,
+                                          struct akin_error *error)
 {
     const char *type;
     if (depth > SEQUENCE_DEPTH_MAX)
@@ -220,8 +233,8 @@ static enum akin_status add_pretokenizers(const json_t *json, const char *where,
     if (strcmp(type, "Sequence") == 0) {
         const json_t *list = json_object_get(json, "pretokenizers");
         if (!json_is_array(list))
-            return error_set(error, AKIN_FORMAT, "%s: pretokenizers: expected an array, found %s", where,
-                             json_type_name(list));
+            return error_set(error, AKIN_FORMAT, "%s: pretokenizers: expected an array, found %s",
+                             where, json_type_name(list));
         for (size_t i = 0; i < json_array_size(list); i++)
             TRY(add_pretokenizers(json_array_get(list, i), where, depth + 1, pretokenizers, error));
         return AKIN_OK;
@@ -240,13 +253,14 @@ static enum akin_status add_pretokenizers(const json_t *json, const char *where,
     else if (strcmp(type, "Metaspace") == 0)
         return parse_metaspace(json, where, added, error);
     else
-        return error_set(error, AKIN_UNSUPPORTED, "%s: type: pre-tokenizer \"%s\" is not supported", where,
-                         type);
+        return error_set(error, AKIN_UNSUPPORTED, "%s: type: pre-tokenizer \"%s\" is not supported",
+                         where, type);
     return AKIN_OK;
 }
 
 enum akin_status pretokenizers_from_json(const json_t *json, const char *where,
-                                         struct pretokenizers *pretokenizers, struct akin_error *error)
+                                         struct pretokenizers *pretokenizers,
+                                         struct akin_error *error)
 {
     char place[WHERE_BYTES];
     snprintf(place, sizeof place, "%.400s: pre_tokenizer", where);

@@ -10,8 +10,9 @@
 enum akin_status normalizers_from_json(const json_t *json, const char *where,
                                        struct normalizers *normalizers, struct akin_error *error);
 enum akin_status pretokenizers_from_json(const json_t *json, const char *where,
-                                         struct pretokenizers *pretokenizers, struct akin_error *error);
+                                         struct pretokenizers *pretokenizers,
+                                         struct akin_error *error);
 
 /* A field that must be a boolean. */
-enum akin_status json_get_bool(const json_t *object, const char *key, const char *where, bool *value,
-                               struct akin_error *error);
+enum akin_status json_get_bool(const json_t *object, const char *key, const char *where,
+                               bool *value, struct akin_error *error);

@@ -72,7 +72,8 @@ static void split_words(const struct unicode *unicode, const struct text_buffer 
         pieces_add(out, begin, piece.end, TRIE_NONE);
 }
 
-static bool starts_with(const struct text_buffer *text, struct piece piece, const char *sign, size_t bytes)
+static bool starts_with(const struct text_buffer *text, struct piece piece, const char *sign,
+                        size_t bytes)
 {
     return piece.end - piece.begin >= bytes && memcmp(text->bytes + piece.begin, sign, bytes) == 0;
 }
@@ -146,7 +147,8 @@ void pretokenizers_apply(const struct pretokenizers *pretokenizers, const struct
             else if (pretokenizer->kind == PRETOKENIZER_WHITESPACE)
                 split_words(unicode, *text, piece, out);
             else
-                split_whitespace(unicode, *text, piece, pretokenizer->kind == PRETOKENIZER_BERT, out);
+                split_whitespace(unicode, *text, piece, pretokenizer->kind == PRETOKENIZER_BERT,
+                                 out);
         }
         *spare_pieces = *pieces;
         *pieces = out;

@@ -24,7 +24,8 @@ bool text_grow(struct text_buffer *text, size_t needed);
 
 static inline bool text_reserve(struct text_buffer *text, size_t needed)
 {
-    bool enough = needed <= text->bytes_capacity && (!text->spanned || needed <= text->spans_capacity);
+    bool enough =
+        needed <= text->bytes_capacity && (!text->spanned || needed <= text->spans_capacity);
     return enough || text_grow(text, needed);
 }
 
@@ -60,4 +61,5 @@ struct text_pass {
 
 struct text_pass text_pass_begin(const struct text_buffer *from, struct text_buffer *to);
 void text_pass_emit(struct text_pass *pass, uint32_t code, ptrdiff_t change);
-void text_pass_skip(struct text_pass *pass, size_t codes);  /* accounts for code points not written */
+void text_pass_skip(struct text_pass *pass,
+                    size_t codes); /* accounts for code points not written */

@@ -36,7 +36,8 @@ struct encoding {
     struct akin_error *error;
 };
 
-enum akin_status tokenizer_scratch_create(struct tokenizer_scratch **scratch, struct akin_error *error)
+enum akin_status tokenizer_scratch_create(struct tokenizer_scratch **scratch,
+                                          struct akin_error *error)
 {
     *scratch = memory_alloc(1, sizeof **scratch);
     return *scratch ? AKIN_OK : error_memory(error);
@@ -59,7 +60,8 @@ void tokenizer_scratch_destroy(struct tokenizer_scratch **scratch)
 }
 
 /* Copies source[begin, end) with the spans that its bytes have in the caller's text. */
-static void load(const struct encoding *encoding, size_t begin, size_t end, struct text_buffer *text)
+static void load(const struct encoding *encoding, size_t begin, size_t end,
+                 struct text_buffer *text)
 {
     const struct source *source = &encoding->source;
     size_t count = end - begin;
@@ -214,7 +216,8 @@ static enum akin_status encode_source(struct encoding *encoding)
         load(encoding, match.begin, match.end, &encoding->scratch->text[0]);
         if (memory_failed(encoding->scratch))
             return error_memory(encoding->error);
-        add_token(encoding, match.token->id, &encoding->scratch->text[0], 0, match.end - match.begin);
+        add_token(encoding, match.token->id, &encoding->scratch->text[0], 0,
+                  match.end - match.begin);
         taken = match.end;
     }
     return AKIN_OK;
@@ -254,7 +257,8 @@ enum akin_status tokenizer_encode(const struct tokenizer *tokenizer, const char 
                          bytes, LINE_BYTES_MAX);
     if (ids_max < special)
         return error_set(error, AKIN_ARGUMENT,
-                         "room for %zu tokens, but the special ones alone are %zu", ids_max, special);
+                         "room for %zu tokens, but the special ones alone are %zu", ids_max,
+                         special);
     struct tokenizer_scratch *s = scratch;
     s->valid.failed = s->text[0].failed = s->text[1].failed = false;
     s->pieces[0].failed = s->pieces[1].failed = false;
@@ -282,7 +286,8 @@ enum akin_status tokenizer_encode(const struct tokenizer *tokenizer, const char 
     return AKIN_OK;
 }
 
-enum akin_status tokenizer_open(const char *path, struct tokenizer **tokenizer, struct akin_error *error)
+enum akin_status tokenizer_open(const char *path, struct tokenizer **tokenizer,
+                                struct akin_error *error)
 {
     json_t *root = NULL;
     TRY(json_read(path, JSON_FILE_BYTES_MAX, &root, error));

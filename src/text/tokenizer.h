@@ -1,7 +1,8 @@
 /* Text to tokens, as the Hugging Face `tokenizers` package does it, from tokenizer.json alone:
  * WordPiece (BERT) and Unigram (XLM-R) with their normalizers, pre-tokenizers, added tokens and
  * single-sequence post-processors. BPE and WordLevel, sequence pairs, padding and decoding are not
- * here; what a tokenizer.json asks for and is not supported is refused by name when it is opened. */
+ * here; what a tokenizer.json asks for and is not supported is refused by name when it is opened.
+ */
 #pragma once
 
 #include <jansson.h>
@@ -18,16 +19,19 @@ struct token_offset {
     uint32_t begin, end;
 };
 
-/* AKIN_FORMAT where a field is missing, of a wrong type or lies; AKIN_UNSUPPORTED names the field. */
-enum akin_status tokenizer_open(const char *path, struct tokenizer **tokenizer, struct akin_error *error);
+/* AKIN_FORMAT where a field is missing, of a wrong type or lies; AKIN_UNSUPPORTED names the field.
+ */
+enum akin_status tokenizer_open(const char *path, struct tokenizer **tokenizer,
+                                struct akin_error *error);
 /* The same from parsed JSON (borrowed); `where` stands for the path in errors. */
-enum akin_status tokenizer_from_json(const json_t *root, const char *where, struct tokenizer **tokenizer,
-                                     struct akin_error *error);
+enum akin_status tokenizer_from_json(const json_t *root, const char *where,
+                                     struct tokenizer **tokenizer, struct akin_error *error);
 void tokenizer_close(struct tokenizer **tokenizer);     /* NULL is fine */
 
 /* A tokenizer never changes: any thread may use it, each with a scratch of its own. The scratch's
  * buffers grow to what the longest text needed and stay; then encoding allocates nothing. */
-enum akin_status tokenizer_scratch_create(struct tokenizer_scratch **scratch, struct akin_error *error);
+enum akin_status tokenizer_scratch_create(struct tokenizer_scratch **scratch,
+                                          struct akin_error *error);
 void tokenizer_scratch_destroy(struct tokenizer_scratch **scratch);     /* NULL is fine */
 
 /* Encodes `text` (any bytes; what is not UTF-8 is read as U+FFFD) with its special tokens into

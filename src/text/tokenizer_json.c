@@ -1,5 +1,5 @@
-/* Fills a struct tokenizer from a parsed tokenizer.json. The decoder, and settings that only batching
- * needs, are not read. */
+/* Fills a struct tokenizer from a parsed tokenizer.json. The decoder, and settings that only
+ * batching needs, are not read. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,15 +19,15 @@ static enum akin_status expected(const json_t *found, const char *where, const c
 }
 
 /* An id, checked to be one. */
-static enum akin_status read_id(const json_t *json, const char *where, const char *field, uint32_t *id,
-                                struct akin_error *error)
+static enum akin_status read_id(const json_t *json, const char *where, const char *field,
+                                uint32_t *id, struct akin_error *error)
 {
     if (!json_is_integer(json))
         return expected(json, where, field, "an integer", error);
     json_int_t value = json_integer_value(json);
     if (value < 0 || value >= VOCABULARY_MAX)
-        return error_set(error, AKIN_FORMAT, "%s: %s: id %lld is outside 0..%d (VOCABULARY_MAX)", where,
-                         field, (long long)value, VOCABULARY_MAX - 1);
+        return error_set(error, AKIN_FORMAT, "%s: %s: id %lld is outside 0..%d (VOCABULARY_MAX)",
+                         where, field, (long long)value, VOCABULARY_MAX - 1);
     *id = (uint32_t)value;
     return AKIN_OK;
 }
@@ -40,8 +40,9 @@ static void saw_id(struct tokenizer *tokenizer, uint32_t id)
 
 /* ---- models ------------------------------------------------------------------------------ */
 
-static enum akin_status read_word_vocabulary(json_t *vocabulary, const char *where, struct trie_key *keys,
-                                             struct tokenizer *tokenizer, struct akin_error *error)
+static enum akin_status read_word_vocabulary(json_t *vocabulary, const char *where,
+                                             struct trie_key *keys, struct tokenizer *tokenizer,
+                                             struct akin_error *error)
 {
     uint64_t *seen = memory_alloc(VOCABULARY_MAX / 64 + 1, sizeof *seen);
     const char *token;
@@ -54,8 +55,10 @@ static enum akin_status read_word_vocabulary(json_t *vocabulary, const char *whe
         uint32_t id = 0;
         TRY_DONE(read_id(value, where, "vocab", &id, error));
         if (seen[id / 64] >> id % 64 & 1) {
-            status = error_set(error, AKIN_FORMAT, "%s: vocab: id %u stands twice, the second time for "
-                               "\"%.100s\"", where, id, token);
+            status = error_set(error, AKIN_FORMAT,
+                               "%s: vocab: id %u stands twice, the second time for "
+                               "\"%.100s\"",
+                               where, id, token);
             goto done;
         }
         seen[id / 64] |= (uint64_t)1 << id % 64;
@@ -67,8 +70,8 @@ done:
     return status;
 }
 
-static enum akin_status read_wordpiece(const json_t *json, const char *where, struct tokenizer *tokenizer,
-                                       struct akin_error *error)
+static enum akin_status read_wordpiece(const json_t *json, const char *where,
+                                       struct tokenizer *tokenizer, struct akin_error *error)
 {
     struct wordpiece *model = &tokenizer->wordpiece;
     json_t *vocabulary = json_object_get(json, "vocab");
@@ -78,8 +81,8 @@ static enum akin_status read_wordpiece(const json_t *json, const char *where, st
     TRY(json_get_string(json, "continuing_subword_prefix", where, &prefix, error));
     TRY(json_get_integer(json, "max_input_chars_per_word", where, &codes_max, error));
     if (codes_max < 0)
-        return error_set(error, AKIN_FORMAT, "%s: max_input_chars_per_word: %lld is negative", where,
-                         (long long)codes_max);
+        return error_set(error, AKIN_FORMAT, "%s: max_input_chars_per_word: %lld is negative",
+                         where, (long long)codes_max);
     if (!json_is_object(vocabulary))
         return expected(vocabulary, where, "vocab", "an object", error);
     size_t count = json_object_size(vocabulary);
@@ -96,24 +99,28 @@ static enum akin_status read_wordpiece(const json_t *json, const char *where, st
     model->continuation = trie_walk(&model->trie, TRIE_ROOT, prefix, strlen(prefix));
     model->unknown = trie_get(&model->trie, unknown, strlen(unknown));
     if (model->unknown == TRIE_NONE)
-        return error_set(error, AKIN_FORMAT, "%s: unk_token: \"%.100s\" is not in the vocabulary", where,
-                         unknown);
+        return error_set(error, AKIN_FORMAT, "%s: unk_token: \"%.100s\" is not in the vocabulary",
+                         where, unknown);
     return AKIN_OK;
 }
 
-static enum akin_status read_scores(const json_t *vocabulary, const char *where, struct trie_key *keys,
-                                    struct unigram *model, struct akin_error *error)
+static enum akin_status read_scores(const json_t *vocabulary, const char *where,
+                                    struct trie_key *keys, struct unigram *model,
+                                    struct akin_error *error)
 {
     double least = INFINITY;
     for (size_t i = 0; i < model->count; i++) {
         const json_t *entry = json_array_get(vocabulary, i);
         const json_t *token = json_array_get(entry, 0), *score = json_array_get(entry, 1);
         if (!json_is_string(token) || !json_is_number(score) || json_array_size(entry) != 2)
-            return error_set(error, AKIN_FORMAT, "%s: vocab[%zu]: expected [token, score]", where, i);
-        keys[i] = (struct trie_key){ json_string_value(token), json_string_length(token), (uint32_t)i };
+            return error_set(error, AKIN_FORMAT, "%s: vocab[%zu]: expected [token, score]", where,
+                             i);
+        keys[i] =
+            (struct trie_key){json_string_value(token), json_string_length(token), (uint32_t)i};
         if (keys[i].count > TOKEN_BYTES_MAX)
-            return error_set(error, AKIN_LIMIT, "%s: vocab[%zu]: a token of %zu bytes; the most is %d",
-                             where, i, keys[i].count, TOKEN_BYTES_MAX);
+            return error_set(error, AKIN_LIMIT,
+                             "%s: vocab[%zu]: a token of %zu bytes; the most is %d", where, i,
+                             keys[i].count, TOKEN_BYTES_MAX);
         if (keys[i].count > model->token_bytes_max)
             model->token_bytes_max = keys[i].count;
         model->scores[i] = json_number_value(score);
@@ -123,11 +130,12 @@ static enum akin_status read_scores(const json_t *vocabulary, const char *where,
     return AKIN_OK;
 }
 
-static enum akin_status read_unigram(const json_t *json, const char *where, struct tokenizer *tokenizer,
-                                     struct akin_error *error)
+static enum akin_status read_unigram(const json_t *json, const char *where,
+                                     struct tokenizer *tokenizer, struct akin_error *error)
 {
     struct unigram *model = &tokenizer->unigram;
-    const json_t *vocabulary = json_object_get(json, "vocab"), *unknown = json_object_get(json, "unk_id");
+    const json_t *vocabulary = json_object_get(json, "vocab"),
+                 *unknown = json_object_get(json, "unk_id");
     if (!json_is_array(vocabulary))
         return expected(vocabulary, where, "vocab", "an array", error);
     size_t count = json_array_size(vocabulary);
@@ -140,8 +148,9 @@ static enum akin_status read_unigram(const json_t *json, const char *where, stru
     if (unknown && !json_is_null(unknown))
         TRY(read_id(unknown, where, "unk_id", &model->unknown, error));
     if (model->unknown != TRIE_NONE && model->unknown >= count)
-        return error_set(error, AKIN_FORMAT, "%s: unk_id: %u is not below the vocabulary's %zu tokens",
-                         where, model->unknown, count);
+        return error_set(error, AKIN_FORMAT,
+                         "%s: unk_id: %u is not below the vocabulary's %zu tokens", where,
+                         model->unknown, count);
     TRY(json_opt_bool(json, "byte_fallback", where, &model->byte_fallback, error));
     struct trie_key *keys = memory_alloc(count, sizeof *keys);
     model->scores = memory_alloc(count, sizeof *model->scores);
@@ -163,8 +172,8 @@ static enum akin_status read_unigram(const json_t *json, const char *where, stru
 }
 
 /* Files from before `type` are told apart by their fields, as the peer does. */
-static enum akin_status read_model(const json_t *json, const char *file, struct tokenizer *tokenizer,
-                                   struct akin_error *error)
+static enum akin_status read_model(const json_t *json, const char *file,
+                                   struct tokenizer *tokenizer, struct akin_error *error)
 {
     char where[WHERE_BYTES];
     const char *type = NULL;
@@ -185,15 +194,17 @@ static enum akin_status read_model(const json_t *json, const char *file, struct 
         tokenizer->kind = MODEL_UNIGRAM;
         return read_unigram(json, where, tokenizer, error);
     }
-    return error_set(error, AKIN_UNSUPPORTED, "%s: type: \"%.100s\" is not supported, only WordPiece and "
-                     "Unigram", where, type);
+    return error_set(error, AKIN_UNSUPPORTED,
+                     "%s: type: \"%.100s\" is not supported, only WordPiece and "
+                     "Unigram",
+                     where, type);
 }
 
 /* ---- added tokens ------------------------------------------------------------------------ */
 
 /* What a token that is matched after normalisation looks like then. */
-static enum akin_status normalize_content(const struct tokenizer *tokenizer, struct added_token *token,
-                                          struct akin_error *error)
+static enum akin_status normalize_content(const struct tokenizer *tokenizer,
+                                          struct added_token *token, struct akin_error *error)
 {
     struct text_buffer buffers[2] = { 0 }, *text = &buffers[0], *spare = &buffers[1];
     struct decomposer decomposer = { 0 };
@@ -213,7 +224,8 @@ static enum akin_status normalize_content(const struct tokenizer *tokenizer, str
 static struct added_token *find_added(struct added_tokens *added, const char *text, size_t bytes)
 {
     for (size_t i = 0; i < added->count; i++) {
-        if (added->items[i].text.count == bytes && memcmp(added->items[i].text.data, text, bytes) == 0)
+        if (added->items[i].text.count == bytes &&
+            memcmp(added->items[i].text.data, text, bytes) == 0)
             return &added->items[i];
     }
     return NULL;
@@ -262,8 +274,9 @@ static enum akin_status read_added_token(const json_t *json, const char *where, 
     return earlier->text.failed || earlier->content.failed ? error_memory(error) : AKIN_OK;
 }
 
-static enum akin_status read_added_tokens(const json_t *json, const char *file, uint32_t model_tokens,
-                                          struct tokenizer *tokenizer, struct akin_error *error)
+static enum akin_status read_added_tokens(const json_t *json, const char *file,
+                                          uint32_t model_tokens, struct tokenizer *tokenizer,
+                                          struct akin_error *error)
 {
     if (json && !json_is_null(json) && !json_is_array(json))
         return expected(json, file, "added_tokens", "an array", error);
@@ -284,7 +297,8 @@ static enum akin_status append_id(struct id_list *list, uint32_t id, const char 
     if (list->count >= SPECIAL_TOKENS_MAX)
         return error_set(error, AKIN_LIMIT, "%s: more than %d special tokens around a text", where,
                          SPECIAL_TOKENS_MAX);
-    if (!array_reserve((void **)&list->items, &list->capacity, list->count + 1, sizeof *list->items))
+    if (!array_reserve((void **)&list->items, &list->capacity, list->count + 1,
+                       sizeof *list->items))
         return error_memory(error);
     list->items[list->count++] = id;
     saw_id(tokenizer, id);
@@ -306,8 +320,8 @@ static enum akin_status prepend_ids(struct tokenizer *tokenizer, const struct id
     return AKIN_OK;
 }
 
-static enum akin_status read_template(const json_t *json, const char *where, struct tokenizer *tokenizer,
-                                      struct akin_error *error)
+static enum akin_status read_template(const json_t *json, const char *where,
+                                      struct tokenizer *tokenizer, struct akin_error *error)
 {
     const json_t *single = json_object_get(json, "single");
     const json_t *special = json_object_get(json, "special_tokens");
@@ -325,11 +339,13 @@ static enum akin_status read_template(const json_t *json, const char *where, str
             continue;
         }
         if (!json_is_string(name)) {
-            status = error_set(error, json_is_string(sequence) ? AKIN_UNSUPPORTED : AKIN_FORMAT,
-                               "%s: single[%zu]: expected a SpecialToken, or Sequence A once", where, i);
+            status =
+                error_set(error, json_is_string(sequence) ? AKIN_UNSUPPORTED : AKIN_FORMAT,
+                          "%s: single[%zu]: expected a SpecialToken, or Sequence A once", where, i);
             goto done;
         }
-        const json_t *ids = json_object_get(json_object_get(special, json_string_value(name)), "ids");
+        const json_t *ids =
+            json_object_get(json_object_get(special, json_string_value(name)), "ids");
         if (!json_is_array(ids)) {
             status = expected(ids, where, "special_tokens: ids", "an array", error);
             goto done;
@@ -350,8 +366,8 @@ done:
 }
 
 /* BertProcessing and RobertaProcessing: cls, the text, sep. */
-static enum akin_status read_cls_sep(const json_t *json, const char *where, struct tokenizer *tokenizer,
-                                     struct akin_error *error)
+static enum akin_status read_cls_sep(const json_t *json, const char *where,
+                                     struct tokenizer *tokenizer, struct akin_error *error)
 {
     uint32_t cls = 0, sep = 0;
     TRY(read_id(json_array_get(json_object_get(json, "cls"), 1), where, "cls", &cls, error));
@@ -381,7 +397,8 @@ static enum akin_status read_post_processor(const json_t *json, const char *wher
     }
     const json_t *list = json_object_get(json, "processors");
     if (strcmp(type, "Sequence") != 0 || depth > 0)
-        return error_set(error, AKIN_UNSUPPORTED, "%s: type: \"%.100s\" is not supported", where, type);
+        return error_set(error, AKIN_UNSUPPORTED, "%s: type: \"%.100s\" is not supported", where,
+                         type);
     if (!json_is_array(list))
         return expected(list, where, "processors", "an array", error);
     for (size_t i = 0; i < json_array_size(list); i++)
@@ -391,8 +408,8 @@ static enum akin_status read_post_processor(const json_t *json, const char *wher
 
 /* ---- the file ---------------------------------------------------------------------------- */
 
-static enum akin_status read_settings(const json_t *root, const char *file, struct tokenizer *tokenizer,
-                                      struct akin_error *error)
+static enum akin_status read_settings(const json_t *root, const char *file,
+                                      struct tokenizer *tokenizer, struct akin_error *error)
 {
     char where[WHERE_BYTES];
     const char *version = "1.0", *direction = "Right";
@@ -401,14 +418,15 @@ static enum akin_status read_settings(const json_t *root, const char *file, stru
     int64_t tokens_max = 0;
     TRY(json_opt_string(root, "version", file, &version, error));
     if (strcmp(version, "1.0") != 0)
-        return error_set(error, AKIN_UNSUPPORTED, "%s: version: \"%.100s\" is not supported, only 1.0",
-                         file, version);
+        return error_set(error, AKIN_UNSUPPORTED,
+                         "%s: version: \"%.100s\" is not supported, only 1.0", file, version);
     snprintf(where, sizeof where, "%.400s: truncation", file);
     TRY(json_opt_integer(truncation, "max_length", where, &tokens_max, error));
     TRY(json_opt_string(truncation, "direction", where, &direction, error));
     if (strcmp(direction, "Right") != 0)
-        return error_set(error, AKIN_UNSUPPORTED, "%s: direction: \"%.100s\" is not supported, only Right",
-                         where, direction);
+        return error_set(error, AKIN_UNSUPPORTED,
+                         "%s: direction: \"%.100s\" is not supported, only Right", where,
+                         direction);
     if (tokens_max < 0 || tokens_max > UINT32_MAX)
         return error_set(error, AKIN_FORMAT, "%s: max_length: %lld is out of range", where,
                          (long long)tokens_max);
@@ -433,16 +451,19 @@ static enum akin_status fill(const json_t *root, const char *file, struct tokeni
     if (!json_is_object(root))
         return error_set(error, AKIN_FORMAT, "%s: expected an object, found %s", file,
                          json_type_name(root));
-    TRY(normalizers_from_json(json_object_get(root, "normalizer"), file, &tokenizer->normalizers, error));
-    TRY(pretokenizers_from_json(json_object_get(root, "pre_tokenizer"), file, &tokenizer->pretokenizers,
-                                error));
+    TRY(normalizers_from_json(json_object_get(root, "normalizer"), file, &tokenizer->normalizers,
+                              error));
+    TRY(pretokenizers_from_json(json_object_get(root, "pre_tokenizer"), file,
+                                &tokenizer->pretokenizers, error));
     TRY(read_model(model, file, tokenizer, error));
     snprintf(where, sizeof where, "%.400s: post_processor", file);
     TRY(read_post_processor(json_object_get(root, "post_processor"), where, 0, tokenizer, error));
     TRY(unicode_init(&tokenizer->unicode, error));
     const json_t *vocabulary = json_object_get(model, "vocab");
-    size_t tokens = json_is_array(vocabulary) ? json_array_size(vocabulary) : json_object_size(vocabulary);
-    TRY(read_added_tokens(json_object_get(root, "added_tokens"), file, (uint32_t)tokens, tokenizer, error));
+    size_t tokens =
+        json_is_array(vocabulary) ? json_array_size(vocabulary) : json_object_size(vocabulary);
+    TRY(read_added_tokens(json_object_get(root, "added_tokens"), file, (uint32_t)tokens, tokenizer,
+                          error));
     TRY(read_settings(root, file, tokenizer, error));
     tokenizer->cuttable = normalizers_are_local(&tokenizer->normalizers) &&
                           pretokenizers_split_at_spaces(&tokenizer->pretokenizers) &&
@@ -450,8 +471,8 @@ static enum akin_status fill(const json_t *root, const char *file, struct tokeni
     return AKIN_OK;
 }
 
-enum akin_status tokenizer_from_json(const json_t *root, const char *where, struct tokenizer **tokenizer,
-                                     struct akin_error *error)
+enum akin_status tokenizer_from_json(const json_t *root, const char *where,
+                                     struct tokenizer **tokenizer, struct akin_error *error)
 {
     struct tokenizer *made = memory_alloc(1, sizeof *made);
     if (!made)

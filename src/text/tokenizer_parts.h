@@ -3,7 +3,7 @@
 
 #include "base/memory.h"
 #include "text/added_tokens.h"
-#include "text/model.h"
+#include "text/models.h"
 #include "text/normalize.h"
 #include "text/pretokenize.h"
 #include "text/tokenizer.h"
@@ -32,5 +32,6 @@ struct tokenizer {
 
 static inline const struct trie *tokenizer_trie(const struct tokenizer *tokenizer)
 {
-    return tokenizer->kind == MODEL_WORDPIECE ? &tokenizer->wordpiece.trie : &tokenizer->unigram.trie;
+    return tokenizer->kind == MODEL_WORDPIECE ? &tokenizer->wordpiece.trie
+                                              : &tokenizer->unigram.trie;
 }

@@ -117,7 +117,8 @@ static bool place_children(struct builder *b, const struct trie_key *keys, struc
         uint32_t child = base ^ labels[i];
         unlink_free(b, child);
         b->units[child].parent = at.node;
-        b->queue[b->queued++] = (struct pending_node){ child, begins[i], begins[i + 1], at.depth + 1 };
+        b->queue[b->queued++] =
+            (struct pending_node){child, begins[i], begins[i + 1], at.depth + 1};
     }
     return true;
 }
@@ -138,8 +139,8 @@ static bool build(struct builder *b, const struct trie_key *keys, size_t count)
     return true;
 }
 
-enum akin_status trie_build(struct trie *trie, struct trie_key *keys, size_t count, size_t *duplicate,
-                            struct akin_error *error)
+enum akin_status trie_build(struct trie *trie, struct trie_key *keys, size_t count,
+                            size_t *duplicate, struct akin_error *error)
 {
     struct builder builder = { 0 };
     size_t kept = 0;
@@ -152,7 +153,8 @@ enum akin_status trie_build(struct trie *trie, struct trie_key *keys, size_t cou
     if (kept > 0)
         qsort(keys, kept, sizeof *keys, compare_keys);
     for (size_t i = 1; i < kept && duplicate; i++) {
-        if (keys[i].count == keys[i - 1].count && memcmp(keys[i].bytes, keys[i - 1].bytes, keys[i].count) == 0)
+        if (keys[i].count == keys[i - 1].count &&
+            memcmp(keys[i].bytes, keys[i - 1].bytes, keys[i].count) == 0)
             *duplicate = keys[i].value;
     }
     bool built = build(&builder, keys, kept);

@@ -32,8 +32,8 @@ struct trie_key {
 
 /* Sorts `keys`. Of equal keys the one with the highest value stays, and *duplicate (nullable)
  * receives a value of such a key, else TRIE_NO_DUPLICATE. Empty keys are left out. */
-enum akin_status trie_build(struct trie *trie, struct trie_key *keys, size_t count, size_t *duplicate,
-                            struct akin_error *error);
+enum akin_status trie_build(struct trie *trie, struct trie_key *keys, size_t count,
+                            size_t *duplicate, struct akin_error *error);
 void trie_deinit(struct trie *trie);
 
 static inline uint32_t trie_child(const struct trie *trie, uint32_t node, unsigned char byte)
@@ -43,8 +43,8 @@ static inline uint32_t trie_child(const struct trie *trie, uint32_t node, unsign
 }
 
 /* Bytes of the longest key below `node` that `text` begins with, and its value; 0 for none. */
-static inline size_t trie_longest(const struct trie *trie, uint32_t node, const char *text, size_t bytes,
-                                  uint32_t *value)
+static inline size_t trie_longest(const struct trie *trie, uint32_t node, const char *text,
+                                  size_t bytes, uint32_t *value)
 {
     size_t longest = 0;
     for (size_t i = 0; i < bytes; i++) {

@@ -1,6 +1,5 @@
 #include "text/unicode.h"
 
-#include <string.h>
 #include <utf8proc.h>
 
 #include "base/memory.h"
@@ -34,156 +33,156 @@ static bool listed(const struct code_range *ranges, size_t count, uint32_t code)
     return low < count && ranges[low].first <= code;
 }
 
-/* BERT's definition of a Chinese character: blocks, not a property. Two ends differ from the blocks
- * that BERT's own code names (U+2B820 and on); the peer has them so. */
-static bool is_cjk(uint32_t code)
-{
-    return (code >= 0x4e00 && code <= 0x9fff) || (code >= 0x3400 && code <= 0x4dbf) ||
-           (code >= 0x20000 && code <= 0x2a6df) || (code >= 0x2a700 && code <= 0x2b81f) ||
-           (code >= 0x2b920 && code <= 0x2ceaf) || (code >= 0xf900 && code <= 0xfaff) ||
-           (code >= 0x2f800 && code <= 0x2fa1f);
-}
+/* BERT's definition of a Chinese character: blocks, not a property, and with the gap after U+2B81F
+ * that the peer has. */
+static const struct code_range cjk_blocks[] = {
+    { 0x3400, 0x4dbf }, { 0x4e00, 0x9fff }, { 0xf900, 0xfaff }, { 0x20000, 0x2a6df },
+    { 0x2a700, 0x2b81f }, { 0x2b920, 0x2ceaf }, { 0x2f800, 0x2fa1f },
+};
+
+/* Other_Alphabetic symbols (So): circled and squared letters, which are word characters. */
+static const struct code_range letter_symbols[] = {
+    { 0x24b6, 0x24e9 }, { 0x1f130, 0x1f149 }, { 0x1f150, 0x1f169 }, { 0x1f170, 0x1f189 },
+};
 
 static bool is_ascii_punctuation(uint32_t code)
 {
-    return (code > 0x20 && code < '0') || (code > '9' && code < 'A') || (code > 'Z' && code < 'a') ||
-           (code > 'z' && code < 0x7f);
+    return (code > 0x20 && code < '0') || (code > '9' && code < 'A') ||
+           (code > 'Z' && code < 'a') || (code > 'z' && code < 0x7f);
 }
 
-/* Other_Alphabetic symbols (So): circled and squared letters, which are word characters. */
-static bool is_letter_symbol(uint32_t code)
+static enum grapheme_class grapheme_class(int boundclass)
 {
-    return (code >= 0x24b6 && code <= 0x24e9) || (code >= 0x1f130 && code <= 0x1f149) ||
-           (code >= 0x1f150 && code <= 0x1f169) || (code >= 0x1f170 && code <= 0x1f189);
+    static const unsigned char classes[] = {
+        [UTF8PROC_BOUNDCLASS_CR] = GRAPHEME_CR,
+        [UTF8PROC_BOUNDCLASS_LF] = GRAPHEME_LF,
+        [UTF8PROC_BOUNDCLASS_CONTROL] = GRAPHEME_CONTROL,
+        [UTF8PROC_BOUNDCLASS_EXTEND] = GRAPHEME_EXTEND,
+        [UTF8PROC_BOUNDCLASS_ZWJ] = GRAPHEME_ZWJ,
+        [UTF8PROC_BOUNDCLASS_SPACINGMARK] = GRAPHEME_SPACING,
+        [UTF8PROC_BOUNDCLASS_PREPEND] = GRAPHEME_PREPEND,
+        [UTF8PROC_BOUNDCLASS_REGIONAL_INDICATOR] = GRAPHEME_REGIONAL,
+        [UTF8PROC_BOUNDCLASS_L] = GRAPHEME_L,
+        [UTF8PROC_BOUNDCLASS_V] = GRAPHEME_V,
+        [UTF8PROC_BOUNDCLASS_T] = GRAPHEME_T,
+        [UTF8PROC_BOUNDCLASS_LV] = GRAPHEME_LV,
+        [UTF8PROC_BOUNDCLASS_LVT] = GRAPHEME_LVT,
+        [UTF8PROC_BOUNDCLASS_EXTENDED_PICTOGRAPHIC] = GRAPHEME_PICTOGRAPHIC,
+    };
+    return boundclass < (int)COUNT(classes) ? classes[boundclass] : GRAPHEME_OTHER;
 }
 
-static enum grapheme_class grapheme_class(uint32_t code, int boundclass)
-{
-    if (LISTED(grapheme_control_differs, code))
-        return GRAPHEME_CONTROL;
-    if (LISTED(grapheme_prepend_differs, code))
-        return GRAPHEME_PREPEND;
-    if (LISTED(grapheme_extend_differs, code))
-        return GRAPHEME_EXTEND;
-    if (LISTED(grapheme_spacing_differs, code))
-        return GRAPHEME_SPACING;
-    if (LISTED(grapheme_pictographic_differs, code))
-        return GRAPHEME_PICTOGRAPHIC;
-    if (LISTED(grapheme_other_differs, code))
-        return GRAPHEME_OTHER;
-    if (LISTED(grapheme_consonants, code))
-        return GRAPHEME_CONSONANT;
-    switch (boundclass) {
-    case UTF8PROC_BOUNDCLASS_CR:
-        return GRAPHEME_CR;
-    case UTF8PROC_BOUNDCLASS_LF:
-        return GRAPHEME_LF;
-    case UTF8PROC_BOUNDCLASS_CONTROL:
-        return GRAPHEME_CONTROL;
-    case UTF8PROC_BOUNDCLASS_EXTEND:
-        return GRAPHEME_EXTEND;
-    case UTF8PROC_BOUNDCLASS_ZWJ:
-        return GRAPHEME_ZWJ;
-    case UTF8PROC_BOUNDCLASS_SPACINGMARK:
-        return GRAPHEME_SPACING;
-    case UTF8PROC_BOUNDCLASS_PREPEND:
-        return GRAPHEME_PREPEND;
-    case UTF8PROC_BOUNDCLASS_REGIONAL_INDICATOR:
-        return GRAPHEME_REGIONAL;
-    case UTF8PROC_BOUNDCLASS_L:
-        return GRAPHEME_L;
-    case UTF8PROC_BOUNDCLASS_V:
-        return GRAPHEME_V;
-    case UTF8PROC_BOUNDCLASS_T:
-        return GRAPHEME_T;
-    case UTF8PROC_BOUNDCLASS_LV:
-        return GRAPHEME_LV;
-    case UTF8PROC_BOUNDCLASS_LVT:
-        return GRAPHEME_LVT;
-    case UTF8PROC_BOUNDCLASS_EXTENDED_PICTOGRAPHIC:
-        return GRAPHEME_PICTOGRAPHIC;
-    default:
-        return GRAPHEME_OTHER;
-    }
-}
-
-static bool differs(bool value, bool in_added, bool in_removed)
-{
-    return (value || in_added) && !in_removed;
-}
-
+/* What utf8proc says of one code point; the lists come on top. */
 static uint16_t code_flags(uint32_t code)
 {
+    enum { NO_SEQUENCE = UINT16_MAX };
     const utf8proc_property_t *property = utf8proc_get_property((utf8proc_int32_t)code);
     int category = property->category;
-    bool control = category == UTF8PROC_CATEGORY_CC || category == UTF8PROC_CATEGORY_CF ||
-                   category == UTF8PROC_CATEGORY_CO;
-    bool space = category == UTF8PROC_CATEGORY_ZS || category == UTF8PROC_CATEGORY_ZL ||
-                 category == UTF8PROC_CATEGORY_ZP || (code >= 9 && code <= 13) || code == 0x85;
-    bool punctuation = (category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO) ||
-                       is_ascii_punctuation(code);
-    bool nonspacing = category == UTF8PROC_CATEGORY_MN;
-    bool mark = nonspacing || category == UTF8PROC_CATEGORY_MC || category == UTF8PROC_CATEGORY_ME;
-    bool word = (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_NL) ||
-                category == UTF8PROC_CATEGORY_PC || code == 0x200c || code == 0x200d ||
-                is_letter_symbol(code);
-    uint32_t lower[2];
-    uint32_t parts[DECOMPOSITION_MAX];
-    unsigned flags = 0;
-    if (differs(control, LISTED(control_added, code), LISTED(control_removed, code)) || code == 0xfffd)
+    bool hangul = code >= 0xac00 && code <= 0xd7a3;
+    bool decomposes = hangul || property->decomp_seqindex != NO_SEQUENCE;
+    unsigned flags = (unsigned)grapheme_class(property->boundclass) << GRAPHEME_SHIFT;
+    if (category == UTF8PROC_CATEGORY_CC || category == UTF8PROC_CATEGORY_CF ||
+        category == UTF8PROC_CATEGORY_CO || code == 0xfffd)
         flags |= CODE_CONTROL;
-    if (space)
+    if (category == UTF8PROC_CATEGORY_ZS || category == UTF8PROC_CATEGORY_ZL ||
+        category == UTF8PROC_CATEGORY_ZP || (code >= 9 && code <= 13) || code == 0x85)
         flags |= CODE_SPACE;
-    if (differs(punctuation, LISTED(punctuation_added, code), LISTED(punctuation_removed, code)))
+    if ((category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO) ||
+        is_ascii_punctuation(code))
         flags |= CODE_PUNCTUATION;
-    if (differs(nonspacing, LISTED(nonspacing_added, code), LISTED(nonspacing_removed, code)))
+    if (category == UTF8PROC_CATEGORY_MN)
         flags |= CODE_NONSPACING;
-    if (differs(mark, LISTED(mark_added, code), LISTED(mark_removed, code)))
+    if (category >= UTF8PROC_CATEGORY_MN && category <= UTF8PROC_CATEGORY_ME)
         flags |= CODE_MARK;
-    if (differs(word, LISTED(word_added, code), LISTED(word_removed, code)))
+    if ((category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_NL) ||
+        category == UTF8PROC_CATEGORY_PC || code == 0x200c || code == 0x200d)
         flags |= CODE_WORD;
-    if (is_cjk(code))
-        flags |= CODE_CJK;
-    if (unicode_decompose(code, false, parts) > 1 || parts[0] != code)
+    if (decomposes && (hangul || property->decomp_type == 0))
         flags |= CODE_DECOMPOSES;
-    if (unicode_decompose(code, true, parts) > 1 || parts[0] != code)
+    if (decomposes)
         flags |= CODE_COMPATIBLE;
-    if (unicode_lower(code, lower) > 1 || lower[0] != code)
+    if (property->lowercase_seqindex != NO_SEQUENCE)
         flags |= CODE_UPPER;
-    if (unicode_combining_class(code) != 0)
+    if (property->combining_class != 0)
         flags |= CODE_REORDERS;
-    if (LISTED(grapheme_linkers, code))
-        flags |= CODE_LINKER;
-    return (uint16_t)(flags | (unsigned)grapheme_class(code, property->boundclass) << GRAPHEME_SHIFT);
+    return (uint16_t)flags;
 }
 
-/* Pages that equal the one before them are stored once: planes 4 to 13 and the private planes are
- * one page each, but for their last two code points. */
+static void change_range(struct unicode *unicode, uint32_t first, uint32_t last, unsigned clear,
+                         unsigned set)
+{
+    for (uint32_t code = first; code <= last; code++) {
+        uint16_t *flags = &unicode->pages[(size_t)unicode->page_of[code >> 8] << 8 | (code & 0xff)];
+        *flags = (uint16_t)((*flags & ~clear) | set);
+    }
+}
+
+static void change(struct unicode *unicode, const struct code_range *ranges, size_t count,
+                   unsigned clear, unsigned set)
+{
+    for (size_t i = 0; i < count && ranges[i].first < CODE_POINTS; i++)
+        change_range(unicode, ranges[i].first, ranges[i].last, clear, set);
+}
+
+static void apply_lists(struct unicode *unicode)
+{
+#define SET(table, flag) change(unicode, table, COUNT(table), 0, flag)
+#define CLEAR(table, flags) change(unicode, table, COUNT(table), flags, 0)
+#define CLASS(table, class)                                                                        \
+    change(unicode, table, COUNT(table), 0xfu << GRAPHEME_SHIFT,                                   \
+           (unsigned)(class) << GRAPHEME_SHIFT)
+    SET(cjk_blocks, CODE_CJK);
+    SET(letter_symbols, CODE_WORD);
+    SET(control_added, CODE_CONTROL);
+    CLEAR(control_removed, CODE_CONTROL);
+    SET(punctuation_added, CODE_PUNCTUATION);
+    CLEAR(punctuation_removed, CODE_PUNCTUATION);
+    SET(nonspacing_added, CODE_NONSPACING);
+    CLEAR(nonspacing_removed, CODE_NONSPACING);
+    SET(mark_added, CODE_MARK);
+    CLEAR(mark_removed, CODE_MARK);
+    SET(word_added, CODE_WORD);
+    CLEAR(word_removed, CODE_WORD);
+    CLEAR(decomposition_removed, CODE_DECOMPOSES | CODE_COMPATIBLE);
+    CLEAR(combining_class_zero, CODE_REORDERS);
+    CLASS(grapheme_other_differs, GRAPHEME_OTHER);
+    CLASS(grapheme_pictographic_differs, GRAPHEME_PICTOGRAPHIC);
+    CLASS(grapheme_spacing_differs, GRAPHEME_SPACING);
+    CLASS(grapheme_extend_differs, GRAPHEME_EXTEND);
+    CLASS(grapheme_prepend_differs, GRAPHEME_PREPEND);
+    CLASS(grapheme_control_differs, GRAPHEME_CONTROL);
+    CLASS(grapheme_consonants, GRAPHEME_CONSONANT);
+    SET(grapheme_linkers, CODE_LINKER);
+    for (size_t i = 0; i < COUNT(lower_differs); i++)
+        change_range(unicode, lower_differs[i].first, lower_differs[i].last, 0, CODE_UPPER);
+    change_range(unicode, 0x130, 0x130, 0, CODE_UPPER);
+#undef SET
+#undef CLEAR
+#undef CLASS
+}
+
+/* Planes 0 to 3 and 14 have pages of their own; planes 4 to 13 share an empty one, the private
+ * planes one page, and another for their last two code points, which are not characters. */
 enum akin_status unicode_init(struct unicode *unicode, struct akin_error *error)
 {
-    size_t capacity = 0, pages = 0;
-    unicode->pages = NULL;
+    enum { OWN = 5 * 256, EMPTY = OWN, PRIVATE, PRIVATE_LAST, PAGES };
+    unicode->pages = memory_alloc(PAGES, 256 * sizeof *unicode->pages);
+    if (!unicode->pages)
+        return error_memory(error);
     for (uint32_t high = 0; high < CODE_POINTS >> 8; high++) {
-        uint16_t page[256] = { 0 };
-        bool unassigned = high >= 0x400 && high < 0xe00;
-        bool repeats = high > 0xf00 && (high & 0xff) != 0 && (high & 0xff) != 0xff;
-        if (repeats) {
-            unicode->page_of[high] = unicode->page_of[high - 1];
-            continue;
-        }
-        for (uint32_t low = 0; low < 256 && !unassigned; low++)
-            page[low] = code_flags(high << 8 | low);
-        if (pages > 0 && memcmp(unicode->pages + (pages - 1) * 256, page, sizeof page) == 0) {
-            unicode->page_of[high] = (uint16_t)(pages - 1);
-            continue;
-        }
-        if (!array_reserve((void **)&unicode->pages, &capacity, pages + 1, sizeof page)) {
-            unicode_deinit(unicode);
-            return error_memory(error);
-        }
-        memcpy(unicode->pages + pages * 256, page, sizeof page);
-        unicode->page_of[high] = (uint16_t)pages++;
+        uint32_t plane = high >> 8, page = high & 0xff;
+        unicode->page_of[high] = (uint16_t)(plane < 4     ? high
+                                            : plane < 14  ? EMPTY
+                                            : plane == 14 ? 4 * 256 + page
+                                            : page < 0xff ? PRIVATE : PRIVATE_LAST);
+        for (uint32_t low = 0; low < 256 && unicode->page_of[high] < OWN; low++)
+            unicode->pages[(size_t)unicode->page_of[high] << 8 | low] = code_flags(high << 8 | low);
     }
+    for (uint32_t low = 0; low < 256; low++) {
+        unicode->pages[(size_t)PRIVATE << 8 | low] = code_flags(0xf0000 | low);
+        unicode->pages[(size_t)PRIVATE_LAST << 8 | low] = code_flags(0xfff00 | low);
+    }
+    apply_lists(unicode);
     return AKIN_OK;
 }
 
@@ -201,7 +200,7 @@ int unicode_lower(uint32_t code, uint32_t lower[2])
             return 1;
         }
     }
-    if (code == 0x130) {        /* the only unconditional entry of SpecialCasing.txt for lower case */
+    if (code == 0x130) { /* the only unconditional entry of SpecialCasing.txt for lower case */
         lower[0] = 'i';
         lower[1] = 0x307;
         return 2;
@@ -311,7 +310,8 @@ static void cluster_add(struct cluster *cluster, uint32_t code, unsigned flags)
     cluster->last = next;
 }
 
-size_t unicode_grapheme_end(const struct unicode *unicode, const char *text, size_t begin, size_t bytes)
+size_t unicode_grapheme_end(const struct unicode *unicode, const char *text, size_t begin,
+                            size_t bytes)
 {
     uint32_t code;
     size_t at = begin + utf8_decode(text + begin, bytes - begin, &code);

@@ -60,4 +60,5 @@ int unicode_combining_class(uint32_t code);
 
 /* The end of the extended grapheme cluster (UAX 29, as of Unicode 17) that begins at text[begin].
  * `text` is valid UTF-8. */
-size_t unicode_grapheme_end(const struct unicode *unicode, const char *text, size_t begin, size_t bytes);
+size_t unicode_grapheme_end(const struct unicode *unicode, const char *text, size_t begin,
+                            size_t bytes);

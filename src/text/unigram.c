@@ -2,7 +2,7 @@
 
 #include "base/memory.h"
 #include "base/utf8.h"
-#include "text/model.h"
+#include "text/models.h"
 
 void viterbi_deinit(struct viterbi *viterbi)
 {
@@ -18,7 +18,8 @@ static size_t code_bytes(unsigned char lead)
 
 /* lengths[position] and the ring of scores for text[0, bytes). */
 static enum akin_status forward(const struct unigram *model, const char *text, size_t bytes,
-                                const struct viterbi *viterbi, size_t ring, struct akin_error *error)
+                                const struct viterbi *viterbi, size_t ring,
+                                struct akin_error *error)
 {
     double *scores = viterbi->scores;
     uint16_t *lengths = viterbi->lengths;
@@ -92,8 +93,8 @@ static void add_unknown(const struct unigram *model, const struct text_buffer *t
 }
 
 enum akin_status unigram_encode(const struct unigram *model, const struct text_buffer *text,
-                                struct piece piece, struct viterbi *viterbi, struct token_sink *sink,
-                                struct akin_error *error)
+                                struct piece piece, struct viterbi *viterbi,
+                                struct token_sink *sink, struct akin_error *error)
 {
     const char *bytes = text->bytes + piece.begin;
     size_t count = piece.end - piece.begin, ring = 8;

@@ -1,4 +1,4 @@
-#include "text/model.h"
+#include "text/models.h"
 
 static bool longer_than(const char *bytes, size_t count, size_t codes_max)
 {
@@ -15,7 +15,8 @@ void wordpiece_encode(const struct wordpiece *model, const struct text_buffer *t
 {
     size_t first = sink->count, at = piece.begin;
     uint32_t node = TRIE_ROOT;
-    bool spelt = !longer_than(text->bytes + piece.begin, piece.end - piece.begin, model->word_codes_max);
+    bool spelt =
+        !longer_than(text->bytes + piece.begin, piece.end - piece.begin, model->word_codes_max);
     while (spelt && at < piece.end) {
         uint32_t id;
         size_t length = node == TRIE_NONE ? 0

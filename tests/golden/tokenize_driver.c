@@ -1,4 +1,5 @@
-/* Reads JSON lines {"text": ...} (or plain text lines with --raw) and prints {"ids": [...]} for each, with
+/* Reads JSON lines {"text": ...} (or plain text lines with --raw) and prints {"ids": [...]} for
+ * each, with
  * --offsets also {"offsets": [[begin, end], ...]}: `akin tokenize` without the rest of akin.
  *
  *     tokenize_driver TOKENIZER.json FILE TOKENS_MAX [--offsets | --raw | --time] */
@@ -21,11 +22,12 @@ struct driver {
     bool prints;
 };
 
-static enum akin_status encode(struct driver *d, const char *text, size_t bytes, struct akin_error *error)
+static enum akin_status encode(struct driver *d, const char *text, size_t bytes,
+                               struct akin_error *error)
 {
     size_t count;
-    TRY(tokenizer_encode(d->tokenizer, text, bytes, d->scratch, d->ids, d->offsets, d->tokens_max, &count,
-                         error));
+    TRY(tokenizer_encode(d->tokenizer, text, bytes, d->scratch, d->ids, d->offsets, d->tokens_max,
+                         &count, error));
     d->tokens += count;
     if (!d->prints)
         return AKIN_OK;
@@ -67,12 +69,14 @@ static enum akin_status run(struct driver *d, const char *path, bool raw, struct
 int main(int count, char **arguments)
 {
     if (count < 4) {
-        fprintf(stderr, "usage: %s TOKENIZER.json FILE TOKENS_MAX [--offsets | --raw | --time]\n", arguments[0]);
+        fprintf(stderr, "usage: %s TOKENIZER.json FILE TOKENS_MAX [--offsets | --raw | --time]\n",
+                arguments[0]);
         return 2;
     }
     const char *option = count > 4 ? arguments[4] : "";
     struct akin_error error = { 0 };
-    struct driver d = { .tokens_max = strtoul(arguments[3], NULL, 10), .prints = strcmp(option, "--time") != 0 };
+    struct driver d = {.tokens_max = strtoul(arguments[3], NULL, 10),
+                       .prints = strcmp(option, "--time") != 0};
     d.ids = memory_alloc(d.tokens_max, sizeof *d.ids);
     if (strcmp(option, "--offsets") == 0)
         d.offsets = memory_alloc(d.tokens_max, sizeof *d.offsets);

@@ -25,7 +25,12 @@ HAND = ["", " ", "  ", "a", "Hello  World", "\0", "a\0b", "x\u200by", "na\u00efv
         "[SEP] a[SEP]b [sep]", "<s>x</s> <mask> <mask>y", "  [MASK]  a", "cat cats [cat] cat", "New Word new word",
         "NEW WORD newword", "\u00c9clair \u00e9clair e\u0301clair", "<r>   b <r>b", "a" * 120, "ab " * 60,
         "\U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f1e9\U0001f1ea\U0001f1eb", "\u0e40\u0e01\u0e33",
-        "\u0915\u094d\u0937\u0915\u0300", "a\u0300b a\u0301", "\u2028\u2029\u0085\u00a0x\u3000y", "``quoted''"]
+        "\u0915\u094d\u0937\u0915\u0300", "a\u0300b a\u0301", "\u2028\u2029\u0085\u00a0x\u3000y", "``quoted''",
+        # Indic conjuncts, emoji sequences, controls and prepends, each before a mark of two bytes
+        "\u0915\u094d\u0937\u0300", "\u0915\u200c\u094d\u0937\u0300", "\u0915\u093c\u094d\u200d\u0937\u0300",
+        "\u2764\u200d\u2764\u0300 \u2605\u200d\u2764\u0300 \u2764\u200d\u200d\u2764\u0300",
+        "\U000e0742\u0341\ufe02", "\u0600a\u0300", "\u1100\u11a8\u0300", "\r\u0300\n",
+        "e\u0305\u0301 e\u0323\u0301 e\u0301\u0301", " <mask>", "  <mask> x", "a <mask>  b", " <mask> <mask>"]
 
 
 def pieces():

@@ -115,6 +115,9 @@ class Maker:
             (1, self.broken), (1, lambda: r.choice("\u2581\u0301\u200d\r\n")), (2, lambda: r.choice(MARKS)))
         return r.choices([m for _, m in makers], [w for w, _ in makers])[0]()
 
+    def long_text(self, atoms):
+        return "".join(self.atom() + self.random.choice(("", " ", " ")) for _ in range(atoms))
+
     def string(self, index):
         r = self.random
         if index % 400 == 399:
@@ -123,6 +126,13 @@ class Maker:
         count = r.choice((0, 1, 1, 2, 3, 4, 6, 8, 12, 20, 60)) if index % 50 else 400
         separator = r.choice(("", "", " ", " ", " ", "  "))
         return separator.join(self.atom() for _ in range(count))
+
+
+def every_code_point():
+    """Eight to a string, each between letters, alone and under a mark."""
+    codes = [chr(c) for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
+    for at in range(0, len(codes), 8):
+        yield " ".join("a%sb %s e%s\u0301" % (c, c, c) for c in codes[at:at + 8])
 
 
 def default_tokens_max(model):
@@ -160,6 +170,8 @@ def main():
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--tokens-max", type=int, default=None)
     parser.add_argument("--command", help="instead of PROGRAM; {tokenizer} {model} {input} {tokens_max} are filled in")
+    parser.add_argument("--every", action="store_true", help="every code point instead of made strings")
+    parser.add_argument("--atoms", type=int, help="make long texts of so many parts")
     parser.add_argument("--texts", help="JSON lines to use instead of made strings")
     arguments = parser.parse_args()
     if not os.path.exists(arguments.model):
@@ -181,7 +193,9 @@ def main():
             texts = [json.loads(line)["text"] for line in file]
     else:
         maker = Maker(seed, [token for token in vocabulary if token], added)
-        texts = [maker.string(i) for i in range(arguments.count)]
+        texts = (list(every_code_point()) if arguments.every else
+                 [maker.long_text(arguments.atoms) for _ in range(arguments.count)] if arguments.atoms else
+                 [maker.string(i) for i in range(arguments.count)])
     print("tokenizers %s, %s, %d strings, seed %d, tokens_max %d" %
           (tokenizers.__version__, path, len(texts), seed, tokens_max), flush=True)
     different = offsets_different = offsets_seen = 0

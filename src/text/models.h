@@ -35,7 +35,7 @@ static inline void sink_add(struct token_sink *sink, uint32_t id, const struct t
  * code points, is one unknown token. */
 struct wordpiece {
     struct trie trie;
-    uint32_t continuation;      /* trie node behind the continuing prefix, TRIE_NONE if there is none */
+    uint32_t continuation; /* trie node behind the continuing prefix, TRIE_NONE if there is none */
     uint32_t unknown;
     size_t word_codes_max;
 };
@@ -61,12 +61,12 @@ struct unigram {
 
 struct viterbi {
     double *scores;             /* ring of the last token_bytes_max positions, a power of two */
-    uint16_t *lengths;          /* [position]: bytes of the best token that ends there, 0 for none */
+    uint16_t *lengths; /* [position]: bytes of the best token that ends there, 0 for none */
     size_t scores_capacity, lengths_capacity;
 };
 
 void viterbi_deinit(struct viterbi *viterbi);
 /* AKIN_FORMAT when an unknown code point turns up and the model has no unknown token. */
 enum akin_status unigram_encode(const struct unigram *model, const struct text_buffer *text,
-                                struct piece piece, struct viterbi *viterbi, struct token_sink *sink,
-                                struct akin_error *error);
+                                struct piece piece, struct viterbi *viterbi,
+                                struct token_sink *sink, struct akin_error *error);
