@@ -1,6 +1,7 @@
 /* What akin bench embed measures, and the two halves that share it: measuring and reporting. */
 #pragma once
 
+#include "base/file.h"
 #include "cli/cli.h"
 #include "cli/texts.h"
 
@@ -62,7 +63,7 @@ struct embed_bench {
     size_t rounds, warmup, latency_texts;
     struct embed_other other;
     struct text_window texts;
-    char path[4096]; /* of the model */
+    char path[PATH_BYTES_MAX]; /* of the model */
     /* found */
     struct akin_engine *engines[EMBED_LIST_MAX];
     struct embed_model models[EMBED_MODELS_MAX];

@@ -2,7 +2,9 @@
  * machine does meanwhile falls on all of them, and the middle round counts. */
 #include "cli/bench_embed.h"
 
+#include <errno.h>
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -68,8 +70,10 @@ static uint64_t measure_memory(const struct embed_bench *b, enum akin_precision 
     if (child > 0) {
         if (read(pipes[0], &rss, sizeof rss) != sizeof rss)
             rss = 0;
-        while (waitpid(child, NULL, 0) < 0 && !signals_interrupted())
-            ;
+        if (signals_interrupted())
+            kill(child, SIGTERM);
+        while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
+            kill(child, SIGTERM);
     }
     close(pipes[0]);
     return rss;

@@ -272,6 +272,14 @@ def stop():
         check(f"{number.name} exits 130", process.returncode == 130, (process.returncode, error))
         check(f"{number.name} says so", error.decode().strip().splitlines()[-1:] == ["akin: interrupted"] and out == b"", error)
         nothing_left(number.name, "many.npy")
+    for delay in (0.2, 1.5):    # opening models in a process of their own; measuring
+        process = subprocess.Popen([AKIN, "bench", "embed", "-i", "many.jsonl", "--threads", "1", "--precisions", "fp32"],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=60)
+        check("a benchmark is interrupted", process.returncode == 130 and out == b"" and not os.path.exists("results")
+              and error.decode().strip().splitlines()[-1:] == ["akin: interrupted"], (process.returncode, out, error))
     process = subprocess.Popen([AKIN, "embed", "-i", "-", "-o", "many.npy"], stdin=subprocess.PIPE,
                                stderr=subprocess.PIPE, env=environment())
     time.sleep(0.3)
@@ -461,12 +469,12 @@ def bench_embed():
     check("no GPU", got["comparison"]["gpu"] is None and got["comparison"]["gpu_speedup"] is None, got["comparison"])
     check("the file is the report", json.load(open("out/results/" + os.listdir("out/results")[0])) == got)
 
-    write("gpu.json", json.dumps({"device": "cuda", "gpu_name": "Made-up 100", "model": got["model"], "texts_per_second": 12345.5}))
+    write("gpu.json", json.dumps({"device": "cuda", "gpu_name": "Made-up 100", "model": got["model"], "texts_per_second": 1234567.5}))
     got = answer("bench", "embed", "--data", "films", "--compare", "gpu.json", "--precisions", "fp32", "--rounds", "1", "--latency", "0")
     both = got["comparison"]
     check("with a GPU", both["gpu"]["device"] == "Made-up 100" and both["same_model"] is True and both["gpu"]["precision"] is None
-          and near(both["gpu_speedup"], 12345.5 / got["texts_per_second"]) and [s["runs"] for s in both["gpu_time_saved"]] == [1, 10, 100]
-          and all(near(s["seconds"], s["runs"] * (got["seconds"] - 6 / 12345.5)) for s in both["gpu_time_saved"]), both)
+          and near(both["gpu_speedup"], 1234567.5 / got["texts_per_second"]) and [s["runs"] for s in both["gpu_time_saved"]] == [1, 10, 100]
+          and all(near(s["seconds"], s["runs"] * (got["seconds"] - 6 / 1234567.5)) for s in both["gpu_time_saved"]), both)
     check("one thread count, no efficiency", got["runs"][0]["scaling_efficiency"] is None and got["runs"][0]["latency_p50_ms"] is None
           and got["estimates_64_cores"][0]["measured_efficiency"] is None and got["runs"][0]["cost_per_million_texts"] == [], got)
     for name, text, words in (("no.json", None, "no.json"), ("list.json", "[1]", "list.json"), ("slow.json", '{"device": "x"}', "texts_per_second"),
