@@ -1,6 +1,7 @@
 /* Loading of the encoder's weights, and its forward pass. */
 #include "model/encoder.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -35,6 +36,7 @@ struct loader {
     const char *prefix;         /* before every tensor's name */
     enum compute_precision precision;
     struct encoder *encoder;
+    float *range;               /* [hidden], scratch */
     struct akin_error *error;
 };
 
@@ -85,9 +87,19 @@ static enum akin_status load_norm(struct loader *loader, const char *scope, floa
     return load_vector(loader, scope, old ? "LayerNorm.beta" : "LayerNorm.bias", hidden, beta);
 }
 
-/* `count` linear maps [rows][cols] of the same input, one below the other in one. */
+/* How large each column of a LayerNorm's result becomes, its input being of about unit variance:
+ * three deviations. */
+static void norm_range(const float *gamma, const float *beta, size_t count, float *range)
+{
+    for (size_t i = 0; i < count; i++)
+        range[i] = 3 * fabsf(gamma[i]) + fabsf(beta[i]);
+}
+
+/* `count` linear maps [rows][cols] of the same input, one below the other in one. `range` [cols]
+ * as linear_create wants it. */
 static enum akin_status load_linear(struct loader *loader, const char *scope, const char *const *names,
-                                    size_t count, size_t rows, size_t cols, struct linear **linear)
+                                    size_t count, size_t rows, size_t cols, const float *range,
+                                    struct linear **linear)
 {
     struct backend *backend = loader->encoder->backend;
     size_t rows_all, floats;
@@ -114,8 +126,8 @@ static enum akin_status load_linear(struct loader *loader, const char *scope, co
         weight = (struct host_matrix){ .data = joined, .type = ELEMENT_F32, .rows = rows_all,
                                        .cols = cols };
     if (status == AKIN_OK)
-        status = backend->ops->linear_create(backend, &weight, bias, loader->precision, linear,
-                                             loader->error);
+        status = backend->ops->linear_create(backend, &weight, bias, range, loader->precision,
+                                             linear, loader->error);
 done:
     memory_free(joined);
     memory_free(bias);
@@ -128,16 +140,22 @@ static enum akin_status load_layer(struct loader *loader, size_t index)
     static const char *const dense[] = { "dense" };
     struct layer *layer = &loader->encoder->layers[index];
     size_t hidden = loader->encoder->hidden, intermediate = loader->encoder->intermediate;
+    struct encoder *e = loader->encoder;
+    const struct layer *before = index ? layer - 1 : NULL;
+    float *range = loader->range;
     char scope[NAME_BYTES];
     snprintf(scope, sizeof scope, "encoder.layer.%zu.attention.", index);
-    TRY(load_linear(loader, scope, qkv, 3, hidden, hidden, &layer->qkv));
+    norm_range(before ? before->output_gamma : e->embedding_gamma,
+               before ? before->output_beta : e->embedding_beta, hidden, range);
+    TRY(load_linear(loader, scope, qkv, 3, hidden, hidden, range, &layer->qkv));
     snprintf(scope, sizeof scope, "encoder.layer.%zu.attention.output.", index);
-    TRY(load_linear(loader, scope, dense, 1, hidden, hidden, &layer->attention_output));
+    TRY(load_linear(loader, scope, dense, 1, hidden, hidden, NULL, &layer->attention_output));
     TRY(load_norm(loader, scope, &layer->attention_gamma, &layer->attention_beta));
     snprintf(scope, sizeof scope, "encoder.layer.%zu.intermediate.", index);
-    TRY(load_linear(loader, scope, dense, 1, intermediate, hidden, &layer->intermediate));
+    norm_range(layer->attention_gamma, layer->attention_beta, hidden, range);
+    TRY(load_linear(loader, scope, dense, 1, intermediate, hidden, range, &layer->intermediate));
     snprintf(scope, sizeof scope, "encoder.layer.%zu.output.", index);
-    TRY(load_linear(loader, scope, dense, 1, hidden, intermediate, &layer->output));
+    TRY(load_linear(loader, scope, dense, 1, hidden, intermediate, NULL, &layer->output));
     return load_norm(loader, scope, &layer->output_gamma, &layer->output_beta);
 }
 
@@ -170,12 +188,14 @@ enum akin_status encoder_create(struct backend *backend, const struct safetensor
                            .epsilon = config->epsilon, .pooling = config->pooling };
     e->layers = memory_alloc(config->layers, sizeof *e->layers);
     struct loader loader = { .weights = weights, .prefix = find_prefix(weights),
-                             .precision = precision, .encoder = e, .error = error };
-    enum akin_status status = e->layers ? AKIN_OK : error_memory(error);
+                             .precision = precision, .encoder = e, .error = error,
+                             .range = memory_alloc(config->hidden, sizeof(float)) };
+    enum akin_status status = e->layers && loader.range ? AKIN_OK : error_memory(error);
     if (status == AKIN_OK)
         status = load_embeddings(&loader, config);
     for (size_t i = 0; status == AKIN_OK && i < e->layer_count; i++)
         status = load_layer(&loader, i);
+    memory_free(loader.range);
     if (status == AKIN_OK)
         *encoder = e;
     else
