@@ -185,19 +185,8 @@ static void check_linear(size_t rows, size_t in, size_t out, enum activation act
 
 struct narrow_case {
     size_t rows, in, out;
-    float *weight, *bias, *x, *range;   /* [out][in], [out], [rows][in], [in] or NULL */
+    float *weight, *bias, *x, *equalizer;   /* [out][in], [out], [rows][in], [in] or NULL */
 };
-
-/* What column k of x is multiplied by, and of the weights divided (backend.h, input_range). */
-static double equalizer(const struct narrow_case *n, size_t k)
-{
-    double largest = 1e-3;
-    if (!n->range)
-        return 1;
-    for (size_t c = 0; c < n->out; c++)
-        largest = fmax(largest, fabs((double)n->weight[c * n->in + k]));
-    return sqrt(largest / fmax((double)n->range[k], 1e-3));
-}
 
 /* Half a level of x and of the weight in every product. */
 static bool int8_right(const struct narrow_case *n, const float *y, const double *factor)
@@ -252,27 +241,27 @@ static bool bf16_right(const struct narrow_case *n, const float *y)
 }
 
 static void check_narrow(size_t rows, size_t in, size_t out, enum compute_precision precision,
-                         bool ranged)
+                         bool equalized)
 {
     const char *name = precision == COMPUTE_INT8 ? "linear int8" : "linear bf16";
     struct narrow_case n = { rows, in, out, random_floats(in * out, 0.05f),
                              random_floats(out, 0.1f), random_floats(rows * in, 1),
-                             ranged ? random_floats(in, 1) : NULL };
-    for (size_t k = 0; ranged && k < in; k++)   /* a few columns are much larger, and known to be */
-        n.range[k] = k % 37 == 5 ? 40 : fabsf(n.range[k]);
-    for (size_t i = 0; ranged && i < rows * in; i++)
-        n.x[i] *= n.range[i % in];
+                             equalized ? random_floats(in, 1) : NULL };
+    for (size_t k = 0; equalized && k < in; k++)    /* a few columns are much larger */
+        n.equalizer[k] = k % 37 == 5 ? 40 : fabsf(n.equalizer[k]) + 0.01f;
+    for (size_t i = 0; equalized && i < rows * in; i++)
+        n.x[i] *= n.equalizer[i % in];
     struct host_matrix matrix = { n.weight, ELEMENT_F32, out, in };
     struct linear *linear = NULL;
     enum akin_status status =
-        ops->linear_create(backend, &matrix, n.bias, n.range, precision, &linear, NULL);
+        ops->linear_create(backend, &matrix, n.bias, n.equalizer, precision, &linear, NULL);
     expect(status == AKIN_OK, name, "create", rows, in, out);
     struct lane *lane = lane_of(4 * rows * (in + out));
     struct tensor x = tensor_of(lane, rows, in, n.x), y = tensor_of(lane, rows, out, NULL);
     ops->linear(lane, &y, &x, linear, ACTIVATION_NONE);
     double *factor = must(memory_alloc(in, sizeof *factor));
     for (size_t k = 0; k < in; k++)
-        factor[k] = equalizer(&n, k);
+        factor[k] = equalized ? 1 / (double)n.equalizer[k] : 1;
     expect(precision == COMPUTE_INT8 ? int8_right(&n, y.data, factor) : bf16_right(&n, y.data),
            name, "wrong value", rows, in, out);
     size_t row = rows / 2;
@@ -295,7 +284,7 @@ static void check_narrow(size_t rows, size_t in, size_t out, enum compute_precis
     memory_free(n.weight);
     memory_free(n.bias);
     memory_free(n.x);
-    memory_free(n.range);
+    memory_free(n.equalizer);
 }
 
 /* ---- attention -------------------------------------------------------------------------- */

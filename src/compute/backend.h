@@ -73,11 +73,12 @@ struct backend_ops {
     bool (*supports)(const struct backend *backend, enum compute_precision precision);
 
     /* out = activation(x * weight^T + bias). `bias` [out] may be NULL. Copies and packs what it
-     * needs; the sources may go away afterwards. `input_range` [in] (NULL: not known) says how
-     * large each column of x may become, as to ratios: int8 shares the error between x and the
-     * weights with it. The narrow precisions take at most 65,536 inputs. */
+     * needs; the sources may go away afterwards. `equalizer` [in] (NULL: ones; positive): int8
+     * divides the columns of x by it, and multiplies those of the weights, before it quantises, so
+     * that a few large columns do not take all levels. The other precisions do not use it. The
+     * narrow ones take at most 65,536 inputs. */
     enum akin_status (*linear_create)(struct backend *backend, const struct host_matrix *weight,
-                                      const float *bias, const float *input_range,
+                                      const float *bias, const float *equalizer,
                                       enum compute_precision precision, struct linear **linear,
                                       struct akin_error *error);
     void (*linear_destroy)(struct linear **linear);

@@ -25,7 +25,7 @@ struct linear {
                                    int8_t [..][depth / 4][nr][4] */
     float *bias;                /* [padded] */
     float *scale, *sum;         /* [padded], int8 only: see struct s8_panel */
-    float *factor;              /* [in], int8 only, may be NULL: what x is multiplied by */
+    float *factor;              /* [in], int8 only, may be NULL: 1 / equalizer */
 };
 
 /* Attention works on at most this many keys at a time, and on this many dimensions of a head. */
@@ -63,7 +63,7 @@ static inline const struct kernels *lane_kernels(const struct lane *lane)
 
 /* linear.c */
 enum akin_status cpu_linear_create(struct backend *backend, const struct host_matrix *weight,
-                                   const float *bias, const float *input_range,
+                                   const float *bias, const float *equalizer,
                                    enum compute_precision precision, struct linear **linear,
                                    struct akin_error *error);
 void cpu_linear_destroy(struct linear **linear);
@@ -76,7 +76,7 @@ void activate(const struct linear *weights, enum activation activation, float *o
               size_t cols);
 
 /* narrow.c */
-bool pack_narrow(struct linear *linear, const struct host_matrix *weight, const float *input_range);
+bool pack_narrow(struct linear *linear, const struct host_matrix *weight, const float *equalizer);
 void narrow_linear(struct lane *lane, struct tensor *out, const struct tensor *x,
                    const struct linear *weights, enum activation activation);
 

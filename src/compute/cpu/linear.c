@@ -68,7 +68,7 @@ static bool linear_init(struct linear *l)
 }
 
 enum akin_status cpu_linear_create(struct backend *backend, const struct host_matrix *weight,
-                                   const float *bias, const float *input_range,
+                                   const float *bias, const float *equalizer,
                                    enum compute_precision precision, struct linear **linear,
                                    struct akin_error *error)
 {
@@ -82,7 +82,7 @@ enum akin_status cpu_linear_create(struct backend *backend, const struct host_ma
         .blocks = precision == COMPUTE_FP32 ? k->gemm : precision == COMPUTE_INT8 ? k->u8s8
                                                                                   : k->bf16};
     bool done = linear_init(l) && (precision == COMPUTE_FP32 ? pack_panels(l, weight)
-                                                             : pack_narrow(l, weight, input_range));
+                                                             : pack_narrow(l, weight, equalizer));
     if (!done) {
         cpu_linear_destroy(&l);
         return error_memory(error);

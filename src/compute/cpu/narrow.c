@@ -3,11 +3,8 @@
  * because dequantising follows the last product.
  *
  * int8: weights are symmetric per output, activations asymmetric per row and measured as they come
- * (no calibration). Before, columns of x are divided and rows of the weights multiplied by
- * s = sqrt(range of x / range of the weights), as in Xiao et al., "SmoothQuant" (2023) with alpha
- * 0.5, so that a few large columns of x do not take all levels. Where we differ: the range of x
- * comes from the LayerNorm in front and not from data, and the division happens while x is
- * quantised. A common factor of all s would change nothing, so there is none. */
+ * (no calibration). Whoever makes the linear may equalise the columns of x; the division happens
+ * while x is quantised. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -22,24 +19,12 @@ static size_t min_size(size_t a, size_t b)
 
 /* ---- packing ---------------------------------------------------------------------------- */
 
-/* l->factor [in] = 1 / s */
-static bool equalize(struct linear *l, const struct host_matrix *weight, const float *input_range,
-                     float *row)
+static bool invert(struct linear *l, const float *equalizer)
 {
-    static const float range_min = 1e-3f;       /* of a column that hardly takes part */
     l->factor = memory_alloc(l->in, sizeof *l->factor);
-    if (!l->factor)
-        return false;
-    for (size_t c = 0; c < l->out; c++) {
-        widen_row(l->kernels, weight, c, row);
-        for (size_t k = 0; k < l->in; k++)
-            l->factor[k] = fmaxf(l->factor[k], fabsf(row[k]));
-    }
-    for (size_t k = 0; k < l->in; k++) {
-        float factor = sqrtf(fmaxf(l->factor[k], range_min) / fmaxf(input_range[k], range_min));
-        l->factor[k] = factor > 0 && factor <= FLT_MAX ? factor : 1;
-    }
-    return true;
+    for (size_t k = 0; l->factor && k < l->in; k++)
+        l->factor[k] = 1 / equalizer[k];
+    return l->factor != NULL;
 }
 
 /* Column c of the panels from its weights [in]; a NaN or an infinity makes the whole column NaN. */
@@ -72,21 +57,21 @@ static void round_column(struct linear *l, size_t c, const float *row, uint16_t 
         to[k / 2 * nr * 2 + k % 2] = halves[k];
 }
 
-bool pack_narrow(struct linear *l, const struct host_matrix *weight, const float *input_range)
+bool pack_narrow(struct linear *l, const struct host_matrix *weight, const float *equalizer)
 {
     float *row = memory_alloc_aligned(l->in, sizeof *row);
     uint16_t *halves = memory_alloc_aligned(l->depth, sizeof *halves);
     bool int8 = l->precision == COMPUTE_INT8;
     bool done = row && halves;
-    if (done && int8 && input_range)
-        done = equalize(l, weight, input_range, row);
+    if (done && int8 && equalizer)
+        done = invert(l, equalizer);
     for (size_t c = 0; done && c < l->padded; c++) {
         if (c < l->out)
             widen_row(l->kernels, weight, c, row);
         else
             memset(row, 0, l->in * sizeof *row);
         for (size_t k = 0; l->factor && k < l->in; k++)
-            row[k] /= l->factor[k];
+            row[k] *= equalizer[k];
         if (int8)
             quantize_column(l, c, row);
         else
