@@ -146,7 +146,7 @@ static void check_linear(size_t rows, size_t in, size_t out, enum activation act
     struct host_matrix matrix = narrowed(weight, out, in, type);
     struct linear *linear = NULL;
     enum akin_status status =
-        ops->linear_create(backend, &matrix, bias, COMPUTE_FP32, &linear, NULL);
+        ops->linear_create(backend, &matrix, bias, NULL, COMPUTE_FP32, &linear, NULL);
     expect(status == AKIN_OK, "linear", "create", rows, in, out);
     struct lane *lane = lane_of(2 * rows * (in + out));
     struct tensor xt = tensor_of(lane, rows, in, x), y = tensor_of(lane, rows, out, NULL);
@@ -179,6 +179,112 @@ static void check_linear(size_t rows, size_t in, size_t out, enum activation act
     memory_free(weight);
     memory_free(bias);
     memory_free(x);
+}
+
+/* ---- linear in eight and sixteen bits ---------------------------------------------------- */
+
+struct narrow_case {
+    size_t rows, in, out;
+    float *weight, *bias, *x, *equalizer;   /* [out][in], [out], [rows][in], [in] or NULL */
+};
+
+/* Half a level of x and of the weight in every product. */
+static bool int8_right(const struct narrow_case *n, const float *y, const double *factor)
+{
+    double *row = must(memory_alloc(n->in, sizeof *row)),
+           *column = must(memory_alloc(n->in, sizeof *column));
+    bool right = true;
+    for (size_t r = 0; r < n->rows; r += n->rows > 40 ? 13 : 1) {
+        double low = 0, high = 0;
+        for (size_t k = 0; k < n->in; k++) {
+            row[k] = (double)n->x[r * n->in + k] * factor[k];
+            low = fmin(low, row[k]);
+            high = fmax(high, row[k]);
+        }
+        double half_x = (high - low) / 255 * 0.501;
+        for (size_t c = 0; c < n->out; c += n->out > 400 ? 7 : 1) {
+            double exact = (double)n->bias[c], largest = 0, bound = 0;
+            for (size_t k = 0; k < n->in; k++) {
+                column[k] = (double)n->weight[c * n->in + k] / factor[k];
+                largest = fmax(largest, fabs(column[k]));
+            }
+            double half_w = largest / 127 * 0.501;
+            for (size_t k = 0; k < n->in; k++) {
+                exact += row[k] * column[k];
+                bound += fabs(row[k]) * half_w + fabs(column[k]) * half_x + half_x * half_w;
+            }
+            /* The zero point is rounded too: the end of the range may be cut by half a level. */
+            right &= fabs((double)y[r * n->out + c] - exact) <=
+                     bound + half_x * largest + 1e-5 * (1 + fabs(exact));
+        }
+    }
+    memory_free(row);
+    memory_free(column);
+    return right;
+}
+
+static bool bf16_right(const struct narrow_case *n, const float *y)
+{
+    for (size_t r = 0; r < n->rows; r += n->rows > 40 ? 13 : 1)
+        for (size_t c = 0; c < n->out; c += n->out > 400 ? 7 : 1) {
+            double exact = (double)n->bias[c], magnitude = fabs(exact);
+            for (size_t k = 0; k < n->in; k++) {
+                double term = (double)n->x[r * n->in + k] * (double)n->weight[c * n->in + k];
+                exact += term;
+                magnitude += fabs(term);
+            }
+            double bound = (0x1.02p-7 + ((double)n->in + 3) * UNIT) * magnitude;
+            if (fabs((double)y[r * n->out + c] - exact) > bound)
+                return false;
+        }
+    return true;
+}
+
+static void check_narrow(size_t rows, size_t in, size_t out, enum compute_precision precision,
+                         bool equalized)
+{
+    const char *name = precision == COMPUTE_INT8 ? "linear int8" : "linear bf16";
+    struct narrow_case n = { rows, in, out, random_floats(in * out, 0.05f),
+                             random_floats(out, 0.1f), random_floats(rows * in, 1),
+                             equalized ? random_floats(in, 1) : NULL };
+    for (size_t k = 0; equalized && k < in; k++)    /* a few columns are much larger */
+        n.equalizer[k] = k % 37 == 5 ? 40 : fabsf(n.equalizer[k]) + 0.01f;
+    for (size_t i = 0; equalized && i < rows * in; i++)
+        n.x[i] *= n.equalizer[i % in];
+    struct host_matrix matrix = { n.weight, ELEMENT_F32, out, in };
+    struct linear *linear = NULL;
+    enum akin_status status =
+        ops->linear_create(backend, &matrix, n.bias, n.equalizer, precision, &linear, NULL);
+    expect(status == AKIN_OK, name, "create", rows, in, out);
+    struct lane *lane = lane_of(4 * rows * (in + out));
+    struct tensor x = tensor_of(lane, rows, in, n.x), y = tensor_of(lane, rows, out, NULL);
+    ops->linear(lane, &y, &x, linear, ACTIVATION_NONE);
+    double *factor = must(memory_alloc(in, sizeof *factor));
+    for (size_t k = 0; k < in; k++)
+        factor[k] = equalized ? 1 / (double)n.equalizer[k] : 1;
+    expect(precision == COMPUTE_INT8 ? int8_right(&n, y.data, factor) : bf16_right(&n, y.data),
+           name, "wrong value", rows, in, out);
+    size_t row = rows / 2;
+    struct tensor alone = tensor_of(lane, 1, in, n.x + row * in),
+                  result = tensor_of(lane, 1, out, NULL);
+    ops->linear(lane, &result, &alone, linear, ACTIVATION_NONE);
+    expect(same_bits(result.data, y.data + row * out, out), name, "a row alone has other bits",
+           rows, in, out);
+    size_t least = in * out * (precision == COMPUTE_INT8 ? 1 : 2);
+    expect(ops->linear_bytes(linear) >= least && ops->linear_bytes(linear) < 4 * least + 16384,
+           name, "bytes", rows, in, out);
+    n.x[row * in] = NAN;
+    x = tensor_of(lane, rows, in, n.x);
+    ops->linear(lane, &y, &x, linear, ACTIVATION_NONE);
+    expect(isnan(y.data[row * out]) && isnan(y.data[row * out + out - 1]), name, "a NaN vanished",
+           rows, in, out);
+    ops->linear_destroy(&linear);
+    ops->lane_destroy(&lane);
+    memory_free(factor);
+    memory_free(n.weight);
+    memory_free(n.bias);
+    memory_free(n.x);
+    memory_free(n.equalizer);
 }
 
 /* ---- attention -------------------------------------------------------------------------- */
@@ -406,6 +512,12 @@ static void check_all(void)
         for (size_t r = 0; r < COUNT_OF(row_counts); r++)
             check_linear(row_counts[r], shapes[s][0], shapes[s][1], (enum activation)((s + r) % 3),
                          (enum element_type)(s % 3));
+    for (int precision = COMPUTE_BF16; precision <= COMPUTE_INT8; precision++)
+        for (size_t s = 0; s < COUNT_OF(shapes); s++)
+            for (size_t r = 0; r < COUNT_OF(row_counts); r++)
+                if (ops->supports(backend, (enum compute_precision)precision))
+                    check_narrow(row_counts[r], shapes[s][0], shapes[s][1],
+                                 (enum compute_precision)precision, (s + r) % 2);
     static const uint32_t ragged[] = { 17, 1, 23, 64, 5, 12, 13, 512, 300, 256, 257 };
     static const uint32_t small[] = { 3, 1, 40, 300 };
     check_attention(384, 12, ragged, COUNT_OF(ragged));

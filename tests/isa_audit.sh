@@ -18,6 +18,8 @@ audit_object() {
     case $(basename "$object") in
         *_avx2.c.o)   wide='zmm|%k[1-7]|%tmm' entry=kernels_use_avx2 ;;
         *_avx512.c.o) wide='%tmm' entry=kernels_use_avx512 ;;
+        *_avx512vnni.c.o) wide='%tmm' entry=kernels_use_avx512vnni ;;
+        *_avx512bf16.c.o) wide='%tmm' entry=kernels_use_avx512bf16 ;;
         *_amx.c.o)    wide='' entry=kernels_use_amx ;;
         *)            wide='[yz]mm|%k[1-7]|%tmm' entry='' ;;
     esac

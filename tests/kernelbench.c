@@ -18,9 +18,11 @@ enum { BENCH_DIM = 384, BENCH_ROWS = 96, BENCH_FAR_ROWS = 1 << 16 };
 static struct {
     float *a, *b, *c, *far;
     const float *rows[16];
+    uint8_t *bytes;         /* [BENCH_ROWS * BENCH_DIM] */
+    uint16_t *halves;       /* likewise, small numbers */
 } data;
 
-static float *random_floats(struct rng *rng, size_t count)
+static float *bench_floats(size_t count)
 {
     float *x = memory_alloc_aligned(count, sizeof *x);
     if (!x) {
@@ -28,7 +30,7 @@ static float *random_floats(struct rng *rng, size_t count)
         exit(2);
     }
     for (size_t i = 0; i < count; i++)
-        x[i] = 2 * rng_float(rng) - 1;
+        x[i] = 2 * rng_float(&rng) - 1;
     return x;
 }
 
@@ -113,6 +115,44 @@ static void run_widen_bf16(const struct kernels *k)
     k->widen_bf16(data.c, data.a, BENCH_DIM);
 }
 
+static void run_quantize_u8(const struct kernels *k)
+{
+    float scale, zero_point;
+    k->quantize_u8(data.bytes, data.a, data.b, BENCH_DIM, BENCH_DIM, &scale, &zero_point);
+}
+
+static void run_gemm_u8s8(const struct kernels *k)
+{
+    struct s8_panel panel = { (const int8_t *)data.bytes, data.a, data.a, data.a };
+    for (size_t r = 0; r + k->u8s8.mr <= BENCH_ROWS; r += k->u8s8.mr) {
+        struct u8_rows x = { data.bytes + r * BENCH_DIM, BENCH_DIM, data.a, data.a };
+        k->gemm_u8s8(data.c + r * k->u8s8.nr, k->u8s8.nr, &x, &panel, BENCH_DIM, k->u8s8.mr,
+                     k->u8s8.nr);
+    }
+}
+
+static double work_gemm_u8s8(const struct kernels *k)
+{
+    return 2.0 * BENCH_DIM * (double)(BENCH_ROWS / k->u8s8.mr * k->u8s8.mr * k->u8s8.nr);
+}
+
+static void run_narrow_bf16(const struct kernels *k)
+{
+    k->narrow_bf16((uint16_t *)data.c, data.a, BENCH_DIM, BENCH_DIM);
+}
+
+static void run_gemm_bf16(const struct kernels *k)
+{
+    for (size_t r = 0; r + k->bf16.mr <= BENCH_ROWS; r += k->bf16.mr)
+        k->gemm_bf16(data.c + r * k->bf16.nr, k->bf16.nr, data.halves + r * BENCH_DIM, BENCH_DIM,
+                     data.halves, BENCH_DIM, k->bf16.mr, k->bf16.nr, NULL);
+}
+
+static double work_gemm_bf16(const struct kernels *k)
+{
+    return 2.0 * BENCH_DIM * (double)(BENCH_ROWS / k->bf16.mr * k->bf16.mr * k->bf16.nr);
+}
+
 /* The rest are counted in bytes read and written: floats per element, times four. */
 #define WORK_BYTES(name, floats)                                                     \
     static double work_##name(const struct kernels *k)                               \
@@ -129,6 +169,8 @@ WORK_BYTES(max_f32, 3)
 WORK_BYTES(scale_f32, 2)
 WORK_BYTES(widen_f16, 1.5)
 WORK_BYTES(widen_bf16, 1.5)
+WORK_BYTES(quantize_u8, 2.25)
+WORK_BYTES(narrow_bf16, 1.5)
 
 static bool counts_flops(const char *name)
 {
@@ -179,12 +221,40 @@ static void fma_ymm(const struct kernels *k)
     FMA_LOOP("ymm")
 }
 
-static double peak_gflops(unsigned flags)
+#define DOT(name, number) name " %%zmm15, %%zmm15, %%zmm" number "\n"
+#define DOT_12(n)                                                                              \
+    DOT(n, "0") DOT(n, "1") DOT(n, "2") DOT(n, "3") DOT(n, "4") DOT(n, "5") DOT(n, "6")        \
+    DOT(n, "7") DOT(n, "8") DOT(n, "9") DOT(n, "10") DOT(n, "11")
+#define DOT_LOOP(n)                                                                            \
+    for (int i = 0; i < 256; i++)                                                              \
+        __asm__ volatile(DOT_12(n) DOT_12(n) ::: "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", \
+                         "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11");                    \
+    __asm__ volatile("vzeroupper");
+
+static void dot_bytes(const struct kernels *k)
 {
-    if (!(flags & CPU_AVX2))
+    (void)k;
+    DOT_LOOP("vpdpbusd")
+}
+
+static void dot_pairs(const struct kernels *k)
+{
+    (void)k;
+    DOT_LOOP("vdpbf16ps")
+}
+
+/* Of the level's fastest instruction for such products; 0 where none is known. */
+static double peak_gflops(const char *name, unsigned flags)
+{
+    double instructions = 256 * 24;
+    if (!(flags & CPU_AVX2) || flags & (CPU_AMX_INT8 | CPU_AMX_BF16))
         return 0;
+    if (!strcmp(name, "gemm_u8s8") && flags & CPU_AVX512_VNNI)
+        return instructions * 128 / best_ns(dot_bytes, NULL);
+    if (!strcmp(name, "gemm_bf16") && flags & CPU_AVX512_BF16)
+        return instructions * 64 / best_ns(dot_pairs, NULL);
     bool wide = flags & CPU_AVX512;
-    return 256 * 24 * 2 * (wide ? 16 : 8) / best_ns(wide ? fma_zmm : fma_ymm, NULL);
+    return instructions * 2 * (wide ? 16 : 8) / best_ns(wide ? fma_zmm : fma_ymm, NULL);
 }
 
 /* A search of one query over rows that lie in memory, and plain reading of the same memory. */
@@ -234,15 +304,17 @@ void kernelbench(const char *level, const struct kernels *k, const struct kernel
                  unsigned flags, bool json)
 {
     size_t far_floats = (size_t)BENCH_FAR_ROWS * BENCH_DIM;
-    struct rng rng;
     rng_seed(&rng, 1);
-    data.a = random_floats(&rng, BENCH_ROWS * BENCH_DIM);
-    data.b = random_floats(&rng, BENCH_DIM * GEMM_NR_MAX);
-    data.c = random_floats(&rng, BENCH_ROWS * GEMM_NR_MAX);
-    data.far = random_floats(&rng, far_floats);
+    data.a = bench_floats(BENCH_ROWS * BENCH_DIM);
+    data.b = bench_floats(BENCH_DIM * GEMM_NR_MAX);
+    data.c = bench_floats(BENCH_ROWS * GEMM_NR_MAX);
+    data.far = bench_floats(far_floats);
+    data.bytes = (uint8_t *)bench_floats(BENCH_ROWS * BENCH_DIM / 4);
+    data.halves = (uint16_t *)bench_floats(BENCH_ROWS * BENCH_DIM / 2);
+    reference.narrow_bf16(data.halves, data.a, BENCH_ROWS * BENCH_DIM, BENCH_ROWS * BENCH_DIM);
     for (size_t i = 0; i < 16; i++)
         data.rows[i] = data.far + i * BENCH_DIM;
-    double peak = peak_gflops(flags), read = (double)far_floats * 4 / best_ns(run_far_read, k);
+    double peak = peak_gflops("", flags), read = (double)far_floats * 4 / best_ns(run_far_read, k);
     if (json)
         printf("{\"level\": \"%s\", \"peak_gflops\": %.1f, \"read_gbytes_per_s\": %.1f, "
                "\"kernels\": [",
@@ -253,7 +325,7 @@ void kernelbench(const char *level, const struct kernels *k, const struct kernel
     /* A row of the table without a run_<name> and a work_<name> does not compile. */
 #define X(name, result, params)                                                      \
     report(#name, k, below, run_##name, work_##name(k), below ? work_##name(below) : 0,  \
-           counts_flops(#name) ? peak : 0, counts_flops(#name), json);                   \
+           counts_flops(#name) ? peak_gflops(#name, flags) : 0, counts_flops(#name), json);       \
     if (json)                                                                        \
         putchar(',');
     KERNELS(X)
@@ -266,5 +338,7 @@ void kernelbench(const char *level, const struct kernels *k, const struct kernel
     memory_free(data.b);
     memory_free(data.c);
     memory_free(data.far);
+    memory_free(data.bytes);
+    memory_free(data.halves);
 }
 

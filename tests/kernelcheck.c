@@ -24,10 +24,8 @@
 #include "compute/cpu/kernels.h"
 #include "kernelcheck.h"
 
-#define COUNT_OF(array) (sizeof(array) / sizeof *(array))
-#define UNIT 0x1p-24
-
-static struct rng rng;
+struct rng rng;
+struct kernels reference;
 static uint64_t seed = 1;
 static const char *level;
 static const struct kernels *peer;  /* must give the same bits: avx2 for avx512 and above */
@@ -38,7 +36,7 @@ static const char *volatile now_op;
 static volatile size_t now_size[3];
 static sigjmp_buf crashed;
 
-static void at(size_t a, size_t b, size_t c)
+void at(size_t a, size_t b, size_t c)
 {
     now_size[0] = a;
     now_size[1] = b;
@@ -52,7 +50,7 @@ static void fail(const char *what)
            now_size[2], (unsigned long long)seed, what);
 }
 
-static bool expect(bool ok, const char *what)
+bool expect(bool ok, const char *what)
 {
     checks++;
     if (!ok)
@@ -74,7 +72,7 @@ static struct {
 static size_t block_count;
 
 /* `bytes` that end at an unreadable page, with a canary of a page's rest in front. */
-static void *guarded_bytes(size_t bytes)
+void *guarded_bytes(size_t bytes)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), body = (bytes + 64 + page - 1) / page * page;
     char *base =
@@ -90,12 +88,12 @@ static void *guarded_bytes(size_t bytes)
     return base + body - bytes;
 }
 
-static float *guarded(size_t count)
+float *guarded(size_t count)
 {
     return guarded_bytes(count * sizeof(float));
 }
 
-static void release_all(void)
+void release_all(void)
 {
     while (block_count) {
         block_count--;
@@ -103,7 +101,7 @@ static void release_all(void)
     }
 }
 
-static bool canary_intact(const void *start)
+bool canary_intact(const void *start)
 {
     for (size_t i = 1; i <= 64; i++)
         if (((const unsigned char *)start)[-(ptrdiff_t)i] != 0x5a)
@@ -112,8 +110,6 @@ static bool canary_intact(const void *start)
 }
 
 /* ---- values ----------------------------------------------------------------------------- */
-
-enum values { PLAIN, WIDE, CANCELLING, TINY, VALUES };
 
 static float random_value(enum values kind, size_t i)
 {
@@ -130,7 +126,7 @@ static float random_value(enum values kind, size_t i)
     }
 }
 
-static float *random_floats(size_t count, enum values kind)
+float *random_floats(size_t count, enum values kind)
 {
     float *x = guarded(count);
     for (size_t i = 0; i < count; i++)
@@ -138,20 +134,20 @@ static float *random_floats(size_t count, enum values kind)
     return x;
 }
 
-static float *copy_of(const float *x, size_t count)
+float *copy_of(const float *x, size_t count)
 {
     float *copy = guarded(count);
     memcpy(copy, x, count * sizeof *x);
     return copy;
 }
 
-static bool same_bits(const float *a, const float *b, size_t count)
+bool same_bits(const float *a, const float *b, size_t count)
 {
     return !memcmp(a, b, count * sizeof *a);
 }
 
 /* The same bits, or both NaN. */
-static bool same_values(const float *a, const float *b, size_t count)
+bool same_values(const float *a, const float *b, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         if (memcmp(&a[i], &b[i], sizeof *a) && !(isnan(a[i]) && isnan(b[i])))
@@ -159,7 +155,7 @@ static bool same_values(const float *a, const float *b, size_t count)
     return true;
 }
 
-static bool within(float value, double exact, double bound)
+bool within(float value, double exact, double bound)
 {
     return fabs((double)value - exact) <= bound + FLT_TRUE_MIN;
 }
@@ -353,8 +349,6 @@ static void check_score(score_fn *score, score_fn *ref, bool l2)
                           (enum values)((q + r + d) % VALUES), l2);
 }
 
-static struct kernels reference;
-
 static void check_score_dot_f32(const struct kernels *k)
 {
     check_score(k->score_dot_f32, reference.score_dot_f32, false);
@@ -510,7 +504,7 @@ static void check_gelu_f32(const struct kernels *k)
 
 /* ---- exact, elementwise ----------------------------------------------------------------- */
 
-static float *odd_floats(size_t count)
+float *odd_floats(size_t count)
 {
     static const float odd[] = {0,       -0.0f,    1,        -1,        FLT_TRUE_MIN, -FLT_TRUE_MIN,
                                 FLT_MAX, -FLT_MAX, INFINITY, -INFINITY, NAN};

@@ -1,9 +1,43 @@
-/* kernelcheck.c checks the inner loops, kernelbench.c times them: one program. */
+/* kernelcheck.c checks the inner loops in float32, kernelcheck_narrow.c those in eight and sixteen
+ * bits, kernelbench.c times them: one program. */
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 
+#include "base/rng.h"
 #include "compute/cpu/kernels.h"
+
+#define COUNT_OF(array) (sizeof(array) / sizeof *(array))
+#define UNIT 0x1p-24
+
+extern struct rng rng;
+extern struct kernels reference;
+
+/* The size that a failure line names, and one check. */
+void at(size_t a, size_t b, size_t c);
+bool expect(bool ok, const char *what);
+
+/* Memory that ends at an unreadable page, with a canary in front; release_all gives all back. */
+void *guarded_bytes(size_t bytes);
+float *guarded(size_t count);
+void release_all(void);
+bool canary_intact(const void *start);
+
+enum values { PLAIN, WIDE, CANCELLING, TINY, VALUES };
+
+float *random_floats(size_t count, enum values kind);
+float *odd_floats(size_t count);        /* WIDE, every third NaN, infinite, zero or extreme */
+float *copy_of(const float *x, size_t count);
+bool same_bits(const float *a, const float *b, size_t count);
+bool same_values(const float *a, const float *b, size_t count);    /* the same bits, or both NaN */
+bool within(float value, double exact, double bound);
+
+/* kernelcheck_narrow.c */
+void check_quantize_u8(const struct kernels *k);
+void check_gemm_u8s8(const struct kernels *k);
+void check_narrow_bf16(const struct kernels *k);
+void check_gemm_bf16(const struct kernels *k);
 
 /* Prints the speed of every loop of `k`, its share of what this machine can do and its ratio to
  * `below` (NULL: there is no level below), as text or as one JSON object. */

@@ -1,6 +1,6 @@
 # The tests of src/compute: inner loops per instruction set, the backend, and the audit of what the
 # compiler made of the instruction sets' files. 77 is "this machine lacks it", shown as skipped.
-add_executable(kernelcheck kernelcheck.c kernelbench.c)
+add_executable(kernelcheck kernelcheck.c kernelcheck_narrow.c kernelbench.c)
 target_link_libraries(kernelcheck akin_compute)
 foreach(level ref avx2 avx512 amx)
   add_test(NAME kernelcheck.${level} COMMAND kernelcheck --level ${level})

@@ -58,6 +58,8 @@ enum activation {
     ACTIVATION_RELU
 }; /* GELU is the exact erf form */
 enum pooling { POOLING_MEAN, POOLING_CLS, POOLING_MAX };
+/* What a linear multiplies in; everything between the linears is float32. BF16: weights and x
+ * rounded to bfloat16. INT8: weights on 255 levels per output, x on 256 per row, as it comes. */
 enum compute_precision { COMPUTE_FP32, COMPUTE_BF16, COMPUTE_INT8 };
 
 struct backend;     /* a device, its kernels */
@@ -71,10 +73,14 @@ struct backend_ops {
     bool (*supports)(const struct backend *backend, enum compute_precision precision);
 
     /* out = activation(x * weight^T + bias). `bias` [out] may be NULL. Copies and packs what it
-     * needs; the sources may go away afterwards. */
+     * needs; the sources may go away afterwards. `equalizer` [in] (NULL: ones; positive): int8
+     * divides the columns of x by it, and multiplies those of the weights, before it quantises, so
+     * that a few large columns do not take all levels. The other precisions do not use it. The
+     * narrow ones take at most 65,536 inputs. */
     enum akin_status (*linear_create)(struct backend *backend, const struct host_matrix *weight,
-                                      const float *bias, enum compute_precision precision,
-                                      struct linear **linear, struct akin_error *error);
+                                      const float *bias, const float *equalizer,
+                                      enum compute_precision precision, struct linear **linear,
+                                      struct akin_error *error);
     void (*linear_destroy)(struct linear **linear);
     size_t (*linear_bytes)(const struct linear *linear);
 

@@ -286,15 +286,23 @@ static void linear_refuses(void **state)
     float weight[4] = { 1, 2, 3, 4 };
     struct host_matrix matrix = { weight, ELEMENT_F32, 2, 2 };
     assert_true(b->ops->supports(b, COMPUTE_FP32));
-    assert_false(b->ops->supports(b, COMPUTE_INT8));
-    assert_int_equal(b->ops->linear_create(b, &matrix, NULL, COMPUTE_INT8, &linear, &error),
-                     AKIN_UNSUPPORTED);
-    assert_non_null(strstr(error.message, "fp32"));
+    assert_true(b->ops->supports(b, COMPUTE_INT8));
+    struct backend *plain = NULL;
+    assert_int_equal(cpu_backend_create(0, f->pools[0], &plain, NULL), AKIN_OK);
+    assert_false(plain->ops->supports(plain, COMPUTE_BF16));
+    assert_int_equal(plain->ops->linear_create(plain, &matrix, NULL, NULL, COMPUTE_BF16, &linear,
+                                               &error), AKIN_UNSUPPORTED);
+    assert_non_null(strstr(error.message, "ask for fp32 or int8"));
+    cpu_backend_destroy(&plain);
+    struct host_matrix deep = { weight, ELEMENT_F32, 1, 65537 };
+    assert_int_equal(b->ops->linear_create(b, &deep, NULL, NULL, COMPUTE_INT8, &linear, &error),
+                     AKIN_ARGUMENT);
+    assert_non_null(strstr(error.message, "65536"));
     matrix.rows = 0;
-    assert_int_equal(b->ops->linear_create(b, &matrix, NULL, COMPUTE_FP32, &linear, &error),
+    assert_int_equal(b->ops->linear_create(b, &matrix, NULL, NULL, COMPUTE_FP32, &linear, &error),
                      AKIN_ARGUMENT);
     matrix.rows = SIZE_MAX / 2;
-    assert_int_equal(b->ops->linear_create(b, &matrix, NULL, COMPUTE_FP32, &linear, &error),
+    assert_int_equal(b->ops->linear_create(b, &matrix, NULL, NULL, COMPUTE_FP32, &linear, &error),
                      AKIN_ARGUMENT);
     assert_null(linear);
     b->ops->linear_destroy(&linear);
@@ -308,8 +316,8 @@ static void linear_without_bias(void **state)
     struct host_matrix matrix = { weight, ELEMENT_F32, 3, 2 };
     struct linear *linear;
     struct lane *lane;
-    assert_int_equal(ops->linear_create(f->backends[0], &matrix, NULL, COMPUTE_FP32, &linear, NULL),
-                     AKIN_OK);
+    assert_int_equal(ops->linear_create(f->backends[0], &matrix, NULL, NULL, COMPUTE_FP32, &linear,
+                                        NULL), AKIN_OK);
     assert_int_equal(ops->lane_create(f->backends[0], 16, &lane, NULL), AKIN_OK);
     struct tensor x = ops->tensor_take(lane, 1, 2), y = ops->tensor_take(lane, 1, 3);
     x.data[0] = 1, x.data[1] = -1;

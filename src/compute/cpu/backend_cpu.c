@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "base/cpu.h"
 #include "base/limits.h"
 #include "compute/cpu/half.h"
 
@@ -40,6 +41,7 @@ static void cpu_lane_destroy(struct lane **lane)
     arena_deinit(&(*lane)->tensors);
     memory_free((*lane)->scratch);
     memory_free((*lane)->row);
+    memory_free((*lane)->narrow.values);
     memory_free(*lane);
     *lane = NULL;
 }
@@ -54,7 +56,8 @@ static enum akin_status cpu_lane_create(struct backend *backend, size_t float_co
         return error_memory(error);
     l->backend = cpu;
     l->row = memory_alloc_aligned(DIMENSION_MAX, sizeof *l->row);
-    if (!l->row || !size_mul(float_count, sizeof(float), &bytes) ||
+    l->narrow.values = memory_alloc_aligned(NARROW_BYTES, 1);
+    if (!l->row || !l->narrow.values || !size_mul(float_count, sizeof(float), &bytes) ||
         !size_add(bytes, (size_t)LANE_TENSORS * 64, &bytes) || !arena_init(&l->tensors, bytes) ||
         !attention_scratch_init(&l->attention, &cpu->kernels, &l->scratch)) {
         cpu_lane_destroy(&l);
@@ -88,8 +91,8 @@ static void cpu_download(struct lane *lane, const struct tensor *from, float *to
 
 static bool cpu_supports(const struct backend *backend, enum compute_precision precision)
 {
-    (void)backend;
-    return precision == COMPUTE_FP32;
+    unsigned flags = ((const struct cpu_backend *)backend)->flags;
+    return precision != COMPUTE_BF16 || (flags & CPU_AVX512 && flags & CPU_AVX512_BF16);
 }
 
 static const struct backend_ops cpu_ops = {
@@ -119,6 +122,7 @@ enum akin_status cpu_backend_create(unsigned cpu_flags, struct thread_pool *pool
         return error_memory(error);
     cpu->base.ops = &cpu_ops;
     cpu->pool = pool;
+    cpu->flags = cpu_flags;
     kernels_select(&cpu->kernels, cpu_flags);
     *backend = &cpu->base;
     return AKIN_OK;

@@ -1,6 +1,8 @@
 /* What the files of the CPU backend share. Nothing outside src/compute/cpu includes it. */
 #pragma once
 
+#include <assert.h>
+
 #include "base/memory.h"
 #include "compute/backend.h"
 #include "compute/cpu/kernels.h"
@@ -9,14 +11,21 @@ struct cpu_backend {
     struct backend base;        /* first: a struct backend * is cast back */
     struct kernels kernels;
     struct thread_pool *pool;
+    unsigned flags;             /* base/cpu.h */
 };
 
+/* Weights as the micro-kernel of their precision reads them. padded = out, rounded up to nr; depth
+ * = in, rounded up to the granule; zeros behind the last column and row. */
 struct linear {
-    const struct kernels *kernels;  /* the backend's; panels have its width */
+    const struct kernels *kernels;  /* the backend's */
+    struct gemm_blocks blocks;      /* of this precision */
     enum compute_precision precision;
-    size_t in, out;
-    float *panels;              /* [ceil(out / nr)][in][nr], zeros behind the last column */
-    float *bias;                /* [ceil(out / nr) * nr] */
+    size_t in, out, depth, padded;
+    void *panels;               /* float [padded / nr][depth][nr], bfloat16 [..][depth / 2][nr][2],
+                                   int8_t [..][depth / 4][nr][4] */
+    float *bias;                /* [padded] */
+    float *scale, *sum;         /* [padded], int8 only: see struct s8_panel */
+    float *factor;              /* [in], int8 only, may be NULL: 1 / equalizer */
 };
 
 /* Attention works on at most this many keys at a time, and on this many dimensions of a head. */
@@ -29,8 +38,18 @@ struct attention_scratch {
     float *max, *sum;       /* [TOKENS_MAX]: the running softmax of each query */
 };
 
+/* A block of rows in eight or sixteen bits. */
+enum { NARROW_BYTES = NARROW_ROWS_MAX * 1536 * 2 };
+static_assert(NARROW_BYTES >= 2 * NARROW_DEPTH_MAX, "the longest row fits");
+
+struct narrow_scratch {
+    void *values;               /* [NARROW_BYTES] */
+    float scale[NARROW_ROWS_MAX], zero_point[NARROW_ROWS_MAX];
+};
+
 struct lane {
     struct cpu_backend *backend;
+    struct narrow_scratch narrow;
     struct arena tensors;
     struct attention_scratch attention;
     float *scratch;         /* the one block behind `attention` */
@@ -44,12 +63,22 @@ static inline const struct kernels *lane_kernels(const struct lane *lane)
 
 /* linear.c */
 enum akin_status cpu_linear_create(struct backend *backend, const struct host_matrix *weight,
-                                   const float *bias, enum compute_precision precision,
-                                   struct linear **linear, struct akin_error *error);
+                                   const float *bias, const float *equalizer,
+                                   enum compute_precision precision, struct linear **linear,
+                                   struct akin_error *error);
 void cpu_linear_destroy(struct linear **linear);
 size_t cpu_linear_bytes(const struct linear *linear);
 void cpu_linear(struct lane *lane, struct tensor *out, const struct tensor *x,
                 const struct linear *weights, enum activation activation);
+
+/* One panel's activation, in place, while its columns are near. */
+void activate(const struct linear *weights, enum activation activation, float *out, size_t rows,
+              size_t cols);
+
+/* narrow.c */
+bool pack_narrow(struct linear *linear, const struct host_matrix *weight, const float *equalizer);
+void narrow_linear(struct lane *lane, struct tensor *out, const struct tensor *x,
+                   const struct linear *weights, enum activation activation);
 
 /* attention.c */
 bool attention_scratch_init(struct attention_scratch *scratch, const struct kernels *k,

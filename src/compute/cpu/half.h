@@ -1,4 +1,4 @@
-/* Sixteen-bit floating point to float32, one number, exact. */
+/* Sixteen-bit floating point to float32 and, for bfloat16, back: one number. */
 #pragma once
 
 #include <stdint.h>
@@ -25,4 +25,16 @@ static inline float f16_to_f32(uint16_t x)
         return float_from_bits(sign | (exponent + 112) << 23 | mantissa << 13);
     float denormal = (float)mantissa * 0x1p-24f;
     return sign ? -denormal : denormal;
+}
+
+static inline uint16_t f32_to_bf16(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    uint32_t magnitude = bits & 0x7fffffff;
+    if (magnitude > 0x7f800000)
+        return (uint16_t)(bits >> 16 | 0x40);
+    if (magnitude < 0x00800000)
+        return (uint16_t)(bits >> 16 & 0x8000);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }

@@ -10,6 +10,10 @@ void kernels_select(struct kernels *k, unsigned cpu_flags)
         kernels_use_avx2(k);
     if (cpu_flags & CPU_AVX512)
         kernels_use_avx512(k);
+    if (cpu_flags & CPU_AVX512 && cpu_flags & CPU_AVX512_VNNI)
+        kernels_use_avx512vnni(k);
+    if (cpu_flags & CPU_AVX512 && cpu_flags & CPU_AVX512_BF16)
+        kernels_use_avx512bf16(k);
 #else
     (void)cpu_flags;
 #endif

@@ -38,15 +38,50 @@
  * add_f32          x += y. exact.
  * max_f32          x = x > y ? x : y, elementwise, but a NaN in either stays. exact.
  * scale_f32        x *= factor. exact.
+ * quantize_u8      A row as bytes: with y = x * factor (NULL: x), low = min(0, y), high = max(0, y)
+ *                  and g = (high - low) / 255: out = round(y * (255 / (high - low))) + zero_point
+ *                  cut to 0..255, zero_point = round(-low * (255 / (high - low))), *scale = g, so
+ *                  that y is about (out - zero_point) * scale. Rounds to even. Bytes up to `padded`
+ *                  are 0. A range below 255 FLT_MIN gives scale, zero point and bytes 0; a NaN, an
+ *                  infinity or a range beyond FLT_MAX scale NaN, the rest 0. exact.
+ * gemm_u8s8        out[r][c] = fma(fma(-zero_point[r], sum[c], (float)s), scale[r] * scale[c],
+ *                  bias[c]) with s = sum over k < depth of x[r][k] * panel[k][c] in int32, for r <
+ *                  rows <= u8s8.mr, c < cols <= u8s8.nr. depth is a multiple of u8s8.granule and at
+ *                  most 65536, so |s| <= 255 * 128 * 65536 < 2^31 and nothing saturates on any
+ *                  level. All of the panel and of its four vectors [nr] are read. exact.
+ * narrow_bf16      bfloat16 of float32, rounded to even; numbers below FLT_MIN give zero of their
+ *                  sign, NaN a quiet NaN with its upper bits. Halves up to `padded` are 0. exact.
+ * gemm_bf16        out[r][c] = bias[c] + sum over k of x[r][k] * panel[k][c] of bfloat16 numbers,
+ *                  summed in float32; in which order and with how many roundings is the level's
+ *                  affair (the reference: k = 1, 0, 3, 2 ..., as Intel documents VDPBF16PS), but
+ *                  the same for every row. Denormal inputs and results may count as 0. depth is a
+ *                  multiple of bf16.granule; bias [nr] may be NULL. bounded, n = depth + 1, and
+ *                  depth FLT_MIN beside.
  * widen_f16        float32 of IEEE half or bfloat16 numbers, `in` unaligned, little-endian. exact.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+
+/* Rows of activations as bytes, as quantize_u8 makes them. */
+struct u8_rows {
+    const uint8_t *values;          /* [rows][stride] */
+    size_t stride;
+    const float *scale, *zero_point;    /* [rows]; zero points are whole */
+};
+
+/* Columns of weights as signed bytes: weight[k][c] = values * scale[c]. */
+struct s8_panel {
+    const int8_t *values;           /* [depth / 4][nr][4] */
+    const float *scale, *sum, *bias;    /* [nr]; sum of the column's values, exact in a float */
+};
 
 /*    name           result  parameters */
-#define KERNELS(X)                                                                               \
+#define KERNELS(X) KERNELS_WIDE(X) KERNELS_NARROW(X)
+
+#define KERNELS_WIDE(X)                                                                          \
     X(gemm_f32,      void,   (float *out, size_t out_stride, const float *x, size_t x_stride,    \
                               const float *panel, size_t depth, size_t rows, size_t cols,        \
                               const float *bias, bool accumulate))                               \
@@ -63,23 +98,38 @@
     X(max_f32,       void,   (float *x, const float *y, size_t count))                           \
     X(scale_f32,     void,   (float *x, float factor, size_t count))                             \
     X(widen_f16,     void,   (float *out, const void *in, size_t count))                         \
-    X(widen_bf16,    void,   (float *out, const void *in, size_t count))
+    X(widen_bf16,    void,   (float *out, const void *in, size_t count))                         \
+    X(quantize_u8,   void,   (uint8_t *out, const float *x, const float *factor, size_t count,   \
+                              size_t padded, float *scale, float *zero_point))
+
+/* Each instruction set that has one writes its own; those above are shared (kernels_wide.h). */
+#define KERNELS_NARROW(X)                                                                        \
+    X(gemm_u8s8,     void,   (float *out, size_t out_stride, const struct u8_rows *x,            \
+                              const struct s8_panel *panel, size_t depth, size_t rows,           \
+                              size_t cols))                                                      \
+    X(narrow_bf16,   void,   (uint16_t *out, const float *x, size_t count, size_t padded))       \
+    X(gemm_bf16,     void,   (float *out, size_t out_stride, const uint16_t *x, size_t x_stride, \
+                              const uint16_t *panel, size_t depth, size_t rows, size_t cols,     \
+                              const float *bias))
 
 /* How a matrix product is cut, chosen together with its micro-kernel. */
 struct gemm_blocks {
     size_t mr, nr;          /* one call of the micro-kernel: rows, columns of a panel */
     size_t rows, depth;     /* a block of x that stays in the second-level cache */
+    size_t granule;         /* the depth is padded to a multiple of this */
 };
 
 struct kernels {
 #define X(name, result, params) result (*name) params;
     KERNELS(X)
 #undef X
-    struct gemm_blocks gemm;
+    struct gemm_blocks gemm, u8s8, bf16;    /* the latter two never cut the depth */
 };
 
 /* Upper limits of gemm.mr and gemm.nr on every level, for scratch of fixed size. */
 enum { GEMM_MR_MAX = 16, GEMM_NR_MAX = 64 };
+/* And of u8s8.rows and bf16.rows; upper limit of their depth. */
+enum { NARROW_ROWS_MAX = 96, NARROW_DEPTH_MAX = 65536 };
 
 /* The fastest version of every operation that `cpu_flags` (base/cpu.h) allow. */
 void kernels_select(struct kernels *k, unsigned cpu_flags);
@@ -88,3 +138,5 @@ void kernels_select(struct kernels *k, unsigned cpu_flags);
 void kernels_use_ref(struct kernels *k);
 void kernels_use_avx2(struct kernels *k);
 void kernels_use_avx512(struct kernels *k);
+void kernels_use_avx512vnni(struct kernels *k);
+void kernels_use_avx512bf16(struct kernels *k);

@@ -168,14 +168,97 @@ static inline v16 v_widen_bf16(const void *p, size_t n)
     return (v16){ widen_bf16_half(halves[0]), widen_bf16_half(halves[1]) };
 }
 
+/* a rounded to even, plus `zero`, cut to 0..255 */
+static inline void v_store_u8(uint8_t *p, size_t n, v16 a, int zero)
+{
+    __m256i low = _mm256_add_epi32(_mm256_cvtps_epi32(a.low), _mm256_set1_epi32(zero));
+    __m256i high = _mm256_add_epi32(_mm256_cvtps_epi32(a.high), _mm256_set1_epi32(zero));
+    __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);
+    __m128i bytes =
+        _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    if (n == 16)
+        _mm_storeu_si128((__m128i *)p, bytes);
+    else
+        __builtin_memcpy(p, &bytes, n);
+}
+
 /* 6 x 2 accumulators, two registers of the panel, one broadcast: 15 of 16. */
 enum { GEMM_ROWS = 6, GEMM_VECTORS = 1, SCORE_QUERIES = 2, SCORE_ROWS = 2 };
 #define GEMM_CASES(C) C(1) C(2) C(3) C(4) C(5) C(6)
 
 #include "compute/cpu/kernels_wide.h"
 
+/* ---- bytes ------------------------------------------------------------------------------ */
+
+/* VPMADDUBSW would saturate for bytes of this size, so bytes become words first: slower than it, as
+ * fast as float32, and the same integers as every other level. 2 x 4 accumulators, each with two
+ * partial sums of four columns. */
+enum { BYTE_ROWS = 2, BYTE_COLS = 16 };
+
+static inline int32_t load_four(const uint8_t *p)
+{
+    int32_t four;
+    __builtin_memcpy(&four, p, sizeof four);
+    return four;
+}
+
+static inline __m256 dequantize(__m256i sums, __m256 zero_point, const float *sum, __m256 scale,
+                                const float *bias)
+{
+    __m256 centred =
+        _mm256_fnmadd_ps(zero_point, _mm256_loadu_ps(sum), _mm256_cvtepi32_ps(sums));
+    return _mm256_fmadd_ps(centred, scale, _mm256_loadu_ps(bias));
+}
+
+ALWAYS_INLINE void byte_tile(float *out, size_t out_stride, const struct u8_rows *x, size_t row,
+                             const struct s8_panel *panel, size_t depth, const int rows,
+                             size_t cols)
+{
+    __m256i sums[BYTE_ROWS][4];
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < 4; v++)
+            sums[r][v] = _mm256_setzero_si256();
+    const uint8_t *from = x->values + row * x->stride;
+    for (size_t k = 0; k < depth; k += 4) {
+        __m256i a[BYTE_ROWS];
+        for (int r = 0; r < rows; r++)
+            a[r] = _mm256_cvtepu8_epi16(
+                _mm_set1_epi32(load_four(from + (size_t)r * x->stride + k)));
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; v++) {
+            const void *at = panel->values + k * BYTE_COLS + v * 16;
+            __m256i b = _mm256_cvtepi8_epi16(_mm_loadu_si128(at));
+#pragma GCC unroll 2
+            for (int r = 0; r < rows; r++)
+                sums[r][v] = _mm256_add_epi32(sums[r][v], _mm256_madd_epi16(a[r], b));
+        }
+    }
+    for (int r = 0; r < rows; r++) {
+        __m256i low = _mm256_permute4x64_epi64(_mm256_hadd_epi32(sums[r][0], sums[r][1]), 0xd8);
+        __m256i high = _mm256_permute4x64_epi64(_mm256_hadd_epi32(sums[r][2], sums[r][3]), 0xd8);
+        __m256 zero_point = _mm256_set1_ps(x->zero_point[row + (size_t)r]);
+        v16 scale = v_mul(v_set(x->scale[row + (size_t)r]), v_load(panel->scale));
+        v16 result = { dequantize(low, zero_point, panel->sum, scale.low, panel->bias),
+                       dequantize(high, zero_point, panel->sum + 8, scale.high, panel->bias + 8) };
+        v_store_first(out + (row + (size_t)r) * out_stride, cols, result);
+    }
+}
+
+static void gemm_u8s8(float *out, size_t out_stride, const struct u8_rows *x,
+                      const struct s8_panel *panel, size_t depth, size_t rows, size_t cols)
+{
+    size_t r = 0;
+    for (; r + BYTE_ROWS <= rows; r += BYTE_ROWS)
+        byte_tile(out, out_stride, x, r, panel, depth, BYTE_ROWS, cols);
+    if (r < rows)
+        byte_tile(out, out_stride, x, r, panel, depth, 1, cols);
+}
+
 void kernels_use_avx2(struct kernels *k)
 {
     use_wide(k);
-    k->gemm = (struct gemm_blocks){ .mr = GEMM_ROWS, .nr = GEMM_COLS, .rows = 96, .depth = 384 };
+    k->gemm_u8s8 = gemm_u8s8;
+    k->u8s8 = (struct gemm_blocks){ .mr = 8, .nr = BYTE_COLS, .rows = 96, .granule = 4 };
+    k->gemm = (struct gemm_blocks){
+        .mr = GEMM_ROWS, .nr = GEMM_COLS, .rows = 96, .depth = 384, .granule = 1 };
 }

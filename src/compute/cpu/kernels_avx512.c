@@ -98,6 +98,14 @@ static inline v16 v_widen_bf16(const void *p, size_t n)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load_halves(p, n)), 16));
 }
 
+/* a rounded to even, plus `zero`, cut to 0..255 */
+static inline void v_store_u8(uint8_t *p, size_t n, v16 a, int zero)
+{
+    __m512i level = _mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(zero));
+    level = _mm512_max_epi32(level, _mm512_setzero_si512());
+    _mm512_mask_cvtusepi32_storeu_epi8(p, first_lanes(n), level);
+}
+
 /* 12 x 2 accumulators, two registers of the panel, and the broadcasts read memory: 26 of 32. */
 enum { GEMM_ROWS = 12, GEMM_VECTORS = 2, SCORE_QUERIES = 4, SCORE_ROWS = 4 };
 #define GEMM_CASES(C) C(1) C(2) C(3) C(4) C(5) C(6) C(7) C(8) C(9) C(10) C(11) C(12)
@@ -107,5 +115,6 @@ enum { GEMM_ROWS = 12, GEMM_VECTORS = 2, SCORE_QUERIES = 4, SCORE_ROWS = 4 };
 void kernels_use_avx512(struct kernels *k)
 {
     use_wide(k);
-    k->gemm = (struct gemm_blocks){ .mr = GEMM_ROWS, .nr = GEMM_COLS, .rows = 96, .depth = 384 };
+    k->gemm = (struct gemm_blocks){
+        .mr = GEMM_ROWS, .nr = GEMM_COLS, .rows = 96, .depth = 384, .granule = 1 };
 }

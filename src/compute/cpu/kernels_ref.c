@@ -5,6 +5,7 @@
 
 #include <math.h>
 
+#include "compute/cpu/grid.h"
 #include "compute/cpu/half.h"
 
 enum { LANES = 16, NR = 16 };
@@ -155,10 +156,85 @@ static void widen_bf16(float *out, const void *in, size_t count)
         out[i] = bf16_to_f32(load_u16(in, i));
 }
 
+/* ---- eight and sixteen bits -------------------------------------------------------------- */
+
+static void quantize_u8(uint8_t *out, const float *x, const float *factor, size_t count,
+                        size_t padded, float *scale, float *zero_point)
+{
+    float low = 0, high = 0, poison = 0;
+    for (size_t i = 0; i < count; i++) {
+        float y = factor ? x[i] * factor[i] : x[i];
+        low = y < low ? y : low;
+        high = y > high ? y : high;
+        poison += y * 0;
+    }
+    struct grid grid = grid_of(low, high, poison);
+    memset(out, 0, padded);
+    for (size_t i = 0; i < count && grid.inverse > 0; i++) {
+        float y = factor ? x[i] * factor[i] : x[i],
+              level = rintf(y * grid.inverse) + grid.zero_point;
+        out[i] = (uint8_t)(level < 0 ? 0 : level > 255 ? 255 : level);
+    }
+    *scale = grid.scale;
+    *zero_point = grid.zero_point;
+}
+
+static void gemm_u8s8(float *out, size_t out_stride, const struct u8_rows *x,
+                      const struct s8_panel *panel, size_t depth, size_t rows, size_t cols)
+{
+    for (size_t r = 0; r < rows; r++) {
+        int32_t sums[NR] = { 0 };
+        for (size_t k = 0; k < depth; k += 4)
+            for (size_t c = 0; c < NR; c++)
+                for (size_t i = 0; i < 4; i++)
+                    sums[c] += x->values[r * x->stride + k + i] * panel->values[k * NR + c * 4 + i];
+        for (size_t c = 0; c < cols; c++) {
+            float centred = fmaf(-x->zero_point[r], panel->sum[c], (float)sums[c]);
+            out[r * out_stride + c] =
+                fmaf(centred, x->scale[r] * panel->scale[c], panel->bias[c]);
+        }
+    }
+}
+
+static void narrow_bf16(uint16_t *out, const float *x, size_t count, size_t padded)
+{
+    for (size_t i = 0; i < padded; i++)
+        out[i] = i < count ? f32_to_bf16(x[i]) : 0;
+}
+
+/* Denormals count as 0 on the way in, and results that are denormal become 0. */
+static float flush(float x)
+{
+    return fabsf(x) < FLT_MIN ? copysignf(0, x) : x;
+}
+
+static void gemm_bf16(float *out, size_t out_stride, const uint16_t *x, size_t x_stride,
+                      const uint16_t *panel, size_t depth, size_t rows, size_t cols,
+                      const float *bias)
+{
+    for (size_t r = 0; r < rows; r++) {
+        float sums[NR];
+        for (size_t c = 0; c < NR; c++)
+            sums[c] = bias ? bias[c] : 0;
+        for (size_t k = 0; k < depth; k += 2)
+            for (size_t i = 2; i-- > 0; ) {
+                float a = flush(bf16_to_f32(x[r * x_stride + k + i]));
+                for (size_t c = 0; c < NR; c++) {
+                    float b = flush(bf16_to_f32(panel[k * NR + c * 2 + i]));
+                    sums[c] = flush(fmaf(a, b, sums[c]));
+                }
+            }
+        for (size_t c = 0; c < cols; c++)
+            out[r * out_stride + c] = sums[c];
+    }
+}
+
 void kernels_use_ref(struct kernels *k)
 {
 #define X(name, result, params) k->name = name;
     KERNELS(X)
 #undef X
-    k->gemm = (struct gemm_blocks){ .mr = 8, .nr = NR, .rows = 128, .depth = 512 };
+    k->gemm = (struct gemm_blocks){ .mr = 8, .nr = NR, .rows = 128, .depth = 512, .granule = 1 };
+    k->u8s8 = (struct gemm_blocks){ .mr = 8, .nr = NR, .rows = 96, .granule = 4 };
+    k->bf16 = (struct gemm_blocks){ .mr = 8, .nr = NR, .rows = 96, .granule = 2 };
 }

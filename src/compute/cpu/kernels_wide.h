@@ -7,6 +7,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "compute/cpu/grid.h"
+
 enum { LANES = 16, GEMM_COLS = GEMM_VECTORS * LANES };
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
@@ -163,6 +165,39 @@ static void layernorm_f32(float *out, const float *x, const float *y, const floa
     }
 }
 
+/* Dead lanes are zeros, which are inside every range. */
+static void quantize_u8(uint8_t *out, const float *x, const float *factor, size_t count,
+                        size_t padded, float *scale, float *zero_point)
+{
+    v16 low = v_set(0), high = v_set(0), poison = v_set(0);
+    for (size_t i = 0; i < count; i += LANES) {
+        size_t live = smaller(count - i, LANES);
+        v16 y = v_load_first(x + i, live);
+        if (factor)
+            y = v_mul(y, v_load_first(factor + i, live));
+        low = v_min(y, low);
+        high = v_max(y, high);
+        poison = v_fma(y, v_set(0), poison);
+    }
+    struct grid grid =
+        grid_of(-v_largest(v_sub(v_set(0), low)), v_largest(high), v_sum(poison));
+    if (grid.inverse > 0) {
+        v16 inverse = v_set(grid.inverse);
+        for (size_t i = 0; i < count; i += LANES) {
+            size_t live = smaller(count - i, LANES);
+            v16 y = v_load_first(x + i, live);
+            if (factor)
+                y = v_mul(y, v_load_first(factor + i, live));
+            v_store_u8(out + i, live, v_mul(y, inverse), (int)grid.zero_point);
+        }
+    } else {
+        memset(out, 0, count);
+    }
+    memset(out + count, 0, padded - count);
+    *scale = grid.scale;
+    *zero_point = grid.zero_point;
+}
+
 /* ---- scores ----------------------------------------------------------------------------- */
 
 /* Sixteen dimensions from k on, or the `live` that are left. */
@@ -311,6 +346,6 @@ static void gemm_f32(float *out, size_t out_stride, const float *x, size_t x_str
 static void use_wide(struct kernels *k)
 {
 #define X(name, result, params) k->name = name;
-    KERNELS(X)
+    KERNELS_WIDE(X)
 #undef X
 }

@@ -9,65 +9,86 @@
 
 #include "base/limits.h"
 #include "compute/cpu/backend_cpu.h"
-#include "compute/cpu/half.h"
 
-/* Weights are narrowed to nothing here, but widened one at a time: they are packed once. */
-static float element(const struct host_matrix *matrix, size_t index)
-{
-    const unsigned char *at =
-        (const unsigned char *)matrix->data + index * element_bytes(matrix->type);
-    if (matrix->type == ELEMENT_F32) {
-        float value;
-        memcpy(&value, at, sizeof value);
-        return value;
-    }
-    uint16_t half;
-    memcpy(&half, at, sizeof half);
-    return matrix->type == ELEMENT_F16 ? f16_to_f32(half) : bf16_to_f32(half);
-}
-
-static void pack_panels(float *panels, const struct host_matrix *weight, size_t nr)
-{
-    size_t out = weight->rows, in = weight->cols;
-    for (size_t first = 0; first < out; first += nr) {
-        float *panel = panels + first * in;
-        for (size_t c = 0; c < nr; c++)
-            for (size_t k = 0; k < in; k++)
-                panel[k * nr + c] = first + c < out ? element(weight, (first + c) * in + k) : 0;
-    }
-}
-
-enum akin_status cpu_linear_create(struct backend *backend, const struct host_matrix *weight,
-                                   const float *bias, enum compute_precision precision,
-                                   struct linear **linear, struct akin_error *error)
+static enum akin_status check_shape(const struct backend *backend, const struct host_matrix *weight,
+                                    enum compute_precision precision, struct akin_error *error)
 {
     if (!backend->ops->supports(backend, precision))
         return error_set(error, AKIN_UNSUPPORTED,
-                         "the CPU backend computes in fp32 only; ask for fp32");
-    if (!weight->rows || !weight->cols || weight->rows > VOCABULARY_MAX ||
-        weight->cols > VOCABULARY_MAX)
+                         "bf16 needs a processor with AVX-512 BF16, and AKIN_CPU must allow it; "
+                         "ask for fp32 or int8");
+    size_t in_max = precision == COMPUTE_FP32 ? VOCABULARY_MAX : NARROW_DEPTH_MAX;
+    if (!weight->rows || !weight->cols || weight->rows > VOCABULARY_MAX || weight->cols > in_max)
         return error_set(error, AKIN_ARGUMENT,
-                         "a weight matrix of %zu x %zu; both sizes must be in "
-                         "1..%d",
-                         weight->rows, weight->cols, VOCABULARY_MAX);
+                         "a weight matrix of %zu x %zu; its sizes must be in 1..%d and 1..%zu",
+                         weight->rows, weight->cols, VOCABULARY_MAX, in_max);
+    return AKIN_OK;
+}
+
+static size_t round_up(size_t value, size_t step)
+{
+    return (value + step - 1) / step * step;
+}
+
+static bool pack_panels(struct linear *l, const struct host_matrix *weight)
+{
+    size_t nr = l->blocks.nr;
+    float *row = memory_alloc_aligned(l->in, sizeof *row), *panels = l->panels;
+    for (size_t c = 0; row && c < l->padded; c++) {
+        if (c < l->out)
+            widen_row(l->kernels, weight, c, row);
+        else
+            memset(row, 0, l->in * sizeof *row);
+        float *to = panels + c / nr * nr * l->in + c % nr;
+        for (size_t k = 0; k < l->in; k++)
+            to[k * nr] = row[k];
+    }
+    memory_free(row);
+    return row != NULL;
+}
+
+/* Sizes and memory; the weights follow. */
+static bool linear_init(struct linear *l)
+{
+    static const size_t bytes[] = {
+        [COMPUTE_FP32] = sizeof(float), [COMPUTE_BF16] = 2, [COMPUTE_INT8] = 1
+    };
+    size_t count;
+    l->padded = round_up(l->out, l->blocks.nr);
+    l->depth = round_up(l->in, l->blocks.granule);
+    if (!size_mul(l->padded, l->depth, &count))
+        return false;
+    l->panels = memory_alloc_aligned(count, bytes[l->precision]);
+    l->bias = memory_alloc(l->padded, sizeof *l->bias);
+    if (l->precision == COMPUTE_INT8) {
+        l->scale = memory_alloc(l->padded, sizeof *l->scale);
+        l->sum = memory_alloc(l->padded, sizeof *l->sum);
+    }
+    return l->panels && l->bias && (l->precision != COMPUTE_INT8 || (l->scale && l->sum));
+}
+
+enum akin_status cpu_linear_create(struct backend *backend, const struct host_matrix *weight,
+                                   const float *bias, const float *equalizer,
+                                   enum compute_precision precision, struct linear **linear,
+                                   struct akin_error *error)
+{
+    TRY(check_shape(backend, weight, precision, error));
     const struct kernels *k = &((struct cpu_backend *)backend)->kernels;
-    size_t padded = (weight->rows + k->gemm.nr - 1) / k->gemm.nr * k->gemm.nr, floats;
     struct linear *l = memory_alloc(1, sizeof *l);
     if (!l)
         return error_memory(error);
     *l = (struct linear){
-        .kernels = k, .precision = precision, .in = weight->cols, .out = weight->rows};
-    if (size_mul(padded, l->in, &floats)) {
-        l->panels = memory_alloc_aligned(floats, sizeof *l->panels);
-        l->bias = memory_alloc_aligned(padded, sizeof *l->bias);
-    }
-    if (!l->panels || !l->bias) {
+        .kernels = k, .precision = precision, .in = weight->cols, .out = weight->rows,
+        .blocks = precision == COMPUTE_FP32 ? k->gemm : precision == COMPUTE_INT8 ? k->u8s8
+                                                                                  : k->bf16};
+    bool done = linear_init(l) && (precision == COMPUTE_FP32 ? pack_panels(l, weight)
+                                                             : pack_narrow(l, weight, equalizer));
+    if (!done) {
         cpu_linear_destroy(&l);
         return error_memory(error);
     }
-    pack_panels(l->panels, weight, k->gemm.nr);
-    for (size_t c = 0; c < padded; c++)
-        l->bias[c] = bias && c < l->out ? bias[c] : 0;
+    if (bias)
+        memcpy(l->bias, bias, l->out * sizeof *bias);
     *linear = l;
     return AKIN_OK;
 }
@@ -78,14 +99,28 @@ void cpu_linear_destroy(struct linear **linear)
         return;
     memory_free((*linear)->panels);
     memory_free((*linear)->bias);
+    memory_free((*linear)->scale);
+    memory_free((*linear)->sum);
+    memory_free((*linear)->factor);
     memory_free(*linear);
     *linear = NULL;
 }
 
-size_t cpu_linear_bytes(const struct linear *linear)
+size_t cpu_linear_bytes(const struct linear *l)
 {
-    size_t nr = linear->kernels->gemm.nr, padded = (linear->out + nr - 1) / nr * nr;
-    return sizeof *linear + (padded * linear->in + padded) * sizeof(float);
+    size_t each = l->precision == COMPUTE_FP32 ? 4 : l->precision == COMPUTE_BF16 ? 2 : 1;
+    size_t vectors = l->precision == COMPUTE_INT8 ? 3 : 1;
+    return sizeof *l + l->padded * l->depth * each + vectors * l->padded * sizeof(float) +
+           (l->factor ? l->in * sizeof(float) : 0);
+}
+
+void activate(const struct linear *w, enum activation activation, float *out, size_t rows,
+              size_t cols)
+{
+    if (activation == ACTIVATION_GELU)
+        w->kernels->gelu_f32(out, w->out, rows, cols);
+    else if (activation == ACTIVATION_RELU)
+        w->kernels->relu_f32(out, w->out, rows, cols);
 }
 
 static size_t min_size(size_t a, size_t b)
@@ -100,24 +135,23 @@ static void panel_times_block(const struct linear *w, enum activation activation
 {
     const struct kernels *k = w->kernels;
     size_t cols = min_size(k->gemm.nr, w->out - first);
-    const float *panel = w->panels + first * w->in + k0 * k->gemm.nr;
+    const float *panel = (const float *)w->panels + first * w->in + k0 * k->gemm.nr;
     for (size_t r = 0; r < rows; r += k->gemm.mr)
         k->gemm_f32(out + r * w->out + first, w->out, x + r * w->in + k0, w->in, panel, depth,
                     min_size(k->gemm.mr, rows - r), cols, w->bias + first, k0 > 0);
-    if (k0 + depth < w->in)
-        return;
-    if (activation == ACTIVATION_GELU)
-        k->gelu_f32(out + first, w->out, rows, cols);
-    else if (activation == ACTIVATION_RELU)
-        k->relu_f32(out + first, w->out, rows, cols);
+    if (k0 + depth == w->in)
+        activate(w, activation, out + first, rows, cols);
 }
 
 void cpu_linear(struct lane *lane, struct tensor *out, const struct tensor *x,
                 const struct linear *w, enum activation activation)
 {
-    (void)lane;
     ASSERT(x->cols == w->in && out->cols == w->out && x->rows == out->rows);
-    const struct gemm_blocks *blocks = &w->kernels->gemm;
+    if (w->precision != COMPUTE_FP32) {
+        narrow_linear(lane, out, x, w, activation);
+        return;
+    }
+    const struct gemm_blocks *blocks = &w->blocks;
     for (size_t r = 0; r < x->rows; r += blocks->rows) {
         size_t rows = min_size(blocks->rows, x->rows - r);
         for (size_t k0 = 0; k0 < w->in; k0 += blocks->depth)

@@ -1,0 +1,92 @@
+/* AVX-512 VNNI: four products of bytes into one int32 lane. VPDPBUSD does not saturate (VPDPBUSDS
+ * does), so sums are exact. */
+#include "compute/cpu/kernels.h"
+
+#include <immintrin.h>
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+/* 12 x 2 accumulators, two registers of the panel, one broadcast: 27 of 32. */
+enum { ROWS = 12, VECTORS = 2, COLS = 16 * VECTORS };
+
+static inline __mmask16 first_lanes(size_t live)
+{
+    return live >= 16 ? 0xffff : (__mmask16)((1u << live) - 1);
+}
+
+static inline int32_t load_four(const uint8_t *p)
+{
+    int32_t four;
+    __builtin_memcpy(&four, p, sizeof four);
+    return four;
+}
+
+static __attribute__((noinline)) void dequantize(float *out, size_t out_stride,
+                                                 const struct u8_rows *x,
+                                                 const struct s8_panel *panel,
+                                                 __m512i sums[][VECTORS], size_t rows, size_t cols)
+{
+    for (size_t first = 0, v = 0; first < cols; first += 16, v++) {
+        __mmask16 live = first_lanes(cols - first);
+        __m512 scale = _mm512_loadu_ps(panel->scale + first);
+        __m512 sum = _mm512_loadu_ps(panel->sum + first);
+        __m512 bias = _mm512_loadu_ps(panel->bias + first);
+        for (size_t r = 0; r < rows; r++) {
+            __m512 centred = _mm512_fnmadd_ps(_mm512_set1_ps(x->zero_point[r]), sum,
+                                              _mm512_cvtepi32_ps(sums[r][v]));
+            __m512 factor = _mm512_mul_ps(_mm512_set1_ps(x->scale[r]), scale);
+            _mm512_mask_storeu_ps(out + r * out_stride + first, live,
+                                  _mm512_fmadd_ps(centred, factor, bias));
+        }
+    }
+}
+
+/* `rows` is a constant where this is inlined, so the accumulators are registers. */
+ALWAYS_INLINE void tile(float *out, size_t out_stride, const struct u8_rows *x,
+                        const struct s8_panel *panel, size_t depth, const int rows, size_t cols)
+{
+    __m512i sums[ROWS][VECTORS];
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++) {
+        sums[r][0] = _mm512_setzero_si512();
+        sums[r][1] = _mm512_setzero_si512();
+    }
+    for (size_t k = 0; k < depth; k += 4) {
+        const int8_t *at = panel->values + k * COLS;
+        __m512i b0 = _mm512_loadu_si512(at), b1 = _mm512_loadu_si512(at + 64);
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++) {
+            __m512i a = _mm512_set1_epi32(load_four(x->values + (size_t)r * x->stride + k));
+            sums[r][0] = _mm512_dpbusd_epi32(sums[r][0], a, b0);
+            sums[r][1] = _mm512_dpbusd_epi32(sums[r][1], a, b1);
+        }
+    }
+    /* By way of the stack: else gcc 12 keeps the sums in memory all along. */
+    __m512i done[ROWS][VECTORS];
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++) {
+        _mm512_store_si512(&done[r][0], sums[r][0]);
+        _mm512_store_si512(&done[r][1], sums[r][1]);
+    }
+    dequantize(out, out_stride, x, panel, done, (size_t)rows, cols);
+}
+
+static void gemm_u8s8(float *out, size_t out_stride, const struct u8_rows *x,
+                      const struct s8_panel *panel, size_t depth, size_t rows, size_t cols)
+{
+    switch (rows) {
+#define CASE(n)                                                                                 \
+    case n:                                                                                     \
+        tile(out, out_stride, x, panel, depth, n, cols);                                        \
+        break;
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+        CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+#undef CASE
+    }
+}
+
+void kernels_use_avx512vnni(struct kernels *k)
+{
+    k->gemm_u8s8 = gemm_u8s8;
+    k->u8s8 = (struct gemm_blocks){ .mr = ROWS, .nr = COLS, .rows = 96, .granule = 4 };
+}

@@ -1,0 +1,135 @@
+/* Linear maps in eight and sixteen bits: packing of the weights, and the loops around the
+ * micro-kernels. A block of rows is narrowed once, then all panels pass by; the depth is not cut,
+ * because dequantising follows the last product.
+ *
+ * int8: weights are symmetric per output, activations asymmetric per row and measured as they come
+ * (no calibration). Whoever makes the linear may equalise the columns of x; the division happens
+ * while x is quantised. */
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "compute/cpu/backend_cpu.h"
+
+static size_t min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* ---- packing ---------------------------------------------------------------------------- */
+
+static bool invert(struct linear *l, const float *equalizer)
+{
+    l->factor = memory_alloc(l->in, sizeof *l->factor);
+    for (size_t k = 0; l->factor && k < l->in; k++)
+        l->factor[k] = 1 / equalizer[k];
+    return l->factor != NULL;
+}
+
+/* Column c of the panels from its weights [in]; a NaN or an infinity makes the whole column NaN. */
+static void quantize_column(struct linear *l, size_t c, const float *row)
+{
+    size_t nr = l->blocks.nr;
+    int8_t *to = (int8_t *)l->panels + c / nr * nr * l->depth + c % nr * 4;
+    float largest = 0, poison = 0;
+    int32_t sum = 0;
+    for (size_t k = 0; k < l->in; k++) {
+        largest = fmaxf(largest, fabsf(row[k]));
+        poison += row[k] * 0;
+    }
+    l->scale[c] = largest / 127 + poison;
+    for (size_t k = 0; k < l->depth; k++) {
+        bool live = k < l->in && l->scale[c] >= FLT_MIN;
+        int8_t value = live ? (int8_t)lrintf(row[k] / l->scale[c]) : 0;
+        to[k / 4 * nr * 4 + k % 4] = value;
+        sum += value;
+    }
+    l->sum[c] = (float)sum;
+}
+
+static void round_column(struct linear *l, size_t c, const float *row, uint16_t *halves)
+{
+    size_t nr = l->blocks.nr;
+    uint16_t *to = (uint16_t *)l->panels + c / nr * nr * l->depth + c % nr * 2;
+    l->kernels->narrow_bf16(halves, row, l->in, l->depth);
+    for (size_t k = 0; k < l->depth; k++)
+        to[k / 2 * nr * 2 + k % 2] = halves[k];
+}
+
+bool pack_narrow(struct linear *l, const struct host_matrix *weight, const float *equalizer)
+{
+    float *row = memory_alloc_aligned(l->in, sizeof *row);
+    uint16_t *halves = memory_alloc_aligned(l->depth, sizeof *halves);
+    bool int8 = l->precision == COMPUTE_INT8;
+    bool done = row && halves;
+    if (done && int8 && equalizer)
+        done = invert(l, equalizer);
+    for (size_t c = 0; done && c < l->padded; c++) {
+        if (c < l->out)
+            widen_row(l->kernels, weight, c, row);
+        else
+            memset(row, 0, l->in * sizeof *row);
+        for (size_t k = 0; l->factor && k < l->in; k++)
+            row[k] *= equalizer[k];
+        if (int8)
+            quantize_column(l, c, row);
+        else
+            round_column(l, c, row, halves);
+    }
+    memory_free(halves);
+    memory_free(row);
+    return done;
+}
+
+/* ---- the product ------------------------------------------------------------------------ */
+
+static void int8_block(struct narrow_scratch *s, const struct linear *w, enum activation activation,
+                       const float *x, float *out, size_t rows)
+{
+    const struct kernels *k = w->kernels;
+    uint8_t *bytes = s->values;
+    for (size_t r = 0; r < rows; r++)
+        k->quantize_u8(bytes + r * w->depth, x + r * w->in, w->factor, w->in, w->depth,
+                       &s->scale[r], &s->zero_point[r]);
+    for (size_t first = 0; first < w->out; first += w->blocks.nr) {
+        size_t cols = min_size(w->blocks.nr, w->out - first);
+        struct s8_panel panel = { .values = (const int8_t *)w->panels + first * w->depth,
+                                  .scale = w->scale + first, .sum = w->sum + first,
+                                  .bias = w->bias + first };
+        for (size_t r = 0; r < rows; r += w->blocks.mr) {
+            struct u8_rows part = { .values = bytes + r * w->depth, .stride = w->depth,
+                                    .scale = s->scale + r, .zero_point = s->zero_point + r };
+            k->gemm_u8s8(out + r * w->out + first, w->out, &part, &panel, w->depth,
+                         min_size(w->blocks.mr, rows - r), cols);
+        }
+        activate(w, activation, out + first, rows, cols);
+    }
+}
+
+static void bf16_block(struct narrow_scratch *s, const struct linear *w, enum activation activation,
+                       const float *x, float *out, size_t rows)
+{
+    const struct kernels *k = w->kernels;
+    uint16_t *halves = s->values;
+    for (size_t r = 0; r < rows; r++)
+        k->narrow_bf16(halves + r * w->depth, x + r * w->in, w->in, w->depth);
+    for (size_t first = 0; first < w->out; first += w->blocks.nr) {
+        size_t cols = min_size(w->blocks.nr, w->out - first);
+        const uint16_t *panel = (const uint16_t *)w->panels + first * w->depth;
+        for (size_t r = 0; r < rows; r += w->blocks.mr)
+            k->gemm_bf16(out + r * w->out + first, w->out, halves + r * w->depth, w->depth, panel,
+                         w->depth, min_size(w->blocks.mr, rows - r), cols, w->bias + first);
+        activate(w, activation, out + first, rows, cols);
+    }
+}
+
+void narrow_linear(struct lane *lane, struct tensor *out, const struct tensor *x,
+                   const struct linear *w, enum activation activation)
+{
+    bool int8 = w->precision == COMPUTE_INT8;
+    size_t block = min_size(w->blocks.rows, NARROW_BYTES / (w->depth * (int8 ? 1 : 2)));
+    for (size_t r = 0; r < x->rows; r += block)
+        (int8 ? int8_block : bf16_block)(&lane->narrow, w, activation, x->data + r * w->in,
+                                         out->data + r * w->out, min_size(block, x->rows - r));
+}
