@@ -166,7 +166,7 @@ static void price_cells(struct price_table *t, const struct embed_bench *b, doub
 {
     for (size_t p = 0; p < b->price_count; p++) {
         double cost = texts_cost(rate, texts, b->prices[p]);
-        table_cell(&t->table, cost < 0.1 ? "$%.4f" : "$%.2f", cost);
+        table_cell(&t->table, cost < 0.001 ? "$%.6f" : cost < 0.1 ? "$%.4f" : "$%.2f", cost);
     }
 }
 
