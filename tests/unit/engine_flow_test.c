@@ -1,0 +1,208 @@
+/* The main job through the public API alone: items to a catalogue, to vectors, to an index, to
+ * recommendations; and two engines with a model each in one process. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "akin/akin.h"
+#include "base/file.h"
+
+#define MODEL AKIN_SOURCE_DIR "/tests/fixtures/models/tiny-bert"
+
+static char folder[] = "/tmp/akin_flow_XXXXXX";
+
+struct fixture {
+    struct akin_engine *engine;
+    struct akin_model *model;
+};
+
+static const char *in_folder(const char *name)
+{
+    static char path[4][256];
+    static int turn;
+    turn = (turn + 1) % 4;
+    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
+    return path[turn];
+}
+
+static void must(enum akin_status status, const struct akin_error *error)
+{
+    if (status != AKIN_OK)
+        fail_msg("%s", error->message);
+}
+
+static void open_all(struct fixture *f, const char *cpu, int threads)
+{
+    struct akin_engine_settings settings;
+    struct akin_error error = { 0 };
+    akin_engine_settings_default(&settings);
+    settings.cpu = cpu;
+    settings.threads = threads;
+    must(akin_engine_open(&settings, &f->engine, &error), &error);
+    must(akin_model_open(f->engine, MODEL, AKIN_PRECISION_FP32, &f->model, &error), &error);
+}
+
+static void close_all(struct fixture *f)
+{
+    akin_model_close(&f->model);
+    akin_engine_close(&f->engine);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    return path_remove_tree(folder, NULL);
+}
+
+static void put(const char *name, const char *text)
+{
+    assert_int_equal(file_write(in_folder(name), text, strlen(text), NULL), AKIN_OK);
+}
+
+static void make_catalog(struct fixture *f)
+{
+    struct akin_import_report report;
+    struct akin_catalog_embed_report embedded;
+    struct akin_error error = { 0 };
+    put("items.jsonl",
+        "{\"id\": \"a\", \"title\": \"The cat\", \"genres\": [\"Drama\"], \"year\": 1990}\n"
+        "{\"id\": \"b\", \"title\": \"The cat 2\", \"genres\": [\"Drama\"], \"year\": 1995}\n"
+        "{\"id\": \"c\", \"title\": \"A war\", \"genres\": [\"War\"]}\n"
+        "{\"id\": \"d\", \"title\": \"A long war\", \"genres\": [\"War\", \"Drama\"]}\n");
+    put("ratings.jsonl", "{\"user\": \"u\", \"item\": \"a\", \"rating\": 5}\n"
+                         "{\"user\": \"u\", \"item\": \"c\", \"rating\": 1}\n");
+    must(akin_catalog_import_jsonl(in_folder("items.jsonl"), in_folder("ratings.jsonl"), NULL,
+                                   in_folder("data"), (struct akin_progress){ 0 }, &report, &error),
+         &error);
+    assert_int_equal(report.items, 4);
+    assert_int_equal(report.ratings, 2);
+    must(akin_catalog_embed(f->model, in_folder("data"), NULL, &embedded, &error), &error);
+    assert_false(embedded.current);
+    assert_int_equal(embedded.items.texts, 4);
+    assert_int_equal(embedded.users, 1);
+    must(akin_catalog_embed(f->model, in_folder("data"), NULL, &embedded, &error), &error);
+    assert_true(embedded.current);
+}
+
+static void items_to_recommendations(void **state)
+{
+    (void)state;
+    struct fixture f = { 0 };
+    struct akin_catalog *catalog = NULL;
+    struct akin_recommender *recommender = NULL;
+    struct akin_error error = { 0 };
+    struct akin_request request;
+    struct akin_recommendation results[10];
+    struct akin_recommend_timing timing;
+    size_t found;
+    open_all(&f, NULL, 2);
+    make_catalog(&f);
+    must(akin_catalog_open(in_folder("data"), &catalog, &error), &error);
+    must(akin_recommender_open(f.engine, catalog, f.model, &recommender, &error), &error);
+    akin_request_default(&request);
+    request.k = 10;
+    assert_int_equal(akin_recommend(recommender, &request, results, &found, NULL, &error),
+                     AKIN_ARGUMENT);
+    request.similar = "the cat";
+    must(akin_recommend(recommender, &request, results, &found, &timing, &error), &error);
+    assert_int_equal(found, 3);
+    for (size_t i = 0; i < found; i++)
+        assert_int_not_equal(results[i].row, 0);
+    request.filter = "genre=war";
+    must(akin_recommend(recommender, &request, results, &found, &timing, &error), &error);
+    assert_int_equal(found, 2);
+    request.similar = NULL;
+    request.user = "u";
+    request.query = "a war";
+    must(akin_recommend(recommender, &request, results, &found, &timing, &error), &error);
+    assert_int_equal(found, 1);                 /* c is rated, d is not */
+    assert_int_equal(results[0].row, 3);
+    assert_true(timing.encode_ms > 0 && timing.total_ms >= timing.encode_ms);
+    request.user = "nobody";
+    assert_int_equal(akin_recommend(recommender, &request, results, &found, NULL, &error),
+                     AKIN_NOT_FOUND);
+    akin_recommender_close(&recommender);
+    /* Without a model words cannot be asked for; with another dimension neither. */
+    must(akin_recommender_open(f.engine, catalog, NULL, &recommender, &error), &error);
+    request.user = NULL;
+    assert_int_equal(akin_recommend(recommender, &request, results, &found, NULL, &error),
+                     AKIN_ARGUMENT);
+    akin_recommender_close(&recommender);
+    akin_catalog_close(&catalog);
+    close_all(&f);
+}
+
+/* Two engines of different levels and thread counts, used in turn: each gives what it gives alone.
+ */
+static void engines_share_nothing(void **state)
+{
+    (void)state;
+    struct fixture a = { 0 }, b = { 0 };
+    struct akin_model_info info;
+    struct akin_error error = { 0 };
+    static const struct akin_text texts[] = { { "the cat", 7 }, { "a long war", 10 }, { "", 0 } };
+    float alone[3][64], beside[3][64], other[3][64];
+    open_all(&a, NULL, 2);
+    akin_model_info(a.model, &info);
+    assert_true(info.dimension <= 64);
+    must(akin_model_embed(a.model, texts, 3, NULL, alone[0], NULL, &error), &error);
+    open_all(&b, "ref", 1);
+    must(akin_model_embed(b.model, texts, 3, NULL, other[0], NULL, &error), &error);
+    must(akin_model_embed(a.model, texts, 3, NULL, beside[0], NULL, &error), &error);
+    assert_memory_equal(alone, beside, 3 * info.dimension * sizeof(float));
+    for (size_t i = 0; i < 3 * info.dimension; i++)
+        assert_true(other[0][i] - alone[0][i] < 1e-5f && alone[0][i] - other[0][i] < 1e-5f);
+    close_all(&a);
+    must(akin_model_embed(b.model, texts, 3, NULL, beside[0], NULL, &error), &error);
+    assert_memory_equal(other, beside, 3 * info.dimension * sizeof(float));
+    close_all(&b);
+}
+
+static void an_index_finds_its_own_rows(void **state)
+{
+    (void)state;
+    struct fixture f = { 0 };
+    struct akin_index *index = NULL;
+    struct akin_index_settings settings;
+    struct akin_index_info info;
+    struct akin_error error = { 0 };
+    float vectors[4][2] = { { 1, 0 }, { 0, 1 }, { -1, 0 }, { 0.6f, 0.8f } }, scores[2][3];
+    int64_t ids[4] = { 40, 10, 30, 20 }, found[2][3];
+    open_all(&f, NULL, 1);
+    akin_index_settings_default(&settings);
+    must(akin_index_build(f.engine, in_folder("x.akx"), vectors[0], ids, 4, 2, &settings, &error),
+         &error);
+    must(akin_index_check(in_folder("x.akx"), &error), &error);
+    must(akin_index_open(f.engine, in_folder("x.akx"), &index, &error), &error);
+    akin_index_info(index, &info);
+    assert_int_equal(info.count, 4);
+    must(akin_index_search(index, vectors[0], 2, 3, found[0], scores[0], &error), &error);
+    assert_int_equal(found[0][0], 40);
+    assert_int_equal(found[0][1], 20);
+    assert_int_equal(found[1][0], 10);
+    assert_int_equal(found[1][1], 20);
+    akin_index_close(&index);
+    close_all(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(items_to_recommendations),
+        cmocka_unit_test(engines_share_nothing),
+        cmocka_unit_test(an_index_finds_its_own_rows),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
