@@ -34,6 +34,7 @@ bool same_values(const float *a, const float *b, size_t count);    /* the same b
 bool within(float value, double exact, double bound);
 
 /* kernelcheck_narrow.c */
+void check_gelu_rough_f32(const struct kernels *k);
 void check_quantize_u8(const struct kernels *k);
 void check_gemm_u8s8(const struct kernels *k);
 void check_narrow_bf16(const struct kernels *k);

@@ -62,6 +62,34 @@ ALWAYS_INLINE v16 gelu(v16 x)
     return v_fnma(v_mul(t, e), v_div(p, q), v_max(v_set(0), x));
 }
 
+/* max(x, 0) - t Phi(-t) with t = |x| up to 4.2, the second term as a polynomial without constant: a
+ * minimax fit, largest error 4.3e-5. */
+ALWAYS_INLINE v16 gelu_rough(v16 x)
+{
+    v16 t = v_min(v_set(4.2f), v_abs(x));   /* NaN stays */
+    v16 p = v_set(-1.632268504181411e-05f);
+    p = v_fma(p, t, v_set(0.0003769783361349255f));
+    p = v_fma(p, t, v_set(-0.003611584659665823f));
+    p = v_fma(p, t, v_set(0.018054744228720665f));
+    p = v_fma(p, t, v_set(-0.046970292925834656f));
+    p = v_fma(p, t, v_set(0.045650288462638855f));
+    p = v_fma(p, t, v_set(0.03253766521811485f));
+    p = v_fma(p, t, v_set(0.014338701032102108f));
+    p = v_fma(p, t, v_set(-0.40192392468452454f));
+    p = v_fma(p, t, v_set(0.500214159488678f));
+    return v_fnma(p, t, v_max(v_set(0), x));
+}
+
+static void gelu_rough_f32(float *x, size_t stride, size_t rows, size_t cols)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < cols; c += LANES) {
+            size_t live = smaller(cols - c, LANES);
+            float *at = x + r * stride + c;
+            v_store_first(at, live, gelu_rough(v_load_first(at, live)));
+        }
+}
+
 static void gelu_f32(float *x, size_t stride, size_t rows, size_t cols)
 {
     for (size_t r = 0; r < rows; r++)
