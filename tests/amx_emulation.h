@@ -1,7 +1,7 @@
 /* The tile operations that src/compute/cpu/kernels_amx.c uses, in plain C, after Intel's
- * "Architecture Instruction Set Extensions Programming Reference", chapter 3. For one thread. What
- * a processor would refuse (a tile that is off, shapes that do not fit) stops the program. Exact for
- * integers; for bfloat16 one rounding per product, denormals as zeros. */
+ * "Architecture Instruction Set Extensions Programming Reference", chapter 3. For one thread.
+ * What a processor would refuse (a tile that is off, shapes that do not fit) stops the program.
+ * Exact for integers; for bfloat16 one rounding per product, denormals as zeros. */
 #pragma once
 
 #include <float.h>
