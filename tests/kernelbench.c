@@ -85,6 +85,12 @@ static void run_gelu_f32(const struct kernels *k)
     k->gelu_f32(data.c, BENCH_DIM, 1, BENCH_DIM);
 }
 
+static void run_gelu_rough_f32(const struct kernels *k)
+{
+    memcpy(data.c, data.a, BENCH_DIM * sizeof *data.c);
+    k->gelu_rough_f32(data.c, BENCH_DIM, 1, BENCH_DIM);
+}
+
 static void run_relu_f32(const struct kernels *k)
 {
     k->relu_f32(data.c, BENCH_DIM, 1, BENCH_DIM);
@@ -163,6 +169,7 @@ static double work_gemm_bf16(const struct kernels *k)
 WORK_BYTES(softmax_f32, 2)
 WORK_BYTES(layernorm_f32, 5)
 WORK_BYTES(gelu_f32, 2)
+WORK_BYTES(gelu_rough_f32, 2)
 WORK_BYTES(relu_f32, 2)
 WORK_BYTES(add_f32, 3)
 WORK_BYTES(max_f32, 3)

@@ -1,7 +1,9 @@
 /* Every version of every inner loop (src/compute/cpu/kernels.h) against its contract, and --bench
  * times the same loops, but only after all of them passed.
  *
- *   kernelcheck --level ref|avx2|avx512|amx [--seed N] [--only NAME] [--bench [--json]]
+ *   kernelcheck --level LEVEL [--seed N] [--only NAME] [--bench [--json]]
+ *
+ * LEVEL is ref, avx2, avx512, amx, or amx-emulated: the AMX kernels over tiles in plain C.
  *
  * Exit status: 0 fine, 1 failed, 2 wrong use, 77 this machine lacks the level.
  * Inputs end at an unreadable page and are misaligned by their odd sizes; outputs lie between
@@ -663,8 +665,8 @@ static void guarded_check(const char *name, void (*check)(const struct kernels *
 
 static int usage(void)
 {
-    fputs("usage: kernelcheck --level ref|avx2|avx512|amx [--seed N] [--only NAME] [--bench "
-          "[--json]]\n",
+    fputs("usage: kernelcheck --level ref|avx2|avx512|amx|amx-emulated [--seed N] [--only NAME] "
+          "[--bench [--json]]\n",
           stderr);
     return 2;
 }
@@ -688,15 +690,18 @@ int main(int argc, char **argv)
             return usage();
     }
     unsigned flags;
-    if (!level || !cpu_level(level, cpu_detect(), &flags))
+    bool emulated = level && !strcmp(level, "amx-emulated");
+    if (!level || !cpu_level(emulated ? "ref" : level, cpu_detect(), &flags))
         return usage();
-    if (strcmp(cpu_level_name(flags), level)) {
+    if (!emulated && strcmp(cpu_level_name(flags), level)) {
         printf("skipped: this machine has no %s\n", level);
         return 77;
     }
     struct kernels k, avx2, below;
     kernels_use_ref(&reference);
     kernels_select(&k, flags);
+    if (emulated)
+        kernels_use_amx_emulated(&k);
     kernels_select(&avx2, flags & CPU_AVX2);
     kernels_select(&below, flags & CPU_AVX512 ? flags & CPU_AVX2 : 0);
     peer = flags & CPU_AVX512 ? &avx2 : NULL;

@@ -33,7 +33,11 @@ bool same_bits(const float *a, const float *b, size_t count);
 bool same_values(const float *a, const float *b, size_t count);    /* the same bits, or both NaN */
 bool within(float value, double exact, double bound);
 
+/* src/compute/cpu/kernels_amx.c over tests/amx_emulation.h */
+void kernels_use_amx_emulated(struct kernels *k);
+
 /* kernelcheck_narrow.c */
+void check_gelu_rough_f32(const struct kernels *k);
 void check_quantize_u8(const struct kernels *k);
 void check_gemm_u8s8(const struct kernels *k);
 void check_narrow_bf16(const struct kernels *k);

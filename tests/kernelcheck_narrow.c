@@ -8,6 +8,47 @@
 
 static const size_t counts[] = { 1, 3, 4, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 384, 1000 };
 
+/* ---- gelu_rough_f32 ---------------------------------------------------------------------- */
+
+void check_gelu_rough_f32(const struct kernels *k)
+{
+    enum { BLOCK = 4096 };
+    float *x = guarded(BLOCK), *was = guarded(BLOCK);
+    double worst = 0;
+    for (uint32_t bits = 0; bits < 0xffffffffu - BLOCK * 1009u; ) {
+        at(bits, 0, 0);
+        for (size_t i = 0; i < BLOCK; i++, bits += 1009)
+            memcpy(&was[i], &bits, sizeof bits);
+        memcpy(x, was, BLOCK * sizeof *x);
+        k->gelu_rough_f32(x, BLOCK, 1, BLOCK);
+        bool odd_right = true;
+        for (size_t i = 0; i < BLOCK; i++) {
+            double exact = 0.5 * (double)was[i] * erfc(-(double)was[i] * M_SQRT1_2);
+            if (isnan(was[i]) || was[i] == INFINITY)
+                odd_right &= isnan(was[i]) ? isnan(x[i]) : x[i] == INFINITY;
+            else if (isinf(was[i]))
+                odd_right &= fabsf(x[i]) <= 0x1p-14f;
+            else
+                worst = fmax(worst, fabs((double)x[i] - exact) - UNIT * fabs(exact));
+        }
+        expect(odd_right, "NaN or infinity");
+    }
+    expect(worst <= 0x1p-14, "off by more than 2^-14");
+    release_all();
+    for (size_t c = 0; c < COUNT_OF(counts); c++) {
+        size_t cols = counts[c], stride = cols + 3, total = 2 * stride + cols;
+        at(3, cols, 0);
+        float *a = random_floats(total, WIDE), *b = copy_of(a, total);
+        k->gelu_rough_f32(a, stride, 3, cols);
+        for (size_t i = 0; i < total; i++)
+            if (i % stride < cols)
+                k->gelu_rough_f32(&b[i], 1, 1, 1);
+        expect(same_bits(a, b, total) && canary_intact(a),
+               "one number alone has other bits, or a gap was written");
+        release_all();
+    }
+}
+
 /* ---- quantize_u8 ------------------------------------------------------------------------- */
 
 /* Every byte against the row, in double: off by half a level at most, beside what float32 drops. */

@@ -2,7 +2,14 @@
 # compiler made of the instruction sets' files. 77 is "this machine lacks it", shown as skipped.
 add_executable(kernelcheck kernelcheck.c kernelcheck_narrow.c kernelbench.c)
 target_link_libraries(kernelcheck akin_compute)
-foreach(level ref avx2 avx512 amx)
+# The AMX kernels a second time, over tiles in plain C: they can be checked on any processor.
+add_library(amx_emulated OBJECT ${PROJECT_SOURCE_DIR}/src/compute/cpu/kernels_amx.c)
+target_include_directories(amx_emulated PRIVATE ${PROJECT_SOURCE_DIR}/src
+  ${CMAKE_CURRENT_SOURCE_DIR})
+target_compile_definitions(amx_emulated PRIVATE AKIN_AMX_EMULATION="amx_emulation.h"
+  kernels_use_amx=kernels_use_amx_emulated)
+target_sources(kernelcheck PRIVATE $<TARGET_OBJECTS:amx_emulated>)
+foreach(level ref avx2 avx512 amx amx-emulated)
   add_test(NAME kernelcheck.${level} COMMAND kernelcheck --level ${level})
   set_tests_properties(kernelcheck.${level} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
 endforeach()

@@ -71,7 +71,8 @@ size_t cpu_linear_bytes(const struct linear *linear);
 void cpu_linear(struct lane *lane, struct tensor *out, const struct tensor *x,
                 const struct linear *weights, enum activation activation);
 
-/* One panel's activation, in place, while its columns are near. */
+/* The activation of one tile, in place, at once: rows lie a power of two apart, or nearly so, and a
+ * column of many would evict itself from the first-level cache. */
 void activate(const struct linear *weights, enum activation activation, float *out, size_t rows,
               size_t cols);
 

@@ -14,6 +14,9 @@ void kernels_select(struct kernels *k, unsigned cpu_flags)
         kernels_use_avx512vnni(k);
     if (cpu_flags & CPU_AVX512 && cpu_flags & CPU_AVX512_BF16)
         kernels_use_avx512bf16(k);
+    unsigned amx = CPU_AMX_INT8 | CPU_AMX_BF16;
+    if (cpu_flags & CPU_AVX512 && cpu_flags & CPU_AVX512_BF16 && (cpu_flags & amx) == amx)
+        kernels_use_amx(k);
 #else
     (void)cpu_flags;
 #endif

@@ -34,6 +34,8 @@
  * error <= (n / 16 + 12) u (|s| + mean |s|) / sigma * |gamma| + 4 u |out|. gelu_f32         x = x *
  * Phi(x), the exact form 0.5 x (1 + erf(x / sqrt 2)), in place on x[r * stride
  *                  + c], r < rows, c < cols. ulp 5. -inf gives 0.
+ * gelu_rough_f32   the same for what is rounded to sixteen or eight bits next: |error| <= 2^-14, in
+ *                  less than half the time. -inf gives about 0, NaN and inf stay.
  * relu_f32         x = x < 0 ? 0 : x, likewise. exact.
  * add_f32          x += y. exact.
  * max_f32          x = x > y ? x : y, elementwise, but a NaN in either stays. exact.
@@ -93,6 +95,7 @@ struct s8_panel {
     X(layernorm_f32, void,   (float *out, const float *x, const float *y, const float *gamma,    \
                               const float *beta, float epsilon, size_t count))                   \
     X(gelu_f32,      void,   (float *x, size_t stride, size_t rows, size_t cols))                \
+    X(gelu_rough_f32, void,  (float *x, size_t stride, size_t rows, size_t cols))                \
     X(relu_f32,      void,   (float *x, size_t stride, size_t rows, size_t cols))                \
     X(add_f32,       void,   (float *x, const float *y, size_t count))                           \
     X(max_f32,       void,   (float *x, const float *y, size_t count))                           \
@@ -140,3 +143,4 @@ void kernels_use_avx2(struct kernels *k);
 void kernels_use_avx512(struct kernels *k);
 void kernels_use_avx512vnni(struct kernels *k);
 void kernels_use_avx512bf16(struct kernels *k);
+void kernels_use_amx(struct kernels *k);

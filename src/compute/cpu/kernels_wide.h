@@ -62,6 +62,34 @@ ALWAYS_INLINE v16 gelu(v16 x)
     return v_fnma(v_mul(t, e), v_div(p, q), v_max(v_set(0), x));
 }
 
+/* max(x, 0) - t Phi(-t) with t = |x| up to 4.2, the second term as a polynomial without constant: a
+ * minimax fit, largest error 4.3e-5. */
+ALWAYS_INLINE v16 gelu_rough(v16 x)
+{
+    v16 t = v_min(v_set(4.2f), v_abs(x));   /* NaN stays */
+    v16 p = v_set(-1.632268504181411e-05f);
+    p = v_fma(p, t, v_set(0.0003769783361349255f));
+    p = v_fma(p, t, v_set(-0.003611584659665823f));
+    p = v_fma(p, t, v_set(0.018054744228720665f));
+    p = v_fma(p, t, v_set(-0.046970292925834656f));
+    p = v_fma(p, t, v_set(0.045650288462638855f));
+    p = v_fma(p, t, v_set(0.03253766521811485f));
+    p = v_fma(p, t, v_set(0.014338701032102108f));
+    p = v_fma(p, t, v_set(-0.40192392468452454f));
+    p = v_fma(p, t, v_set(0.500214159488678f));
+    return v_fnma(p, t, v_max(v_set(0), x));
+}
+
+static void gelu_rough_f32(float *x, size_t stride, size_t rows, size_t cols)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < cols; c += LANES) {
+            size_t live = smaller(cols - c, LANES);
+            float *at = x + r * stride + c;
+            v_store_first(at, live, gelu_rough(v_load_first(at, live)));
+        }
+}
+
 static void gelu_f32(float *x, size_t stride, size_t rows, size_t cols)
 {
     for (size_t r = 0; r < rows; r++)
@@ -122,13 +150,13 @@ static float softmax_f32(float *x, size_t count, float scale, float *max, float 
     for (size_t i = 0; i < count; i += LANES) {
         size_t live = smaller(count - i, LANES);
         v16 value = v_mul(v_load_first(x + i, live), factor);
-        v_store_first(x + i, live, value);
         top = v_max(v_first_or(value, live, top), top);
     }
     float old = *max, m = v_largest(top);
     for (size_t i = 0; i < count; i += LANES) {
         size_t live = smaller(count - i, LANES);
-        v16 value = exp_nonpositive(v_sub(v_load_first(x + i, live), v_set(m)), v_set(0));
+        v16 scaled = v_mul(v_load_first(x + i, live), factor);  /* again: cheaper than a store */
+        v16 value = exp_nonpositive(v_sub(scaled, v_set(m)), v_set(0));
         v_store_first(x + i, live, value);
         total = v_add(total, v_first_or(value, live, v_set(0)));
     }
@@ -165,29 +193,48 @@ static void layernorm_f32(float *out, const float *x, const float *y, const floa
     }
 }
 
-/* Dead lanes are zeros, which are inside every range. */
+/* Sixteen numbers of a row; dead lanes are zeros, which are inside every range. */
+ALWAYS_INLINE v16 factored(const float *x, const float *factor, size_t i, size_t live)
+{
+    v16 y = v_load_first(x + i, live);
+    return factor ? v_mul(y, v_load_first(factor + i, live)) : y;
+}
+
+/* The extremes, and NaN where a number is NaN or infinite: two of each, because each waits for its
+ * predecessor. */
+ALWAYS_INLINE struct grid row_grid(const float *x, const float *factor, size_t count)
+{
+    v16 low[2] = { v_set(0), v_set(0) }, high[2] = { low[0], low[0] },
+        poison[2] = { low[0], low[0] };
+    size_t i = 0;
+    for (; i + 2 * LANES <= count; i += 2 * LANES)
+#pragma GCC unroll 2
+        for (size_t j = 0; j < 2; j++) {
+            v16 y = factored(x, factor, i + j * LANES, LANES);
+            low[j] = v_min(y, low[j]);
+            high[j] = v_max(y, high[j]);
+            poison[j] = v_fma(y, v_set(0), poison[j]);
+        }
+    for (; i < count; i += LANES) {
+        v16 y = factored(x, factor, i, smaller(count - i, LANES));
+        low[0] = v_min(y, low[0]);
+        high[0] = v_max(y, high[0]);
+        poison[0] = v_fma(y, v_set(0), poison[0]);
+    }
+    v16 below = v_sub(v_set(0), v_min(low[0], low[1]));
+    return grid_of(-v_largest(below), v_largest(v_max(high[0], high[1])),
+                   v_sum(v_add(poison[0], poison[1])));
+}
+
 static void quantize_u8(uint8_t *out, const float *x, const float *factor, size_t count,
                         size_t padded, float *scale, float *zero_point)
 {
-    v16 low = v_set(0), high = v_set(0), poison = v_set(0);
-    for (size_t i = 0; i < count; i += LANES) {
-        size_t live = smaller(count - i, LANES);
-        v16 y = v_load_first(x + i, live);
-        if (factor)
-            y = v_mul(y, v_load_first(factor + i, live));
-        low = v_min(y, low);
-        high = v_max(y, high);
-        poison = v_fma(y, v_set(0), poison);
-    }
-    struct grid grid =
-        grid_of(-v_largest(v_sub(v_set(0), low)), v_largest(high), v_sum(poison));
+    struct grid grid = row_grid(x, factor, count);
     if (grid.inverse > 0) {
         v16 inverse = v_set(grid.inverse);
         for (size_t i = 0; i < count; i += LANES) {
             size_t live = smaller(count - i, LANES);
-            v16 y = v_load_first(x + i, live);
-            if (factor)
-                y = v_mul(y, v_load_first(factor + i, live));
+            v16 y = factored(x, factor, i, live);
             v_store_u8(out + i, live, v_mul(y, inverse), (int)grid.zero_point);
         }
     } else {

@@ -117,8 +117,10 @@ size_t cpu_linear_bytes(const struct linear *l)
 void activate(const struct linear *w, enum activation activation, float *out, size_t rows,
               size_t cols)
 {
-    if (activation == ACTIVATION_GELU)
+    if (activation == ACTIVATION_GELU && w->precision == COMPUTE_FP32)
         w->kernels->gelu_f32(out, w->out, rows, cols);
+    else if (activation == ACTIVATION_GELU)
+        w->kernels->gelu_rough_f32(out, w->out, rows, cols);
     else if (activation == ACTIVATION_RELU)
         w->kernels->relu_f32(out, w->out, rows, cols);
 }
@@ -128,19 +130,22 @@ static size_t min_size(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* One panel times a block of rows, `depth` deep from `k0`; behind the last piece the activation,
- * while the block's columns are still in the first-level cache. */
+/* One panel times a block of rows, `depth` deep from `k0`; behind the last piece the
+ * activation. */
 static void panel_times_block(const struct linear *w, enum activation activation, const float *x,
                               float *out, size_t rows, size_t first, size_t k0, size_t depth)
 {
     const struct kernels *k = w->kernels;
     size_t cols = min_size(k->gemm.nr, w->out - first);
     const float *panel = (const float *)w->panels + first * w->in + k0 * k->gemm.nr;
-    for (size_t r = 0; r < rows; r += k->gemm.mr)
-        k->gemm_f32(out + r * w->out + first, w->out, x + r * w->in + k0, w->in, panel, depth,
-                    min_size(k->gemm.mr, rows - r), cols, w->bias + first, k0 > 0);
-    if (k0 + depth == w->in)
-        activate(w, activation, out + first, rows, cols);
+    for (size_t r = 0; r < rows; r += k->gemm.mr) {
+        size_t live = min_size(k->gemm.mr, rows - r);
+        float *to = out + r * w->out + first;
+        k->gemm_f32(to, w->out, x + r * w->in + k0, w->in, panel, depth, live, cols,
+                    w->bias + first, k0 > 0);
+        if (k0 + depth == w->in)
+            activate(w, activation, to, live, cols);
+    }
 }
 
 void cpu_linear(struct lane *lane, struct tensor *out, const struct tensor *x,

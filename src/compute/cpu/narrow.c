@@ -100,10 +100,11 @@ static void int8_block(struct narrow_scratch *s, const struct linear *w, enum ac
         for (size_t r = 0; r < rows; r += w->blocks.mr) {
             struct u8_rows part = { .values = bytes + r * w->depth, .stride = w->depth,
                                     .scale = s->scale + r, .zero_point = s->zero_point + r };
-            k->gemm_u8s8(out + r * w->out + first, w->out, &part, &panel, w->depth,
-                         min_size(w->blocks.mr, rows - r), cols);
+            size_t live = min_size(w->blocks.mr, rows - r);
+            float *to = out + r * w->out + first;
+            k->gemm_u8s8(to, w->out, &part, &panel, w->depth, live, cols);
+            activate(w, activation, to, live, cols);
         }
-        activate(w, activation, out + first, rows, cols);
     }
 }
 
@@ -117,10 +118,13 @@ static void bf16_block(struct narrow_scratch *s, const struct linear *w, enum ac
     for (size_t first = 0; first < w->out; first += w->blocks.nr) {
         size_t cols = min_size(w->blocks.nr, w->out - first);
         const uint16_t *panel = (const uint16_t *)w->panels + first * w->depth;
-        for (size_t r = 0; r < rows; r += w->blocks.mr)
-            k->gemm_bf16(out + r * w->out + first, w->out, halves + r * w->depth, w->depth, panel,
-                         w->depth, min_size(w->blocks.mr, rows - r), cols, w->bias + first);
-        activate(w, activation, out + first, rows, cols);
+        for (size_t r = 0; r < rows; r += w->blocks.mr) {
+            size_t live = min_size(w->blocks.mr, rows - r);
+            float *to = out + r * w->out + first;
+            k->gemm_bf16(to, w->out, halves + r * w->depth, w->depth, panel, w->depth, live, cols,
+                         w->bias + first);
+            activate(w, activation, to, live, cols);
+        }
     }
 }
 
