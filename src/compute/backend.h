@@ -89,6 +89,11 @@ struct backend_ops {
                                     struct akin_error *error);
     void (*lane_destroy)(struct lane **lane);
     void (*lane_reset)(struct lane *lane);                     /* gives all tensors back */
+    /* While `together`, the operations of this lane use all threads of the backend, for work that
+     * is too small to be split into lanes, such as one text. The caller is then outside of the
+     * pool. Never changes a bit. false: not now (no memory, one thread, too many to be worth it).
+     */
+    bool (*lane_team)(struct lane *lane, bool together);
     struct tensor (*tensor_take)(struct lane *lane, size_t rows, size_t cols); /* data NULL: full */
     void (*download)(struct lane *lane, const struct tensor *from, float *to);  /* [rows][cols] */
 

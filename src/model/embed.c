@@ -329,6 +329,16 @@ static void compute_batch(void *context, size_t item, int worker_number)
     }
 }
 
+/* One micro-batch alone, such as a query: the threads share its operations instead. */
+static void compute_together(struct call *call)
+{
+    const struct backend_ops *ops = call->embedder->parts.backend->ops;
+    struct lane *lane = call->embedder->workers[0].lane;
+    ops->lane_team(lane, true);
+    compute_batch(call, 0, 0);
+    ops->lane_team(lane, false);
+}
+
 static enum akin_status report_progress(const struct call *call, struct akin_error *error)
 {
     const struct akin_progress *progress = &call->progress;
@@ -346,7 +356,10 @@ static enum akin_status compute_window(struct call *call, struct akin_error *err
         size_t count = call->batch_count - first < group ? call->batch_count - first : group;
         call->batch_first = first;
         mutex_lock(e->workers_lock);
-        thread_pool_each(e->parts.pool, count, compute_batch, call);
+        if (count == 1)
+            compute_together(call);
+        else
+            thread_pool_each(e->parts.pool, count, compute_batch, call);
         mutex_unlock(e->workers_lock);
         call->done += call->batches[first + count - 1].end - call->batches[first].begin;
         TRY(report_progress(call, error));

@@ -136,6 +136,28 @@ static void attend(const struct kernels *k, const struct attention_scratch *s,
         k->scale_f32(head->out + t * head->out_stride, 1 / s->sum[t], head->dim);
 }
 
+/* All heads of one sequence; threads may share them. */
+struct sequence {
+    const struct lane *lane;
+    const float *qkv;           /* [tokens][3 * hidden] */
+    float *out;                 /* [tokens][hidden] */
+    size_t tokens, hidden, dim;
+};
+
+static void sequence_heads(void *context, size_t begin, size_t end, int worker)
+{
+    const struct sequence *s = context;
+    const struct attention_scratch *scratch =
+        worker ? &s->lane->members[worker].attention : &s->lane->attention;
+    for (size_t h = begin; h < end; h++) {
+        const float *q = s->qkv + h * s->dim;
+        struct head head = { .q = q, .k = q + s->hidden, .v = q + 2 * s->hidden,
+                             .out = s->out + h * s->dim, .stride = 3 * s->hidden,
+                             .out_stride = s->hidden, .tokens = s->tokens, .dim = s->dim };
+        attend(lane_kernels(s->lane), scratch, &head);
+    }
+}
+
 void cpu_attention(struct lane *lane, struct tensor *out, const struct tensor *qkv,
                    const struct packed_batch *batch, size_t heads)
 {
@@ -143,15 +165,11 @@ void cpu_attention(struct lane *lane, struct tensor *out, const struct tensor *q
     ASSERT(heads > 0 && hidden % heads == 0 && qkv->cols == 3 * hidden);
     ASSERT(qkv->rows == batch->tokens && out->rows == batch->tokens);
     for (size_t s = 0; s < batch->sequences; s++) {
-        size_t first = batch->offsets[s], tokens = batch->offsets[s + 1] - first,
-               dim = hidden / heads;
+        size_t first = batch->offsets[s], tokens = batch->offsets[s + 1] - first;
         ASSERT(first + tokens <= batch->tokens && tokens <= TOKENS_MAX);
-        for (size_t h = 0; h < heads; h++) {
-            const float *q = qkv->data + first * qkv->cols + h * dim;
-            struct head head = { .q = q, .k = q + hidden, .v = q + 2 * hidden,
-                                 .out = out->data + first * hidden + h * dim, .stride = qkv->cols,
-                                 .out_stride = hidden, .tokens = tokens, .dim = dim };
-            attend(lane_kernels(lane), &lane->attention, &head);
-        }
+        struct sequence sequence = { .lane = lane, .qkv = qkv->data + first * qkv->cols,
+                                     .out = out->data + first * hidden, .tokens = tokens,
+                                     .hidden = hidden, .dim = hidden / heads };
+        lane_share(lane, heads, sequence_heads, &sequence);
     }
 }

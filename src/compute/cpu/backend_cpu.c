@@ -1,11 +1,13 @@
 /* The CPU behind seam 1: the table of operations, lanes and their memory. A lane is one thread's
- * scratch; operations themselves start no threads, because the encoder runs a lane on each. */
+ * scratch, because the encoder runs a lane on each thread; for a single text a lane may become a
+ * team, and then its larger operations are shared. */
 #include "compute/cpu/backend_cpu.h"
 
 #include <string.h>
 
 #include "base/cpu.h"
 #include "base/limits.h"
+#include "base/thread.h"
 #include "compute/cpu/half.h"
 
 /* ---- host matrices ---------------------------------------------------------------------- */
@@ -39,6 +41,9 @@ static void cpu_lane_destroy(struct lane **lane)
     if (!*lane)
         return;
     arena_deinit(&(*lane)->tensors);
+    for (int i = 0; (*lane)->members && i < thread_pool_size((*lane)->backend->pool); i++)
+        memory_free((*lane)->members[i].scratch);
+    memory_free((*lane)->members);
     memory_free((*lane)->scratch);
     memory_free((*lane)->row);
     memory_free((*lane)->narrow.values);
@@ -65,6 +70,45 @@ static enum akin_status cpu_lane_create(struct backend *backend, size_t float_co
     }
     *lane = l;
     return AKIN_OK;
+}
+
+static bool make_members(struct lane *lane)
+{
+    int size = thread_pool_size(lane->backend->pool);
+    if (lane->members)
+        return true;
+    struct team_member *members = memory_alloc((size_t)size, sizeof *members);
+    bool done = members != NULL;
+    for (int i = 1; done && i < size; i++)      /* 0 is the lane's own thread */
+        done = attention_scratch_init(&members[i].attention, &lane->backend->kernels,
+                                      &members[i].scratch);
+    for (int i = 1; !done && members && i < size; i++)
+        memory_free(members[i].scratch);
+    if (!done) {
+        memory_free(members);
+        return false;
+    }
+    lane->members = members;
+    return true;
+}
+
+static bool cpu_lane_team(struct lane *lane, bool together)
+{
+    struct thread_pool *pool = lane->backend->pool;
+    int size = thread_pool_size(pool);
+    lane->team = NULL;
+    if (together && size > 1 && size <= TEAM_THREADS_MAX && make_members(lane))
+        lane->team = pool;
+    return lane->team != NULL;
+}
+
+void lane_share(const struct lane *lane, size_t count,
+                void (*fn)(void *context, size_t begin, size_t end, int worker), void *context)
+{
+    if (lane->team)
+        thread_pool_run(lane->team, count, fn, context);
+    else if (count)
+        fn(context, 0, count, 0);
 }
 
 static void cpu_lane_reset(struct lane *lane)
@@ -104,6 +148,7 @@ static const struct backend_ops cpu_ops = {
     .lane_create = cpu_lane_create,
     .lane_destroy = cpu_lane_destroy,
     .lane_reset = cpu_lane_reset,
+    .lane_team = cpu_lane_team,
     .tensor_take = cpu_tensor_take,
     .download = cpu_download,
     .embed_rows = cpu_embed_rows,

@@ -47,14 +47,29 @@ struct narrow_scratch {
     float scale[NARROW_ROWS_MAX], zero_point[NARROW_ROWS_MAX];
 };
 
+/* A team of more threads loses more by waiting for each other than it wins for one text. */
+enum { TEAM_THREADS_MAX = 16 };
+
 struct lane {
     struct cpu_backend *backend;
+    struct thread_pool *team;           /* NULL: this thread alone */
+    struct team_member *members;        /* [size of the pool] once a team was asked for */
     struct narrow_scratch narrow;
     struct arena tensors;
     struct attention_scratch attention;
     float *scratch;         /* the one block behind `attention` */
     float *row;             /* [DIMENSION_MAX] */
 };
+
+/* What another thread needs when it helps: as `attention` and `scratch` of a lane. */
+struct team_member {
+    struct attention_scratch attention;
+    float *scratch;
+};
+
+/* fn(context, begin, end, worker) over [0, count), by this thread or by the team. */
+void lane_share(const struct lane *lane, size_t count,
+                void (*fn)(void *context, size_t begin, size_t end, int worker), void *context);
 
 static inline const struct kernels *lane_kernels(const struct lane *lane)
 {

@@ -148,6 +148,26 @@ static void panel_times_block(const struct linear *w, enum activation activation
     }
 }
 
+/* A block of rows times all panels; threads may share the panels. */
+struct block {
+    const struct linear *w;
+    enum activation activation;
+    const float *x;             /* [rows][in] */
+    float *out;                 /* [rows][out] */
+    size_t rows;
+};
+
+static void block_panels(void *context, size_t begin, size_t end, int worker)
+{
+    const struct block *b = context;
+    size_t nr = b->w->blocks.nr, depth = b->w->blocks.depth, in = b->w->in;
+    (void)worker;
+    for (size_t k0 = 0; k0 < in; k0 += depth)
+        for (size_t panel = begin; panel < end; panel++)
+            panel_times_block(b->w, b->activation, b->x, b->out, b->rows, panel * nr, k0,
+                              min_size(depth, in - k0));
+}
+
 void cpu_linear(struct lane *lane, struct tensor *out, const struct tensor *x,
                 const struct linear *w, enum activation activation)
 {
@@ -158,10 +178,9 @@ void cpu_linear(struct lane *lane, struct tensor *out, const struct tensor *x,
     }
     const struct gemm_blocks *blocks = &w->blocks;
     for (size_t r = 0; r < x->rows; r += blocks->rows) {
-        size_t rows = min_size(blocks->rows, x->rows - r);
-        for (size_t k0 = 0; k0 < w->in; k0 += blocks->depth)
-            for (size_t first = 0; first < w->out; first += blocks->nr)
-                panel_times_block(w, activation, x->data + r * w->in, out->data + r * w->out, rows,
-                                  first, k0, min_size(blocks->depth, w->in - k0));
+        struct block block = { .w = w, .activation = activation, .x = x->data + r * w->in,
+                               .out = out->data + r * w->out,
+                               .rows = min_size(blocks->rows, x->rows - r) };
+        lane_share(lane, w->padded / blocks->nr, block_panels, &block);
     }
 }

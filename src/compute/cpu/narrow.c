@@ -84,47 +84,71 @@ bool pack_narrow(struct linear *l, const struct host_matrix *weight, const float
 
 /* ---- the product ------------------------------------------------------------------------ */
 
-static void int8_block(struct narrow_scratch *s, const struct linear *w, enum activation activation,
-                       const float *x, float *out, size_t rows)
+/* A block of narrowed rows times all panels; threads may share the panels. */
+struct block {
+    const struct narrow_scratch *s;
+    const struct linear *w;
+    enum activation activation;
+    float *out;                 /* [rows][out] */
+    size_t rows;
+};
+
+static void int8_panels(void *context, size_t begin, size_t end, int worker)
 {
-    const struct kernels *k = w->kernels;
-    uint8_t *bytes = s->values;
-    for (size_t r = 0; r < rows; r++)
-        k->quantize_u8(bytes + r * w->depth, x + r * w->in, w->factor, w->in, w->depth,
-                       &s->scale[r], &s->zero_point[r]);
-    for (size_t first = 0; first < w->out; first += w->blocks.nr) {
-        size_t cols = min_size(w->blocks.nr, w->out - first);
+    const struct block *b = context;
+    const struct linear *w = b->w;
+    size_t nr = w->blocks.nr, mr = w->blocks.mr;
+    const uint8_t *bytes = b->s->values;
+    (void)worker;
+    for (size_t first = begin * nr; first < end * nr; first += nr) {
+        size_t cols = min_size(nr, w->out - first);
         struct s8_panel panel = { .values = (const int8_t *)w->panels + first * w->depth,
                                   .scale = w->scale + first, .sum = w->sum + first,
                                   .bias = w->bias + first };
-        for (size_t r = 0; r < rows; r += w->blocks.mr) {
+        for (size_t r = 0; r < b->rows; r += mr) {
             struct u8_rows part = { .values = bytes + r * w->depth, .stride = w->depth,
-                                    .scale = s->scale + r, .zero_point = s->zero_point + r };
-            size_t live = min_size(w->blocks.mr, rows - r);
-            float *to = out + r * w->out + first;
-            k->gemm_u8s8(to, w->out, &part, &panel, w->depth, live, cols);
-            activate(w, activation, to, live, cols);
+                                    .scale = b->s->scale + r, .zero_point = b->s->zero_point + r };
+            size_t live = min_size(mr, b->rows - r);
+            float *to = b->out + r * w->out + first;
+            w->kernels->gemm_u8s8(to, w->out, &part, &panel, w->depth, live, cols);
+            activate(w, b->activation, to, live, cols);
         }
     }
 }
 
-static void bf16_block(struct narrow_scratch *s, const struct linear *w, enum activation activation,
-                       const float *x, float *out, size_t rows)
+static void bf16_panels(void *context, size_t begin, size_t end, int worker)
+{
+    const struct block *b = context;
+    const struct linear *w = b->w;
+    size_t nr = w->blocks.nr, mr = w->blocks.mr;
+    const uint16_t *halves = b->s->values;
+    (void)worker;
+    for (size_t first = begin * nr; first < end * nr; first += nr) {
+        size_t cols = min_size(nr, w->out - first);
+        const uint16_t *panel = (const uint16_t *)w->panels + first * w->depth;
+        for (size_t r = 0; r < b->rows; r += mr) {
+            size_t live = min_size(mr, b->rows - r);
+            float *to = b->out + r * w->out + first;
+            w->kernels->gemm_bf16(to, w->out, halves + r * w->depth, w->depth, panel, w->depth,
+                                  live, cols, w->bias + first);
+            activate(w, b->activation, to, live, cols);
+        }
+    }
+}
+
+static void narrow_rows(struct narrow_scratch *s, const struct linear *w, const float *x,
+                        size_t rows)
 {
     const struct kernels *k = w->kernels;
+    uint8_t *bytes = s->values;
     uint16_t *halves = s->values;
-    for (size_t r = 0; r < rows; r++)
-        k->narrow_bf16(halves + r * w->depth, x + r * w->in, w->in, w->depth);
-    for (size_t first = 0; first < w->out; first += w->blocks.nr) {
-        size_t cols = min_size(w->blocks.nr, w->out - first);
-        const uint16_t *panel = (const uint16_t *)w->panels + first * w->depth;
-        for (size_t r = 0; r < rows; r += w->blocks.mr) {
-            size_t live = min_size(w->blocks.mr, rows - r);
-            float *to = out + r * w->out + first;
-            k->gemm_bf16(to, w->out, halves + r * w->depth, w->depth, panel, w->depth, live, cols,
-                         w->bias + first);
-            activate(w, activation, to, live, cols);
-        }
+    for (size_t r = 0; r < rows; r++) {
+        const float *row = x + r * w->in;
+        if (w->precision == COMPUTE_INT8)
+            k->quantize_u8(bytes + r * w->depth, row, w->factor, w->in, w->depth, &s->scale[r],
+                           &s->zero_point[r]);
+        else
+            k->narrow_bf16(halves + r * w->depth, row, w->in, w->depth);
     }
 }
 
@@ -132,8 +156,11 @@ void narrow_linear(struct lane *lane, struct tensor *out, const struct tensor *x
                    const struct linear *w, enum activation activation)
 {
     bool int8 = w->precision == COMPUTE_INT8;
-    size_t block = min_size(w->blocks.rows, NARROW_BYTES / (w->depth * (int8 ? 1 : 2)));
-    for (size_t r = 0; r < x->rows; r += block)
-        (int8 ? int8_block : bf16_block)(&lane->narrow, w, activation, x->data + r * w->in,
-                                         out->data + r * w->out, min_size(block, x->rows - r));
+    size_t step = min_size(w->blocks.rows, NARROW_BYTES / (w->depth * (int8 ? 1 : 2)));
+    for (size_t r = 0; r < x->rows; r += step) {
+        struct block block = { .s = &lane->narrow, .w = w, .activation = activation,
+                               .out = out->data + r * w->out, .rows = min_size(step, x->rows - r) };
+        narrow_rows(&lane->narrow, w, x->data + r * w->in, block.rows);
+        lane_share(lane, w->padded / w->blocks.nr, int8 ? int8_panels : bf16_panels, &block);
+    }
 }
