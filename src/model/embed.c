@@ -11,9 +11,9 @@
 #include "base/thread.h"
 #include "text/tokenizer.h"
 
-/* Tokens computed together by one thread: large enough for the matrix products to run at speed, small
- * enough for the activations to stay near the core (192 tokens of MiniLM are 2 MB, used a part at a
- * time). Measured with the embed benchmark; it never changes a bit of the result. */
+/* Tokens computed together by one thread: large enough for the matrix products to run at speed,
+ * small enough for the activations to stay near the core (192 tokens of MiniLM are 2 MB, used a
+ * part at a time). Measured with the embed benchmark; it never changes a bit of the result. */
 enum { BATCH_TOKENS = 192 };
 /* Token ids held at once, 4 bytes each; decides how many texts are sorted together. */
 enum { WINDOW_TOKENS = 1 << 22 };

@@ -54,7 +54,8 @@ static enum akin_status choose_precision(const struct backend *backend, enum aki
         return error_set(error, AKIN_ARGUMENT, "precision %d is not known", (int)asked);
     }
     if (!backend->ops->supports(backend, *compute))
-        return error_set(error, AKIN_UNSUPPORTED, "precision %s is not available on device %s (bf16 needs AVX-512 BF16, and "
+        return error_set(error, AKIN_UNSUPPORTED,
+                         "precision %s is not available on device %s (bf16 needs AVX-512 BF16, and "
                          "AKIN_CPU must allow it); fp32 is", name, backend->ops->name);
     return AKIN_OK;
 }

@@ -103,7 +103,7 @@ static void int8_block(struct narrow_scratch *s, const struct linear *w, enum ac
             size_t live = min_size(w->blocks.mr, rows - r);
             float *to = out + r * w->out + first;
             k->gemm_u8s8(to, w->out, &part, &panel, w->depth, live, cols);
-            activate(w, activation, to, live, cols);
+            activate_tile(w, activation, to, live, cols);
         }
     }
 }
@@ -123,7 +123,7 @@ static void bf16_block(struct narrow_scratch *s, const struct linear *w, enum ac
             float *to = out + r * w->out + first;
             k->gemm_bf16(to, w->out, halves + r * w->depth, w->depth, panel, w->depth, live, cols,
                          w->bias + first);
-            activate(w, activation, to, live, cols);
+            activate_tile(w, activation, to, live, cols);
         }
     }
 }
