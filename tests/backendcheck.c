@@ -3,7 +3,7 @@
  * from 1 to 512 tokens; and the promise about bits: a sequence has the same bits alone, in a batch,
  * and at another place of the batch.
  *
- *   backendcheck --level ref|avx2|avx512|amx
+ *   backendcheck --level ref|avx2|avx512|amx|amx-emulated
  *
  * Exit status: 0 fine, 1 failed, 2 wrong use, 77 this machine lacks the level. */
 #include <math.h>
@@ -16,7 +16,10 @@
 #include "base/memory.h"
 #include "base/rng.h"
 #include "base/thread.h"
-#include "compute/backend.h"
+#include "compute/cpu/backend_cpu.h"
+
+/* src/compute/cpu/kernels_amx.c over tests/amx_emulation.h */
+void kernels_use_amx_emulated(struct kernels *k);
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 #define UNIT 0x1p-24
@@ -110,7 +113,7 @@ static void batch_deinit(struct batch *batch)
 
 /* ---- linear ----------------------------------------------------------------------------- */
 
-static double activate(double x, enum activation activation)
+static double activated(double x, enum activation activation)
 {
     if (activation == ACTIVATION_GELU)
         return 0.5 * x * erfc(-x * M_SQRT1_2);
@@ -160,7 +163,7 @@ static void check_linear(size_t rows, size_t in, size_t out, enum activation act
                 sum += term;
                 magnitude += fabs(term);
             }
-            double exact = activate(sum, activation),
+            double exact = activated(sum, activation),
                    bound = 1.2 * ((double)in + 3) * UNIT * magnitude;
             right &= fabs((double)y.data[r * out + c] - exact) <= bound + 10 * UNIT * fabs(exact);
         }
@@ -535,12 +538,14 @@ static void check_all(void)
 int main(int argc, char **argv)
 {
     unsigned flags;
-    if (argc != 3 || strcmp(argv[1], "--level") || !cpu_level(argv[2], cpu_detect(), &flags)) {
-        fputs("usage: backendcheck --level ref|avx2|avx512|amx\n", stderr);
+    bool emulated = argc == 3 && !strcmp(argv[2], "amx-emulated");
+    if (argc != 3 || strcmp(argv[1], "--level") ||
+        !cpu_level(emulated ? "ref" : argv[2], cpu_detect(), &flags)) {
+        fputs("usage: backendcheck --level ref|avx2|avx512|amx|amx-emulated\n", stderr);
         return 2;
     }
     level = argv[2];
-    if (strcmp(cpu_level_name(flags), level)) {
+    if (!emulated && strcmp(cpu_level_name(flags), level)) {
         printf("skipped: this machine has no %s\n", level);
         return 77;
     }
@@ -548,6 +553,11 @@ int main(int argc, char **argv)
     struct thread_pool *pool = must(thread_pool_create(1));
     cpu_backend_create(flags, pool, &backend, NULL);
     ops = ((struct backend *)must(backend))->ops;
+    if (emulated) {
+        struct cpu_backend *cpu = (struct cpu_backend *)backend;
+        kernels_use_amx_emulated(&cpu->kernels);
+        cpu->flags |= CPU_AVX512 | CPU_AVX512_BF16;
+    }
     check_all();
     cpu_backend_destroy(&backend);
     thread_pool_destroy(&pool);

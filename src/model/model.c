@@ -56,8 +56,8 @@ static enum akin_status choose_precision(const struct backend *backend, enum aki
     }
     if (!backend->ops->supports(backend, *compute))
         return error_set(error, AKIN_UNSUPPORTED,
-                         "precision %s is not available on device %s; fp32 is", name,
-                         backend->ops->name);
+                         "precision %s is not available on device %s (bf16 needs AVX-512 BF16, and "
+                         "AKIN_CPU must allow it); fp32 is", name, backend->ops->name);
     return AKIN_OK;
 }
 

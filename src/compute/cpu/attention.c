@@ -49,12 +49,38 @@ struct head {
     size_t stride, out_stride, tokens, dim;
 };
 
+/* to[d * nr + key] = k[key * stride + d] for four keys and four dimensions */
+static void transpose_four(float *to, size_t nr, const float *k, size_t stride)
+{
+    typedef float four __attribute__((vector_size(16)));
+    typedef int32_t order __attribute__((vector_size(16)));
+    four rows[4], pairs[4];
+    for (size_t i = 0; i < 4; i++)
+        memcpy(&rows[i], k + i * stride, sizeof rows[i]);
+    pairs[0] = __builtin_shuffle(rows[0], rows[1], (order){ 0, 4, 1, 5 });
+    pairs[1] = __builtin_shuffle(rows[2], rows[3], (order){ 0, 4, 1, 5 });
+    pairs[2] = __builtin_shuffle(rows[0], rows[1], (order){ 2, 6, 3, 7 });
+    pairs[3] = __builtin_shuffle(rows[2], rows[3], (order){ 2, 6, 3, 7 });
+    for (size_t i = 0; i < 4; i += 2) {
+        four even = __builtin_shuffle(pairs[i], pairs[i + 1], (order){ 0, 1, 4, 5 });
+        four odd = __builtin_shuffle(pairs[i], pairs[i + 1], (order){ 2, 3, 6, 7 });
+        memcpy(to + i * nr, &even, sizeof even);
+        memcpy(to + (i + 1) * nr, &odd, sizeof odd);
+    }
+}
+
 /* panels[key / nr][d][key % nr] = k[key][d] for a block of keys and of dimensions. Columns behind
- * the last key keep what an earlier block left: nobody uses what they give. */
+ * the last key keep what an earlier block left: nobody uses what they give. nr is a multiple of 4.
+ */
 static void pack_keys(float *panels, const float *k, size_t stride, size_t keys, size_t dims,
                       size_t nr)
 {
-    for (size_t key = 0; key < keys; key++) {
+    size_t key = 0;
+    for (; key + 4 <= keys && dims % 4 == 0; key += 4)
+        for (size_t d = 0; d < dims; d += 4)
+            transpose_four(panels + key / nr * nr * dims + d * nr + key % nr, nr,
+                           k + key * stride + d, stride);
+    for (; key < keys; key++) {
         float *column = panels + key / nr * nr * dims + key % nr;
         const float *from = k + key * stride;
         for (size_t d = 0; d < dims; d++)

@@ -88,8 +88,8 @@ void cpu_linear(struct lane *lane, struct tensor *out, const struct tensor *x,
 
 /* The activation of one tile, in place, at once: rows lie a power of two apart, or nearly so, and a
  * column of many would evict itself from the first-level cache. */
-void activate(const struct linear *weights, enum activation activation, float *out, size_t rows,
-              size_t cols);
+void activate_tile(const struct linear *weights, enum activation activation, float *out,
+                   size_t rows, size_t cols);
 
 /* narrow.c */
 bool pack_narrow(struct linear *linear, const struct host_matrix *weight, const float *equalizer);

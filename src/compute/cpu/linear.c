@@ -114,8 +114,8 @@ size_t cpu_linear_bytes(const struct linear *l)
            (l->factor ? l->in * sizeof(float) : 0);
 }
 
-void activate(const struct linear *w, enum activation activation, float *out, size_t rows,
-              size_t cols)
+void activate_tile(const struct linear *w, enum activation activation, float *out,
+                   size_t rows, size_t cols)
 {
     if (activation == ACTIVATION_GELU && w->precision == COMPUTE_FP32)
         w->kernels->gelu_f32(out, w->out, rows, cols);
@@ -144,7 +144,7 @@ static void panel_times_block(const struct linear *w, enum activation activation
         k->gemm_f32(to, w->out, x + r * w->in + k0, w->in, panel, depth, live, cols,
                     w->bias + first, k0 > 0);
         if (k0 + depth == w->in)
-            activate(w, activation, to, live, cols);
+            activate_tile(w, activation, to, live, cols);
     }
 }
 

@@ -111,7 +111,7 @@ static void int8_panels(void *context, size_t begin, size_t end, int worker)
             size_t live = min_size(mr, b->rows - r);
             float *to = b->out + r * w->out + first;
             w->kernels->gemm_u8s8(to, w->out, &part, &panel, w->depth, live, cols);
-            activate(w, b->activation, to, live, cols);
+            activate_tile(w, b->activation, to, live, cols);
         }
     }
 }
@@ -131,7 +131,7 @@ static void bf16_panels(void *context, size_t begin, size_t end, int worker)
             float *to = b->out + r * w->out + first;
             w->kernels->gemm_bf16(to, w->out, halves + r * w->depth, w->depth, panel, w->depth,
                                   live, cols, w->bias + first);
-            activate(w, b->activation, to, live, cols);
+            activate_tile(w, b->activation, to, live, cols);
         }
     }
 }
