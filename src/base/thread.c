@@ -64,7 +64,9 @@ struct thread_pool {
     pthread_cond_t work, done;
     atomic_uint_fast64_t
         generation;             /* of the current run; changed under the lock, watched without */
-    atomic_int pending;         /* workers that have not finished it; likewise */
+    bool open;                  /* workers that come now may still join the run */
+    atomic_int active;          /* workers inside of it; changed under the lock */
+    atomic_int pending;         /* ranges: workers that have not done theirs; likewise */
     bool stopping;
     /* the current run; written under the lock before the generation changes */
     size_t count;
@@ -105,9 +107,16 @@ static void watch_for_run(struct thread_pool *pool, uint64_t seen)
         pause_cpu();
 }
 
+/* Every range waits for its worker. Items do not: whoever is there does them all, so a worker that
+ * the system has not woken yet, or took away, keeps nobody waiting for what it never began. */
+static bool unfinished(struct thread_pool *pool)
+{
+    return pool->item_fn ? atomic_load(&pool->active) > 0 : atomic_load(&pool->pending) > 0;
+}
+
 static void watch_for_end(struct thread_pool *pool)
 {
-    for (int i = 0; i < SPINS_MAX && atomic_load(&pool->pending); i++)
+    for (int i = 0; i < SPINS_MAX && unfinished(pool); i++)
         pause_cpu();
 }
 
@@ -121,14 +130,20 @@ static void *worker_main(void *argument)
         pthread_mutex_lock(&pool->lock);
         while (pool->generation == seen && !pool->stopping)
             pthread_cond_wait(&pool->work, &pool->lock);
-        bool stopping = pool->stopping;
+        bool stopping = pool->stopping, join = pool->open && !stopping;
         seen = pool->generation;
+        if (join)
+            pool->active++;
         pthread_mutex_unlock(&pool->lock);
         if (stopping)
             return NULL;
+        if (!join)
+            continue;
         do_share(pool, self->number);
         pthread_mutex_lock(&pool->lock);
-        if (--pool->pending == 0)
+        pool->active--;
+        pool->pending--;
+        if (!unfinished(pool))
             pthread_cond_signal(&pool->done);
         pthread_mutex_unlock(&pool->lock);
     }
@@ -198,16 +213,23 @@ static void run(struct thread_pool *pool, size_t count,
     bool alone = pool->size == 1 || count == 1;
     if (!alone) {
         pool->pending = pool->size - 1;
+        pool->open = true;
         pool->generation++;
         pthread_cond_broadcast(&pool->work);
     }
     pthread_mutex_unlock(&pool->lock);
     do_share(pool, 0);
     if (!alone) {
+        if (!item_fn)
+            watch_for_end(pool);
+        pthread_mutex_lock(&pool->lock);
+        pool->open = !item_fn;
+        pthread_mutex_unlock(&pool->lock);
         watch_for_end(pool);
         pthread_mutex_lock(&pool->lock);
-        while (pool->pending)
+        while (unfinished(pool))
             pthread_cond_wait(&pool->done, &pool->lock);
+        pool->open = false;
         pthread_mutex_unlock(&pool->lock);
     }
     pthread_mutex_unlock(&pool->run_lock);

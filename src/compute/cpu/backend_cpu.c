@@ -102,13 +102,34 @@ static bool cpu_lane_team(struct lane *lane, bool together)
     return lane->team != NULL;
 }
 
+/* More pieces than threads, handed out as threads get free: one that the system took away for a
+ * while holds up one piece and not its whole share. */
+enum { PIECES_PER_THREAD = 3 };
+
+struct share {
+    void (*fn)(void *context, size_t begin, size_t end, int worker);
+    void *context;
+    size_t count, pieces;
+};
+
+static void share_piece(void *context, size_t piece, int worker)
+{
+    const struct share *s = context;
+    s->fn(s->context, s->count * piece / s->pieces, s->count * (piece + 1) / s->pieces, worker);
+}
+
 void lane_share(const struct lane *lane, size_t count,
                 void (*fn)(void *context, size_t begin, size_t end, int worker), void *context)
 {
-    if (lane->team)
-        thread_pool_run(lane->team, count, fn, context);
-    else if (count)
+    if (!lane->team) {
         fn(context, 0, count, 0);
+        return;
+    }
+    struct share share = { .fn = fn, .context = context, .count = count,
+                           .pieces = PIECES_PER_THREAD * (size_t)thread_pool_size(lane->team) };
+    if (share.pieces > count)
+        share.pieces = count;
+    thread_pool_each(lane->team, share.pieces, share_piece, &share);
 }
 
 static void cpu_lane_reset(struct lane *lane)
