@@ -41,6 +41,12 @@ void file_map_close(struct file_map *map)
     *map = (struct file_map){ .data = (const unsigned char *)"" };
 }
 
+void file_map_release(const struct file_map *map)
+{
+    if (map->mapped)
+        madvise((void *)(uintptr_t)map->data, map->bytes, MADV_DONTNEED);
+}
+
 enum akin_status file_read(const char *path, size_t bytes_max, struct bytes *out,
                            struct akin_error *error)
 {

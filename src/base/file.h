@@ -19,6 +19,8 @@ struct file_map {
 
 enum akin_status file_map_open(const char *path, struct file_map *map, struct akin_error *error);
 void file_map_close(struct file_map *map);
+/* Lets the system take back the memory of what was read so far; reading again brings it again. */
+void file_map_release(const struct file_map *map);
 
 /* The whole file, NUL added; AKIN_LIMIT above bytes_max. */
 enum akin_status file_read(const char *path, size_t bytes_max, struct bytes *out,

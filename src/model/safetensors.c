@@ -226,6 +226,11 @@ enum akin_status safetensors_parse(const void *bytes, size_t count, const char *
     return status;
 }
 
+void safetensors_release(const struct safetensors *file)
+{
+    file_map_release(&file->map);
+}
+
 void safetensors_close(struct safetensors **file)
 {
     struct safetensors *f = *file;

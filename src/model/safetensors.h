@@ -42,6 +42,8 @@ enum akin_status safetensors_open(const char *path, struct safetensors **file,
 /* The same for bytes in memory, which must outlive it; `path` is for errors. */
 enum akin_status safetensors_parse(const void *bytes, size_t count, const char *path,
                                    struct safetensors **file, struct akin_error *error);
+/* Gives memory back once most tensors have been copied; those used later are read again. */
+void safetensors_release(const struct safetensors *file);
 void safetensors_close(struct safetensors **file);
 
 const char *safetensors_path(const struct safetensors *file);
