@@ -21,10 +21,12 @@ struct linear {
     struct gemm_blocks blocks;      /* of this precision */
     enum compute_precision precision;
     size_t in, out, depth, padded;
+    size_t pieces, piece;       /* int8: parts of the depth with scales of their own, and their
+                                   length; otherwise 1 and depth */
     void *panels;               /* float [padded / nr][depth][nr], bfloat16 [..][depth / 2][nr][2],
-                                   int8_t [..][depth / 4][nr][4] */
+                                   int8_t [pieces][padded / nr][piece / 4][nr][4] */
     float *bias;                /* [padded] */
-    float *scale, *sum;         /* [padded], int8 only: see struct s8_panel */
+    float *scale, *sum;         /* [pieces][padded], int8 only: see struct s8_panel */
     float *factor;              /* [in], int8 only, may be NULL: 1 / equalizer */
 };
 
@@ -42,9 +44,14 @@ struct attention_scratch {
 enum { NARROW_BYTES = NARROW_ROWS_MAX * 1536 * 2 };
 static_assert(NARROW_BYTES >= 2 * NARROW_DEPTH_MAX, "the longest row fits");
 
+/* A long row of int8 is cut into pieces, each with a scale of its own: the outputs of GELU have a
+ * few large columns, and one scale for 1,536 of them costs a quarter of all the error of the
+ * encoder. */
+enum { INT8_PIECES = 4, INT8_PIECES_FROM = 1024 };
+
 struct narrow_scratch {
     void *values;               /* [NARROW_BYTES] */
-    float scale[NARROW_ROWS_MAX], zero_point[NARROW_ROWS_MAX];
+    float scale[INT8_PIECES][NARROW_ROWS_MAX], zero_point[INT8_PIECES][NARROW_ROWS_MAX];
 };
 
 /* A team of more threads loses more by waiting for each other than it wins for one text. */

@@ -55,14 +55,16 @@ static bool linear_init(struct linear *l)
     };
     size_t count;
     l->padded = round_up(l->out, l->blocks.nr);
-    l->depth = round_up(l->in, l->blocks.granule);
+    l->pieces = l->precision == COMPUTE_INT8 && l->in >= INT8_PIECES_FROM ? INT8_PIECES : 1;
+    l->piece = round_up((l->in + l->pieces - 1) / l->pieces, l->blocks.granule);
+    l->depth = l->pieces * l->piece;
     if (!size_mul(l->padded, l->depth, &count))
         return false;
     l->panels = memory_alloc_aligned(count, bytes[l->precision]);
     l->bias = memory_alloc(l->padded, sizeof *l->bias);
     if (l->precision == COMPUTE_INT8) {
-        l->scale = memory_alloc(l->padded, sizeof *l->scale);
-        l->sum = memory_alloc(l->padded, sizeof *l->sum);
+        l->scale = memory_alloc(l->pieces * l->padded, sizeof *l->scale);
+        l->sum = memory_alloc(l->pieces * l->padded, sizeof *l->sum);
     }
     return l->panels && l->bias && (l->precision != COMPUTE_INT8 || (l->scale && l->sum));
 }
@@ -109,7 +111,7 @@ void cpu_linear_destroy(struct linear **linear)
 size_t cpu_linear_bytes(const struct linear *l)
 {
     size_t each = l->precision == COMPUTE_FP32 ? 4 : l->precision == COMPUTE_BF16 ? 2 : 1;
-    size_t vectors = l->precision == COMPUTE_INT8 ? 3 : 1;
+    size_t vectors = l->precision == COMPUTE_INT8 ? 1 + 2 * l->pieces : 1;
     return sizeof *l + l->padded * l->depth * each + vectors * l->padded * sizeof(float) +
            (l->factor ? l->in * sizeof(float) : 0);
 }

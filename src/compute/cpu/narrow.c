@@ -1,10 +1,10 @@
 /* Linear maps in eight and sixteen bits: packing of the weights, and the loops around the
- * micro-kernels. A block of rows is narrowed once, then all panels pass by; the depth is not cut,
- * because dequantising follows the last product.
+ * micro-kernels. A block of rows is narrowed once, then all panels pass by.
  *
  * int8: weights are symmetric per output, activations asymmetric per row and measured as they come
- * (no calibration). Whoever makes the linear may equalise the columns of x; the division happens
- * while x is quantised. */
+ * (no calibration). A long depth is cut into pieces with scales of their own; their dequantised
+ * products are added in float32, in order. Whoever makes the linear may equalise the columns of x;
+ * the division happens while x is quantised. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -27,25 +27,32 @@ static bool invert(struct linear *l, const float *equalizer)
     return l->factor != NULL;
 }
 
-/* Column c of the panels from its weights [in]; a NaN or an infinity makes the whole column NaN. */
-static void quantize_column(struct linear *l, size_t c, const float *row)
+/* Inputs of a piece: all but the last one are full. */
+static size_t piece_inputs(const struct linear *l, size_t piece)
 {
-    size_t nr = l->blocks.nr;
-    int8_t *to = (int8_t *)l->panels + c / nr * nr * l->depth + c % nr * 4;
+    return min_size(l->piece, l->in - piece * l->piece);
+}
+
+/* A piece of column c of the panels from its weights [piece_inputs]; a NaN or an infinity makes all
+ * of it NaN. */
+static void quantize_column(struct linear *l, size_t piece, size_t c, const float *row)
+{
+    size_t nr = l->blocks.nr, live = piece_inputs(l, piece), at = piece * l->padded + c;
+    int8_t *to = (int8_t *)l->panels + (piece * l->padded + c / nr * nr) * l->piece + c % nr * 4;
     float largest = 0, poison = 0;
     int32_t sum = 0;
-    for (size_t k = 0; k < l->in; k++) {
+    for (size_t k = 0; k < live; k++) {
         largest = fmaxf(largest, fabsf(row[k]));
         poison += row[k] * 0;
     }
-    l->scale[c] = largest / 127 + poison;
-    for (size_t k = 0; k < l->depth; k++) {
-        bool live = k < l->in && l->scale[c] >= FLT_MIN;
-        int8_t value = live ? (int8_t)lrintf(row[k] / l->scale[c]) : 0;
+    l->scale[at] = largest / 127 + poison;
+    for (size_t k = 0; k < l->piece; k++) {
+        bool used = k < live && l->scale[at] >= FLT_MIN;
+        int8_t value = used ? (int8_t)lrintf(row[k] / l->scale[at]) : 0;
         to[k / 4 * nr * 4 + k % 4] = value;
         sum += value;
     }
-    l->sum[c] = (float)sum;
+    l->sum[at] = (float)sum;
 }
 
 static void round_column(struct linear *l, size_t c, const float *row, uint16_t *halves)
@@ -72,9 +79,9 @@ bool pack_narrow(struct linear *l, const struct host_matrix *weight, const float
             memset(row, 0, l->in * sizeof *row);
         for (size_t k = 0; l->factor && k < l->in; k++)
             row[k] *= equalizer[k];
-        if (int8)
-            quantize_column(l, c, row);
-        else
+        for (size_t piece = 0; int8 && piece < l->pieces; piece++)
+            quantize_column(l, piece, c, row + piece * l->piece);
+        if (!int8)
             round_column(l, c, row, halves);
     }
     memory_free(halves);
@@ -93,27 +100,48 @@ struct block {
     size_t rows;
 };
 
+/* Room for what a piece behind the first one adds. */
+enum { TILE_FLOATS = 4096 };
+
+/* One panel of one piece times all rows: the first piece writes, the others add. */
+static void int8_panel(const struct block *b, size_t piece, size_t first, float *tile)
+{
+    static const float zeros[GEMM_NR_MAX];
+    const struct linear *w = b->w;
+    size_t nr = w->blocks.nr, mr = w->blocks.mr, cols = min_size(nr, w->out - first);
+    size_t at = piece * w->padded + first;
+    struct s8_panel panel = { .values = (const int8_t *)w->panels + at * w->piece,
+                              .scale = w->scale + at, .sum = w->sum + at,
+                              .bias = piece ? zeros : w->bias + first };
+    const uint8_t *bytes = (const uint8_t *)b->s->values + piece * w->piece;
+    for (size_t r = 0; r < b->rows; r += mr) {
+        struct u8_rows part = { .values = bytes + r * w->depth, .stride = w->depth,
+                                .scale = b->s->scale[piece] + r,
+                                .zero_point = b->s->zero_point[piece] + r };
+        size_t live = min_size(mr, b->rows - r);
+        float *to = b->out + r * w->out + first;
+        if (piece == 0) {
+            w->kernels->gemm_u8s8(to, w->out, &part, &panel, w->piece, live, cols);
+        } else {
+            w->kernels->gemm_u8s8(tile, nr, &part, &panel, w->piece, live, cols);
+            for (size_t i = 0; i < live; i++)
+                w->kernels->add_f32(to + i * w->out, tile + i * nr, cols);
+        }
+        if (piece + 1 == w->pieces)
+            activate_tile(w, b->activation, to, live, cols);
+    }
+}
+
 static void int8_panels(void *context, size_t begin, size_t end, int worker)
 {
     const struct block *b = context;
-    const struct linear *w = b->w;
-    size_t nr = w->blocks.nr, mr = w->blocks.mr;
-    const uint8_t *bytes = b->s->values;
+    size_t nr = b->w->blocks.nr;
+    float tile[TILE_FLOATS];
+    ASSERT(b->w->blocks.mr * nr <= TILE_FLOATS && nr <= GEMM_NR_MAX);
     (void)worker;
-    for (size_t first = begin * nr; first < end * nr; first += nr) {
-        size_t cols = min_size(nr, w->out - first);
-        struct s8_panel panel = { .values = (const int8_t *)w->panels + first * w->depth,
-                                  .scale = w->scale + first, .sum = w->sum + first,
-                                  .bias = w->bias + first };
-        for (size_t r = 0; r < b->rows; r += mr) {
-            struct u8_rows part = { .values = bytes + r * w->depth, .stride = w->depth,
-                                    .scale = b->s->scale + r, .zero_point = b->s->zero_point + r };
-            size_t live = min_size(mr, b->rows - r);
-            float *to = b->out + r * w->out + first;
-            w->kernels->gemm_u8s8(to, w->out, &part, &panel, w->depth, live, cols);
-            activate_tile(w, b->activation, to, live, cols);
-        }
-    }
+    for (size_t first = begin * nr; first < end * nr; first += nr)
+        for (size_t piece = 0; piece < b->w->pieces; piece++)
+            int8_panel(b, piece, first, tile);
 }
 
 static void bf16_panels(void *context, size_t begin, size_t end, int worker)
@@ -144,10 +172,12 @@ static void narrow_rows(struct narrow_scratch *s, const struct linear *w, const 
     uint16_t *halves = s->values;
     for (size_t r = 0; r < rows; r++) {
         const float *row = x + r * w->in;
-        if (w->precision == COMPUTE_INT8)
-            k->quantize_u8(bytes + r * w->depth, row, w->factor, w->in, w->depth, &s->scale[r],
-                           &s->zero_point[r]);
-        else
+        for (size_t p = 0, at = 0; w->precision == COMPUTE_INT8 && p < w->pieces; p++) {
+            k->quantize_u8(bytes + r * w->depth + at, row + at, w->factor ? w->factor + at : NULL,
+                           piece_inputs(w, p), w->piece, &s->scale[p][r], &s->zero_point[p][r]);
+            at += w->piece;
+        }
+        if (w->precision == COMPUTE_BF16)
             k->narrow_bf16(halves + r * w->depth, row, w->in, w->depth);
     }
 }
