@@ -222,8 +222,10 @@ enum akin_status encoder_create(struct backend *backend, const struct safetensor
     enum akin_status status = e->layers && loader.range ? AKIN_OK : error_memory(error);
     if (status == AKIN_OK)
         status = load_embeddings(&loader, config);
-    for (size_t i = 0; status == AKIN_OK && i < e->layer_count; i++)
+    for (size_t i = 0; status == AKIN_OK && i < e->layer_count; i++) {
         status = load_layer(&loader, i);
+        safetensors_release(weights);   /* a layer's packed weights are copies */
+    }
     memory_free(loader.range);
     if (status == AKIN_OK)
         *encoder = e;

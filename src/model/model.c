@@ -112,7 +112,6 @@ static enum akin_status open_parts(struct model *model, struct thread_pool *pool
     const struct model_config *config = &model->config;
     TRY(open_weights(config->folder, &model->weights, error));
     TRY(encoder_create(model->backend, model->weights, config, compute, &model->encoder, error));
-    safetensors_release(model->weights);    /* packed weights are copies */
     TRY(open_tokenizer(model, error));
     struct embedder_parts parts = {
         .backend = model->backend, .encoder = model->encoder, .tokenizer = model->tokenizer,
