@@ -153,19 +153,19 @@ static void engines_share_nothing(void **state)
     struct akin_model_info info;
     struct akin_error error = { 0 };
     static const struct akin_text texts[] = { { "the cat", 7 }, { "a long war", 10 }, { "", 0 } };
-    float alone[3][64], beside[3][64], other[3][64];
+    float alone[3 * 64], beside[3 * 64], other[3 * 64];    /* [text][dimension] */
     open_all(&a, NULL, 2);
     akin_model_info(a.model, &info);
     assert_true(info.dimension <= 64);
-    must(akin_model_embed(a.model, texts, 3, NULL, alone[0], NULL, &error), &error);
+    must(akin_model_embed(a.model, texts, 3, NULL, alone, NULL, &error), &error);
     open_all(&b, "ref", 1);
-    must(akin_model_embed(b.model, texts, 3, NULL, other[0], NULL, &error), &error);
-    must(akin_model_embed(a.model, texts, 3, NULL, beside[0], NULL, &error), &error);
+    must(akin_model_embed(b.model, texts, 3, NULL, other, NULL, &error), &error);
+    must(akin_model_embed(a.model, texts, 3, NULL, beside, NULL, &error), &error);
     assert_memory_equal(alone, beside, 3 * info.dimension * sizeof(float));
     for (size_t i = 0; i < 3 * info.dimension; i++)
-        assert_true(other[0][i] - alone[0][i] < 1e-5f && alone[0][i] - other[0][i] < 1e-5f);
+        assert_true(other[i] - alone[i] < 1e-5f && alone[i] - other[i] < 1e-5f);
     close_all(&a);
-    must(akin_model_embed(b.model, texts, 3, NULL, beside[0], NULL, &error), &error);
+    must(akin_model_embed(b.model, texts, 3, NULL, beside, NULL, &error), &error);
     assert_memory_equal(other, beside, 3 * info.dimension * sizeof(float));
     close_all(&b);
 }
