@@ -103,7 +103,7 @@ const struct command command_model_pull = {
                "broke off\n"
                "is resumed; a model that is complete is not downloaded again.\n",
     .examples = "  akin model pull all-MiniLM-L6-v2\n"
-                "  akin model pull intfloat/multilingual-e5-small --hub https://huggingface.co\n",
+                "  akin model pull intfloat/multilingual-e5-small --hub https://hub.example\n",
     .options = {pull_options, sizeof pull_options / sizeof pull_options[0]},
     .positionals_min = 1,
     .positionals_max = 1,
