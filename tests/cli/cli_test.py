@@ -260,7 +260,7 @@ def embed():
 # ---------------------------------------------------------------- stopping, full disks, broken pipes
 def stop():
     write("many.jsonl", "".join(json.dumps({"text": f"film {i} about the number {i * 7919}"}) + "\n" for i in range(400_000)))
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         process = subprocess.Popen([AKIN, "embed", "-i", "many.jsonl", "-o", "many.npy", "--threads", "1"],
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
         until = time.time() + 60
