@@ -220,11 +220,11 @@ static void run(struct thread_pool *pool, size_t count,
     pthread_mutex_unlock(&pool->lock);
     do_share(pool, 0);
     if (!alone) {
-        if (!item_fn)
-            watch_for_end(pool);
-        pthread_mutex_lock(&pool->lock);
-        pool->open = !item_fn;
-        pthread_mutex_unlock(&pool->lock);
+        if (item_fn) {          /* all are handed out: who comes now is late */
+            pthread_mutex_lock(&pool->lock);
+            pool->open = false;
+            pthread_mutex_unlock(&pool->lock);
+        }
         watch_for_end(pool);
         pthread_mutex_lock(&pool->lock);
         while (unfinished(pool))

@@ -12,16 +12,6 @@
 #include "base/limits.h"
 #include "compute/cpu/backend_cpu.h"
 
-static size_t min_size(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-static size_t round_up(size_t value, size_t step)
-{
-    return (value + step - 1) / step * step;
-}
-
 bool attention_scratch_init(struct attention_scratch *s, const struct kernels *k, float **block)
 {
     size_t keys = round_up(ATTENTION_KEYS, k->gemm.nr), dims = round_up(ATTENTION_DIMS, k->gemm.nr);

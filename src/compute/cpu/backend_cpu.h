@@ -7,6 +7,16 @@
 #include "compute/backend.h"
 #include "compute/cpu/kernels.h"
 
+static inline size_t min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline size_t round_up(size_t value, size_t step)
+{
+    return (value + step - 1) / step * step;
+}
+
 struct cpu_backend {
     struct backend base;        /* first: a struct backend * is cast back */
     struct kernels kernels;

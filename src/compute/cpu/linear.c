@@ -25,11 +25,6 @@ static enum akin_status check_shape(const struct backend *backend, const struct 
     return AKIN_OK;
 }
 
-static size_t round_up(size_t value, size_t step)
-{
-    return (value + step - 1) / step * step;
-}
-
 static bool pack_panels(struct linear *l, const struct host_matrix *weight)
 {
     size_t nr = l->blocks.nr;
@@ -125,11 +120,6 @@ void activate_tile(const struct linear *w, enum activation activation, float *ou
         w->kernels->gelu_rough_f32(out, w->out, rows, cols);
     else if (activation == ACTIVATION_RELU)
         w->kernels->relu_f32(out, w->out, rows, cols);
-}
-
-static size_t min_size(size_t a, size_t b)
-{
-    return a < b ? a : b;
 }
 
 /* One panel times a block of rows, `depth` deep from `k0`; behind the last piece the

@@ -12,11 +12,6 @@
 #include "base/limits.h"
 #include "compute/cpu/backend_cpu.h"
 
-static size_t min_size(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 /* ---- packing ---------------------------------------------------------------------------- */
 
 static bool invert(struct linear *l, const float *equalizer)
