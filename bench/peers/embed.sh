@@ -114,7 +114,7 @@ if [ -e "$library/libakin.so" ]; then
         -L"$library" -Wl,-rpath,"$(cd "$library" && pwd)" -lakin)
     if [ -n "$helper" ]; then extra+=(--akin-helper "$helper"); fi
 elif [ -x "$akin" ]; then
-    say "no libakin.so beside the program: akin's one-text latency and tokenising are not measured"
+    say "no libakin.so beside the program: akin is not measured"
 fi
 
 case " ${arguments[*]-} " in *" --home"*) ;; *) extra+=(--home "$home") ;; esac

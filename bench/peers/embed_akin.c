@@ -1,6 +1,9 @@
-/* What the comparison times in akin through libakin, call by call, as embed_worker.py and
- * embed_tokenize.py time the peers:
+/* What the comparison times in akin through libakin, as embed_worker.py and embed_tokenize.py time
+ * the peers:
  *
+ *   embed_akin run MODEL TEXTS OUT PRECISION THREADS
+ *       embeds up to 1,024 texts to warm up, then all in one call; writes the vectors as plain
+ *       float32 to OUT; prints {"seconds": S, "texts": N, "kernels": "...", "rss_mb": M}
  *   embed_akin latency MODEL TEXTS REPEATS PRECISION THREADS
  *       embeds REPEATS single texts after 20 to warm up; prints {"ms": [...], "rss_mb": ...}
  *   embed_akin tokenize MODEL TEXTS REPEATS
@@ -14,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WARM_UP = 20, WARM_UP_TEXTS = 100 };
+enum { WARM_UP = 20, WARM_UP_TEXTS = 100, WARM_UP_RUN = 1024 };
 
 struct texts {
     struct akin_text *text;
@@ -44,6 +47,41 @@ static bool read_texts(const char *path, struct texts *texts)
 static double seconds_since(uint64_t begin)
 {
     return 1e-9 * (double)(akin_clock_ns() - begin);
+}
+
+static bool write_vectors(const char *path, const float *vectors, size_t count)
+{
+    FILE *f = fopen(path, "wb");
+    bool done = f && fwrite(vectors, sizeof *vectors, count, f) == count;
+    return f && fclose(f) == 0 && done;
+}
+
+static enum akin_status time_run(struct akin_engine *engine, struct akin_model *model,
+                                 const struct texts *texts, const char *out,
+                                 struct akin_error *error)
+{
+    struct akin_embed_settings settings;
+    struct akin_model_info info;
+    akin_embed_settings_default(&settings);
+    settings.deduplicate = false;
+    akin_model_info(model, &info);
+    float *vectors = malloc(texts->count * info.dimension * sizeof *vectors);
+    if (!vectors)
+        return AKIN_MEMORY;
+    size_t few = texts->count < WARM_UP_RUN ? texts->count : WARM_UP_RUN;
+    enum akin_status status = akin_model_embed(model, texts->text, few, &settings, vectors, NULL,
+                                               error);
+    uint64_t begin = akin_clock_ns();
+    if (status == AKIN_OK)
+        status = akin_model_embed(model, texts->text, texts->count, &settings, vectors, NULL,
+                                  error);
+    double seconds = seconds_since(begin);
+    if (status == AKIN_OK && !write_vectors(out, vectors, texts->count * info.dimension))
+        status = AKIN_IO;
+    printf("{\"seconds\": %.6f, \"texts\": %zu, \"kernels\": \"%s\", \"rss_mb\": %.1f}\n", seconds,
+           texts->count, akin_engine_kernels(engine), (double)akin_peak_rss_bytes() / 1048576.0);
+    free(vectors);
+    return status;
 }
 
 static enum akin_status time_latency(struct akin_model *model, const struct texts *texts,
@@ -104,11 +142,13 @@ int main(int argc, char **argv)
     struct akin_model *model = NULL;
     struct akin_engine_settings settings;
     enum akin_precision precision = AKIN_PRECISION_FP32;
-    bool latency = argc == 7 && strcmp(argv[1], "latency") == 0;
-    if ((!latency && !(argc == 5 && strcmp(argv[1], "tokenize") == 0)) ||
-        (latency && !akin_precision_parse(argv[5], &precision))) {
-        fputs("usage: embed_akin latency|tokenize MODEL TEXTS REPEATS [PRECISION THREADS]\n",
-              stderr);
+    const char *what = argc > 1 ? argv[1] : "";
+    bool run = argc == 7 && !strcmp(what, "run"), latency = argc == 7 && !strcmp(what, "latency");
+    bool known = run || latency || (argc == 5 && !strcmp(what, "tokenize"));
+    if (!known || (argc == 7 && !akin_precision_parse(argv[5], &precision))) {
+        fputs("usage: embed_akin run MODEL TEXTS OUT PRECISION THREADS\n"
+              "       embed_akin latency MODEL TEXTS REPEATS PRECISION THREADS\n"
+              "       embed_akin tokenize MODEL TEXTS REPEATS\n", stderr);
         return 2;
     }
     if (!read_texts(argv[3], &texts)) {
@@ -116,13 +156,15 @@ int main(int argc, char **argv)
         return 1;
     }
     akin_engine_settings_default(&settings);
-    settings.threads = latency ? (int)strtol(argv[6], NULL, 10) : 1;
+    settings.threads = argc == 7 ? (int)strtol(argv[6], NULL, 10) : 1;
+    int repeats = run ? 0 : (int)strtol(argv[4], NULL, 10);
     enum akin_status status = akin_engine_open(&settings, &engine, &error);
     if (status == AKIN_OK)
         status = akin_model_open(engine, argv[2], precision, &model, &error);
     if (status == AKIN_OK)
-        status = latency ? time_latency(model, &texts, (int)strtol(argv[4], NULL, 10), &error)
-                         : time_tokenize(model, &texts, (int)strtol(argv[4], NULL, 10), &error);
+        status = run ? time_run(engine, model, &texts, argv[4], &error)
+                     : latency ? time_latency(model, &texts, repeats, &error)
+                               : time_tokenize(model, &texts, repeats, &error);
     if (status != AKIN_OK)
         fprintf(stderr, "%s\n", error.message);
     akin_model_close(&model);

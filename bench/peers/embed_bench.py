@@ -241,7 +241,6 @@ class Job:
                 "p50": [],
                 "p99": [],
                 "rss_mb": [],
-                "wall_seconds": {},
             }
         return self.rows[key]
 
@@ -282,7 +281,7 @@ def layouts(engine, cpus):
 def tune(job, engine, precision, log):
     """Best throughput set-up, and the best one-process layout for a single text."""
     a = job.a
-    batches, sample = ((8, 32), 96) if a.quick else ((4, 8, 16, 32, 64), 768)
+    batches, sample = ((8, 32), 96) if a.quick else ((4, 8, 16, 32, 64), 384)
     corpus, best, fastest = a.corpora[0], None, None
     for layout in layouts(engine, job.cpus):
         workers = Workers(job, engine, precision, layout, log)
@@ -339,64 +338,38 @@ def keep_latency(row, times):
     row["p99"].append(float(np.percentile(times, 99)))
 
 
-def run_akin(job, command, **more):
-    done = subprocess.run(command, capture_output=True, text=True, **more)
+def run_akin(command):
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise Unavailable(last_line(done.stderr))
     return json.loads(done.stdout)
 
 
 def measure_akin(job, row, first_round):
+    """As a peer: warmed up, then timed, in a process of its own for each corpus."""
     a, precision = job.a, row["precision"]
-    out, rss = os.path.join(job.folder, "akin.npy"), []
-    for corpus, path in job.files.items():
-        begin = time.perf_counter()
-        report = run_akin(
-            job,
-            [
-                a.akin,
-                "embed",
-                "--model",
-                job.model,
-                "-i",
-                path,
-                "-o",
-                out,
-                "--no-dedup",
-                "--precision",
-                precision,
-                "--threads",
-                str(len(job.cpus)),
-                "--json",
-            ],
-        )
-        row["wall_seconds"][corpus] = time.perf_counter() - begin
+    out, rss = os.path.join(job.folder, "akin.f32"), []
+    for corpus in job.files:
+        texts = os.path.join(job.folder, corpus + ".txt")
+        settings = [texts, out, precision, str(len(job.cpus))]
+        report = run_akin([a.akin_helper, "run", job.model] + settings)
         row["rates"][corpus].append(report["texts"] / report["seconds"])
-        row["note"] = "%s kernels" % report.get("kernels", "?")
-        rss.append(report["peak_rss_mb"])
+        row["note"] = "%s kernels" % report["kernels"]
+        rss.append(report["rss_mb"])
         if first_round:
-            job.judge(row, corpus, np.load(out))
+            vectors = np.fromfile(out, np.float32).reshape(report["texts"], -1)
+            job.judge(row, corpus, vectors)
         os.remove(out)
     row["rss_mb"].append(max(rss))
-    if a.akin_helper:
-        best = None
-        for threads in sorted({1, len(job.cpus)}):
-            report = run_akin(
-                job,
-                [
-                    a.akin_helper,
-                    "latency",
-                    job.model,
-                    os.path.join(job.folder, "short.txt"),
-                    "30" if a.quick else "300",
-                    precision,
-                    str(threads),
-                ],
-            )
-            if best is None or np.median(report["ms"]) < np.median(best[0]):
-                best = (report["ms"], threads)
-        keep_latency(row, best[0])
-        row["setup_text"] = "1 x %d thr; one text: %d thr" % (len(job.cpus), best[1])
+    best = None
+    for threads in sorted({1, len(job.cpus)}):
+        short, calls = os.path.join(job.folder, "short.txt"), "30" if a.quick else "300"
+        settings = [short, calls, precision, str(threads)]
+        report = run_akin([a.akin_helper, "latency", job.model] + settings)
+        if best is None or np.median(report["ms"]) < np.median(best[0]):
+            best = (report["ms"], threads)
+    keep_latency(row, best[0])
+    row["setup_text"] = "1 x %d thr; one text: %d thr" % (len(job.cpus), best[1])
 
 
 def prepare(job, wanted, log):
@@ -418,8 +391,8 @@ def prepare(job, wanted, log):
         row, begin = job.row(engine, precision), time.monotonic()
         if engine == "akin":
             row["setup_text"] = "1 x %d thr" % len(job.cpus)
-            if not job.a.akin:
-                row["failed"] = "no akin program (make build makes build/release/akin)"
+            if not job.a.akin_helper:
+                row["failed"] = "no libakin.so beside the program (make build makes both)"
             continue
         file = ARTIFACT.get((engine, precision))
         try:

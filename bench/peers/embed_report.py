@@ -66,7 +66,6 @@ def summarize(job, peaks):
                 "p50_ms": median(r["p50"]),
                 "p99_ms": median(r["p99"]),
                 "p50_rounds": r["p50"],
-                "wall_seconds": r["wall_seconds"],
                 "rss_mb": median(r["rss_mb"]),
             }
         )
