@@ -1,0 +1,83 @@
+/* What an immutable set of rows offers to the index above it, whatever its kind. A segment is
+ * built once from float32 rows, written as typed blocks, mapped, and searched by any number of
+ * threads; it knows nothing of files, ids, deletions or other segments.
+ *
+ * Each kind (flat.h, ivfpq.h, graph.h) implements the four functions named KIND_build, KIND_open,
+ * KIND_search and KIND_check over these structs; segment.c is the only switch over kinds.
+ *
+ * Bits: what a search returns depends on the segment's bytes and the query alone, never on the batch,
+ * the threads or the instruction set beyond what compute/cpu/kernels.h grants. A build depends on
+ * rows, settings and seed alone, never on the number of threads. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "akin/engine.h"
+#include "base/status.h"
+#include "compute/backend.h"
+
+/* The originals, where they lie. Rows stand in ascending order of id, so a tie by row is a tie by
+ * id. With the cosine metric they have length 1 (or 0) and the score is SCORE_INNER_PRODUCT. */
+struct segment_rows {
+    const void *vectors;        /* [count][dim] of `element`, aligned to 64 */
+    enum element_type element;
+    size_t count, dim;
+    enum score score;
+};
+
+/* A block as it lies in the file, aligned to 64; or what a build hands to the writer. Types: 1..15
+ * what every segment has (vectors, ids, keys, columns), 16..31 flat, 32..47 ivfpq, 48..63 graph. */
+struct segment_block {
+    uint32_t type;              /* enum index_block_type; a kind owns its types */
+    const void *data;
+    uint64_t bytes;
+};
+
+struct segment_blocks {
+    const struct segment_block *blocks;
+    size_t count;
+};
+
+/* Where a build puts its blocks, in the order in which they stand in the file. Data may go away
+ * when it returns. A large block is begun once and appended to. */
+struct segment_sink {
+    void *context;
+    enum akin_status (*begin)(void *context, uint32_t type, struct akin_error *error);
+    enum akin_status (*append)(void *context, const void *data, size_t bytes,
+                               struct akin_error *error);
+};
+
+struct segment_settings {
+    uint64_t seed;
+    size_t nlist, pq_bytes;     /* ivfpq; 0: chosen by size */
+    size_t degree, beam;        /* graph: neighbours of a node, width of the search that finds them */
+    struct akin_progress progress;
+};
+
+struct segment_build {
+    struct backend *backend;
+    struct thread_pool *pool;
+    struct segment_rows rows;
+    struct segment_settings settings;
+};
+
+/* A batch of queries. `allowed` (NULL: all) has a bit for every row of the segment: those that pass
+ * the filter and are not deleted; `allowed_count` of them. With `exact` the answer is the true one,
+ * proven; otherwise at least `recall` (0..1) of it on average over queries like people's. */
+struct segment_query {
+    const float *queries;       /* [count][dim]; length 1 with the cosine metric; finite */
+    size_t count, k;
+    const uint64_t *allowed;
+    size_t allowed_count;
+    bool exact;
+    float recall;
+};
+
+/* Hits [count][k] best first, ties by row, with the float32 scores of the originals (cpu_score);
+ * found [count]. What each KIND_search writes. */
+struct segment_hits {
+    struct hit *hits;
+    size_t *found;
+};
