@@ -35,6 +35,8 @@ struct akin_engine;
 
 struct akin_engine_settings {
     int threads;        /* 0: one per CPU that this process may use */
+    const char *pin;    /* "auto" (NULL): a pool that takes all cores has a core for each of its own
+                           threads; "off": the system places them. The caller's is never bound */
     const char *device; /* "auto", "cpu"; other devices are refused with AKIN_UNSUPPORTED */
     const char *cpu; /* highest kernel level allowed: "ref", "avx2", "avx512", "amx"; NULL: best */
     struct akin_log log;
@@ -66,6 +68,18 @@ enum akin_precision {
  * has no instructions for. Any thread; concurrent calls on one engine take turns. */
 AKIN_API double akin_engine_peak_gflops(const struct akin_engine *engine,
                                         enum akin_precision precision);
+
+/* Where the threads of an engine run. */
+struct akin_placement {
+    int threads;
+    int cpus, cores, nodes; /* hardware threads, cores and NUMA nodes that they may use; 0, 0 and 1
+                               where the system does not tell */
+    int pinned;             /* threads bound to a core; the caller's is never among them */
+    char why_not[64];       /* none is: why; otherwise "" */
+};
+
+AKIN_API void akin_engine_placement(const struct akin_engine *engine,
+                                    struct akin_placement *placement);
 
 /* What this machine is, for reports. Strings are empty where unknown. */
 struct akin_machine {

@@ -8,11 +8,12 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include "base/limits.h"
 #include "base/memory.h"
+#include "base/quota.h"
 #include "base/status.h"
+#include "base/topology.h"
 
 struct mutex {
     pthread_mutex_t lock;
@@ -59,6 +60,10 @@ struct thread_pool {
     int size;
     struct worker *workers;     /* [size]; worker 0 is whoever calls run */
     int started;                /* threads that exist, worker 0 not counted */
+    const struct topology *topology;    /* may be NULL */
+    bool pin;                   /* worker i to place i */
+    int placed, pinned;         /* threads that tried, and that are; under the lock, and constant
+                                   once the pool is made */
     pthread_mutex_t run_lock;   /* held by the caller of run: runs take turns */
     pthread_mutex_t lock;       /* guards all below */
     pthread_cond_t work, done;
@@ -120,11 +125,33 @@ static void watch_for_end(struct thread_pool *pool)
         pause_cpu();
 }
 
+/* Worker i on place i. A system that refuses is left to place the thread itself. */
+static void pin_worker(const struct worker *self)
+{
+    struct thread_pool *pool = self->pool;
+    bool bound = topology_bind(pool->topology, self->number);
+    pthread_mutex_lock(&pool->lock);
+    pool->placed++;
+    pool->pinned += bound;
+    pthread_cond_signal(&pool->done);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+/* The caller's thread is the host's and is never bound. Place 0 is kept free for it, so where it
+ * stands on the core of a worker, which cannot give way, it is moved there once. */
+static void make_way(const struct thread_pool *pool)
+{
+    if (pool->pinned && topology_cpu_here() != topology_place(pool->topology, 0).cpu)
+        topology_nudge(pool->topology, 0);
+}
+
 static void *worker_main(void *argument)
 {
     struct worker *self = argument;
     struct thread_pool *pool = self->pool;
     uint64_t seen = 0;
+    if (pool->pin)
+        pin_worker(self);
     for (;;) {
         watch_for_run(pool, seen);
         pthread_mutex_lock(&pool->lock);
@@ -151,11 +178,18 @@ static void *worker_main(void *argument)
 
 struct thread_pool *thread_pool_create(int threads)
 {
+    return thread_pool_create_on(threads, NULL, false);
+}
+
+struct thread_pool *thread_pool_create_on(int threads, const struct topology *topology, bool pin)
+{
     ASSERT(threads >= 1 && threads <= THREADS_MAX);
     struct thread_pool *pool = memory_alloc(1, sizeof *pool);
     if (!pool)
         return NULL;
     pool->size = threads;
+    pool->topology = topology;
+    pool->pin = pin && topology && !topology_refusal(topology, threads);
     pool->workers = memory_alloc((size_t)threads, sizeof *pool->workers);
     pthread_mutex_init(&pool->run_lock, NULL);
     pthread_mutex_init(&pool->lock, NULL);
@@ -167,6 +201,10 @@ struct thread_pool *thread_pool_create(int threads)
             break;
         pool->started++;
     }
+    pthread_mutex_lock(&pool->lock);
+    while (pool->pin && pool->placed < pool->started)
+        pthread_cond_wait(&pool->done, &pool->lock);
+    pthread_mutex_unlock(&pool->lock);
     if (!pool->workers || pool->started != threads - 1)
         thread_pool_destroy(&pool);
     return pool;
@@ -197,20 +235,32 @@ int thread_pool_size(const struct thread_pool *pool)
     return pool->size;
 }
 
+const struct topology *thread_pool_topology(const struct thread_pool *pool)
+{
+    return pool->topology;
+}
+
+int thread_pool_pinned(const struct thread_pool *pool)
+{
+    return pool->pinned;
+}
+
 static void run(struct thread_pool *pool, size_t count,
                 void (*range_fn)(void *, size_t, size_t, int), void (*item_fn)(void *, size_t, int),
                 void *context)
 {
     if (count == 0)
         return;
+    bool alone = pool->size == 1 || count == 1;
     pthread_mutex_lock(&pool->run_lock);
+    if (!alone)
+        make_way(pool);
     pthread_mutex_lock(&pool->lock);
     pool->count = count;
     pool->range_fn = range_fn;
     pool->item_fn = item_fn;
     pool->context = context;
     atomic_store(&pool->next_item, 0);
-    bool alone = pool->size == 1 || count == 1;
     if (!alone) {
         pool->pending = pool->size - 1;
         pool->open = true;
@@ -249,25 +299,11 @@ void thread_pool_each(struct thread_pool *pool, size_t count,
 
 /* ---- how many CPUs ---------------------------------------------------------------------- */
 
-/* A container's share, "quota period" in microseconds; 0 where there is no limit. */
-static int cgroup_cpus(void)
-{
-    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "re");
-    long long quota = 0, period = 0;
-    int read = file ? fscanf(file, "%lld %lld", &quota, &period) : 0;
-    if (file)
-        fclose(file);
-    if (read != 2 || quota <= 0 || period <= 0)
-        return 0;
-    long long cpus = (quota + period - 1) / period;
-    return cpus > THREADS_MAX ? THREADS_MAX : (int)cpus;
-}
-
 int thread_cpus(void)
 {
     cpu_set_t set;
     int cpus = sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
-    int limit = cgroup_cpus();
+    int limit = quota_of_process();
     if (limit && limit < cpus)
         cpus = limit;
     if (cpus > THREADS_MAX)

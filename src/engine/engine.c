@@ -14,6 +14,7 @@
 #include "base/status.h"
 #include "base/system.h"
 #include "base/thread.h"
+#include "base/topology.h"
 #include "compute/backend.h"
 #include "compute/peak.h"
 
@@ -58,14 +59,22 @@ enum akin_status akin_engine_open(const struct akin_engine_settings *settings,
     if (settings->threads < 0 || settings->threads > THREADS_MAX)
         return error_set(error, AKIN_ARGUMENT, "threads %d: expected 0 to %d", settings->threads,
                          THREADS_MAX);
+    if (settings->pin && strcmp(settings->pin, "auto") && strcmp(settings->pin, "off"))
+        return error_set(error, AKIN_ARGUMENT, "pin \"%s\" is not known: auto, off",
+                         settings->pin);
     struct akin_engine *e = memory_alloc(1, sizeof *e);
     if (!e)
         return error_memory(error);
     e->log = settings->log;
+    e->pin = !settings->pin || strcmp(settings->pin, "off");
     int threads = settings->threads ? settings->threads : thread_cpus();
-    e->pool = thread_pool_create(threads);
     enum akin_status status = AKIN_OK;
-    if (!e->pool)
+    e->topology = topology_create(NULL);
+    if (e->topology)
+        e->pool = thread_pool_create_on(threads, e->topology, e->pin);
+    if (!e->topology)
+        status = error_memory(error);
+    else if (!e->pool)
         status = error_set(error, AKIN_MEMORY, "%d threads cannot be started", threads);
     if (status == AKIN_OK)
         status = cpu_backend_create(flags, e->pool, &e->backend, error);
@@ -75,8 +84,8 @@ enum akin_status akin_engine_open(const struct akin_engine_settings *settings,
     }
     e->cpu_flags = flags;
     snprintf(e->kernels, sizeof e->kernels, "%s", cpu_level_name(flags));
-    log_write(&e->log, AKIN_LOG_DEBUG, "event=engine_open kernels=%s threads=%d", e->kernels,
-              threads);
+    log_write(&e->log, AKIN_LOG_DEBUG, "event=engine_open kernels=%s threads=%d pinned=%d nodes=%d",
+              e->kernels, threads, thread_pool_pinned(e->pool), topology_nodes(e->topology));
     *engine = e;
     return AKIN_OK;
 }
@@ -88,6 +97,7 @@ void akin_engine_close(struct akin_engine **engine)
         return;
     cpu_backend_destroy(&e->backend);
     thread_pool_destroy(&e->pool);
+    topology_destroy(&e->topology);
     memory_free(e);
     *engine = NULL;
 }
@@ -95,6 +105,21 @@ void akin_engine_close(struct akin_engine **engine)
 int akin_engine_threads(const struct akin_engine *engine)
 {
     return thread_pool_size(engine->pool);
+}
+
+void akin_engine_placement(const struct akin_engine *engine, struct akin_placement *placement)
+{
+    const struct topology *t = engine->topology;
+    int threads = thread_pool_size(engine->pool);
+    const char *why = topology_refusal(t, threads);
+    *placement = (struct akin_placement){
+        .threads = threads, .cpus = topology_cpus(t), .cores = topology_cores(t),
+        .nodes = topology_nodes(t), .pinned = thread_pool_pinned(engine->pool),
+    };
+    if (!why)
+        why = engine->pin ? "the system refused" : "switched off";
+    if (!placement->pinned)
+        snprintf(placement->why_not, sizeof placement->why_not, "%s", why);
 }
 
 const char *akin_engine_device(const struct akin_engine *engine)

@@ -5,10 +5,13 @@
 
 struct backend;
 struct thread_pool;
+struct topology;
 
 struct akin_engine {
     struct akin_log log;
+    struct topology *topology;
     struct thread_pool *pool;
+    bool pin;               /* asked for */
     struct backend *backend;
     unsigned cpu_flags;     /* base/cpu.h: what kernels may use */
     char kernels[16];       /* the level chosen */
