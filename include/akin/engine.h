@@ -24,7 +24,8 @@ struct akin_log {
 };
 
 /* How long work reports and how it is stopped. `update` is called on the calling thread, often;
- * `total` is 0 where it is not known. Returning false asks the work to stop: it then leaves
+ * `total` is 0 where it is not known. Other threads may be at work meanwhile, so `update` must not
+ * call the engine that it hears from. Returning false asks the work to stop: it then leaves
  * nothing half written and returns AKIN_CANCELLED. `update` NULL: silent, not stoppable. */
 struct akin_progress {
     void *cookie;

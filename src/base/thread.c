@@ -48,6 +48,61 @@ void mutex_unlock(struct mutex *mutex)
     pthread_mutex_unlock(&mutex->lock);
 }
 
+/* ---- turnstile -------------------------------------------------------------------------- */
+
+struct turnstile {
+    atomic_uint_fast64_t next, serving;     /* tickets; nobody inside: equal */
+    pthread_mutex_t lock;                   /* of who sleeps */
+    pthread_cond_t turn;
+};
+
+struct turnstile *turnstile_create(void)
+{
+    struct turnstile *t = memory_alloc(1, sizeof *t);
+    if (t) {
+        pthread_mutex_init(&t->lock, NULL);
+        pthread_cond_init(&t->turn, NULL);
+    }
+    return t;
+}
+
+void turnstile_destroy(struct turnstile **turnstile)
+{
+    if (!*turnstile)
+        return;
+    pthread_mutex_destroy(&(*turnstile)->lock);
+    pthread_cond_destroy(&(*turnstile)->turn);
+    memory_free(*turnstile);
+    *turnstile = NULL;
+}
+
+void turnstile_enter(struct turnstile *turnstile)
+{
+    uint64_t ticket = atomic_fetch_add(&turnstile->next, 1);
+    if (atomic_load(&turnstile->serving) == ticket)
+        return;
+    pthread_mutex_lock(&turnstile->lock);
+    while (atomic_load(&turnstile->serving) != ticket)
+        pthread_cond_wait(&turnstile->turn, &turnstile->lock);
+    pthread_mutex_unlock(&turnstile->lock);
+}
+
+void turnstile_leave(struct turnstile *turnstile)
+{
+    uint64_t serving = atomic_fetch_add(&turnstile->serving, 1) + 1;
+    if (atomic_load(&turnstile->next) == serving)
+        return;
+    /* who took a ticket before that load has looked at `serving`, or will under the lock */
+    pthread_mutex_lock(&turnstile->lock);
+    pthread_cond_broadcast(&turnstile->turn);
+    pthread_mutex_unlock(&turnstile->lock);
+}
+
+bool turnstile_wanted(const struct turnstile *turnstile)
+{
+    return atomic_load(&turnstile->next) - atomic_load(&turnstile->serving) > 1;
+}
+
 /* ---- pool ------------------------------------------------------------------------------- */
 
 struct worker {
@@ -64,7 +119,7 @@ struct thread_pool {
     bool pin;                   /* worker i to place i */
     int placed, pinned;         /* threads that tried, and that are; under the lock, and constant
                                    once the pool is made */
-    pthread_mutex_t run_lock;   /* held by the caller of run: runs take turns */
+    struct turnstile *runs;     /* the caller of run is inside */
     pthread_mutex_t lock;       /* guards all below */
     pthread_cond_t work, done;
     atomic_uint_fast64_t
@@ -191,11 +246,11 @@ struct thread_pool *thread_pool_create_on(int threads, const struct topology *to
     pool->topology = topology;
     pool->pin = pin && topology && !topology_refusal(topology, threads);
     pool->workers = memory_alloc((size_t)threads, sizeof *pool->workers);
-    pthread_mutex_init(&pool->run_lock, NULL);
+    pool->runs = turnstile_create();
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->work, NULL);
     pthread_cond_init(&pool->done, NULL);
-    for (int i = 1; pool->workers && i < threads; i++) {
+    for (int i = 1; pool->workers && pool->runs && i < threads; i++) {
         pool->workers[i] = (struct worker){ .pool = pool, .number = i };
         if (pthread_create(&pool->workers[i].thread, NULL, worker_main, &pool->workers[i]))
             break;
@@ -205,7 +260,7 @@ struct thread_pool *thread_pool_create_on(int threads, const struct topology *to
     while (pool->pin && pool->placed < pool->started)
         pthread_cond_wait(&pool->done, &pool->lock);
     pthread_mutex_unlock(&pool->lock);
-    if (!pool->workers || pool->started != threads - 1)
+    if (!pool->workers || !pool->runs || pool->started != threads - 1)
         thread_pool_destroy(&pool);
     return pool;
 }
@@ -221,7 +276,7 @@ void thread_pool_destroy(struct thread_pool **pool)
     pthread_mutex_unlock(&p->lock);
     for (int i = 1; i <= p->started; i++)
         pthread_join(p->workers[i].thread, NULL);
-    pthread_mutex_destroy(&p->run_lock);
+    turnstile_destroy(&p->runs);
     pthread_mutex_destroy(&p->lock);
     pthread_cond_destroy(&p->work);
     pthread_cond_destroy(&p->done);
@@ -252,7 +307,7 @@ static void run(struct thread_pool *pool, size_t count,
     if (count == 0)
         return;
     bool alone = pool->size == 1 || count == 1;
-    pthread_mutex_lock(&pool->run_lock);
+    turnstile_enter(pool->runs);
     if (!alone)
         make_way(pool);
     pthread_mutex_lock(&pool->lock);
@@ -282,7 +337,7 @@ static void run(struct thread_pool *pool, size_t count,
         pool->open = false;
         pthread_mutex_unlock(&pool->lock);
     }
-    pthread_mutex_unlock(&pool->run_lock);
+    turnstile_leave(pool->runs);
 }
 
 void thread_pool_run(struct thread_pool *pool, size_t count,
@@ -295,6 +350,11 @@ void thread_pool_each(struct thread_pool *pool, size_t count,
                       void (*fn)(void *context, size_t item, int worker), void *context)
 {
     run(pool, count, NULL, fn, context);
+}
+
+bool thread_pool_wanted(const struct thread_pool *pool)
+{
+    return turnstile_wanted(pool->runs);
 }
 
 /* ---- how many CPUs ---------------------------------------------------------------------- */

@@ -20,8 +20,8 @@ int thread_pool_size(const struct thread_pool *pool);
 int thread_pool_pinned(const struct thread_pool *pool);
 
 /* Calls fn(context, begin, end, worker) for a partition of [0, count) into at most size ranges,
- * worker numbers 0..size-1, and returns when all are done. Calls from several threads take turns;
- * a call from inside fn is a bug. */
+ * worker numbers 0..size-1, and returns when all are done. Calls from several threads take turns,
+ * first come first served; a call from inside fn is a bug. */
 void thread_pool_run(struct thread_pool *pool, size_t count,
                      void (*fn)(void *context, size_t begin, size_t end, int worker),
                      void *context);
@@ -31,6 +31,18 @@ void thread_pool_run(struct thread_pool *pool, size_t count,
  */
 void thread_pool_each(struct thread_pool *pool, size_t count,
                       void (*fn)(void *context, size_t item, int worker), void *context);
+
+/* From inside a run: whether another caller waits for it to end. A long run may ask now and then,
+ * and end early. */
+bool thread_pool_wanted(const struct thread_pool *pool);
+
+/* A lock that is had in the order of asking. */
+struct turnstile;
+struct turnstile *turnstile_create(void);
+void turnstile_destroy(struct turnstile **turnstile);
+void turnstile_enter(struct turnstile *turnstile);
+void turnstile_leave(struct turnstile *turnstile);
+bool turnstile_wanted(const struct turnstile *turnstile);   /* by whoever is not inside */
 
 struct mutex;
 struct mutex *mutex_create(void);
