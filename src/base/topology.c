@@ -29,6 +29,9 @@ static bool load(struct topology *t, const char *synthetic)
     }
     return !hwloc_topology_set_all_types_filter(t->hwloc, HWLOC_TYPE_FILTER_KEEP_NONE) &&
            !hwloc_topology_set_type_filter(t->hwloc, HWLOC_OBJ_CORE, HWLOC_TYPE_FILTER_KEEP_ALL) &&
+           /* without groups a node would seem to have the CPUs of the whole machine */
+           !hwloc_topology_set_type_filter(t->hwloc, HWLOC_OBJ_GROUP,
+                                           HWLOC_TYPE_FILTER_KEEP_STRUCTURE) &&
            (!synthetic || !hwloc_topology_set_synthetic(t->hwloc, synthetic)) &&
            !hwloc_topology_load(t->hwloc);
 }
