@@ -36,8 +36,9 @@ struct akin_engine;
 
 struct akin_engine_settings {
     int threads;        /* 0: one per CPU that this process may use */
-    const char *pin;    /* "auto" (NULL): a pool that takes all cores has a core for each of its own
-                           threads; "off": the system places them. The caller's is never bound */
+    const char *pin;    /* where the threads of an engine that takes all cores are bound: "auto"
+                           (NULL) each to a NUMA node, "cores" to a core, "off". Never the caller's
+                           own, and none where the threads are fewer than the cores */
     const char *device; /* "auto", "cpu"; other devices are refused with AKIN_UNSUPPORTED */
     const char *cpu; /* highest kernel level allowed: "ref", "avx2", "avx512", "amx"; NULL: best */
     struct akin_log log;
@@ -75,7 +76,8 @@ struct akin_placement {
     int threads;
     int cpus, cores, nodes; /* hardware threads, cores and NUMA nodes that they may use; 0, 0 and 1
                                where the system does not tell */
-    int pinned;             /* threads bound to a core; the caller's is never among them */
+    int pinned;             /* threads that are bound; the caller's is never among them */
+    char pinned_to[8];      /* "cores" or "nodes"; "" where none is */
     char why_not[64];       /* none is: why; otherwise "" */
 };
 

@@ -13,7 +13,6 @@
 #include "base/memory.h"
 #include "base/quota.h"
 #include "base/status.h"
-#include "base/topology.h"
 
 struct mutex {
     pthread_mutex_t lock;
@@ -116,7 +115,7 @@ struct thread_pool {
     struct worker *workers;     /* [size]; worker 0 is whoever calls run */
     int started;                /* threads that exist, worker 0 not counted */
     const struct topology *topology;    /* may be NULL */
-    bool pin;                   /* worker i to place i */
+    enum topology_pin pin;      /* worker i to place i */
     int placed, pinned;         /* threads that tried, and that are; under the lock, and constant
                                    once the pool is made */
     struct turnstile *runs;     /* the caller of run is inside */
@@ -184,7 +183,7 @@ static void watch_for_end(struct thread_pool *pool)
 static void pin_worker(const struct worker *self)
 {
     struct thread_pool *pool = self->pool;
-    bool bound = topology_bind(pool->topology, self->number);
+    bool bound = topology_bind(pool->topology, self->number, pool->pin);
     pthread_mutex_lock(&pool->lock);
     pool->placed++;
     pool->pinned += bound;
@@ -193,11 +192,11 @@ static void pin_worker(const struct worker *self)
 }
 
 /* The caller's thread is the host's and is never bound. Place 0 is kept free for it, so where it
- * stands on the core of a worker, which cannot give way, it is moved there once. */
+ * stands on the core (or node) of others, which cannot give way, it is moved there once. */
 static void make_way(const struct thread_pool *pool)
 {
-    if (pool->pinned && topology_cpu_here() != topology_place(pool->topology, 0).cpu)
-        topology_nudge(pool->topology, 0);
+    if (pool->pinned)
+        topology_nudge(pool->topology, 0, pool->pin);
 }
 
 static void *worker_main(void *argument)
@@ -233,10 +232,11 @@ static void *worker_main(void *argument)
 
 struct thread_pool *thread_pool_create(int threads)
 {
-    return thread_pool_create_on(threads, NULL, false);
+    return thread_pool_create_on(threads, NULL, PIN_OFF);
 }
 
-struct thread_pool *thread_pool_create_on(int threads, const struct topology *topology, bool pin)
+struct thread_pool *thread_pool_create_on(int threads, const struct topology *topology,
+                                          enum topology_pin pin)
 {
     ASSERT(threads >= 1 && threads <= THREADS_MAX);
     struct thread_pool *pool = memory_alloc(1, sizeof *pool);
@@ -244,7 +244,7 @@ struct thread_pool *thread_pool_create_on(int threads, const struct topology *to
         return NULL;
     pool->size = threads;
     pool->topology = topology;
-    pool->pin = pin && topology && !topology_refusal(topology, threads);
+    pool->pin = topology && !topology_refusal(topology, threads, pin) ? pin : PIN_OFF;
     pool->workers = memory_alloc((size_t)threads, sizeof *pool->workers);
     pool->runs = turnstile_create();
     pthread_mutex_init(&pool->lock, NULL);

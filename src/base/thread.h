@@ -5,18 +5,20 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/topology.h"
+
 struct thread_pool;
-struct topology;
 
 /* `threads` >= 1, the caller's included: a pool of 1 starts none. NULL when the system refuses. */
 struct thread_pool *thread_pool_create(int threads);
-/* The same on a machine that is known. `pin`: workers are bound to cores where the rules of
- * topology.h say so and the system agrees. The topology (may be NULL) must outlive the pool. */
-struct thread_pool *thread_pool_create_on(int threads, const struct topology *topology, bool pin);
+/* The same on a machine that is known. Workers are pinned as `pin` says where the rules of
+ * topology.h allow it and the system agrees. The topology (may be NULL) must outlive the pool. */
+struct thread_pool *thread_pool_create_on(int threads, const struct topology *topology,
+                                          enum topology_pin pin);
 const struct topology *thread_pool_topology(const struct thread_pool *pool);
 void thread_pool_destroy(struct thread_pool **pool);
 int thread_pool_size(const struct thread_pool *pool);
-/* Threads bound to a CPU of their own; the caller's is never among them. */
+/* Threads that are pinned; the caller's is never among them. */
 int thread_pool_pinned(const struct thread_pool *pool);
 
 /* Calls fn(context, begin, end, worker) for a partition of [0, count) into at most size ranges,

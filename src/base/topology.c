@@ -165,8 +165,10 @@ struct topology_place topology_place(const struct topology *topology, int i)
     return topology->places[i];
 }
 
-const char *topology_refusal(const struct topology *topology, int threads)
+const char *topology_refusal(const struct topology *topology, int threads, enum topology_pin pin)
 {
+    if (pin == PIN_OFF)
+        return "switched off";
     if (topology->cpus == 0)
         return "the system does not tell where its cores are";
     if (topology->quota && topology->quota < topology->cpus)
@@ -175,17 +177,36 @@ const char *topology_refusal(const struct topology *topology, int threads)
         return "one thread, which is the caller's";
     if (threads < topology->cores)
         return "fewer threads than cores";
-    return threads > topology->cpus ? "more threads than CPUs" : NULL;
+    if (threads > topology->cpus)
+        return "more threads than CPUs";
+    return pin == PIN_NODES && topology->nodes == 1 ? "one node" : NULL;
 }
 
 /* ---- threads ---------------------------------------------------------------------------- */
 
-bool topology_bind(const struct topology *topology, int place)
+/* The caller frees it; NULL: no memory. */
+static hwloc_bitmap_t set_of(const struct topology *topology, int place, enum topology_pin pin)
 {
+    struct topology_place p = topology_place(topology, place);
+    if (pin == PIN_NODES)
+        return hwloc_bitmap_dup(topology->node_objects[p.node]->cpuset);
     hwloc_bitmap_t set = hwloc_bitmap_alloc();
-    bool bound = set && !hwloc_bitmap_only(set, (unsigned)topology_place(topology, place).cpu) &&
-                 !hwloc_set_cpubind(topology->hwloc, set, HWLOC_CPUBIND_THREAD);
-    hwloc_bitmap_free(set);
+    if (set && hwloc_bitmap_only(set, (unsigned)p.cpu)) {
+        hwloc_bitmap_free(set);
+        set = NULL;
+    }
+    return set;
+}
+
+/* Binds this thread to what it may have of `set`; `kept` (NULL: nowhere) receives what it had. */
+static bool bind_to(const struct topology *topology, hwloc_const_bitmap_t set, hwloc_bitmap_t kept)
+{
+    hwloc_bitmap_t both = hwloc_bitmap_alloc();
+    bool bound = both && !hwloc_get_cpubind(topology->hwloc, both, HWLOC_CPUBIND_THREAD) &&
+                 (!kept || !hwloc_bitmap_copy(kept, both)) && !hwloc_bitmap_and(both, both, set) &&
+                 !hwloc_bitmap_iszero(both) &&
+                 !hwloc_set_cpubind(topology->hwloc, both, HWLOC_CPUBIND_THREAD);
+    hwloc_bitmap_free(both);
     return bound;
 }
 
@@ -194,30 +215,32 @@ bool topology_bind(const struct topology *topology, int place)
 static void visit(const struct topology *topology, hwloc_const_bitmap_t set,
                   void (*during)(void *context), void *context)
 {
-    hwloc_bitmap_t kept = hwloc_bitmap_alloc(), both = hwloc_bitmap_alloc();
-    bool moved = kept && both &&
-                 !hwloc_get_cpubind(topology->hwloc, kept, HWLOC_CPUBIND_THREAD) &&
-                 !hwloc_bitmap_and(both, kept, set) && !hwloc_bitmap_iszero(both) &&
-                 !hwloc_set_cpubind(topology->hwloc, both, HWLOC_CPUBIND_THREAD);
+    hwloc_bitmap_t kept = hwloc_bitmap_alloc();
+    bool moved = kept && bind_to(topology, set, kept);
     if (during)
         during(context);
     if (moved)
         hwloc_set_cpubind(topology->hwloc, kept, HWLOC_CPUBIND_THREAD);
     hwloc_bitmap_free(kept);
-    hwloc_bitmap_free(both);
 }
 
-void topology_nudge(const struct topology *topology, int place)
+bool topology_bind(const struct topology *topology, int place, enum topology_pin pin)
 {
-    hwloc_bitmap_t set = hwloc_bitmap_alloc();
-    if (set && !hwloc_bitmap_only(set, (unsigned)topology_place(topology, place).cpu))
+    hwloc_bitmap_t set = set_of(topology, place, pin);
+    bool bound = set && bind_to(topology, set, NULL);
+    hwloc_bitmap_free(set);
+    return bound;
+}
+
+void topology_nudge(const struct topology *topology, int place, enum topology_pin pin)
+{
+    struct topology_place p = topology_place(topology, place);
+    if (pin == PIN_NODES ? topology_node_here(topology) == p.node : sched_getcpu() == p.cpu)
+        return;
+    hwloc_bitmap_t set = set_of(topology, place, pin);
+    if (set)
         visit(topology, set, NULL, NULL);
     hwloc_bitmap_free(set);
-}
-
-int topology_cpu_here(void)
-{
-    return sched_getcpu();
 }
 
 int topology_node_here(const struct topology *topology)

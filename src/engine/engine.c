@@ -14,7 +14,6 @@
 #include "base/status.h"
 #include "base/system.h"
 #include "base/thread.h"
-#include "base/topology.h"
 #include "compute/backend.h"
 #include "compute/peak.h"
 
@@ -45,10 +44,23 @@ static enum akin_status check_device(const char *device, struct akin_error *erro
                      device);
 }
 
+static enum akin_status check_pin(const char *name, enum topology_pin *pin,
+                                  struct akin_error *error)
+{
+    if (!name || !strcmp(name, "auto"))
+        *pin = PIN_NODES;
+    else if (!strcmp(name, "cores"))
+        *pin = PIN_CORES;
+    else if (strcmp(name, "off"))
+        return error_set(error, AKIN_ARGUMENT, "pin \"%s\" is not known: auto, cores, off", name);
+    return AKIN_OK;
+}
+
 enum akin_status akin_engine_open(const struct akin_engine_settings *settings,
                                   struct akin_engine **engine, struct akin_error *error)
 {
     unsigned flags, detected = cpu_detect();
+    enum topology_pin pin = PIN_OFF;
     TRY(check_device(settings->device, error));
     if (!cpu_level(settings->cpu, detected, &flags))
         return error_set(error, AKIN_ARGUMENT,
@@ -59,14 +71,12 @@ enum akin_status akin_engine_open(const struct akin_engine_settings *settings,
     if (settings->threads < 0 || settings->threads > THREADS_MAX)
         return error_set(error, AKIN_ARGUMENT, "threads %d: expected 0 to %d", settings->threads,
                          THREADS_MAX);
-    if (settings->pin && strcmp(settings->pin, "auto") && strcmp(settings->pin, "off"))
-        return error_set(error, AKIN_ARGUMENT, "pin \"%s\" is not known: auto, off",
-                         settings->pin);
+    TRY(check_pin(settings->pin, &pin, error));
     struct akin_engine *e = memory_alloc(1, sizeof *e);
     if (!e)
         return error_memory(error);
     e->log = settings->log;
-    e->pin = !settings->pin || strcmp(settings->pin, "off");
+    e->pin = pin;
     int threads = settings->threads ? settings->threads : thread_cpus();
     enum akin_status status = AKIN_OK;
     e->topology = topology_create(NULL);
@@ -111,15 +121,17 @@ void akin_engine_placement(const struct akin_engine *engine, struct akin_placeme
 {
     const struct topology *t = engine->topology;
     int threads = thread_pool_size(engine->pool);
-    const char *why = topology_refusal(t, threads);
+    const char *why = topology_refusal(t, threads, engine->pin);
     *placement = (struct akin_placement){
         .threads = threads, .cpus = topology_cpus(t), .cores = topology_cores(t),
         .nodes = topology_nodes(t), .pinned = thread_pool_pinned(engine->pool),
     };
-    if (!why)
-        why = engine->pin ? "the system refused" : "switched off";
-    if (!placement->pinned)
-        snprintf(placement->why_not, sizeof placement->why_not, "%s", why);
+    if (placement->pinned)
+        snprintf(placement->pinned_to, sizeof placement->pinned_to, "%s",
+                 engine->pin == PIN_CORES ? "cores" : "nodes");
+    else
+        snprintf(placement->why_not, sizeof placement->why_not, "%s",
+                 why ? why : "the system refused");
 }
 
 const char *akin_engine_device(const struct akin_engine *engine)

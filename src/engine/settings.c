@@ -27,7 +27,7 @@ static const struct {
     [DEVICE]    = { "device", "AKIN_DEVICE", "auto or cpu" },
     [PRECISION] = { "precision", "AKIN_PRECISION", "auto, fp32, bf16, fp16 or int8" },
     [THREADS]   = { "threads", "AKIN_THREADS", "0 for one per CPU" },
-    [PIN]       = { "pin", "AKIN_PIN", "auto, or off: threads are not bound to cores" },
+    [PIN]       = { "pin", "AKIN_PIN", "threads bound to auto (NUMA nodes), cores or off" },
     [CPU]       = { "cpu", "AKIN_CPU", "highest kernel level: ref, avx2, avx512 or amx" },
     [HUB]       = { "hub", "AKIN_HUB", "base URL of a hub with the Hugging Face layout" },
 };
@@ -56,7 +56,9 @@ static const char *expectation(int setting, const char *value)
                    ? NULL
                    : "a number from 0 to 1024";
     case PIN:
-        return !strcmp(value, "auto") || !strcmp(value, "off") ? NULL : "auto or off";
+        return !strcmp(value, "auto") || !strcmp(value, "cores") || !strcmp(value, "off")
+                   ? NULL
+                   : "auto, cores or off";
     case PRECISION:
         return akin_precision_parse(value, &precision) ? NULL : "auto, fp32, bf16, fp16 or int8";
     case CPU:

@@ -16,7 +16,6 @@
 #include "base/memory.h"
 #include "base/quota.h"
 #include "base/thread.h"
-#include "base/topology.h"
 
 /* ---- topology --------------------------------------------------------------------------- */
 
@@ -60,12 +59,18 @@ static void pinned_when_all_cores_are_taken(void **state)
 {
     (void)state;
     struct topology *t = topology_create("node:2 core:3 pu:2");
-    assert_non_null(topology_refusal(t, 1));
-    assert_non_null(topology_refusal(t, 5));
-    assert_null(topology_refusal(t, 6));
-    assert_null(topology_refusal(t, 7));
-    assert_null(topology_refusal(t, 12));
-    assert_non_null(topology_refusal(t, 13));
+    assert_non_null(topology_refusal(t, 1, PIN_NODES));
+    assert_non_null(topology_refusal(t, 5, PIN_NODES));
+    assert_null(topology_refusal(t, 6, PIN_NODES));
+    assert_null(topology_refusal(t, 7, PIN_NODES));
+    assert_null(topology_refusal(t, 12, PIN_NODES));
+    assert_non_null(topology_refusal(t, 13, PIN_NODES));
+    assert_null(topology_refusal(t, 6, PIN_CORES));
+    assert_non_null(topology_refusal(t, 6, PIN_OFF));
+    topology_destroy(&t);
+    t = topology_create("node:1 core:6 pu:2");
+    assert_non_null(topology_refusal(t, 6, PIN_NODES));     /* nothing to choose from */
+    assert_null(topology_refusal(t, 6, PIN_CORES));
     topology_destroy(&t);
 }
 
@@ -84,8 +89,9 @@ static void pools_work_wherever_they_run(void **state)
         for (int threads = 1; threads <= 5; threads++) {
             struct topology *t = topology_create(machines[m]);
             assert_non_null(t);
-            bool pin = !topology_refusal(t, threads);
-            struct thread_pool *pool = thread_pool_create_on(threads, t, true);
+            enum topology_pin how = threads % 2 ? PIN_CORES : PIN_NODES;
+            bool pin = !topology_refusal(t, threads, how);
+            struct thread_pool *pool = thread_pool_create_on(threads, t, how);
             assert_non_null(pool);
             if (machines[m])        /* nothing is refused there */
                 assert_int_equal(thread_pool_pinned(pool), pin ? threads - 1 : 0);
@@ -98,7 +104,7 @@ static void pools_work_wherever_they_run(void **state)
             for (size_t i = 0; i < 100; i++)
                 assert_int_equal(counts[i], 1);
             thread_pool_destroy(&pool);
-            pool = thread_pool_create_on(threads, t, false);
+            pool = thread_pool_create_on(threads, t, PIN_OFF);
             assert_int_equal(thread_pool_pinned(pool), 0);
             thread_pool_destroy(&pool);
             topology_destroy(&t);
@@ -111,13 +117,14 @@ static void the_callers_affinity_stays(void **state)
     (void)state;
     int before = thread_cpus();
     struct topology *t = topology_create(NULL);
-    struct thread_pool *pool = thread_pool_create_on(before, t, true);
+    struct thread_pool *pool = thread_pool_create_on(before, t, PIN_CORES);
     assert_non_null(pool);
     size_t counts[64] = { 0 };
     for (int round = 0; round < 20; round++)
         thread_pool_each(pool, 64, add_one, counts);
     for (int i = 0; i < topology_cpus(t); i++)
-        topology_nudge(t, i);
+        for (int round = 0; round < 2; round++)
+            topology_nudge(t, i, round ? PIN_CORES : PIN_NODES);
     assert_int_equal(thread_cpus(), before);
     for (int node = 0; node < topology_nodes(t); node++) {
         char bytes[5000];

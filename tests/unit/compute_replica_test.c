@@ -11,7 +11,6 @@
 #include "base/cpu.h"
 #include "base/rng.h"
 #include "base/thread.h"
-#include "base/topology.h"
 #include "compute/cpu/backend_cpu.h"
 
 enum { ROWS = 37, IN = 1100, OUT = 83, NODES = 3 };
@@ -35,7 +34,7 @@ static void rig_open(struct rig *rig, const char *machine, int threads,
     const struct host_matrix weight = { .data = data.weight, .type = ELEMENT_F32, .rows = OUT,
                                         .cols = IN };
     *rig = (struct rig){ .topology = machine ? topology_create(machine) : NULL };
-    rig->pool = thread_pool_create_on(threads, rig->topology, true);
+    rig->pool = thread_pool_create_on(threads, rig->topology, PIN_NODES);
     assert_non_null(rig->pool);
     assert_int_equal(cpu_backend_create(cpu_detect(), rig->pool, &rig->backend, NULL), AKIN_OK);
     assert_int_equal(rig->backend->ops->linear_create(rig->backend, &weight, data.bias, NULL,

@@ -9,7 +9,6 @@
 #include "base/npy.h"
 #include "base/rng.h"
 #include "base/thread.h"
-#include "base/topology.h"
 #include "compute/backend.h"
 #include "model/model.h"
 
@@ -25,7 +24,7 @@ static inline void rig_start_on(struct rig *rig, const char *machine, int thread
 {
     struct akin_error error = { 0 };
     *rig = (struct rig){ .topology = machine ? topology_create(machine) : NULL };
-    rig->pool = thread_pool_create_on(threads, rig->topology, true);
+    rig->pool = thread_pool_create_on(threads, rig->topology, PIN_CORES);
     assert_non_null(rig->pool);
     if (cpu_backend_create(cpu_detect(), rig->pool, &rig->backend, &error) != AKIN_OK)
         fail_msg("%s", error.message);
