@@ -24,7 +24,8 @@ struct akin_log {
 };
 
 /* How long work reports and how it is stopped. `update` is called on the calling thread, often;
- * `total` is 0 where it is not known. Returning false asks the work to stop: it then leaves
+ * `total` is 0 where it is not known. Other threads may be at work meanwhile, so `update` must not
+ * call the engine that it hears from. Returning false asks the work to stop: it then leaves
  * nothing half written and returns AKIN_CANCELLED. `update` NULL: silent, not stoppable. */
 struct akin_progress {
     void *cookie;
@@ -35,6 +36,9 @@ struct akin_engine;
 
 struct akin_engine_settings {
     int threads;        /* 0: one per CPU that this process may use */
+    const char *pin;    /* where the threads of an engine that takes all cores are bound: "auto"
+                           (NULL) each to a NUMA node, "cores" to a core, "off". Never the caller's
+                           own, and none where the threads are fewer than the cores */
     const char *device; /* "auto", "cpu"; other devices are refused with AKIN_UNSUPPORTED */
     const char *cpu; /* highest kernel level allowed: "ref", "avx2", "avx512", "amx"; NULL: best */
     struct akin_log log;
@@ -66,6 +70,19 @@ enum akin_precision {
  * has no instructions for. Any thread; concurrent calls on one engine take turns. */
 AKIN_API double akin_engine_peak_gflops(const struct akin_engine *engine,
                                         enum akin_precision precision);
+
+/* Where the threads of an engine run. */
+struct akin_placement {
+    int threads;
+    int cpus, cores, nodes; /* hardware threads, cores and NUMA nodes that they may use; 0, 0 and 1
+                               where the system does not tell */
+    int pinned;             /* threads that are bound; the caller's is never among them */
+    char pinned_to[8];      /* "cores" or "nodes"; "" where none is */
+    char why_not[64];       /* none is: why; otherwise "" */
+};
+
+AKIN_API void akin_engine_placement(const struct akin_engine *engine,
+                                    struct akin_placement *placement);
 
 /* What this machine is, for reports. Strings are empty where unknown. */
 struct akin_machine {

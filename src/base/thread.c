@@ -8,10 +8,10 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include "base/limits.h"
 #include "base/memory.h"
+#include "base/quota.h"
 #include "base/status.h"
 
 struct mutex {
@@ -47,6 +47,61 @@ void mutex_unlock(struct mutex *mutex)
     pthread_mutex_unlock(&mutex->lock);
 }
 
+/* ---- turnstile -------------------------------------------------------------------------- */
+
+struct turnstile {
+    atomic_uint_fast64_t next, serving;     /* tickets; nobody inside: equal */
+    pthread_mutex_t lock;                   /* of who sleeps */
+    pthread_cond_t turn;
+};
+
+struct turnstile *turnstile_create(void)
+{
+    struct turnstile *t = memory_alloc(1, sizeof *t);
+    if (t) {
+        pthread_mutex_init(&t->lock, NULL);
+        pthread_cond_init(&t->turn, NULL);
+    }
+    return t;
+}
+
+void turnstile_destroy(struct turnstile **turnstile)
+{
+    if (!*turnstile)
+        return;
+    pthread_mutex_destroy(&(*turnstile)->lock);
+    pthread_cond_destroy(&(*turnstile)->turn);
+    memory_free(*turnstile);
+    *turnstile = NULL;
+}
+
+void turnstile_enter(struct turnstile *turnstile)
+{
+    uint64_t ticket = atomic_fetch_add(&turnstile->next, 1);
+    if (atomic_load(&turnstile->serving) == ticket)
+        return;
+    pthread_mutex_lock(&turnstile->lock);
+    while (atomic_load(&turnstile->serving) != ticket)
+        pthread_cond_wait(&turnstile->turn, &turnstile->lock);
+    pthread_mutex_unlock(&turnstile->lock);
+}
+
+void turnstile_leave(struct turnstile *turnstile)
+{
+    uint64_t serving = atomic_fetch_add(&turnstile->serving, 1) + 1;
+    if (atomic_load(&turnstile->next) == serving)
+        return;
+    /* who took a ticket before that load has looked at `serving`, or will under the lock */
+    pthread_mutex_lock(&turnstile->lock);
+    pthread_cond_broadcast(&turnstile->turn);
+    pthread_mutex_unlock(&turnstile->lock);
+}
+
+bool turnstile_wanted(const struct turnstile *turnstile)
+{
+    return atomic_load(&turnstile->next) - atomic_load(&turnstile->serving) > 1;
+}
+
 /* ---- pool ------------------------------------------------------------------------------- */
 
 struct worker {
@@ -59,7 +114,11 @@ struct thread_pool {
     int size;
     struct worker *workers;     /* [size]; worker 0 is whoever calls run */
     int started;                /* threads that exist, worker 0 not counted */
-    pthread_mutex_t run_lock;   /* held by the caller of run: runs take turns */
+    const struct topology *topology;    /* may be NULL */
+    enum topology_pin pin;      /* worker i to place i */
+    int placed, pinned;         /* threads that tried, and that are; under the lock, and constant
+                                   once the pool is made */
+    struct turnstile *runs;     /* the caller of run is inside */
     pthread_mutex_t lock;       /* guards all below */
     pthread_cond_t work, done;
     atomic_uint_fast64_t
@@ -120,11 +179,33 @@ static void watch_for_end(struct thread_pool *pool)
         pause_cpu();
 }
 
+/* Worker i on place i. A system that refuses is left to place the thread itself. */
+static void pin_worker(const struct worker *self)
+{
+    struct thread_pool *pool = self->pool;
+    bool bound = topology_bind(pool->topology, self->number, pool->pin);
+    pthread_mutex_lock(&pool->lock);
+    pool->placed++;
+    pool->pinned += bound;
+    pthread_cond_signal(&pool->done);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+/* The caller's thread is the host's and is never bound. Place 0 is kept free for it, so where it
+ * stands on the core (or node) of others, which cannot give way, it is moved there once. */
+static void make_way(const struct thread_pool *pool)
+{
+    if (pool->pinned)
+        topology_nudge(pool->topology, 0, pool->pin);
+}
+
 static void *worker_main(void *argument)
 {
     struct worker *self = argument;
     struct thread_pool *pool = self->pool;
     uint64_t seen = 0;
+    if (pool->pin)
+        pin_worker(self);
     for (;;) {
         watch_for_run(pool, seen);
         pthread_mutex_lock(&pool->lock);
@@ -151,23 +232,35 @@ static void *worker_main(void *argument)
 
 struct thread_pool *thread_pool_create(int threads)
 {
+    return thread_pool_create_on(threads, NULL, PIN_OFF);
+}
+
+struct thread_pool *thread_pool_create_on(int threads, const struct topology *topology,
+                                          enum topology_pin pin)
+{
     ASSERT(threads >= 1 && threads <= THREADS_MAX);
     struct thread_pool *pool = memory_alloc(1, sizeof *pool);
     if (!pool)
         return NULL;
     pool->size = threads;
+    pool->topology = topology;
+    pool->pin = topology && !topology_refusal(topology, threads, pin) ? pin : PIN_OFF;
     pool->workers = memory_alloc((size_t)threads, sizeof *pool->workers);
-    pthread_mutex_init(&pool->run_lock, NULL);
+    pool->runs = turnstile_create();
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->work, NULL);
     pthread_cond_init(&pool->done, NULL);
-    for (int i = 1; pool->workers && i < threads; i++) {
+    for (int i = 1; pool->workers && pool->runs && i < threads; i++) {
         pool->workers[i] = (struct worker){ .pool = pool, .number = i };
         if (pthread_create(&pool->workers[i].thread, NULL, worker_main, &pool->workers[i]))
             break;
         pool->started++;
     }
-    if (!pool->workers || pool->started != threads - 1)
+    pthread_mutex_lock(&pool->lock);
+    while (pool->pin && pool->placed < pool->started)
+        pthread_cond_wait(&pool->done, &pool->lock);
+    pthread_mutex_unlock(&pool->lock);
+    if (!pool->workers || !pool->runs || pool->started != threads - 1)
         thread_pool_destroy(&pool);
     return pool;
 }
@@ -183,7 +276,7 @@ void thread_pool_destroy(struct thread_pool **pool)
     pthread_mutex_unlock(&p->lock);
     for (int i = 1; i <= p->started; i++)
         pthread_join(p->workers[i].thread, NULL);
-    pthread_mutex_destroy(&p->run_lock);
+    turnstile_destroy(&p->runs);
     pthread_mutex_destroy(&p->lock);
     pthread_cond_destroy(&p->work);
     pthread_cond_destroy(&p->done);
@@ -197,20 +290,32 @@ int thread_pool_size(const struct thread_pool *pool)
     return pool->size;
 }
 
+const struct topology *thread_pool_topology(const struct thread_pool *pool)
+{
+    return pool->topology;
+}
+
+int thread_pool_pinned(const struct thread_pool *pool)
+{
+    return pool->pinned;
+}
+
 static void run(struct thread_pool *pool, size_t count,
                 void (*range_fn)(void *, size_t, size_t, int), void (*item_fn)(void *, size_t, int),
                 void *context)
 {
     if (count == 0)
         return;
-    pthread_mutex_lock(&pool->run_lock);
+    bool alone = pool->size == 1 || count == 1;
+    turnstile_enter(pool->runs);
+    if (!alone)
+        make_way(pool);
     pthread_mutex_lock(&pool->lock);
     pool->count = count;
     pool->range_fn = range_fn;
     pool->item_fn = item_fn;
     pool->context = context;
     atomic_store(&pool->next_item, 0);
-    bool alone = pool->size == 1 || count == 1;
     if (!alone) {
         pool->pending = pool->size - 1;
         pool->open = true;
@@ -232,7 +337,7 @@ static void run(struct thread_pool *pool, size_t count,
         pool->open = false;
         pthread_mutex_unlock(&pool->lock);
     }
-    pthread_mutex_unlock(&pool->run_lock);
+    turnstile_leave(pool->runs);
 }
 
 void thread_pool_run(struct thread_pool *pool, size_t count,
@@ -247,27 +352,18 @@ void thread_pool_each(struct thread_pool *pool, size_t count,
     run(pool, count, NULL, fn, context);
 }
 
-/* ---- how many CPUs ---------------------------------------------------------------------- */
-
-/* A container's share, "quota period" in microseconds; 0 where there is no limit. */
-static int cgroup_cpus(void)
+bool thread_pool_wanted(const struct thread_pool *pool)
 {
-    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "re");
-    long long quota = 0, period = 0;
-    int read = file ? fscanf(file, "%lld %lld", &quota, &period) : 0;
-    if (file)
-        fclose(file);
-    if (read != 2 || quota <= 0 || period <= 0)
-        return 0;
-    long long cpus = (quota + period - 1) / period;
-    return cpus > THREADS_MAX ? THREADS_MAX : (int)cpus;
+    return turnstile_wanted(pool->runs);
 }
+
+/* ---- how many CPUs ---------------------------------------------------------------------- */
 
 int thread_cpus(void)
 {
     cpu_set_t set;
     int cpus = sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
-    int limit = cgroup_cpus();
+    int limit = quota_of_process();
     if (limit && limit < cpus)
         cpus = limit;
     if (cpus > THREADS_MAX)

@@ -5,16 +5,25 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/topology.h"
+
 struct thread_pool;
 
 /* `threads` >= 1, the caller's included: a pool of 1 starts none. NULL when the system refuses. */
 struct thread_pool *thread_pool_create(int threads);
+/* The same on a machine that is known. Workers are pinned as `pin` says where the rules of
+ * topology.h allow it and the system agrees. The topology (may be NULL) must outlive the pool. */
+struct thread_pool *thread_pool_create_on(int threads, const struct topology *topology,
+                                          enum topology_pin pin);
+const struct topology *thread_pool_topology(const struct thread_pool *pool);
 void thread_pool_destroy(struct thread_pool **pool);
 int thread_pool_size(const struct thread_pool *pool);
+/* Threads that are pinned; the caller's is never among them. */
+int thread_pool_pinned(const struct thread_pool *pool);
 
 /* Calls fn(context, begin, end, worker) for a partition of [0, count) into at most size ranges,
- * worker numbers 0..size-1, and returns when all are done. Calls from several threads take turns;
- * a call from inside fn is a bug. */
+ * worker numbers 0..size-1, and returns when all are done. Calls from several threads take turns,
+ * first come first served; a call from inside fn is a bug. */
 void thread_pool_run(struct thread_pool *pool, size_t count,
                      void (*fn)(void *context, size_t begin, size_t end, int worker),
                      void *context);
@@ -24,6 +33,18 @@ void thread_pool_run(struct thread_pool *pool, size_t count,
  */
 void thread_pool_each(struct thread_pool *pool, size_t count,
                       void (*fn)(void *context, size_t item, int worker), void *context);
+
+/* From inside a run: whether another caller waits for it to end. A long run may ask now and then,
+ * and end early. */
+bool thread_pool_wanted(const struct thread_pool *pool);
+
+/* A lock that is had in the order of asking. */
+struct turnstile;
+struct turnstile *turnstile_create(void);
+void turnstile_destroy(struct turnstile **turnstile);
+void turnstile_enter(struct turnstile *turnstile);
+void turnstile_leave(struct turnstile *turnstile);
+bool turnstile_wanted(const struct turnstile *turnstile);   /* by whoever is not inside */
 
 struct mutex;
 struct mutex *mutex_create(void);

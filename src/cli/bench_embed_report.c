@@ -125,6 +125,10 @@ json_t *embed_bench_json(const struct embed_bench *b)
             json_pack("{s:s,s:o}", "precision", akin_precision_name(b->missing[i].precision),
                       "reason", json_of_text(b->missing[i].why.message)));
     json_object_set_new(root, "unavailable", missing);
+    json_t *placements = json_array();
+    for (size_t t = 0; t < b->thread_count; t++)
+        json_array_append_new(placements, placement_json(b->engines[t]));
+    json_object_set_new(root, "placement", placements);
     embed_outlook_json(b, root);
     report_common(b->cli, root);
     return root;
@@ -232,8 +236,11 @@ void embed_bench_print(const struct embed_bench *b)
     const struct embed_choice best = embed_fastest(b, AKIN_PRECISION_AUTO);
     const double texts = (double)b->texts.count;
     struct akin_model_info info;
+    char text[PLACEMENT_BYTES];
     akin_model_info(best.model->model, &info);
     report_machine(b->cli);
+    for (size_t t = 0; t < b->thread_count; t++)
+        printf("Threads: %s\n", placement_text(b->engines[t], text, sizeof text));
     printf("Embedding report: %s, opened in %.2f s; the fastest run:\n", info.name,
            best.model->open_seconds);
     embed_report_print(&info, &best.run->report, best.model->rss_bytes);

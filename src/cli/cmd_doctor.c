@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "cli/cli.h"
+#include "cli/report.h"
 
 struct finding {
     bool essential;
@@ -176,6 +177,8 @@ static json_t *doctor_json(struct cli *cli, const struct doctor *d, const struct
     json_object_set_new(root, "threads",
                         json_integer(cli->engine ? akin_engine_threads(cli->engine) : 0));
     json_object_set_new(root, "numa_nodes", json_integer(d->machine.numa_nodes));
+    json_object_set_new(root, "placement",
+                        cli->engine ? placement_json(cli->engine) : json_null());
     json_object_set_new(root, "memory_bytes", json_of_count(d->machine.memory_bytes));
     json_object_set_new(root, "memory_available_bytes",
                         json_of_count(d->machine.memory_available_bytes));
@@ -208,7 +211,7 @@ static void print_doctor(struct cli *cli, const struct doctor *d, const struct u
 {
     static const struct table_column columns[] = {{NULL, TABLE_LEFT, 0}, {NULL, TABLE_LEFT, 0}};
     struct table table;
-    char total[NUMBER_BYTES], available[NUMBER_BYTES];
+    char total[NUMBER_BYTES], available[NUMBER_BYTES], places[PLACEMENT_BYTES];
     table_init(&table, columns, 2);
     row(&table, "akin", "%s (%s)", akin_version(), akin_commit());
     row(&table, "system", "%s %s, glibc %s", system->sysname, system->release,
@@ -222,6 +225,8 @@ static void print_doctor(struct cli *cli, const struct doctor *d, const struct u
         row(&table, "kernels", "%s on %s, %d thread%s", akin_engine_kernels(cli->engine),
             akin_engine_device(cli->engine), akin_engine_threads(cli->engine),
             akin_engine_threads(cli->engine) == 1 ? "" : "s");
+    if (cli->engine)
+        row(&table, "placement", "%s", placement_text(cli->engine, places, sizeof places));
     row(&table, "memory", "%s, %s available", format_bytes(total, d->machine.memory_bytes),
         format_bytes(available, d->machine.memory_available_bytes));
     row(&table, "GPU", "none: this build has no GPU support");

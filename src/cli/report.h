@@ -15,6 +15,11 @@ enum akin_status report_write(struct cli *cli, const char *kind, json_t *report)
 void report_line(const char *label, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void report_machine(struct cli *cli);
 
+/* Where the threads of an engine run, in a line and as an object. */
+enum { PLACEMENT_BYTES = 256 };
+const char *placement_text(const struct akin_engine *engine, char *text, size_t bytes);
+json_t *placement_json(const struct akin_engine *engine);
+
 /* ---- embedding reports ------------------------------------------------------------------- */
 
 /* Adds up the reports of several calls, as if all texts had been one. */

@@ -44,10 +44,23 @@ static enum akin_status check_device(const char *device, struct akin_error *erro
                      device);
 }
 
+static enum akin_status check_pin(const char *name, enum topology_pin *pin,
+                                  struct akin_error *error)
+{
+    if (!name || !strcmp(name, "auto"))
+        *pin = PIN_NODES;
+    else if (!strcmp(name, "cores"))
+        *pin = PIN_CORES;
+    else if (strcmp(name, "off"))
+        return error_set(error, AKIN_ARGUMENT, "pin \"%s\" is not known: auto, cores, off", name);
+    return AKIN_OK;
+}
+
 enum akin_status akin_engine_open(const struct akin_engine_settings *settings,
                                   struct akin_engine **engine, struct akin_error *error)
 {
     unsigned flags, detected = cpu_detect();
+    enum topology_pin pin = PIN_OFF;
     TRY(check_device(settings->device, error));
     if (!cpu_level(settings->cpu, detected, &flags))
         return error_set(error, AKIN_ARGUMENT,
@@ -58,14 +71,20 @@ enum akin_status akin_engine_open(const struct akin_engine_settings *settings,
     if (settings->threads < 0 || settings->threads > THREADS_MAX)
         return error_set(error, AKIN_ARGUMENT, "threads %d: expected 0 to %d", settings->threads,
                          THREADS_MAX);
+    TRY(check_pin(settings->pin, &pin, error));
     struct akin_engine *e = memory_alloc(1, sizeof *e);
     if (!e)
         return error_memory(error);
     e->log = settings->log;
+    e->pin = pin;
     int threads = settings->threads ? settings->threads : thread_cpus();
-    e->pool = thread_pool_create(threads);
     enum akin_status status = AKIN_OK;
-    if (!e->pool)
+    e->topology = topology_create(NULL);
+    if (e->topology)
+        e->pool = thread_pool_create_on(threads, e->topology, e->pin);
+    if (!e->topology)
+        status = error_memory(error);
+    else if (!e->pool)
         status = error_set(error, AKIN_MEMORY, "%d threads cannot be started", threads);
     if (status == AKIN_OK)
         status = cpu_backend_create(flags, e->pool, &e->backend, error);
@@ -75,8 +94,8 @@ enum akin_status akin_engine_open(const struct akin_engine_settings *settings,
     }
     e->cpu_flags = flags;
     snprintf(e->kernels, sizeof e->kernels, "%s", cpu_level_name(flags));
-    log_write(&e->log, AKIN_LOG_DEBUG, "event=engine_open kernels=%s threads=%d", e->kernels,
-              threads);
+    log_write(&e->log, AKIN_LOG_DEBUG, "event=engine_open kernels=%s threads=%d pinned=%d nodes=%d",
+              e->kernels, threads, thread_pool_pinned(e->pool), topology_nodes(e->topology));
     *engine = e;
     return AKIN_OK;
 }
@@ -88,6 +107,7 @@ void akin_engine_close(struct akin_engine **engine)
         return;
     cpu_backend_destroy(&e->backend);
     thread_pool_destroy(&e->pool);
+    topology_destroy(&e->topology);
     memory_free(e);
     *engine = NULL;
 }
@@ -95,6 +115,23 @@ void akin_engine_close(struct akin_engine **engine)
 int akin_engine_threads(const struct akin_engine *engine)
 {
     return thread_pool_size(engine->pool);
+}
+
+void akin_engine_placement(const struct akin_engine *engine, struct akin_placement *placement)
+{
+    const struct topology *t = engine->topology;
+    int threads = thread_pool_size(engine->pool);
+    const char *why = topology_refusal(t, threads, engine->pin);
+    *placement = (struct akin_placement){
+        .threads = threads, .cpus = topology_cpus(t), .cores = topology_cores(t),
+        .nodes = topology_nodes(t), .pinned = thread_pool_pinned(engine->pool),
+    };
+    if (placement->pinned)
+        snprintf(placement->pinned_to, sizeof placement->pinned_to, "%s",
+                 engine->pin == PIN_CORES ? "cores" : "nodes");
+    else
+        snprintf(placement->why_not, sizeof placement->why_not, "%s",
+                 why ? why : "the system refused");
 }
 
 const char *akin_engine_device(const struct akin_engine *engine)

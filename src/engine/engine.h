@@ -2,13 +2,16 @@
 #pragma once
 
 #include "akin/engine.h"
+#include "base/topology.h"
 
 struct backend;
 struct thread_pool;
 
 struct akin_engine {
     struct akin_log log;
+    struct topology *topology;
     struct thread_pool *pool;
+    enum topology_pin pin;  /* asked for */
     struct backend *backend;
     unsigned cpu_flags;     /* base/cpu.h: what kernels may use */
     char kernels[16];       /* the level chosen */

@@ -16,7 +16,7 @@
 
 #include "akin/model.h"
 
-enum setting { HOME, DATA, MODEL, DEVICE, PRECISION, THREADS, CPU, HUB, SETTINGS };
+enum setting { HOME, DATA, MODEL, DEVICE, PRECISION, THREADS, PIN, CPU, HUB, SETTINGS };
 
 static const struct {
     const char *key, *environment, *help;
@@ -27,6 +27,7 @@ static const struct {
     [DEVICE]    = { "device", "AKIN_DEVICE", "auto or cpu" },
     [PRECISION] = { "precision", "AKIN_PRECISION", "auto, fp32, bf16, fp16 or int8" },
     [THREADS]   = { "threads", "AKIN_THREADS", "0 for one per CPU" },
+    [PIN]       = { "pin", "AKIN_PIN", "threads bound to auto (NUMA nodes), cores or off" },
     [CPU]       = { "cpu", "AKIN_CPU", "highest kernel level: ref, avx2, avx512 or amx" },
     [HUB]       = { "hub", "AKIN_HUB", "base URL of a hub with the Hugging Face layout" },
 };
@@ -54,6 +55,10 @@ static const char *expectation(int setting, const char *value)
         return parse_uint64(value, strlen(value), &number) && number <= THREADS_MAX
                    ? NULL
                    : "a number from 0 to 1024";
+    case PIN:
+        return !strcmp(value, "auto") || !strcmp(value, "cores") || !strcmp(value, "off")
+                   ? NULL
+                   : "auto, cores or off";
     case PRECISION:
         return akin_precision_parse(value, &precision) ? NULL : "auto, fp32, bf16, fp16 or int8";
     case CPU:
@@ -118,6 +123,7 @@ static enum akin_status store_defaults(struct akin_settings *settings, struct ak
     TRY(store(settings, DEVICE, "auto", "default", error));
     TRY(store(settings, PRECISION, "auto", "default", error));
     TRY(store(settings, THREADS, "0", "default", error));
+    TRY(store(settings, PIN, "auto", "default", error));
     TRY(store(settings, CPU, "", "default", error));
     TRY(store(settings, HUB, "", "default", error));
     return derive_data(settings, error);
@@ -247,5 +253,6 @@ void akin_settings_engine(const struct akin_settings *settings, struct akin_engi
     parse_uint64(settings->values[THREADS], strlen(settings->values[THREADS]), &threads);
     engine->threads = (int)threads;
     engine->device = settings->values[DEVICE];
+    engine->pin = settings->values[PIN];
     engine->cpu = *settings->values[CPU] ? settings->values[CPU] : NULL;
 }

@@ -1,26 +1,34 @@
-/* Windows, micro-batches and workers around the encoder's forward pass. */
+/* Workers around the encoder's forward pass: while they compute a window, they tokenise the next.
+ *
+ * A window is one run of the pool. Whoever is free first takes some texts of the next window to
+ * tokenise, then micro-batches of this one, so that nobody waits between tokenising and computing,
+ * nor between micro-batches; the workers meet once a window. A run ends early when another caller
+ * waits for its turn, and goes on later. */
 #include "model/embed.h"
 
 #include <math.h>
-#include <stdlib.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/hash.h"
 #include "base/memory.h"
 #include "base/thread.h"
+#include "model/window.h"
 #include "text/tokenizer.h"
 
 /* Tokens computed together by one thread: large enough for the matrix products to run at speed,
  * small enough for the activations to stay near the core (192 tokens of MiniLM are 2 MB, used a
  * part at a time). Measured with the embed benchmark; it never changes a bit of the result. */
 enum { BATCH_TOKENS = 192 };
-/* Token ids held at once, 4 bytes each; decides how many texts are sorted together. */
-enum { WINDOW_TOKENS = 1 << 22 };
-/* Micro-batches for each thread between two reports of progress. */
-enum { GROUP_BATCHES_PER_THREAD = 8 };
+/* Token ids held at once, 4 bytes each, in two windows; decides how many texts are sorted together.
+ */
+enum { WINDOW_TOKENS = 1 << 21 };
+/* Texts that a thread tokenises before it looks for other work. */
+enum { CHUNK_TEXTS = 16 };
+/* Micro-batches for each thread before a call lets another one have its turn. */
+enum { TURN_BATCHES_PER_THREAD = 8 };
 
-/* What one thread needs; used under the embedder's lock only. */
+/* What one thread needs; used during the embedder's turn only. */
 struct worker {
     struct lane *lane;
     struct tokenizer_scratch *scratch;
@@ -28,7 +36,7 @@ struct worker {
     uint32_t *offsets;          /* [batch_tokens_max + 1] */
     float *vectors;             /* [batch_tokens_max][dimension] */
     struct bytes prompted;      /* prompt and text */
-    enum akin_status status;    /* of tokenising, in the current window */
+    enum akin_status status;    /* of tokenising, in the current run */
     size_t failed_row;
     struct akin_error error;
 };
@@ -38,7 +46,7 @@ struct embedder {
     size_t batch_tokens_max;
     struct worker *workers;
     size_t worker_count;
-    struct mutex *workers_lock;
+    struct turnstile *turns;    /* whoever uses the workers is inside */
 };
 
 /* ---- create, destroy -------------------------------------------------------------------- */
@@ -70,8 +78,8 @@ enum akin_status embedder_create(const struct embedder_parts *parts, struct embe
     e->batch_tokens_max = parts->tokens_max > BATCH_TOKENS ? parts->tokens_max : BATCH_TOKENS;
     e->worker_count = (size_t)thread_pool_size(parts->pool);
     e->workers = memory_alloc(e->worker_count, sizeof *e->workers);
-    e->workers_lock = mutex_create();
-    enum akin_status status = e->workers && e->workers_lock ? AKIN_OK : error_memory(error);
+    e->turns = turnstile_create();
+    enum akin_status status = e->workers && e->turns ? AKIN_OK : error_memory(error);
     for (size_t i = 0; status == AKIN_OK && i < e->worker_count; i++)
         status = worker_init(e, &e->workers[i], error);
     if (status == AKIN_OK)
@@ -98,29 +106,12 @@ void embedder_destroy(struct embedder **embedder)
         bytes_deinit(&worker->prompted);
     }
     memory_free(e->workers);
-    mutex_destroy(&e->workers_lock);
+    turnstile_destroy(&e->turns);
     memory_free(e);
     *embedder = NULL;
 }
 
 /* ---- one call --------------------------------------------------------------------------- */
-
-/* A text that is computed. */
-struct row {
-    size_t text;                /* its number in the call */
-    uint32_t slot;              /* its ids are at slot * tokens_max */
-    uint32_t tokens;
-};
-
-/* A text that equals an earlier one. */
-struct repeat {
-    size_t text, first;
-};
-
-struct micro_batch {
-    size_t begin, end;          /* of rows */
-    size_t tokens;
-};
 
 struct call {
     struct embedder *embedder;
@@ -132,19 +123,21 @@ struct call {
     bool normalize, deduplicate;
     struct akin_progress progress;
     float *vectors;             /* [count][dimension] */
-    /* the current window */
-    size_t window_rows;         /* most rows in a window */
-    struct row *rows;           /* [window_rows] */
-    size_t row_count;
-    struct repeat *repeats;     /* [window_rows] */
-    size_t repeat_count;
-    uint32_t *ids;              /* [window_rows][tokens_max] */
-    struct micro_batch *batches;
-    size_t batch_count, batch_capacity;
-    size_t batch_first;         /* of the group being computed */
-    size_t next_text;           /* texts before it have been taken into a window */
-    size_t done;                /* texts whose vectors are written */
     struct string_map seen;     /* text to its first number */
+    struct window windows[2];
+    struct window *current;     /* is computed */
+    struct window *next;        /* is tokenised; rows 0: nothing is left to be */
+    /* the run; whoever takes something takes what follows */
+    atomic_size_t next_row;     /* of `next`, to be tokenised */
+    atomic_size_t tokenized;    /* rows of `next` that are */
+    atomic_size_t next_batch;   /* of `current` */
+    size_t turn_end;            /* batches before it are computed even if others wait */
+    atomic_bool stop;           /* no batch is begun any more */
+    atomic_size_t done;         /* texts whose vectors are written */
+    /* of the caller's thread */
+    size_t reported;            /* the last number of texts that was */
+    enum akin_status status;
+    struct akin_error *error;
     /* the report */
     size_t computed;
     uint64_t tokens;
@@ -152,55 +145,42 @@ struct call {
     double norm_mean, norm_m2;  /* Welford 1962: one pass, no cancellation */
 };
 
-static enum akin_status call_init(struct call *call, struct akin_error *error)
+static enum akin_status call_init(struct call *call)
 {
-    size_t tokens_max = call->embedder->parts.tokens_max;
-    call->window_rows = WINDOW_TOKENS / tokens_max;
-    if (call->window_rows > call->count)
-        call->window_rows = call->count;
-    call->rows = memory_alloc(call->window_rows, sizeof *call->rows);
-    call->repeats = memory_alloc(call->window_rows, sizeof *call->repeats);
-    call->ids = memory_alloc_aligned(call->window_rows * tokens_max, sizeof *call->ids);
-    return call->rows && call->repeats && call->ids ? AKIN_OK : error_memory(error);
+    size_t tokens_max = call->embedder->parts.tokens_max, rows = WINDOW_TOKENS / tokens_max;
+    size_t windows = call->count > rows ? 2 : 1;
+    call->current = &call->windows[0];
+    call->next = &call->windows[1];
+    for (size_t i = 0; i < windows; i++)
+        TRY(window_init(&call->windows[1 - i], call->count < rows ? call->count : rows, tokens_max,
+                        call->error));
+    return AKIN_OK;
 }
 
 static void call_deinit(struct call *call)
 {
-    memory_free(call->rows);
-    memory_free(call->repeats);
-    memory_free(call->ids);
-    memory_free(call->batches);
+    window_deinit(&call->windows[0]);
+    window_deinit(&call->windows[1]);
     string_map_deinit(&call->seen);
 }
 
-/* Takes texts until the window is full. */
-static enum akin_status fill_window(struct call *call, struct akin_error *error)
+static void report_progress(struct call *call)
 {
-    call->row_count = call->repeat_count = 0;
-    while (call->next_text < call->count && call->row_count < call->window_rows &&
-           call->repeat_count < call->window_rows) {
-        size_t text = call->next_text++;
-        uint64_t first = text;
-        bool fresh = true;
-        if (call->deduplicate) {
-            const char *bytes = call->texts[text].count ? call->texts[text].bytes : "";
-            if (!string_map_put(&call->seen, bytes, call->texts[text].count, text, &first, &fresh))
-                return error_memory(error);
-        }
-        if (fresh) {
-            call->rows[call->row_count] = (struct row){ .text = text,
-                                                        .slot = (uint32_t)call->row_count };
-            call->row_count++;
-        } else {
-            call->repeats[call->repeat_count++] = (struct repeat){ .text = text, .first = first };
-        }
+    const struct akin_progress *progress = &call->progress;
+    size_t done = atomic_load(&call->done);
+    if (call->status != AKIN_OK || done == call->reported)
+        return;
+    call->reported = done;
+    if (progress->update && !progress->update(progress->cookie, "embed", done, call->count)) {
+        atomic_store(&call->stop, true);
+        call->status = error_set(call->error, AKIN_CANCELLED, "stopped after %zu of %zu texts",
+                                 done, call->count);
     }
-    return AKIN_OK;
 }
 
 /* ---- tokenising ------------------------------------------------------------------------- */
 
-static enum akin_status tokenize_row(const struct call *call, struct row *row,
+static enum akin_status tokenize_row(const struct call *call, struct window_row *row,
                                      struct worker *worker)
 {
     const struct embedder_parts *parts = &call->embedder->parts;
@@ -215,101 +195,62 @@ static enum akin_status tokenize_row(const struct call *call, struct row *row,
     }
     size_t count = 0;
     TRY(tokenizer_encode(parts->tokenizer, text.count ? text.bytes : "", text.count,
-                         worker->scratch, call->ids + (size_t)row->slot * parts->tokens_max, NULL,
-                         parts->tokens_max, &count, &worker->error));
+                         worker->scratch, window_ids(call->next, row), NULL, parts->tokens_max,
+                         &count, &worker->error));
     row->tokens = (uint32_t)count;
     return AKIN_OK;
 }
 
-static void tokenize_item(void *context, size_t item, int worker_number)
+/* false: all rows are handed out. Whoever finishes the last one cuts the window. A worker that
+ * fails leaves out what follows: the rows before the first one that fails are tried by all. */
+static bool tokenize_some(struct call *call, struct worker *worker)
 {
-    struct call *call = context;
-    struct worker *worker = &call->embedder->workers[worker_number];
-    if (worker->status != AKIN_OK)
-        return;
-    worker->status = tokenize_row(call, &call->rows[item], worker);
-    worker->failed_row = item;
+    struct window *window = call->next;
+    size_t begin = atomic_load(&call->next_row);
+    if (begin >= window->row_count)
+        return false;
+    begin = atomic_fetch_add(&call->next_row, CHUNK_TEXTS);
+    if (begin >= window->row_count)
+        return false;
+    size_t count = window->row_count - begin < CHUNK_TEXTS ? window->row_count - begin
+                                                           : CHUNK_TEXTS;
+    for (size_t i = begin; worker->status == AKIN_OK && i < begin + count; i++) {
+        worker->status = tokenize_row(call, &window->rows[i], worker);
+        worker->failed_row = i;
+    }
+    if (atomic_fetch_add(&call->tokenized, count) + count == window->row_count)
+        window_cut(window, BATCH_TOKENS, call->batch_texts, call->embedder->worker_count);
+    return true;
 }
 
-static enum akin_status tokenize_window(struct call *call, struct akin_error *error)
+/* The first row that failed, if any did. */
+static enum akin_status tokenize_result(const struct call *call)
 {
-    struct embedder *e = call->embedder;
-    mutex_lock(e->workers_lock);
-    for (size_t i = 0; i < e->worker_count; i++)
-        e->workers[i].status = AKIN_OK;
-    thread_pool_each(e->parts.pool, call->row_count, tokenize_item, call);
+    const struct embedder *e = call->embedder;
     const struct worker *failed = NULL;
     for (size_t i = 0; i < e->worker_count; i++) {
         const struct worker *worker = &e->workers[i];
         if (worker->status != AKIN_OK && (!failed || worker->failed_row < failed->failed_row))
             failed = worker;
     }
-    enum akin_status status = failed ? failed->status : AKIN_OK;
-    if (failed && error)
-        *error = failed->error;
-    mutex_unlock(e->workers_lock);
-    for (size_t i = 0; status == AKIN_OK && i < call->row_count; i++)
-        call->tokens += call->rows[i].tokens;
-    return status;
+    if (failed && call->error)
+        *call->error = failed->error;
+    return failed ? failed->status : AKIN_OK;
 }
 
-/* ---- micro-batches ---------------------------------------------------------------------- */
+/* ---- computing -------------------------------------------------------------------------- */
 
-/* Longest first: batches of equal shape, and the small ones fill the gaps at the end. */
-static int compare_rows(const void *a, const void *b)
+static void compute_batch(struct call *call, const struct micro_batch *batch,
+                          struct worker *worker)
 {
-    const struct row *x = a, *y = b;
-    if (x->tokens != y->tokens)
-        return x->tokens > y->tokens ? -1 : 1;
-    return (x->slot > y->slot) - (x->slot < y->slot);
-}
-
-static enum akin_status add_batch(struct call *call, struct micro_batch batch,
-                                  struct akin_error *error)
-{
-    if (!array_reserve((void **)&call->batches, &call->batch_capacity, call->batch_count + 1,
-                       sizeof *call->batches))
-        return error_memory(error);
-    call->batches[call->batch_count++] = batch;
-    return AKIN_OK;
-}
-
-/* Cuts the sorted rows. A few texts are spread over the threads rather than put in one batch. */
-static enum akin_status cut_batches(struct call *call, struct akin_error *error)
-{
-    size_t threads = call->embedder->worker_count, tokens = 0;
-    for (size_t i = 0; i < call->row_count; i++)
-        tokens += call->rows[i].tokens;
-    size_t budget = (tokens + threads - 1) / threads;
-    if (budget > BATCH_TOKENS)
-        budget = BATCH_TOKENS;
-    qsort(call->rows, call->row_count, sizeof *call->rows, compare_rows);
-    call->batch_count = 0;
-    struct micro_batch batch = { 0 };
-    for (size_t i = 0; i < call->row_count; i++) {
-        size_t texts = i - batch.begin;
-        if (texts && (batch.tokens + call->rows[i].tokens > budget || texts == call->batch_texts)) {
-            TRY(add_batch(call, batch, error));
-            batch = (struct micro_batch){ .begin = i };
-        }
-        batch.end = i + 1;
-        batch.tokens += call->rows[i].tokens;
-    }
-    return call->row_count ? add_batch(call, batch, error) : AKIN_OK;
-}
-
-static void compute_batch(void *context, size_t item, int worker_number)
-{
-    const struct call *call = context;
     const struct embedder_parts *parts = &call->embedder->parts;
-    struct worker *worker = &call->embedder->workers[worker_number];
-    const struct micro_batch *batch = &call->batches[call->batch_first + item];
+    const struct window *window = call->current;
     struct packed_batch packed = { .ids = worker->ids, .positions = worker->positions,
                                    .offsets = worker->offsets };
     worker->offsets[0] = 0;
-    for (size_t i = batch->begin; i < batch->end && call->rows[i].tokens; i++) {
-        const struct row *row = &call->rows[i];
-        const uint32_t *ids = call->ids + (size_t)row->slot * parts->tokens_max;
+    for (size_t i = batch->begin; i < batch->end && window->rows[i].tokens; i++) {
+        const struct window_row *row = &window->rows[i];
+        const uint32_t *ids = window_ids(window, row);
         for (size_t t = 0; t < row->tokens; t++) {
             worker->ids[packed.tokens + t] = (int32_t)ids[t];
             worker->positions[packed.tokens + t] = (int32_t)(parts->position_first + t);
@@ -321,57 +262,101 @@ static void compute_batch(void *context, size_t item, int worker_number)
     if (packed.sequences)
         encoder_forward(parts->encoder, worker->lane, &packed, call->normalize, worker->vectors);
     for (size_t i = batch->begin, s = 0; i < batch->end; i++, s++) {
-        float *vector = call->vectors + call->rows[i].text * parts->dimension;
+        float *vector = call->vectors + window->rows[i].text * parts->dimension;
         if (s < packed.sequences)
             memcpy(vector, worker->vectors + s * parts->dimension, row_bytes);
         else                    /* a text without a token, not even special ones: sorted last */
             memset(vector, 0, row_bytes);
     }
+    atomic_fetch_add(&call->done, batch->end - batch->begin);
 }
 
 /* One micro-batch alone, such as a query: the threads share its operations instead. */
 static void compute_together(struct call *call)
 {
     const struct backend_ops *ops = call->embedder->parts.backend->ops;
-    struct lane *lane = call->embedder->workers[0].lane;
-    ops->lane_team(lane, true);
-    compute_batch(call, 0, 0);
-    ops->lane_team(lane, false);
+    struct worker *worker = &call->embedder->workers[0];
+    ops->lane_team(worker->lane, true);
+    compute_batch(call, &call->current->batches[atomic_fetch_add(&call->next_batch, 1)], worker);
+    ops->lane_team(worker->lane, false);
 }
 
-static enum akin_status report_progress(const struct call *call, struct akin_error *error)
+/* ---- runs ------------------------------------------------------------------------------- */
+
+static bool others_wait(const struct call *call)
 {
-    const struct akin_progress *progress = &call->progress;
-    if (progress->update && !progress->update(progress->cookie, "embed", call->done, call->count))
-        return error_set(error, AKIN_CANCELLED, "stopped after %zu of %zu texts", call->done,
-                         call->count);
-    return AKIN_OK;
+    return turnstile_wanted(call->embedder->turns) ||
+           thread_pool_wanted(call->embedder->parts.pool);
 }
 
-static enum akin_status compute_window(struct call *call, struct akin_error *error)
+/* What one thread does in a run. */
+static void work(void *context, size_t item, int number)
+{
+    struct call *call = context;
+    struct worker *worker = &call->embedder->workers[number];
+    (void)item;
+    while (tokenize_some(call, worker))
+        ;
+    while (!atomic_load(&call->stop)) {
+        size_t i = atomic_fetch_add(&call->next_batch, 1);
+        if (i >= call->current->batch_count)
+            return;
+        compute_batch(call, &call->current->batches[i], worker);
+        if (number == 0)        /* the caller's own thread */
+            report_progress(call);
+        if (i + 1 >= call->turn_end && others_wait(call))
+            atomic_store(&call->stop, true);
+    }
+}
+
+/* Threads that have something to do: no other is woken. */
+static size_t run_workers(const struct call *call, size_t batches)
+{
+    size_t rows = call->next->row_count - call->tokenized;
+    size_t items = (rows + CHUNK_TEXTS - 1) / CHUNK_TEXTS + batches;
+    return items < call->embedder->worker_count ? items : call->embedder->worker_count;
+}
+
+/* One turn: what is left to be tokenised, and micro-batches until all are done or others wait. */
+static void run_turn(struct call *call)
 {
     struct embedder *e = call->embedder;
-    size_t group = e->worker_count * GROUP_BATCHES_PER_THREAD;
-    for (size_t first = 0; first < call->batch_count; first += group) {
-        size_t count = call->batch_count - first < group ? call->batch_count - first : group;
-        call->batch_first = first;
-        mutex_lock(e->workers_lock);
-        if (count == 1)
-            compute_together(call);
-        else
-            thread_pool_each(e->parts.pool, count, compute_batch, call);
-        mutex_unlock(e->workers_lock);
-        call->done += call->batches[first + count - 1].end - call->batches[first].begin;
-        TRY(report_progress(call, error));
-    }
-    size_t dimension = e->parts.dimension;
-    for (size_t i = 0; i < call->repeat_count; i++)
-        memcpy(call->vectors + call->repeats[i].text * dimension,
-               call->vectors + call->repeats[i].first * dimension,
-               dimension * sizeof *call->vectors);
-    call->done += call->repeat_count;
-    call->computed += call->row_count;
-    return call->repeat_count ? report_progress(call, error) : AKIN_OK;
+    turnstile_enter(e->turns);
+    size_t batches = call->current->batch_count - call->next_batch;
+    for (size_t i = 0; i < e->worker_count; i++)
+        e->workers[i].status = AKIN_OK;
+    atomic_store(&call->stop, false);
+    call->turn_end = call->next_batch + TURN_BATCHES_PER_THREAD * e->worker_count;
+    if (batches == 1 && call->next->row_count == call->tokenized)
+        compute_together(call);
+    else
+        thread_pool_each(e->parts.pool, run_workers(call, batches), work, call);
+    if (call->status == AKIN_OK)
+        call->status = tokenize_result(call);
+    turnstile_leave(e->turns);
+}
+
+/* Computes `current` and tokenises `next`. */
+static void compute_window(struct call *call)
+{
+    struct window *window = call->current;
+    size_t row_floats = call->embedder->parts.dimension;
+    call->next_row = call->tokenized = call->next_batch = 0;
+    do {
+        run_turn(call);
+        report_progress(call);
+    } while (call->status == AKIN_OK && call->next_batch < window->batch_count);
+    if (call->status != AKIN_OK)
+        return;
+    for (size_t i = 0; i < window->repeat_count; i++)
+        memcpy(call->vectors + window->repeats[i].text * row_floats,
+               call->vectors + window->repeats[i].first * row_floats,
+               row_floats * sizeof *call->vectors);
+    for (size_t i = 0; i < window->row_count; i++)
+        call->tokens += window->rows[i].tokens;
+    call->done += window->repeat_count;
+    call->computed += window->row_count;
+    report_progress(call);
 }
 
 /* ---- report ----------------------------------------------------------------------------- */
@@ -397,17 +382,21 @@ static void measure_rows(struct call *call, size_t begin, size_t end)
     }
 }
 
-static enum akin_status embed_windows(struct call *call, struct akin_error *error)
+/* The first pass has nothing to compute yet, the last one nothing to tokenise. */
+static enum akin_status embed_windows(struct call *call)
 {
-    while (call->next_text < call->count) {
-        size_t begin = call->next_text;
-        TRY(fill_window(call, error));
-        TRY(tokenize_window(call, error));
-        TRY(cut_batches(call, error));
-        TRY(compute_window(call, error));
-        measure_rows(call, begin, call->next_text);
+    struct string_map *seen = call->deduplicate ? &call->seen : NULL;
+    for (size_t begin = 0; call->status == AKIN_OK && call->reported < call->count;) {
+        TRY(window_fill(call->next, call->texts, begin, call->count, seen, call->error));
+        begin = call->next->end;
+        compute_window(call);
+        if (call->status == AKIN_OK)
+            measure_rows(call, call->current->begin, call->current->end);
+        struct window *computed = call->current;
+        call->current = call->next;
+        call->next = computed;
     }
-    return AKIN_OK;
+    return call->status;
 }
 
 enum akin_status embedder_embed(struct embedder *embedder, const struct akin_text *texts,
@@ -419,13 +408,13 @@ enum akin_status embedder_embed(struct embedder *embedder, const struct akin_tex
     struct call call = { .embedder = embedder, .texts = texts, .count = count,
                          .prompt = settings->prompt, .batch_texts = settings->batch_texts,
                          .deduplicate = settings->deduplicate, .progress = settings->progress,
-                         .vectors = vectors };
+                         .vectors = vectors, .error = error };
     call.prompt_bytes = settings->prompt ? strlen(settings->prompt) : 0;
     call.normalize = settings->normalize == AKIN_NORMALIZE_AS_MODEL
                          ? embedder->parts.normalize : settings->normalize == AKIN_NORMALIZE_YES;
-    enum akin_status status = call_init(&call, error);
+    enum akin_status status = count ? call_init(&call) : AKIN_OK;
     if (status == AKIN_OK)
-        status = embed_windows(&call, error);
+        status = embed_windows(&call);
     if (status == AKIN_OK && report)
         *report = (struct akin_embed_report){
             .texts = count, .texts_computed = call.computed, .tokens = call.tokens,

@@ -222,6 +222,68 @@ static void test_progress_and_cancel(void **state)
     rig_close(&rig);
 }
 
+/* Several windows of texts that differ: the second is tokenised while the first is computed. */
+static void test_many_windows(void **state)
+{
+    (void)state;
+    enum { MANY = 140000, SHORT = 8 };
+    struct rig rig;
+    struct akin_text *texts = memory_alloc(MANY, sizeof *texts);
+    size_t shorts[SHORT], found = 0;
+    for (size_t i = 0; found < SHORT; i++)
+        if (fixture.texts[i].count < 20)
+            shorts[found++] = i;
+    for (size_t i = 0; i < MANY; i++)
+        texts[i] = fixture.texts[shorts[i * 5 % 7 % SHORT]];
+    texts[MANY - 1] = fixture.texts[shorts[SHORT - 1]];
+    for (int threads = 1; threads <= 3; threads += 2) {
+        rig_open(&rig, TINY, threads);
+        struct watcher watcher = { .thread = pthread_self(), .stop_after = SIZE_MAX, .good = true };
+        struct akin_embed_settings settings;
+        struct akin_embed_report report;
+        model_embed_settings_default(&settings);
+        settings.deduplicate = false;
+        settings.progress = (struct akin_progress){ &watcher, watch };
+        float *vectors = embed(&rig, texts, MANY, &settings, &report);
+        assert_true(report.texts_computed == MANY && watcher.good && watcher.last == MANY);
+        for (size_t i = 0; i < MANY; i++) {
+            size_t text = shorts[i == MANY - 1 ? SHORT - 1 : i * 5 % 7 % SHORT];
+            assert_memory_equal(vectors + i * DIMENSION, fixture.alone[text],
+                                sizeof fixture.alone[0]);
+        }
+        assert_true(fabs(report.mean_norm - 1) < 1e-6);
+        /* stopped in the second window */
+        watcher = (struct watcher){ .thread = pthread_self(), .stop_after = watcher.calls * 2 / 3,
+                                    .good = true };
+        assert_int_equal(model_embed(rig.model, texts, MANY, &settings, vectors, NULL, NULL),
+                         AKIN_CANCELLED);
+        assert_true(watcher.good && watcher.last > 0 && watcher.last < MANY);
+        memory_free(vectors);
+        rig_close(&rig);
+    }
+    memory_free(texts);
+}
+
+/* Weights on two nodes, workers wherever the system puts them. */
+static void test_nodes(void **state)
+{
+    (void)state;
+    size_t order[TEXTS];
+    struct rng rng;
+    rng_seed(&rng, 13);
+    for (int threads = 2; threads <= 4; threads++) {
+        struct rig rig;
+        rig_open_on(&rig, "node:2 core:1 pu:1", TINY, threads);
+        for (int round = 0; round < 3; round++) {
+            shuffle(&rng, order);
+            check_bits(&rig, order, TEXTS, 0, false);
+        }
+        for (size_t i = 0; i < 5; i++)
+            check_bits(&rig, &order[i], 1, 0, false);
+        rig_close(&rig);
+    }
+}
+
 struct caller {
     struct rig *rig;
     uint64_t seed;
@@ -298,7 +360,8 @@ int main(void)
         cmocka_unit_test(test_same_bits),           cmocka_unit_test(test_report_and_repeats),
         cmocka_unit_test(test_prompt_bits),         cmocka_unit_test(test_windows),
         cmocka_unit_test(test_progress_and_cancel), cmocka_unit_test(test_concurrent_calls),
-        cmocka_unit_test(test_two_models),
+        cmocka_unit_test(test_two_models),          cmocka_unit_test(test_many_windows),
+        cmocka_unit_test(test_nodes),
     };
     return cmocka_run_group_tests(tests, group_setup, NULL);
 }

@@ -13,27 +13,40 @@
 #include "model/model.h"
 
 struct rig {
+    struct topology *topology;  /* NULL: none is known */
     struct thread_pool *pool;
     struct backend *backend;
     struct model *model;
 };
 
-static inline void rig_start(struct rig *rig, int threads)
+/* On a made-up machine (topology.h); NULL: where nothing is known. */
+static inline void rig_start_on(struct rig *rig, const char *machine, int threads)
 {
     struct akin_error error = { 0 };
-    *rig = (struct rig){ 0 };
-    rig->pool = thread_pool_create(threads);
+    *rig = (struct rig){ .topology = machine ? topology_create(machine) : NULL };
+    rig->pool = thread_pool_create_on(threads, rig->topology, PIN_CORES);
     assert_non_null(rig->pool);
     if (cpu_backend_create(cpu_detect(), rig->pool, &rig->backend, &error) != AKIN_OK)
         fail_msg("%s", error.message);
 }
 
-static inline void rig_open(struct rig *rig, const char *folder, int threads)
+static inline void rig_start(struct rig *rig, int threads)
+{
+    rig_start_on(rig, NULL, threads);
+}
+
+static inline void rig_open_on(struct rig *rig, const char *machine, const char *folder,
+                               int threads)
 {
     struct akin_error error = { 0 };
-    rig_start(rig, threads);
+    rig_start_on(rig, machine, threads);
     if (model_open(rig->backend, rig->pool, folder, AKIN_PRECISION_AUTO, NULL, &rig->model, &error))
         fail_msg("%s", error.message);
+}
+
+static inline void rig_open(struct rig *rig, const char *folder, int threads)
+{
+    rig_open_on(rig, NULL, folder, threads);
 }
 
 static inline void rig_close(struct rig *rig)
@@ -41,6 +54,7 @@ static inline void rig_close(struct rig *rig)
     model_close(&rig->model);
     cpu_backend_destroy(&rig->backend);
     thread_pool_destroy(&rig->pool);
+    topology_destroy(&rig->topology);
 }
 
 /* Texts, and the ids that they should give. */

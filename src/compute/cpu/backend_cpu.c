@@ -8,6 +8,7 @@
 #include "base/cpu.h"
 #include "base/limits.h"
 #include "base/thread.h"
+#include "base/topology.h"
 #include "compute/cpu/half.h"
 
 /* ---- host matrices ---------------------------------------------------------------------- */
@@ -134,6 +135,8 @@ void lane_share(const struct lane *lane, size_t count,
 
 static void cpu_lane_reset(struct lane *lane)
 {
+    if (lane->backend->nodes > 1)
+        lane->node = topology_node_here(lane->backend->topology);
     arena_reset(&lane->tensors);
 }
 
@@ -152,6 +155,41 @@ static void cpu_download(struct lane *lane, const struct tensor *from, float *to
     memcpy(to, from->data, from->rows * from->cols * sizeof *to);
 }
 
+/* ---- weights, on every node ------------------------------------------------------------- */
+
+static enum akin_status create_linear(struct backend *backend, const struct host_matrix *weight,
+                                      const float *bias, const float *equalizer,
+                                      enum compute_precision precision, struct linear **linear,
+                                      struct akin_error *error)
+{
+    struct linear *l = NULL;
+    TRY(cpu_linear_create(backend, weight, bias, equalizer, precision, &l, error));
+    enum akin_status status = cpu_replicas_create((struct cpu_backend *)backend, l, error);
+    if (status == AKIN_OK)
+        *linear = l;
+    else
+        cpu_linear_destroy(&l);
+    return status;
+}
+
+static void destroy_linear(struct linear **linear)
+{
+    if (*linear)
+        cpu_replicas_destroy(*linear);
+    cpu_linear_destroy(linear);
+}
+
+static size_t linear_bytes(const struct linear *linear)
+{
+    return cpu_linear_bytes(linear) + cpu_replicas_bytes(linear);
+}
+
+static void multiply(struct lane *lane, struct tensor *out, const struct tensor *x,
+                     const struct linear *weights, enum activation activation)
+{
+    cpu_linear(lane, out, x, cpu_replica(weights, lane->node), activation);
+}
+
 /* ---- the backend ------------------------------------------------------------------------ */
 
 static bool cpu_supports(const struct backend *backend, enum compute_precision precision)
@@ -163,9 +201,9 @@ static bool cpu_supports(const struct backend *backend, enum compute_precision p
 static const struct backend_ops cpu_ops = {
     .name = "cpu",
     .supports = cpu_supports,
-    .linear_create = cpu_linear_create,
-    .linear_destroy = cpu_linear_destroy,
-    .linear_bytes = cpu_linear_bytes,
+    .linear_create = create_linear,
+    .linear_destroy = destroy_linear,
+    .linear_bytes = linear_bytes,
     .lane_create = cpu_lane_create,
     .lane_destroy = cpu_lane_destroy,
     .lane_reset = cpu_lane_reset,
@@ -173,7 +211,7 @@ static const struct backend_ops cpu_ops = {
     .tensor_take = cpu_tensor_take,
     .download = cpu_download,
     .embed_rows = cpu_embed_rows,
-    .linear = cpu_linear,
+    .linear = multiply,
     .residual_layernorm = cpu_residual_layernorm,
     .attention = cpu_attention,
     .pool = cpu_pool,
@@ -189,6 +227,8 @@ enum akin_status cpu_backend_create(unsigned cpu_flags, struct thread_pool *pool
     cpu->base.ops = &cpu_ops;
     cpu->pool = pool;
     cpu->flags = cpu_flags;
+    cpu->topology = thread_pool_topology(pool);
+    cpu->nodes = cpu->topology && thread_pool_size(pool) > 1 ? topology_nodes(cpu->topology) : 1;
     kernels_select(&cpu->kernels, cpu_flags);
     *backend = &cpu->base;
     return AKIN_OK;

@@ -22,6 +22,8 @@ struct cpu_backend {
     struct kernels kernels;
     struct thread_pool *pool;
     unsigned flags;             /* base/cpu.h */
+    const struct topology *topology;    /* NULL: one node */
+    int nodes;                  /* of memory that weights are kept on */
 };
 
 /* Weights as the micro-kernel of their precision reads them. padded = out, rounded up to nr; depth
@@ -38,6 +40,7 @@ struct linear {
     float *bias;                /* [padded] */
     float *scale, *sum;         /* [pieces][padded], int8 only: see struct s8_panel */
     float *factor;              /* [in], int8 only, may be NULL: 1 / equalizer */
+    struct replicas *replicas;  /* replica.c; NULL: these panels are the only ones */
 };
 
 /* Attention works on at most this many keys at a time, and on this many dimensions of a head. */
@@ -69,6 +72,7 @@ enum { TEAM_THREADS_MAX = 16 };
 
 struct lane {
     struct cpu_backend *backend;
+    int node;                           /* of the thread that works with it, as of lane_reset */
     struct thread_pool *team;           /* NULL: this thread alone */
     struct team_member *members;        /* [size of the pool] once a team was asked for */
     struct narrow_scratch narrow;
@@ -102,6 +106,14 @@ void cpu_linear_destroy(struct linear **linear);
 size_t cpu_linear_bytes(const struct linear *linear);
 void cpu_linear(struct lane *lane, struct tensor *out, const struct tensor *x,
                 const struct linear *weights, enum activation activation);
+
+/* replica.c: the panels once more on each node. A backend of one node keeps none. */
+enum akin_status cpu_replicas_create(const struct cpu_backend *backend, struct linear *linear,
+                                     struct akin_error *error);
+void cpu_replicas_destroy(struct linear *linear);
+size_t cpu_replicas_bytes(const struct linear *linear);     /* beyond the linear's own */
+/* The linear to read on a node. */
+const struct linear *cpu_replica(const struct linear *linear, int node);
 
 /* The activation of one tile, in place, at once: rows lie a power of two apart, or nearly so, and a
  * column of many would evict itself from the first-level cache. */
