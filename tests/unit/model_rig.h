@@ -32,7 +32,7 @@ static inline void rig_open(struct rig *rig, const char *folder, int threads)
 {
     struct akin_error error = { 0 };
     rig_start(rig, threads);
-    if (model_open(rig->backend, rig->pool, folder, AKIN_PRECISION_AUTO, NULL, &rig->model, &error))
+    if (model_open(rig->backend, rig->pool, folder, AKIN_PRECISION_FP32, NULL, &rig->model, &error))
         fail_msg("%s", error.message);
 }
 
