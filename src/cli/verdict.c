@@ -64,8 +64,8 @@ void verdict_print(const struct akin_verdict *verdict)
 {
     static const struct table_column columns[] = {
         {"  precision", TABLE_LEFT, 0},   {"texts/s", TABLE_RIGHT, 0}, {"ratio", TABLE_RIGHT, 0},
-        {"cosine, mean", TABLE_RIGHT, 0}, {"least", TABLE_RIGHT, 0},   {"neighbours", TABLE_RIGHT, 0},
-        {"gate", TABLE_LEFT, 0},          {"", TABLE_LEFT, 0}};
+        {"cosine, mean", TABLE_RIGHT, 0}, {"least", TABLE_RIGHT, 0},
+        {"neighbours", TABLE_RIGHT, 0},   {"gate", TABLE_LEFT, 0},     {"", TABLE_LEFT, 0}};
     struct table table;
     table_init(&table, columns, sizeof columns / sizeof columns[0]);
     for (size_t i = 0; i < verdict->count; i++) {

@@ -1,6 +1,6 @@
-/* Weights that are narrowed already, in a form that knows nothing of any processor's panels: what a
- * linear of eight or sixteen bits can be stored as, and made from again, with the same bits in every
- * product. */
+/* Weights that are narrowed already, in a form that knows nothing of any processor's panels: what
+ * a linear of eight or sixteen bits can be stored as, and made from again, with the same bits in
+ * every product. */
 #pragma once
 
 #include "compute/backend.h"

@@ -12,8 +12,8 @@ struct encoder;
 
 /* Reads every tensor that `config` asks for; `weights` must outlive the encoder (the embedding
  * tables are read where they lie). The matrices come from `narrowed` where it is not NULL, with the
- * same bits; AKIN_FORMAT may then be its fault. Errors: AKIN_FORMAT (a missing tensor, a wrong shape),
- * AKIN_UNSUPPORTED (a dtype, a precision), AKIN_MEMORY. */
+ * same bits; AKIN_FORMAT may then be its fault. Errors: AKIN_FORMAT (a missing tensor, a wrong
+ * shape), AKIN_UNSUPPORTED (a dtype, a precision), AKIN_MEMORY. */
 enum akin_status encoder_create(struct backend *backend, const struct safetensors *weights,
                                 const struct model_config *config, enum compute_precision precision,
                                 struct quantized *narrowed, struct encoder **encoder,

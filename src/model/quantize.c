@@ -35,10 +35,11 @@ static enum akin_status find_place(const char *directory, enum compute_precision
                      quantized_file_name(compute), error);
 }
 
-/* Narrows the weights in `place`; path NULL: for the checksum only. */
+/* Narrows the weights in `place`, or takes them from `narrowed` where that is not NULL; path NULL:
+ * for the checksum only. */
 static enum akin_status make(struct backend *backend, const struct place *place,
-                             enum compute_precision compute, const char *path, uint64_t *checksum,
-                             struct akin_error *error)
+                             enum compute_precision compute, struct quantized *narrowed,
+                             const char *path, uint64_t *checksum, struct akin_error *error)
 {
     struct safetensors *weights = NULL;
     struct encoder *encoder = NULL;
@@ -49,7 +50,8 @@ static enum akin_status make(struct backend *backend, const struct place *place,
     if (status == AKIN_OK)
         status = weights_identify(place->weights, path != NULL, &identity, error);
     if (status == AKIN_OK)
-        status = encoder_create(backend, weights, &place->config, compute, NULL, &encoder, error);
+        status = encoder_create(backend, weights, &place->config, compute, narrowed, &encoder,
+                                error);
     if (status == AKIN_OK) {
         parts = memory_alloc(encoder_part_count(encoder), sizeof *parts);
         if (!parts)
@@ -86,7 +88,7 @@ enum akin_status model_quantize(struct backend *backend, const char *directory,
     if (status == AKIN_OK && strlen(path) >= written_bytes)
         status = error_set(error, AKIN_LIMIT, "%.200s: the path is too long", path);
     if (status == AKIN_OK)
-        status = make(backend, place, compute, path, &checksum, error);
+        status = make(backend, place, compute, NULL, path, &checksum, error);
     if (status == AKIN_OK)
         snprintf(written, written_bytes, "%s", path);
     model_config_deinit(&place->config);
@@ -127,7 +129,7 @@ static enum akin_status check_one(struct backend *backend, const char *directory
                                   enum compute_precision compute, struct akin_error *error)
 {
     struct quantized *file = NULL;
-    uint64_t fresh = 0;
+    uint64_t fresh = 0, kept = 0;
     struct place *place = memory_alloc(1, sizeof *place);
     if (!place)
         return error_memory(error);
@@ -135,8 +137,10 @@ static enum akin_status check_one(struct backend *backend, const char *directory
     if (status == AKIN_OK && path_exists(place->narrowed)) {
         status = quantized_open(place->narrowed, place->weights, compute, true, &file, error);
         if (status == AKIN_OK)
-            status = make(backend, place, compute, NULL, &fresh, error);
-        if (status == AKIN_OK && fresh != quantized_checksum(file))
+            status = make(backend, place, compute, file, NULL, &kept, error);
+        if (status == AKIN_OK)
+            status = make(backend, place, compute, NULL, NULL, &fresh, error);
+        if (status == AKIN_OK && fresh != kept)
             status = error_set(error, AKIN_FORMAT,
                                "%s: its tensors are not what the weights give; make it again with "
                                "\"akin model quantize\"", place->narrowed);

@@ -20,7 +20,6 @@ enum { VERSION = 1, NAME_BYTES = 224 };
 struct quantized {
     struct safetensors *file;
     enum compute_precision precision;
-    uint64_t checksum;
     float **scratch;            /* aligned copies of scales and factors, freed on close */
     size_t scratch_count, scratch_capacity;
 };
@@ -113,15 +112,15 @@ static uint64_t add_to_checksum(uint64_t hash, const char *name, const void *dat
     return hash_bytes_seed(data, bytes, hash);
 }
 
-static enum akin_status check_sum(struct quantized *q, struct akin_error *error)
+static enum akin_status check_sum(const struct quantized *q, struct akin_error *error)
 {
-    uint64_t want;
+    uint64_t want, found = 0;
     TRY(metadata_number(q->file, "checksum", &want, error));
     for (size_t i = 0; i < safetensors_count(q->file); i++) {
         const struct safetensors_tensor *t = safetensors_at(q->file, i);
-        q->checksum = add_to_checksum(q->checksum, t->name, t->data, t->bytes);
+        found = add_to_checksum(found, t->name, t->data, t->bytes);
     }
-    if (q->checksum == want)
+    if (found == want)
         return AKIN_OK;
     return error_set(error, AKIN_FORMAT, "%s: the checksum does not agree with the tensors" AGAIN,
                      safetensors_path(q->file));
@@ -172,11 +171,6 @@ void quantized_release(const struct quantized *file)
 uint64_t quantized_bytes(const struct quantized *file)
 {
     return safetensors_file_bytes(file->file);
-}
-
-uint64_t quantized_checksum(const struct quantized *file)
-{
-    return file->checksum;
 }
 
 /* A tensor of the expected type with `rows` x `cols` elements, rows 0 for a vector. */

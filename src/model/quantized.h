@@ -24,11 +24,9 @@ enum akin_status quantized_open(const char *path, const char *weights_path,
 void quantized_close(struct quantized **file);
 void quantized_release(const struct quantized *file);   /* as safetensors_release */
 uint64_t quantized_bytes(const struct quantized *file);
-/* XXH3 over the names and bytes of all tensors. */
-uint64_t quantized_checksum(const struct quantized *file);
 
-/* The matrix `name` [out][in], valid until the file is closed. AKIN_FORMAT: it is missing, of another
- * shape, or a scale is none. */
+/* The matrix `name` [out][in], valid until the file is closed. AKIN_FORMAT: it is missing, of
+ * another shape, or a scale is none. */
 enum akin_status quantized_find(struct quantized *file, const char *name, size_t out, size_t in,
                                 struct stored_linear *stored, struct akin_error *error);
 
@@ -40,7 +38,7 @@ struct quantized_part {
     const struct linear *linear;
 };
 
-/* Writes them whole or not at all; *checksum as above. `path` NULL: only the checksum is wanted. */
+/* Writes them whole or not at all; *checksum is XXH3 over the names and bytes of all tensors. `path` NULL: only the checksum is wanted. */
 enum akin_status quantized_write(const char *path, const struct weights_identity *weights,
                                  enum compute_precision precision,
                                  const struct quantized_part *parts, size_t count,

@@ -65,16 +65,20 @@ static const char *const foreign[] = {
 
 enum { FRAMES = 8, TEXT_BYTES = 400 };
 
+/* All is drawn first and in one order: the order of a call's arguments is the compiler's. */
 static void compose(struct rng *rng, size_t frame, char *text)
 {
     const char *noun = PICK(rng, nouns), *other = PICK(rng, nouns);
     const char *adjective = PICK(rng, adjectives), *place = PICK(rng, places);
     const char *action = PICK(rng, actions), *genre = PICK(rng, genres);
-    unsigned number = (unsigned)rng_below(rng, 90) + 10;
+    const char *another = PICK(rng, nouns), *and_genre = PICK(rng, genres);
+    const char *service = PICK(rng, services), *event = PICK(rng, events);
+    const char *sentence = PICK(rng, foreign), *and_adjective = PICK(rng, adjectives);
+    unsigned number = (unsigned)rng_below(rng, 90) + 10, process = (unsigned)rng_below(rng, 10000);
     switch (frame) {
     case 0:
         snprintf(text, TEXT_BYTES, "The %s %s (19%u). Genres: %s, %s.", adjective, noun, number,
-                 genre, PICK(rng, genres));
+                 genre, and_genre);
         break;
     case 1:
         snprintf(text, TEXT_BYTES, "%s about a %s in %s", genre, noun, place);
@@ -83,21 +87,21 @@ static void compose(struct rng *rng, size_t frame, char *text)
         snprintf(text, TEXT_BYTES,
                  "A %s %s must %s the %s before anyone in %s notices, and what begins as a %s plan "
                  "ends in a choice between duty and friendship.", adjective, noun, action, other,
-                 place, PICK(rng, adjectives));
+                 place, and_adjective);
         break;
     case 3:
         snprintf(text, TEXT_BYTES, "how do I %s a %s %s?", action, adjective, noun);
         break;
     case 4:
-        snprintf(text, TEXT_BYTES, "%s[%u%u]: %s (host %s-%u)", PICK(rng, services), number,
-                 (unsigned)rng_below(rng, 100), PICK(rng, events), noun, number % 16);
+        snprintf(text, TEXT_BYTES, "%s[%u]: %s (host %s-%u)", service, process, event, noun,
+                 number);
         break;
     case 5:
         snprintf(text, TEXT_BYTES, "%s %s, pack of %u, for %s and %s", adjective, noun, number,
-                 other, PICK(rng, nouns));
+                 other, another);
         break;
     case 6:
-        snprintf(text, TEXT_BYTES, "%s, %u %s", PICK(rng, foreign), number, noun);
+        snprintf(text, TEXT_BYTES, "%s, %u %s", sentence, number, noun);
         break;
     default:
         snprintf(text, TEXT_BYTES, "%s %s", adjective, noun);
