@@ -94,6 +94,7 @@ struct akin_catalog_info {
     int64_t first_rating, last_rating;
     bool films;                               /* movies.jsonl rather than items.jsonl */
     char model[128];                          /* that made the vectors, or "" */
+    char precision[8];                        /* that it computed in, or "" where not known */
 };
 
 AKIN_API void akin_catalog_info(const struct akin_catalog *catalog, struct akin_catalog_info *info);

@@ -42,6 +42,8 @@ struct akin_engine_settings {
     const char *device; /* "auto", "cpu"; other devices are refused with AKIN_UNSUPPORTED */
     const char *cpu; /* highest kernel level allowed: "ref", "avx2", "avx512", "amx"; NULL: best */
     struct akin_log log;
+    const char *home;   /* where to keep what is measured, when a model's folder cannot be written;
+                           NULL: nowhere */
 };
 
 AKIN_API void akin_engine_settings_default(struct akin_engine_settings *settings);

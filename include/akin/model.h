@@ -36,11 +36,13 @@ struct akin_model_info {
     uint64_t parameters;
     uint64_t file_bytes;     /* of model.safetensors */
     bool normalized;         /* vectors have length 1 by default */
-    enum akin_precision precision; /* what it computes in */
+    enum akin_precision precision; /* what it computes in; never AUTO */
+    bool from_quantized;     /* its matrices came from the file of akin_model_quantize */
 };
 
-/* Opens the model in `directory` for this engine at `precision` (AUTO: the best that is available,
- * today fp32). Errors name the file and the field: AKIN_NOT_FOUND, AKIN_FORMAT,
+/* Opens the model in `directory` for this engine at `precision`. AUTO: the fastest that passes the
+ * gate, as akin_model_verdict(AKIN_VERDICT_IF_NONE) finds it. Narrowed weights beside the model
+ * (akin_model_quantize) are used where they fit and change no bit. Errors name the file and the field: AKIN_NOT_FOUND, AKIN_FORMAT,
  * AKIN_UNSUPPORTED (architecture, tokenizer or precision), AKIN_IO, AKIN_MEMORY.
  * Any thread. Several models may be open on one engine. */
 AKIN_API enum akin_status akin_model_open(struct akin_engine *engine, const char *directory,
@@ -61,6 +63,69 @@ AKIN_API bool akin_model_prompt(const struct akin_model *model, size_t i, const 
 AKIN_API enum akin_status akin_model_tokenize(const struct akin_model *model, struct akin_text text,
                                               int32_t *ids, uint32_t (*offsets)[2], size_t ids_max,
                                               size_t *count, struct akin_error *error);
+
+/* ---- precisions ------------------------------------------------------------------------- */
+
+/* One precision on this machine, over texts that are the same everywhere. */
+struct akin_precision_figures {
+    enum akin_precision precision;
+    double texts_per_second;
+    double cosine_mean, cosine_min;     /* to the vectors of fp32 */
+    double neighbours_kept;     /* share of the ten nearest texts in fp32 that stay so, 0 to 1 */
+    bool passes;                /* the gate: see akin_model_verdict */
+};
+
+enum { AKIN_PRECISIONS = 3 };
+
+struct akin_verdict {
+    enum akin_precision chosen;
+    size_t count;               /* of figures; fp32 first; those absent here are left out */
+    struct akin_precision_figures figures[AKIN_PRECISIONS];
+    size_t texts;               /* measured over; 0: nothing was measured */
+    char measured[32];          /* when, UTC */
+    char path[4096];            /* the file that keeps it; "" where none could be written */
+};
+
+enum akin_verdict_ask {
+    AKIN_VERDICT_KEPT,          /* only what is kept; AKIN_NOT_FOUND where there is none */
+    AKIN_VERDICT_IF_NONE,       /* measures where none is kept and one can be; otherwise fp32 */
+    AKIN_VERDICT_ANEW           /* measures, and keeps it where that is possible */
+};
+
+/* Which precision AUTO stands for: the fastest that passes the gate on this CPU, with these kernels
+ * and these weights. bf16 passes with a mean cosine to fp32 of 0.9999; int8 with a mean of 0.997, a
+ * least of 0.98, and 0.95 of the ten nearest neighbours kept; and each must be 1.1 times as fast as
+ * what is more exact. Measuring takes about two seconds and opens the model at each precision. It
+ * is kept beside the model (akin-precision.json), or below the engine's `home` where that folder
+ * cannot be written; what is kept is ignored when weights, CPU, kernels or version are others, and
+ * when it is damaged. Any thread. Errors as in akin_model_open. */
+AKIN_API enum akin_status akin_model_verdict(struct akin_engine *engine, const char *directory,
+                                             enum akin_verdict_ask ask,
+                                             struct akin_verdict *verdict,
+                                             struct akin_error *error);
+
+/* Writes the model's matrices as `precision` (INT8 or BF16) computes with them to `path`, NULL:
+ * beside the model, where opening it at that precision finds them. `written` receives the path.
+ * Errors as in akin_model_open, and AKIN_IO. */
+AKIN_API enum akin_status akin_model_quantize(struct akin_engine *engine, const char *directory,
+                                              enum akin_precision precision, const char *path,
+                                              char *written, size_t written_bytes,
+                                              struct akin_error *error);
+
+/* Whether a model has such a file, and whether it would be used. */
+struct akin_quantized {
+    enum akin_precision precision;
+    bool exists, usable;
+    uint64_t bytes;             /* where usable */
+    char path[4096];
+    char reason[1024];          /* why it is not usable */
+};
+
+AKIN_API enum akin_status akin_model_quantized(const char *directory, enum akin_precision precision,
+                                               struct akin_quantized *state,
+                                               struct akin_error *error);
+
+/* ---- vectors ---------------------------------------------------------------------------- */
 
 enum akin_normalize { AKIN_NORMALIZE_AS_MODEL, AKIN_NORMALIZE_YES, AKIN_NORMALIZE_NO };
 

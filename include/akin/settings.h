@@ -47,7 +47,7 @@ struct akin_setting {
 AKIN_API bool akin_settings_at(const struct akin_settings *settings, size_t i,
                                struct akin_setting *setting);
 
-/* Fills engine settings (threads, device, cpu) from these; strings are borrowed. */
+/* Fills engine settings (threads, device, cpu, home) from these; strings are borrowed. */
 AKIN_API void akin_settings_engine(const struct akin_settings *settings,
                                    struct akin_engine_settings *engine);
 

@@ -104,6 +104,15 @@ const char *path_last(const char *path)
     return slash ? slash + 1 : path;
 }
 
+enum akin_status path_modified_ns(const char *path, int64_t *ns, struct akin_error *error)
+{
+    struct stat info;
+    if (stat(path, &info))
+        return error_system(error, "%s", path);
+    *ns = (int64_t)info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec;
+    return AKIN_OK;
+}
+
 enum akin_status path_make_folders(const char *path, struct akin_error *error)
 {
     char partial[PATH_BYTES_MAX];

@@ -70,6 +70,8 @@ enum akin_status path_join(char *path, size_t bytes, const char *folder, const c
 bool path_exists(const char *path);
 bool path_is_folder(const char *path);
 const char *path_last(const char *path);    /* behind the last '/' */
+/* When the file was last written, in nanoseconds since 1970. */
+enum akin_status path_modified_ns(const char *path, int64_t *ns, struct akin_error *error);
 /* Like mkdir -p. */
 enum akin_status path_make_folders(const char *path, struct akin_error *error);
 /* One file; absent is fine. */

@@ -57,6 +57,7 @@ void catalog_info(const struct catalog *c, struct akin_catalog_info *info)
         .last_rating = c->last_rating, .films = c->films,
     };
     snprintf(info->model, sizeof info->model, "%s", c->model);
+    snprintf(info->precision, sizeof info->precision, "%s", c->precision);
     for (size_t row = 0; row < c->count; row++) {
         const struct catalog_entry *entry = &c->entries[row];
         info->items_with_genres += entry->genre_count != 0;
@@ -203,9 +204,11 @@ const float *catalog_user_vector(const struct catalog *c, size_t user)
     return user < c->users_with_vector ? (const float *)c->user_vectors.data + user * c->dim : NULL;
 }
 
-bool catalog_embeddings_current(const struct catalog *c, const char *model)
+bool catalog_embeddings_current(const struct catalog *c, const char *model, const char *precision)
 {
-    return c->embedded && !strcmp(c->model, model) && c->embedded_items == c->items_fingerprint &&
+    bool made_alike = !strcmp(c->model, model) &&
+                      (!*c->precision || !strcmp(c->precision, precision));
+    return c->embedded && made_alike && c->embedded_items == c->items_fingerprint &&
            c->embedded_ratings == c->ratings_fingerprint && c->user_vectors.data;
 }
 

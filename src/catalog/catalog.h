@@ -60,14 +60,16 @@ const struct akin_rating *catalog_user_ratings(const struct catalog *catalog, si
 const float *catalog_item_vectors(const struct catalog *catalog);  /* [items][dimension] or NULL */
 const float *catalog_item_vector(const struct catalog *catalog, size_t row);    /* or NULL */
 const float *catalog_user_vector(const struct catalog *catalog, size_t user);   /* or NULL */
-/* Whether the vectors were made by `model` from these very items and ratings. */
-bool catalog_embeddings_current(const struct catalog *catalog, const char *model);
+/* Whether the vectors were made by `model` at `precision` from these very items and ratings; those
+ * of an unknown precision count as made at any. */
+bool catalog_embeddings_current(const struct catalog *catalog, const char *model,
+                                const char *precision);
 
 /* Writes embeddings/media from vectors [items][dim] and removes the user vectors made from older
- * ones. `model` is the name that catalog_info then shows. */
+ * ones. `model` and `precision` are what catalog_info then shows. */
 enum akin_status catalog_write_item_vectors(const struct catalog *catalog, const char *model,
-                                            const float *vectors, size_t dim,
-                                            struct akin_error *error);
+                                            const char *precision, const float *vectors,
+                                            size_t dim, struct akin_error *error);
 /* Writes embeddings/users: u = sum_i w_i v_i / sum_i w_i over the user's ratings, oldest first,
  * w_i = rating / rating_max, v_i the item's row of `vectors` [items][dim]. Sums are doubles; the
  * result is float32 and not normalised. A user whose weights are all 0 has no vector. */

@@ -69,7 +69,7 @@ static enum akin_status check_metadata(const struct catalog *c, struct akin_erro
 static enum akin_status read_model(struct catalog *c, struct akin_error *error)
 {
     char path[PATH_BYTES_MAX];
-    const char *model = "", *items = "", *ratings = "";
+    const char *model = "", *precision = "", *items = "", *ratings = "";
     json_t *root;
     TRY(join(c, "model.json", path, error));
     if (!path_exists(path))
@@ -77,11 +77,14 @@ static enum akin_status read_model(struct catalog *c, struct akin_error *error)
     TRY(json_read(path, JSON_FILE_BYTES_MAX, &root, error));
     enum akin_status status = json_opt_string(root, "model", path, &model, error);
     if (status == AKIN_OK)
+        status = json_opt_string(root, "precision", path, &precision, error);
+    if (status == AKIN_OK)
         status = json_opt_string(root, "items_fingerprint", path, &items, error);
     if (status == AKIN_OK)
         status = json_opt_string(root, "ratings_fingerprint", path, &ratings, error);
     if (status == AKIN_OK) {
         snprintf(c->model, sizeof c->model, "%s", model);
+        snprintf(c->precision, sizeof c->precision, "%s", precision);
         c->embedded_items = strtoull(items, NULL, 16);
         c->embedded_ratings = strtoull(ratings, NULL, 16);
     }
@@ -216,11 +219,14 @@ static enum akin_status write_metadata(const struct catalog *c, struct file_writ
 }
 
 static enum akin_status write_model(const struct catalog *c, struct file_writer *writer,
-                                    const char *model, size_t dim, struct akin_error *error)
+                                    const char *model, const char *precision, size_t dim,
+                                    struct akin_error *error)
 {
     struct bytes text = { 0 };
     bytes_append_text(&text, "{\"model\": ");
     json_append_string(&text, model, strlen(model));
+    bytes_append_text(&text, ", \"precision\": ");
+    json_append_string(&text, precision, strlen(precision));
     bytes_printf(&text,
                  ", \"dimension\": %zu, \"items\": %zu, \"items_fingerprint\": \"%016llx\", "
                  "\"ratings_fingerprint\": \"%016llx\"}\n",
@@ -241,8 +247,8 @@ static enum akin_status remove_file(const struct catalog *c, const char *name,
 }
 
 enum akin_status catalog_write_item_vectors(const struct catalog *c, const char *model,
-                                            const float *vectors, size_t dim,
-                                            struct akin_error *error)
+                                            const char *precision, const float *vectors,
+                                            size_t dim, struct akin_error *error)
 {
     struct file_writer *data = NULL, *metadata = NULL, *description = NULL;
     size_t shape[] = { c->count, dim }, floats, bytes;
@@ -256,7 +262,7 @@ enum akin_status catalog_write_item_vectors(const struct catalog *c, const char 
     TRY_DONE(npy_write_header(data, "'<f4'", 2, shape, error));
     TRY_DONE(file_writer_write(data, vectors, bytes, error));
     TRY_DONE(write_metadata(c, metadata, error));
-    TRY_DONE(write_model(c, description, model, dim, error));
+    TRY_DONE(write_model(c, description, model, precision, dim, error));
     TRY_DONE(file_writer_patch(metadata, 0, "", 0, error));     /* a full disk shows here, before */
     TRY_DONE(file_writer_patch(description, 0, "", 0, error));  /* anything has been replaced */
     TRY_DONE(remove_file(c, "users/preference_vectors.npy", error));

@@ -44,7 +44,7 @@ struct catalog {
     struct npy item_vectors, user_vectors;
     bool embedded;
     size_t dim, users_with_vector;
-    char model[128];
+    char model[128], precision[8];
     uint64_t embedded_items, embedded_ratings;  /* fingerprints that the vectors were made from */
 };
 

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/utf8.h"
+#include "cli/verdict.h"
 
 /* ---- settings, engine, models ------------------------------------------------------------ */
 
@@ -55,13 +56,15 @@ enum akin_status cli_model_path(struct cli *cli, const char *name, char *path, s
 enum akin_status cli_model(struct cli *cli, const char *name, struct akin_model **model)
 {
     char path[PATH_BYTES_MAX];
-    enum akin_precision precision = AKIN_PRECISION_AUTO;
+    enum akin_precision precision = AKIN_PRECISION_FP32;
     const char *wanted = cli_setting(cli, "precision");
     TRY(cli_engine(cli));
     TRY(cli_model_path(cli, name, path, sizeof path));
     if (*wanted && !akin_precision_parse(wanted, &precision))
         return wrong_use(cli, "precision: '%.40s' is not one of auto, fp32, bf16, fp16, int8",
                          wanted);
+    if (precision == AKIN_PRECISION_AUTO)
+        TRY(verdict_decide(cli, path, &precision));
     return akin_model_open(cli->engine, path, precision, model, &cli->error);
 }
 

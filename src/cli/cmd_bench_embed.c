@@ -90,6 +90,17 @@ static bool add_precision(struct embed_bench *b, const char *text, size_t bytes)
     return true;
 }
 
+/* The precision that somebody asked for; NULL where nobody did. */
+static const char *chosen_precision(const struct cli *cli)
+{
+    struct akin_setting setting;
+    for (size_t i = 0; akin_settings_at(cli->settings, i, &setting); i++)
+        if (!strcmp(setting.key, "precision") && strcmp(setting.origin, "default") &&
+            strcmp(setting.value, "auto"))
+            return setting.value;
+    return NULL;
+}
+
 static enum akin_status read_lists(struct embed_bench *b)
 {
     struct cli *cli = b->cli;
@@ -97,9 +108,9 @@ static enum akin_status read_lists(struct embed_bench *b)
     const char *threads = options_text(&cli->options, "threads");
     const char *precisions = options_text(&cli->options, "precisions");
     const char *prices = options_text(&cli->options, "cost");
-    const char *setting = cli_setting(cli, "precision");
+    const char *setting = chosen_precision(cli);
     if (!precisions)
-        precisions = *setting && strcmp(setting, "auto") ? setting : "fp32,bf16,int8";
+        precisions = setting ? setting : "fp32,bf16,int8";
     if (!read_list(b, batches, add_batch))
         return wrong_use(cli, "--batch-sizes: '%.80s' is not a list of at most %d numbers up to "
                          "1000000", batches, EMBED_LIST_MAX);

@@ -279,6 +279,7 @@ static json_t *info_json(struct cli *cli, const struct akin_catalog_info *info)
     json_object_set_new(root, "dimension", json_of_count(info->dimension));
     json_object_set_new(root, "users_with_vector", json_of_count(info->users_with_vector));
     json_object_set_new(root, "model", json_of_known(info->model));
+    json_object_set_new(root, "precision", json_of_known(info->precision));
     return root;
 }
 
@@ -297,8 +298,9 @@ static void info_print(struct cli *cli, const struct akin_catalog_info *info)
     if (info->ratings)
         dates_line(info->first_rating, info->last_rating);
     if (info->dimension) {
-        report_line("vectors", "%zu dimensions, by %s", info->dimension,
-                    *info->model ? info->model : "an unknown model");
+        report_line("vectors", "%zu dimensions, by %s%s%s", info->dimension,
+                    *info->model ? info->model : "an unknown model",
+                    *info->precision ? " in " : "", info->precision);
         report_line("users with vector", "%s", format_count(count, info->users_with_vector));
     } else {
         report_line("vectors", "none yet: akin data embed");

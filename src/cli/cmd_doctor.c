@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "cli/cli.h"
 #include "cli/report.h"
+#include "cli/verdict.h"
 
 struct finding {
     bool essential;
@@ -21,6 +22,7 @@ enum { FINDINGS_MAX = 8, LIBRARIES_MAX = 64 };
 struct doctor {
     struct akin_machine machine;
     char model_path[PATH_BYTES_MAX], model_state[256];
+    struct akin_verdict verdict;    /* count 0: not measured yet */
     char data_state[256];
     char libraries[LIBRARIES_MAX][64];
     size_t library_count;
@@ -109,6 +111,8 @@ static void examine_model(struct cli *cli, struct doctor *d)
     snprintf(d->model_state, sizeof d->model_state, "%s, %zu layers, %zu dimensions, %s",
              info.architecture, info.layers, info.dimension, akin_precision_name(info.precision));
     akin_model_close(&model);
+    if (akin_model_verdict(cli->engine, d->model_path, AKIN_VERDICT_KEPT, &d->verdict, NULL))
+        d->verdict = (struct akin_verdict){.chosen = AKIN_PRECISION_AUTO};
 }
 
 static void examine_data(struct cli *cli, struct doctor *d)
@@ -187,6 +191,8 @@ static json_t *doctor_json(struct cli *cli, const struct doctor *d, const struct
     json_object_set_new(root, "home", json_of_text(cli_setting(cli, "home")));
     json_object_set_new(root, "model", json_of_known(d->model_path));
     json_object_set_new(root, "model_state", json_of_text(d->model_state));
+    json_object_set_new(root, "precisions",
+                        d->verdict.count ? verdict_json(&d->verdict) : json_null());
     json_object_set_new(root, "data", json_of_text(cli_setting(cli, "data")));
     json_object_set_new(root, "data_state", json_of_text(d->data_state));
     json_object_set_new(root, "libraries", libraries);
@@ -205,6 +211,23 @@ __attribute__((format(printf, 3, 4))) static void row(struct table *table, const
     va_end(args);
     table_cell(table, "%s", label);
     table_cell(table, "%s", text);
+}
+
+static void print_precisions(struct table *table, const struct doctor *d)
+{
+    const struct akin_verdict *v = &d->verdict;
+    struct bytes text = {0};
+    if (!*d->model_path)
+        return;
+    for (size_t i = 0; i < v->count; i++)
+        bytes_printf(&text, "%s%s %.0f texts/s%s", i ? ", " : "",
+                     akin_precision_name(v->figures[i].precision), v->figures[i].texts_per_second,
+                     v->figures[i].passes ? "" : " (fails the gate)");
+    if (v->count && !text.failed)
+        row(table, "precisions", "%s: auto is %s", text.data, akin_precision_name(v->chosen));
+    else
+        row(table, "precisions", "not measured yet: akin model check, or --precision auto");
+    bytes_deinit(&text);
 }
 
 static void print_doctor(struct cli *cli, const struct doctor *d, const struct utsname *system)
@@ -232,6 +255,7 @@ static void print_doctor(struct cli *cli, const struct doctor *d, const struct u
     row(&table, "GPU", "none: this build has no GPU support");
     row(&table, "home", "%s", cli_setting(cli, "home"));
     row(&table, "model", "%s%s%s", d->model_path, *d->model_path ? ": " : "", d->model_state);
+    print_precisions(&table, d);
     row(&table, "data", "%s: %s", cli_setting(cli, "data"), d->data_state);
     struct bytes names = {0};
     for (size_t i = 0; i < d->library_count; i++)

@@ -9,6 +9,7 @@ const struct command *const commands[] = {
     &command_model_pull,
     &command_model_info,
     &command_model_check,
+    &command_model_quantize,
     &command_tokenize,
     &command_embed,
     &command_data_import_movielens,

@@ -88,11 +88,14 @@ enum akin_status akin_engine_open(const struct akin_engine_settings *settings,
         status = error_set(error, AKIN_MEMORY, "%d threads cannot be started", threads);
     if (status == AKIN_OK)
         status = cpu_backend_create(flags, e->pool, &e->backend, error);
+    if (status == AKIN_OK && settings->home && !(e->home = memory_copy_string(settings->home)))
+        status = error_memory(error);
     if (status != AKIN_OK) {
         akin_engine_close(&e);
         return status;
     }
     e->cpu_flags = flags;
+    cpu_flags_text(flags, e->instruction_sets, sizeof e->instruction_sets);
     snprintf(e->kernels, sizeof e->kernels, "%s", cpu_level_name(flags));
     log_write(&e->log, AKIN_LOG_DEBUG, "event=engine_open kernels=%s threads=%d pinned=%d nodes=%d",
               e->kernels, threads, thread_pool_pinned(e->pool), topology_nodes(e->topology));
@@ -108,6 +111,7 @@ void akin_engine_close(struct akin_engine **engine)
     cpu_backend_destroy(&e->backend);
     thread_pool_destroy(&e->pool);
     topology_destroy(&e->topology);
+    memory_free(e->home);
     memory_free(e);
     *engine = NULL;
 }

@@ -15,6 +15,8 @@ struct akin_engine {
     struct backend *backend;
     unsigned cpu_flags;     /* base/cpu.h: what kernels may use */
     char kernels[16];       /* the level chosen */
+    char instruction_sets[128];
+    char *home;             /* NULL: none */
 };
 
 struct akin_model {

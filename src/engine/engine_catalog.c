@@ -29,7 +29,7 @@ enum akin_status akin_catalog_import_jsonl(const char *items, const char *intera
 
 static enum akin_status embed_items(struct akin_model *model, const struct catalog *catalog,
                                     const struct akin_embed_settings *settings,
-                                    const char *model_name, size_t dimension, float *vectors,
+                                    const struct akin_model_info *info, float *vectors,
                                     struct akin_embed_report *report, struct akin_error *error)
 {
     size_t count = catalog_item_count(catalog);
@@ -41,7 +41,8 @@ static enum akin_status embed_items(struct akin_model *model, const struct catal
         model_embed(model->model, texts, count, settings, vectors, report, error);
     memory_free(texts);
     TRY(status);
-    return catalog_write_item_vectors(catalog, model_name, vectors, dimension, error);
+    return catalog_write_item_vectors(catalog, info->name, akin_precision_name(info->precision),
+                                      vectors, info->dimension, error);
 }
 
 static enum akin_status embed(struct akin_model *model, const struct catalog *catalog,
@@ -56,8 +57,8 @@ static enum akin_status embed(struct akin_model *model, const struct catalog *ca
     float *vectors = memory_alloc_aligned(floats, sizeof *vectors); /* [items][dimension] */
     if (!vectors)
         return error_memory(error);
-    enum akin_status status = embed_items(model, catalog, settings, info.name, info.dimension,
-                                          vectors, &report->items, error);
+    enum akin_status status = embed_items(model, catalog, settings, &info, vectors,
+                                          &report->items, error);
     uint64_t began = clock_monotonic_ns();
     if (status == AKIN_OK)
         status = catalog_write_user_vectors(catalog, vectors, info.dimension, settings->progress,
@@ -82,7 +83,8 @@ enum akin_status akin_catalog_embed(struct akin_model *model, const char *data,
     /* Vectors that cannot be read are no reason to fail: they are about to be replaced. */
     bool current = catalog_open(data, CATALOG_ALL, &catalog, NULL) == AKIN_OK;
     if (current) {
-        current = catalog_embeddings_current(catalog, info.name);
+        current = catalog_embeddings_current(catalog, info.name,
+                                             akin_precision_name(info.precision));
         catalog_close(&catalog);
     }
     if (current) {

@@ -1,6 +1,7 @@
 /* include/akin/model.h over src/model: handles in, handles out. */
-#include "akin/model.h"
+#include "akin/akin.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -8,6 +9,7 @@
 #include "engine/engine.h"
 #include "model/hub.h"
 #include "model/model.h"
+#include "model/precision.h"
 
 static const char *const precisions[] = {
     [AKIN_PRECISION_AUTO] = "auto", [AKIN_PRECISION_FP32] = "fp32", [AKIN_PRECISION_BF16] = "bf16",
@@ -29,10 +31,54 @@ bool akin_precision_parse(const char *name, enum akin_precision *precision)
     return false;
 }
 
+enum akin_status akin_model_verdict(struct akin_engine *engine, const char *directory,
+                                    enum akin_verdict_ask ask, struct akin_verdict *verdict,
+                                    struct akin_error *error)
+{
+    /* Kernels change between commits, speeds and bits with them. */
+    char version[128];
+    snprintf(version, sizeof version, "%s %s", akin_version(), akin_commit());
+    struct precision_place place = { .backend = engine->backend, .pool = engine->pool,
+                                     .directory = directory, .home = engine->home,
+                                     .kernels = engine->instruction_sets, .version = version,
+                                     .log = &engine->log };
+    return precision_verdict(&place, ask, verdict, error);
+}
+
+static enum akin_status decide(struct akin_engine *engine, const char *directory,
+                               enum akin_precision *precision, struct akin_error *error)
+{
+    struct akin_verdict *verdict = memory_alloc(1, sizeof *verdict);
+    if (!verdict)
+        return error_memory(error);
+    enum akin_status status =
+        akin_model_verdict(engine, directory, AKIN_VERDICT_IF_NONE, verdict, error);
+    if (status == AKIN_OK)
+        *precision = verdict->chosen;
+    memory_free(verdict);
+    return status;
+}
+
+enum akin_status akin_model_quantize(struct akin_engine *engine, const char *directory,
+                                     enum akin_precision precision, const char *path,
+                                     char *written, size_t written_bytes, struct akin_error *error)
+{
+    return model_quantize(engine->backend, directory, precision, path, written, written_bytes,
+                          error);
+}
+
+enum akin_status akin_model_quantized(const char *directory, enum akin_precision precision,
+                                      struct akin_quantized *state, struct akin_error *error)
+{
+    return model_quantized(directory, precision, state, error);
+}
+
 enum akin_status akin_model_open(struct akin_engine *engine, const char *directory,
                                  enum akin_precision precision, struct akin_model **model,
                                  struct akin_error *error)
 {
+    if (precision == AKIN_PRECISION_AUTO)
+        TRY(decide(engine, directory, &precision, error));
     struct akin_model *m = memory_alloc(1, sizeof *m);
     if (!m)
         return error_memory(error);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "catalog/catalog.h"
@@ -17,9 +18,10 @@ struct akin_recommender {
     size_t dimension;
 };
 
-/* A query vector of another model would be compared without sense, and silently. */
+/* A query vector of another model would be compared without sense, and silently. One of another
+ * precision is near enough to be of use, and is only spoken of. */
 static enum akin_status check_model(const struct catalog *catalog, const struct model *model,
-                                    struct akin_error *error)
+                                    const struct akin_log *log, struct akin_error *error)
 {
     struct akin_catalog_info catalog_is;
     struct akin_model_info model_is;
@@ -38,6 +40,12 @@ static enum akin_status check_model(const struct catalog *catalog, const struct 
             "the catalogue was embedded by model %s, not by %s: use that one, or remove "
             "the folder embeddings and embed it again",
             catalog_is.model, model_is.name);
+    const char *precision = akin_precision_name(model_is.precision);
+    if (*catalog_is.precision && strcmp(catalog_is.precision, precision))
+        log_write(log, AKIN_LOG_WARNING,
+                  "the catalogue was embedded in %s and the query is in %s: similarities are a "
+                  "little off; --precision %s makes them alike", catalog_is.precision, precision,
+                  catalog_is.precision);
     return AKIN_OK;
 }
 
@@ -47,7 +55,7 @@ enum akin_status akin_recommender_open(struct akin_engine *engine,
                                        struct akin_error *error)
 {
     if (model)
-        TRY(check_model(catalog->catalog, model->model, error));
+        TRY(check_model(catalog->catalog, model->model, &engine->log, error));
     struct akin_recommender *handle = memory_alloc(1, sizeof *handle);
     if (!handle)
         return error_memory(error);

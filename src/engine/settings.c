@@ -121,7 +121,7 @@ static enum akin_status store_defaults(struct akin_settings *settings, struct ak
     TRY(store(settings, HOME, path, "default", error));
     TRY(store(settings, MODEL, "all-minilm-l6-v2", "default", error));
     TRY(store(settings, DEVICE, "auto", "default", error));
-    TRY(store(settings, PRECISION, "auto", "default", error));
+    TRY(store(settings, PRECISION, "fp32", "default", error));
     TRY(store(settings, THREADS, "0", "default", error));
     TRY(store(settings, PIN, "auto", "default", error));
     TRY(store(settings, CPU, "", "default", error));
@@ -254,5 +254,6 @@ void akin_settings_engine(const struct akin_settings *settings, struct akin_engi
     engine->threads = (int)threads;
     engine->device = settings->values[DEVICE];
     engine->pin = settings->values[PIN];
+    engine->home = settings->values[HOME];
     engine->cpu = *settings->values[CPU] ? settings->values[CPU] : NULL;
 }

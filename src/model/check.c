@@ -179,5 +179,7 @@ enum akin_status model_check(struct backend *backend, struct thread_pool *pool,
     if (status == AKIN_OK)
         status = self_test(model, directory, progress, error);
     model_close(&model);
+    if (status == AKIN_OK)
+        status = model_check_quantized(backend, directory, error);
     return status;
 }

@@ -36,6 +36,7 @@ struct loader {
     const struct safetensors *weights;
     const char *prefix;         /* before every tensor's name */
     enum compute_precision precision;
+    struct quantized *narrowed; /* NULL: the matrices are narrowed from `weights` */
     struct encoder *encoder;
     float *range;               /* [hidden], scratch */
     struct akin_error *error;
@@ -120,6 +121,23 @@ static enum akin_status equalize(const struct loader *loader, const struct host_
     return AKIN_OK;
 }
 
+/* What a joined matrix is called where it is kept: as its parts, or "self.qkv". */
+static void part_name(char *name, const char *scope, const char *part)
+{
+    snprintf(name, sizeof ((struct quantized_part *)0)->name, "%s%s", scope, part);
+}
+
+static enum akin_status load_narrowed(struct loader *loader, const char *scope, const char *part,
+                                      size_t rows, size_t cols, const float *bias,
+                                      struct linear **linear)
+{
+    struct quantized_part named;
+    struct stored_linear stored;
+    part_name(named.name, scope, part);
+    TRY(quantized_find(loader->narrowed, named.name, rows, cols, &stored, loader->error));
+    return cpu_linear_restore(loader->encoder->backend, &stored, bias, linear, loader->error);
+}
+
 /* `count` linear maps [rows][cols] of the same input, one below the other in one. `range` [cols]
  * (NULL: not known) of that input is overwritten. */
 static enum akin_status load_linear(struct loader *loader, const char *scope,
@@ -131,9 +149,10 @@ static enum akin_status load_linear(struct loader *loader, const char *scope,
     if (!size_mul(count, rows, &rows_all) || !size_mul(rows_all, cols, &floats))
         return error_memory(loader->error);
     float *bias = memory_alloc_aligned(rows_all, sizeof *bias);             /* [count * rows] */
-    float *joined = count > 1 ? memory_alloc_aligned(floats, sizeof *joined) : NULL;
+    bool join = count > 1 && !loader->narrowed;
+    float *joined = join ? memory_alloc_aligned(floats, sizeof *joined) : NULL;
     enum akin_status status = AKIN_OK;
-    if (!bias || (count > 1 && !joined))
+    if (!bias || (join && !joined))
         status = error_memory(loader->error);
     struct host_matrix weight = { 0 };
     for (size_t i = 0; status == AKIN_OK && i < count; i++) {
@@ -146,6 +165,11 @@ static enum akin_status load_linear(struct loader *loader, const char *scope,
         snprintf(name, sizeof name, "%s.bias", names[i]);
         TRY_DONE(load_matrix(loader, scope, name, 1, rows, &part));
         host_matrix_to_f32(&part, bias + i * rows);
+    }
+    if (status == AKIN_OK && loader->narrowed) {
+        status = load_narrowed(loader, scope, count > 1 ? "self.qkv" : names[0], rows_all, cols,
+                               bias, linear);
+        goto done;
     }
     /* The last one decides: of query, key and value the errors of the last weigh most, because no
      * softmax damps them. */
@@ -207,7 +231,8 @@ static enum akin_status load_embeddings(struct loader *loader, const struct mode
 
 enum akin_status encoder_create(struct backend *backend, const struct safetensors *weights,
                                 const struct model_config *config, enum compute_precision precision,
-                                struct encoder **encoder, struct akin_error *error)
+                                struct quantized *narrowed, struct encoder **encoder,
+                                struct akin_error *error)
 {
     struct encoder *e = memory_alloc(1, sizeof *e);
     if (!e)
@@ -217,7 +242,8 @@ enum akin_status encoder_create(struct backend *backend, const struct safetensor
                            .epsilon = config->epsilon, .pooling = config->pooling };
     e->layers = memory_alloc(config->layers, sizeof *e->layers);
     struct loader loader = { .weights = weights, .prefix = find_prefix(weights),
-                             .precision = precision, .encoder = e, .error = error,
+                             .precision = precision, .narrowed = narrowed, .encoder = e,
+                             .error = error,
                              .range = memory_alloc(config->hidden, sizeof(float)) };
     enum akin_status status = e->layers && loader.range ? AKIN_OK : error_memory(error);
     if (status == AKIN_OK)
@@ -225,6 +251,8 @@ enum akin_status encoder_create(struct backend *backend, const struct safetensor
     for (size_t i = 0; status == AKIN_OK && i < e->layer_count; i++) {
         status = load_layer(&loader, i);
         safetensors_release(weights);   /* a layer's packed weights are copies */
+        if (narrowed)
+            quantized_release(narrowed);
     }
     memory_free(loader.range);
     if (status == AKIN_OK)
@@ -264,6 +292,29 @@ void encoder_destroy(struct encoder **encoder)
 enum element_type encoder_weights_type(const struct encoder *encoder)
 {
     return encoder->tables.word.type;
+}
+
+size_t encoder_part_count(const struct encoder *encoder)
+{
+    return encoder->layer_count * 4;
+}
+
+void encoder_parts(const struct encoder *encoder, struct quantized_part *parts)
+{
+    for (size_t i = 0; i < encoder->layer_count; i++, parts += 4) {
+        const struct layer *layer = &encoder->layers[i];
+        char scope[NAME_BYTES];
+        snprintf(scope, sizeof scope, "encoder.layer.%zu.attention.", i);
+        part_name(parts[0].name, scope, "self.qkv");
+        part_name(parts[1].name, scope, "output.dense");
+        snprintf(scope, sizeof scope, "encoder.layer.%zu.", i);
+        part_name(parts[2].name, scope, "intermediate.dense");
+        part_name(parts[3].name, scope, "output.dense");
+        parts[0].linear = layer->qkv;
+        parts[1].linear = layer->attention_output;
+        parts[2].linear = layer->intermediate;
+        parts[3].linear = layer->output;
+    }
 }
 
 uint64_t encoder_parameters(const struct encoder *encoder)

@@ -5,20 +5,26 @@
 
 #include "compute/backend.h"
 #include "model/config.h"
+#include "model/quantized.h"
 #include "model/safetensors.h"
 
 struct encoder;
 
 /* Reads every tensor that `config` asks for; `weights` must outlive the encoder (the embedding
- * tables are read where they lie). Errors: AKIN_FORMAT (a missing tensor, a wrong shape),
- * AKIN_UNSUPPORTED (a dtype, a precision), AKIN_MEMORY. */
+ * tables are read where they lie). The matrices come from `narrowed` where it is not NULL, with the
+ * same bits; AKIN_FORMAT may then be its fault. Errors: AKIN_FORMAT (a missing tensor, a wrong
+ * shape), AKIN_UNSUPPORTED (a dtype, a precision), AKIN_MEMORY. */
 enum akin_status encoder_create(struct backend *backend, const struct safetensors *weights,
                                 const struct model_config *config, enum compute_precision precision,
-                                struct encoder **encoder, struct akin_error *error);
+                                struct quantized *narrowed, struct encoder **encoder,
+                                struct akin_error *error);
 void encoder_destroy(struct encoder **encoder);
 
 /* The stored type of the word embeddings. */
 enum element_type encoder_weights_type(const struct encoder *encoder);
+/* Its matrices by name, for quantized_write: parts [encoder_part_count()]. */
+size_t encoder_part_count(const struct encoder *encoder);
+void encoder_parts(const struct encoder *encoder, struct quantized_part *parts);
 uint64_t encoder_parameters(const struct encoder *encoder);
 
 /* A lane large enough for batches of at most `tokens` tokens and `sequences` sequences. */

@@ -21,23 +21,20 @@ struct model {
     struct encoder *encoder;
     struct embedder *embedder;
     enum akin_precision precision;
+    bool narrowed;                      /* the matrices came from the file kept beside the model */
     struct mutex *scratch_lock;
     struct tokenizer_scratch *scratch;  /* of model_tokenize while nobody uses it; under the lock */
 };
 
 /* ---- open, close ------------------------------------------------------------------------ */
 
-static enum akin_status choose_precision(const struct backend *backend, enum akin_precision asked,
-                                         enum akin_precision *chosen,
-                                         enum compute_precision *compute, struct akin_error *error)
+static enum akin_status check_precision(const struct backend *backend, enum akin_precision asked,
+                                        enum compute_precision *compute, struct akin_error *error)
 {
-    *chosen = asked;
     *compute = COMPUTE_FP32;
     const char *name = "";
     switch (asked) {
-    case AKIN_PRECISION_AUTO:
     case AKIN_PRECISION_FP32:
-        *chosen = AKIN_PRECISION_FP32;
         return AKIN_OK;
     case AKIN_PRECISION_BF16:
         *compute = COMPUTE_BF16;
@@ -61,8 +58,8 @@ static enum akin_status choose_precision(const struct backend *backend, enum aki
     return AKIN_OK;
 }
 
-static enum akin_status open_weights(const char *folder, struct safetensors **weights,
-                                     struct akin_error *error)
+enum akin_status model_open_weights(const char *folder, struct safetensors **weights,
+                                    struct akin_error *error)
 {
     char path[PATH_BYTES_MAX], other[PATH_BYTES_MAX];
     TRY(path_join(path, sizeof path, folder, "model.safetensors", error));
@@ -102,16 +99,45 @@ static enum akin_status open_tokenizer(struct model *model, struct akin_error *e
     return AKIN_OK;
 }
 
+/* With the narrowed weights beside it where they are there and fit; otherwise from the weights. */
+static enum akin_status create_encoder(struct model *model, enum compute_precision compute,
+                                       const struct akin_log *log, struct akin_error *error)
+{
+    char weights[PATH_BYTES_MAX], path[PATH_BYTES_MAX];
+    const struct model_config *config = &model->config;
+    const char *name = quantized_file_name(compute);
+    struct quantized *narrowed = NULL;
+    struct akin_error reason = { 0 };
+    if (name) {
+        TRY(path_join(weights, sizeof weights, config->folder, "model.safetensors", error));
+        TRY(path_join(path, sizeof path, config->folder, name, error));
+        enum akin_status status =
+            quantized_open(path, weights, compute, false, &narrowed, &reason);
+        if (status == AKIN_OK)
+            status = encoder_create(model->backend, model->weights, config, compute, narrowed,
+                                    &model->encoder, &reason);
+        quantized_close(&narrowed);
+        model->narrowed = status == AKIN_OK;
+        if (status == AKIN_OK)
+            return AKIN_OK;
+        if (status != AKIN_NOT_FOUND)
+            log_write(log, AKIN_LOG_WARNING, "not used: %s", reason.message);
+    }
+    return encoder_create(model->backend, model->weights, config, compute, NULL, &model->encoder,
+                          error);
+}
+
 static enum akin_status open_parts(struct model *model, struct thread_pool *pool,
                                    const char *directory, enum akin_precision precision,
                                    const struct akin_log *log, struct akin_error *error)
 {
     enum compute_precision compute;
-    TRY(choose_precision(model->backend, precision, &model->precision, &compute, error));
+    TRY(check_precision(model->backend, precision, &compute, error));
+    model->precision = precision;
     TRY(model_config_load(directory, log, &model->config, error));
     const struct model_config *config = &model->config;
-    TRY(open_weights(config->folder, &model->weights, error));
-    TRY(encoder_create(model->backend, model->weights, config, compute, &model->encoder, error));
+    TRY(model_open_weights(config->folder, &model->weights, error));
+    TRY(create_encoder(model, compute, log, error));
     TRY(open_tokenizer(model, error));
     struct embedder_parts parts = {
         .backend = model->backend, .encoder = model->encoder, .tokenizer = model->tokenizer,
@@ -190,7 +216,7 @@ void model_info(const struct model *model, struct akin_model_info *info)
         .positions = config->positions, .tokens_max = config->tokens_max,
         .dimension = config->hidden, .parameters = encoder_parameters(model->encoder),
         .file_bytes = safetensors_file_bytes(model->weights), .normalized = config->normalize,
-        .precision = model->precision,
+        .precision = model->precision, .from_quantized = model->narrowed,
     };
     snprintf(info->name, sizeof info->name, "%s", model->name);
     snprintf(info->architecture, sizeof info->architecture, "%s", config->architecture);

@@ -7,10 +7,11 @@
 #include "compute/backend.h"
 
 struct model;
+struct safetensors;
 struct thread_pool;
 
-/* `directory` is a Hugging Face folder. `log` may be NULL and is copied. The backend and the pool
- * must outlive the model. Errors as in akin_model_open. */
+/* `directory` is a Hugging Face folder, `precision` not AUTO (model/precision.h decides). `log` may
+ * be NULL and is copied. The backend and the pool must outlive the model. Errors as in akin_model_open. */
 enum akin_status model_open(struct backend *backend, struct thread_pool *pool,
                             const char *directory, enum akin_precision precision,
                             const struct akin_log *log, struct model **model,
@@ -26,6 +27,20 @@ void model_embed_settings_default(struct akin_embed_settings *settings);
 enum akin_status model_embed(struct model *model, const struct akin_text *texts, size_t count,
                              const struct akin_embed_settings *settings, float *vectors,
                              struct akin_embed_report *report, struct akin_error *error);
+
+/* The weights file of a model's folder; AKIN_NOT_FOUND and AKIN_UNSUPPORTED say what is there. */
+enum akin_status model_open_weights(const char *folder, struct safetensors **weights,
+                                    struct akin_error *error);
+
+/* The narrowed weights beside a model: as akin_model_quantize and akin_model_quantized. */
+enum akin_status model_quantize(struct backend *backend, const char *directory,
+                                enum akin_precision precision, const char *path, char *written,
+                                size_t written_bytes, struct akin_error *error);
+enum akin_status model_quantized(const char *directory, enum akin_precision precision,
+                                 struct akin_quantized *state, struct akin_error *error);
+/* AKIN_FORMAT where one is there and is not what the weights give. */
+enum akin_status model_check_quantized(struct backend *backend, const char *directory,
+                                       struct akin_error *error);
 
 /* SHA256SUMS where there is one, every tensor's shape and finiteness, and a self-test. Progress:
  * stage "checksums" in files, "tensors" in bytes, "self-test" in texts. */

@@ -271,6 +271,11 @@ const struct safetensors_tensor *safetensors_find(const struct safetensors *file
     return string_map_get(&file->by_name, name, strlen(name), &i) ? &file->tensors[i] : NULL;
 }
 
+const char *safetensors_metadata(const struct safetensors *file, const char *key)
+{
+    return json_string_value(json_object_get(json_object_get(file->header, "__metadata__"), key));
+}
+
 bool safetensors_element_type(const struct safetensors_tensor *tensor, enum element_type *type)
 {
     switch (tensor->type) {

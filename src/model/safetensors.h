@@ -53,6 +53,9 @@ const struct safetensors_tensor *safetensors_at(const struct safetensors *file, 
 /* NULL where there is none of that name. */
 const struct safetensors_tensor *safetensors_find(const struct safetensors *file, const char *name);
 
+/* A text of __metadata__; NULL where there is none of that key. Valid until the file is closed. */
+const char *safetensors_metadata(const struct safetensors *file, const char *key);
+
 const char *safetensors_type_name(enum safetensors_type type);
 /* The element type of a tensor that can be computed with: F32, F16, BF16; false for others. */
 bool safetensors_element_type(const struct safetensors_tensor *tensor, enum element_type *type);

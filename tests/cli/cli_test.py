@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The program from outside: what it prints, what it writes, how it fails and how it is stopped.
 
-Usage: cli_test.py AKIN MODEL [GROUP]      GROUP: use embed stop catalogue index bench (all)
+Usage: cli_test.py AKIN MODEL [GROUP]      GROUP: use embed stop catalogue index bench precision (all)
 MODEL is the folder of a small model. Needs nothing but Python; works in a scratch folder.
 """
 import json
@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 
-COMMANDS = """doctor|config|model list|model pull|model info|model check|tokenize|embed|
+COMMANDS = """doctor|config|model list|model pull|model info|model check|model quantize|tokenize|embed|
 data import movielens|data import jsonl|data embed|data info|index build|index info|index check|
 search|recommend|bench embed|bench recommend""".replace("\n", "").split("|")
 FILMS = """movieId,title,genres
@@ -544,9 +544,78 @@ def bench():
           and any(t["pass"] is None and t["reason"] for t in got["targets"]), got)
 
 
+# ---------------------------------------------------------------- precisions
+def precision():
+    # A copy: measuring and quantising write beside the model.
+    shutil.copytree(MODEL, "home/models/own")
+    own = ["--model", "own"]
+    write("t.txt", "a dark film\nnaïve café\ntoy story (1995)\n")
+    kept = "home/models/own/akin-precision.json"
+
+    check("exact unless asked otherwise", answer("config")["precision"] == {"value": "fp32", "origin": "default"})
+    check("and embeds so", answer("embed", *own, "-i", "t.txt", "-o", "exact.npy")["precision"] == "fp32")
+    check("which measures nothing", not os.path.exists(kept))
+    check("doctor: not measured yet", answer("doctor", *own)["precisions"] is None
+          and b"not measured yet" in akin("doctor", *own).stdout)
+
+    auto = ["embed", *own, "-i", "t.txt", "--precision", "auto", "-o"]
+    done = akin(*auto, "auto.npy", "--json")
+    first, notes = json.loads(done.stdout)["precision"], done.stderr.decode()
+    check("the first time it is measured, and says so", "measuring" in notes and f"precision auto: {first}" in notes, notes)
+    check("it is kept", os.path.exists(kept) and first in ("fp32", "bf16", "int8"), first)
+    done = akin(*auto, "again.npy", "--json")
+    notes = done.stderr.decode()
+    check("then it is known", "measuring" not in notes and json.loads(done.stdout)["precision"] == first, notes)
+    check("the same bits", rows("auto.npy") == rows("again.npy"))
+    akin("embed", *own, "-i", "t.txt", "-o", "named.npy", "--precision", first)
+    check("as by its name", rows("auto.npy") == rows("named.npy"))
+    check("quiet", akin(*auto, "again.npy", "--quiet").stderr == b"")
+    verdict = answer("doctor", *own)["precisions"]
+    check("doctor knows it", verdict["auto"] == first and verdict["precisions"][0]["precision"] == "fp32", verdict)
+    write(kept, "{\"format\": 1, ")
+    notes = akin(*auto, "again.npy").stderr.decode()
+    check("a damaged file is named and measured anew", "akin-precision.json" in notes and "measuring" in notes, notes)
+    verdict = answer("model", "check", "own")["verdict"]
+    check("check shows it", {"precision", "texts_per_second", "cosine_mean", "cosine_min", "neighbours_kept", "passes"}
+          == set(verdict["precisions"][-1]) and verdict["kept_in"].endswith(kept), verdict)
+
+    akin("embed", *own, "-i", "t.txt", "-o", "before.npy", "--precision", "int8")
+    made = answer("model", "quantize", "own")
+    check("int8 weights beside the model", made["precision"] == "int8" and made["bytes"] == os.path.getsize(made["path"])
+          and made["path"].endswith("own/akin-int8.safetensors"), made)
+    akin("embed", *own, "-i", "t.txt", "-o", "after.npy", "--precision", "int8")
+    check("change no bit", rows("before.npy") == rows("after.npy"))
+    info = answer("model", "info", "own", "--precision", "int8")
+    check("info knows them", info["from_quantized"] and info["quantized"][0]["usable"], info)
+    check("and for people", b"int8 weights kept" in akin("model", "info", "own").stdout)
+    check("list knows them", b"int8" in akin("model", "list").stdout)
+    with open(made["path"], "r+b") as file:
+        file.truncate(made["bytes"] - 9)
+    done = akin("embed", *own, "-i", "t.txt", "-o", "after.npy", "--precision", "int8")
+    check("a cut file is named and left aside", b"not used" in done.stderr and rows("before.npy") == rows("after.npy"), done.stderr)
+    check("list says so", b"not usable" in akin("model", "list").stdout)
+    refused("check finds it", "model", "check", "own", "--quiet", words="akin-int8.safetensors")
+    answer("model", "quantize", "own", "-o", "elsewhere.safetensors")
+    check("elsewhere", os.path.getsize("elsewhere.safetensors") == made["bytes"])
+    refused("fp32 is there already", "model", "quantize", "own", "--precision", "fp32", status=2, words="int8 and bf16")
+    refused("nowhere to write", "model", "quantize", "own", "-o", "absent/x", words="absent/x")
+    nothing_left("quantize")
+
+    write("items.jsonl", '{"id": 1, "title": "Alpha"}\n{"id": 2, "title": "Beta film"}\n')
+    akin("data", "import", "jsonl", "items.jsonl", "--data", "shop")
+    check("embedded", "embedded" in akin("data", "embed", "--data", "shop", *own).stdout.decode())
+    check("the precision is on record", answer("data", "info", "--data", "shop")["precision"] == "fp32")
+    ask = ["recommend", "--data", "shop", *own, "--query", "alpha", "-k", "1"]
+    check("alike: no word", akin(*ask).stderr == b"")
+    notes = akin(*ask, "--precision", "int8").stderr
+    check("a query of another precision is answered, and said", b"embedded in fp32" in notes, notes)
+    check("another precision embeds again", answer("data", "embed", "--data", "shop", *own, "--precision", "int8")["texts"] == 2)
+    check("and once", answer("data", "embed", "--data", "shop", *own, "--precision", "int8")["texts"] == 0)
+
+
 def main():
     global AKIN, MODEL, SCRATCH
-    groups = {g.__name__: g for g in (use, embed, stop, catalogue, index, bench)}
+    groups = {g.__name__: g for g in (use, embed, stop, catalogue, index, bench, precision)}
     if len(sys.argv) not in (3, 4) or (len(sys.argv) == 4 and sys.argv[3] not in groups):
         sys.exit(__doc__)
     AKIN, MODEL = map(os.path.abspath, sys.argv[1:3])

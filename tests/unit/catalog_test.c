@@ -245,7 +245,7 @@ static void test_users(void **state)
     assert_null(catalog_item_vector(c, 0));
     assert_null(catalog_item_vectors(c));
     assert_null(catalog_user_vector(c, 0));
-    assert_false(catalog_embeddings_current(c, "m"));
+    assert_false(catalog_embeddings_current(c, "m", "fp32"));
     catalog_close(&c);
     catalog_close(&c);
 }
@@ -258,7 +258,7 @@ static void write_embeddings(const struct catalog *c)
     size_t users, without;
     for (size_t i = 0; i < ITEMS * DIM; i++)
         vectors[i] = (float)(i * i % 17) / 8 - 1;
-    assert_int_equal(catalog_write_item_vectors(c, "made-up", vectors, DIM, NULL), AKIN_OK);
+    assert_int_equal(catalog_write_item_vectors(c, "made-up", "fp32", vectors, DIM, NULL), AKIN_OK);
     assert_int_equal(catalog_write_user_vectors(c, vectors, DIM, silent, &users, &without, NULL),
                      AKIN_OK);
     assert_int_equal(users, 2);
@@ -277,8 +277,9 @@ static void test_embeddings(void **state)
     assert_int_equal(info.dimension, DIM);
     assert_int_equal(info.users_with_vector, 2);
     assert_string_equal(info.model, "made-up");
-    assert_true(catalog_embeddings_current(c, "made-up"));
-    assert_false(catalog_embeddings_current(c, "another"));
+    assert_true(catalog_embeddings_current(c, "made-up", "fp32"));
+    assert_false(catalog_embeddings_current(c, "another", "fp32"));
+    assert_false(catalog_embeddings_current(c, "made-up", "int8"));
     assert_true(catalog_item_vector(c, 2)[1] == (float)(7 * 7 % 17) / 8 - 1);
 
     /* u = sum w v / sum w for user 7: film row 0 with 2 / 5, row 1 with 4.5 / 5 */
@@ -293,7 +294,7 @@ static void test_embeddings(void **state)
     catalog_close(&c);
 
     c = import_csv(*state);     /* the same data again: the vectors still belong to them */
-    assert_true(catalog_embeddings_current(c, "made-up"));
+    assert_true(catalog_embeddings_current(c, "made-up", "fp32"));
     catalog_close(&c);
     assert_int_equal(catalog_import_movielens(FIXTURES "recbole", *state, silent, NULL, NULL),
                      AKIN_OK);
@@ -318,7 +319,7 @@ static void test_users_without_vector(void **state)
     assert_int_equal(catalog_import_jsonl(items, interactions, NULL, data, silent, NULL, NULL),
                      AKIN_OK);
     struct catalog *c = open_catalog(data);
-    assert_int_equal(catalog_write_item_vectors(c, "m", vectors, 2, NULL), AKIN_OK);
+    assert_int_equal(catalog_write_item_vectors(c, "m", "", vectors, 2, NULL), AKIN_OK);
     assert_int_equal(catalog_write_user_vectors(c, vectors, 2, silent, &users, &without, NULL),
                      AKIN_OK);
     assert_int_equal(users, 1);

@@ -65,7 +65,7 @@ static void refused(enum akin_status status, const char *file, const char *part)
     rig_start(&rig, 1);
     struct akin_error error = { 0 };
     assert_int_equal(
-        model_open(rig.backend, rig.pool, folder, AKIN_PRECISION_AUTO, NULL, &rig.model, &error),
+        model_open(rig.backend, rig.pool, folder, AKIN_PRECISION_FP32, NULL, &rig.model, &error),
         status);
     assert_null(rig.model);
     assert_int_equal(error.status, status);

@@ -40,7 +40,7 @@ static inline void rig_open_on(struct rig *rig, const char *machine, const char 
 {
     struct akin_error error = { 0 };
     rig_start_on(rig, machine, threads);
-    if (model_open(rig->backend, rig->pool, folder, AKIN_PRECISION_AUTO, NULL, &rig->model, &error))
+    if (model_open(rig->backend, rig->pool, folder, AKIN_PRECISION_FP32, NULL, &rig->model, &error))
         fail_msg("%s", error.message);
 }
 

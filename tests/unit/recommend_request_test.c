@@ -112,7 +112,7 @@ static int set_up(void **state)
         fail_msg("%s", error.message);
     assert_int_equal(recommender_open(NULL, catalog, &r, &error), AKIN_NOT_FOUND);
     assert_non_null(strstr(error.message, "akin data embed"));
-    if (catalog_write_item_vectors(catalog, "none", vectors, DIM, &error) ||
+    if (catalog_write_item_vectors(catalog, "none", "", vectors, DIM, &error) ||
         catalog_write_user_vectors(catalog, vectors, DIM, (struct akin_progress){0}, &users,
                                    &without, &error))
         fail_msg("%s", error.message);
