@@ -101,7 +101,8 @@ enum { ATTEND_KEYS = 128, ATTEND_DIMS = 128, ATTEND_QUERIES_MAX = 32 };
 /* What attention needs beside; its contents mean nothing between calls. */
 struct attend_scratch {
     float queries[ATTEND_DIMS * ATTEND_QUERIES_MAX], scores[ATTEND_KEYS * ATTEND_QUERIES_MAX];
-    uint16_t keys[ATTEND_KEYS * ATTEND_DIMS], values[ATTEND_KEYS * ATTEND_DIMS];
+    uint16_t keys[ATTEND_KEYS * ATTEND_DIMS], values[ATTEND_KEYS * ATTEND_DIMS],
+        weights[ATTEND_KEYS * ATTEND_QUERIES_MAX];
     float top[TOKENS_MAX], total[TOKENS_MAX];   /* the running softmax of each query */
 };
 
