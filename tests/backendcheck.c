@@ -305,7 +305,8 @@ static void check_attention(size_t hidden, size_t heads, const uint32_t *lengths
                   out = tensor_of(lane, tokens, hidden, NULL);
     ops->attention(lane, &out, &qkv, &batch.packed, heads, precision);
     double *exact = must(memory_alloc(dim, sizeof *exact)),
-           *p = must(memory_alloc(tokens, sizeof *p)), *bound = must(memory_alloc(dim, sizeof *bound));
+           *p = must(memory_alloc(tokens, sizeof *p)),
+           *bound = must(memory_alloc(dim, sizeof *bound));
     for (size_t s = 0; s < sequences; s++) {
         size_t first = batch.offsets[s], length = lengths[s];
         const float *from = values + first * 3 * hidden;

@@ -75,9 +75,15 @@ enum { HEAD_TOKENS = 23, HEAD_DIM = 32 };
 static struct head bench_head(void)
 {
     const float *q = data.far;
-    return (struct head){ .q = q, .k = q + BENCH_DIM, .v = q + 2 * BENCH_DIM, .out = data.c,
-                          .stride = 3 * BENCH_DIM, .out_stride = 2 * HEAD_DIM, .queries = HEAD_TOKENS,
-                          .keys = HEAD_TOKENS, .dim = HEAD_DIM };
+    return (struct head){.q = q,
+                         .k = q + BENCH_DIM,
+                         .v = q + 2 * BENCH_DIM,
+                         .out = data.c,
+                         .stride = 3 * BENCH_DIM,
+                         .out_stride = 2 * HEAD_DIM,
+                         .queries = HEAD_TOKENS,
+                         .keys = HEAD_TOKENS,
+                         .dim = HEAD_DIM};
 }
 
 static double work_attend_f32(const struct kernels *k)

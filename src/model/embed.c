@@ -33,11 +33,38 @@ struct worker {
     struct akin_error error;
 };
 
+/* A text that is computed. */
+struct row {
+    size_t text;                /* its number in the call */
+    uint32_t slot;              /* its ids are at slot * tokens_max */
+    uint32_t tokens;
+};
+
+/* A text that equals an earlier one. */
+struct repeat {
+    size_t text, first;
+};
+
+struct micro_batch {
+    size_t begin, end;          /* of rows */
+    size_t tokens;
+};
+
+/* What a call of a single text needs: one such call at a time allocates nothing. */
+struct single {
+    bool taken;                 /* under the embedder's lock */
+    struct row row;
+    struct repeat repeat;
+    struct micro_batch batch;
+    uint32_t *ids;              /* [tokens_max] */
+};
+
 struct embedder {
     struct embedder_parts parts;
     size_t batch_tokens_max;
     struct worker *workers;
     size_t worker_count;
+    struct single single;
     struct mutex *workers_lock;
 };
 
@@ -70,8 +97,10 @@ enum akin_status embedder_create(const struct embedder_parts *parts, struct embe
     e->batch_tokens_max = parts->tokens_max > BATCH_TOKENS ? parts->tokens_max : BATCH_TOKENS;
     e->worker_count = (size_t)thread_pool_size(parts->pool);
     e->workers = memory_alloc(e->worker_count, sizeof *e->workers);
+    e->single.ids = memory_alloc_aligned(parts->tokens_max, sizeof *e->single.ids);
     e->workers_lock = mutex_create();
-    enum akin_status status = e->workers && e->workers_lock ? AKIN_OK : error_memory(error);
+    enum akin_status status =
+        e->workers && e->single.ids && e->workers_lock ? AKIN_OK : error_memory(error);
     for (size_t i = 0; status == AKIN_OK && i < e->worker_count; i++)
         status = worker_init(e, &e->workers[i], error);
     if (status == AKIN_OK)
@@ -98,29 +127,13 @@ void embedder_destroy(struct embedder **embedder)
         bytes_deinit(&worker->prompted);
     }
     memory_free(e->workers);
+    memory_free(e->single.ids);
     mutex_destroy(&e->workers_lock);
     memory_free(e);
     *embedder = NULL;
 }
 
 /* ---- one call --------------------------------------------------------------------------- */
-
-/* A text that is computed. */
-struct row {
-    size_t text;                /* its number in the call */
-    uint32_t slot;              /* its ids are at slot * tokens_max */
-    uint32_t tokens;
-};
-
-/* A text that equals an earlier one. */
-struct repeat {
-    size_t text, first;
-};
-
-struct micro_batch {
-    size_t begin, end;          /* of rows */
-    size_t tokens;
-};
 
 struct call {
     struct embedder *embedder;
@@ -130,6 +143,7 @@ struct call {
     size_t prompt_bytes;
     size_t batch_texts;
     bool normalize, deduplicate;
+    bool single;                /* the embedder's memory serves */
     struct akin_progress progress;
     float *vectors;             /* [count][dimension] */
     /* the current window */
@@ -152,8 +166,31 @@ struct call {
     double norm_mean, norm_m2;  /* Welford 1962: one pass, no cancellation */
 };
 
+/* Without memory of its own, where no other call of a single text is running. */
+static bool take_single(struct call *call)
+{
+    struct single *single = &call->embedder->single;
+    if (call->count != 1)
+        return false;
+    mutex_lock(call->embedder->workers_lock);
+    bool taken = single->taken;
+    single->taken = true;
+    mutex_unlock(call->embedder->workers_lock);
+    if (taken)
+        return false;
+    call->single = true;
+    call->rows = &single->row;
+    call->repeats = &single->repeat;
+    call->ids = single->ids;
+    call->batches = &single->batch;
+    call->window_rows = call->batch_capacity = 1;
+    return true;
+}
+
 static enum akin_status call_init(struct call *call, struct akin_error *error)
 {
+    if (take_single(call))
+        return AKIN_OK;
     size_t tokens_max = call->embedder->parts.tokens_max;
     call->window_rows = WINDOW_TOKENS / tokens_max;
     if (call->window_rows > call->count)
@@ -166,6 +203,12 @@ static enum akin_status call_init(struct call *call, struct akin_error *error)
 
 static void call_deinit(struct call *call)
 {
+    if (call->single) {
+        mutex_lock(call->embedder->workers_lock);
+        call->embedder->single.taken = false;
+        mutex_unlock(call->embedder->workers_lock);
+        return;
+    }
     memory_free(call->rows);
     memory_free(call->repeats);
     memory_free(call->ids);
@@ -416,10 +459,14 @@ enum akin_status embedder_embed(struct embedder *embedder, const struct akin_tex
                                 struct akin_error *error)
 {
     uint64_t start_ns = clock_monotonic_ns();
-    struct call call = { .embedder = embedder, .texts = texts, .count = count,
-                         .prompt = settings->prompt, .batch_texts = settings->batch_texts,
-                         .deduplicate = settings->deduplicate, .progress = settings->progress,
-                         .vectors = vectors };
+    struct call call = {.embedder = embedder,
+                        .texts = texts,
+                        .count = count,
+                        .prompt = settings->prompt,
+                        .batch_texts = settings->batch_texts,
+                        .deduplicate = settings->deduplicate && count > 1,
+                        .progress = settings->progress,
+                        .vectors = vectors};
     call.prompt_bytes = settings->prompt ? strlen(settings->prompt) : 0;
     call.normalize = settings->normalize == AKIN_NORMALIZE_AS_MODEL
                          ? embedder->parts.normalize : settings->normalize == AKIN_NORMALIZE_YES;

@@ -139,9 +139,10 @@ ALWAYS_INLINE void weigh_values(float *out, size_t out_stride, const struct weig
         live[v] = cols > first ? smaller(cols - first, LANES) : 0;
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++)
-            sums[r][v] = w->before ? v_mul(v_load_first(out + (size_t)r * out_stride + first,
-                                                        live[v]), v_set(w->before[query + (size_t)r]))
-                                   : v_set(0);
+            sums[r][v] = w->before
+                             ? v_mul(v_load_first(out + (size_t)r * out_stride + first, live[v]),
+                                     v_set(w->before[query + (size_t)r]))
+                             : v_set(0);
     }
     for (size_t key = 0; key < w->keys; key++) {
         v16 b[GEMM_VECTORS];

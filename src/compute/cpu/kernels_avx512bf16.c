@@ -99,8 +99,9 @@ static size_t round_up(size_t value, size_t step)
 /* Lanes of `first`, then of `second`, become pairs of one of each. */
 static inline __m512i zip(__m512 first, __m512 second)
 {
-    static const uint16_t order[32] = { 0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
-                                        8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31 };
+    static const uint16_t order[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                       21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                       11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
     return _mm512_permutexvar_epi16(_mm512_loadu_si512(order),
                                     (__m512i)_mm512_cvtne2ps_pbh(second, first));
 }
@@ -148,7 +149,9 @@ static void transpose_pairs(uint16_t *panel, const uint16_t *halves, size_t padd
         for (size_t i = 0; i < 4; i++) {
             const uint16_t *row = halves + i * padded + d;
             z[i] = _mm512_castsi128_si512(_mm_loadu_si128((const void *)row));
-#define LANE(mask, n)                                                                                        z[i] = _mm512_mask_broadcast_i32x4(                                                                  z[i], mask, _mm_loadu_si128((const void *)(row + 4 * (n) * padded)));
+#define LANE(mask, n)                                                                              \
+    z[i] = _mm512_mask_broadcast_i32x4(z[i], mask,                                                 \
+                                       _mm_loadu_si128((const void *)(row + 4 * (n)*padded)));
             LANE(0x00f0, 1) LANE(0x0f00, 2) LANE(0xf000, 3)
 #undef LANE
         }
@@ -199,7 +202,10 @@ ALWAYS_INLINE void score_block(float *scores, const uint16_t *panel, const uint1
 {
     for (size_t r = 0; r < keys; r += ROWS)
         switch (smaller(ROWS, keys - r)) {
-#define CASE(n)                                                                                         case n:                                                                                             score_keys(scores + r * COLS, panel, k + r * padded, padded, dim, n, vectors, top);             break;
+#define CASE(n)                                                                                    \
+    case n:                                                                                        \
+        score_keys(scores + r * COLS, panel, k + r * padded, padded, dim, n, vectors, top);        \
+        break;
             CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
             CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
 #undef CASE
@@ -285,7 +291,10 @@ static void weigh_block(const struct head *head, const struct weights *w, size_t
         for (size_t r = 0; r < queries; r += ROWS) {
             float *out = head->out + (first + r) * head->out_stride + c;
             switch (smaller(ROWS, queries - r)) {
-#define CASE(n)                                                                                             case n:                                                                                             weigh_values(out, head->out_stride, w, r, c, n, head->dim - c);                                 break;
+#define CASE(n)                                                                                    \
+    case n:                                                                                        \
+        weigh_values(out, head->out_stride, w, r, c, n, head->dim - c);                            \
+        break;
                 CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
                 CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
 #undef CASE
