@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "attend_exact.h"
 #include "base/cpu.h"
 #include "base/memory.h"
 #include "base/rng.h"
@@ -292,40 +293,8 @@ static void check_narrow(size_t rows, size_t in, size_t out, enum compute_precis
 
 /* ---- attention -------------------------------------------------------------------------- */
 
-/* One query of one head, [tokens] keys; also the bound on the error of out[d]. */
-static void attend_exact(const float *qkv, size_t hidden, size_t dim, size_t tokens, size_t query,
-                         size_t head, double *out, double *bound)
-{
-    size_t stride = 3 * hidden;
-    const float *q = qkv + query * stride + head * dim;
-    double *p = must(memory_alloc(tokens, sizeof *p)), max = -INFINITY, sum = 0, worst = 0;
-    for (size_t t = 0; t < tokens; t++) {
-        const float *k = qkv + t * stride + hidden + head * dim;
-        double score = 0, magnitude = 0;
-        for (size_t d = 0; d < dim; d++) {
-            score += (double)q[d] * (double)k[d];
-            magnitude += fabs((double)q[d] * (double)k[d]);
-        }
-        p[t] = score / sqrt((double)dim);
-        max = fmax(max, p[t]);
-        worst = fmax(worst, magnitude / sqrt((double)dim));
-    }
-    for (size_t t = 0; t < tokens; t++)
-        sum += p[t] = exp(p[t] - max);
-    for (size_t d = 0; d < dim; d++) {
-        double value = 0, magnitude = 0;
-        for (size_t t = 0; t < tokens; t++) {
-            double term = p[t] / sum * (double)qkv[t * stride + 2 * hidden + head * dim + d];
-            value += term;
-            magnitude += fabs(term);
-        }
-        out[d] = value;
-        bound[d] = (2 * ((double)dim + 5) * worst + (double)tokens + 20) * UNIT * magnitude;
-    }
-    memory_free(p);
-}
-
-static void check_attention(size_t hidden, size_t heads, const uint32_t *lengths, size_t sequences)
+static void check_attention(size_t hidden, size_t heads, const uint32_t *lengths, size_t sequences,
+                            enum compute_precision precision)
 {
     struct batch batch;
     batch_init(&batch, lengths, sequences);
@@ -334,19 +303,22 @@ static void check_attention(size_t hidden, size_t heads, const uint32_t *lengths
     struct lane *lane = lane_of(tokens * 4 * hidden);
     struct tensor qkv = tensor_of(lane, tokens, 3 * hidden, values),
                   out = tensor_of(lane, tokens, hidden, NULL);
-    ops->attention(lane, &out, &qkv, &batch.packed, heads);
+    ops->attention(lane, &out, &qkv, &batch.packed, heads, precision);
     double *exact = must(memory_alloc(dim, sizeof *exact)),
+           *p = must(memory_alloc(tokens, sizeof *p)),
            *bound = must(memory_alloc(dim, sizeof *bound));
     for (size_t s = 0; s < sequences; s++) {
         size_t first = batch.offsets[s], length = lengths[s];
         const float *from = values + first * 3 * hidden;
         bool right = true;
         for (size_t t = 0; t < length; t += length > 40 ? 17 : 1) {
-            size_t head = rng_below(&rng, heads);
-            attend_exact(from, hidden, dim, length, t, head, exact, bound);
+            const float *q = from + rng_below(&rng, heads) * dim;
+            struct head head = { .q = q, .k = q + hidden, .v = q + 2 * hidden,
+                                 .stride = 3 * hidden, .keys = length, .dim = dim };
+            const float *row = out.data + (first + t) * hidden + (q - from);
+            attend_exact(&head, t, precision != COMPUTE_FP32, p, exact, bound);
             for (size_t d = 0; d < dim; d++)
-                right &= fabs((double)out.data[(first + t) * hidden + head * dim + d] - exact[d]) <=
-                         bound[d];
+                right &= fabs((double)row[d] - exact[d]) <= bound[d];
         }
         expect(right, "attention", "wrong value", hidden, heads, length);
         uint32_t alone_offsets[2] = { 0, lengths[s] };
@@ -354,12 +326,13 @@ static void check_attention(size_t hidden, size_t heads, const uint32_t *lengths
         struct lane *other = lane_of(length * 4 * hidden);
         struct tensor q = tensor_of(other, length, 3 * hidden, from),
                       o = tensor_of(other, length, hidden, NULL);
-        ops->attention(other, &o, &q, &alone, heads);
+        ops->attention(other, &o, &q, &alone, heads, precision);
         expect(same_bits(o.data, out.data + first * hidden, length * hidden), "attention",
                "a sequence alone has other bits", hidden, heads, length);
         ops->lane_destroy(&other);
     }
     memory_free(exact);
+    memory_free(p);
     memory_free(bound);
     memory_free(values);
     ops->lane_destroy(&lane);
@@ -523,11 +496,14 @@ static void check_all(void)
                                  (enum compute_precision)precision, (s + r) % 2);
     static const uint32_t ragged[] = { 17, 1, 23, 64, 5, 12, 13, 512, 300, 256, 257 };
     static const uint32_t small[] = { 3, 1, 40, 300 };
-    check_attention(384, 12, ragged, COUNT_OF(ragged));
-    check_attention(128, 2, small, COUNT_OF(small));
-    check_attention(48, 3, small, COUNT_OF(small));
-    check_attention(260, 1, small, COUNT_OF(small));
-    check_attention(5, 5, small, COUNT_OF(small));
+    for (int precision = COMPUTE_FP32; precision <= COMPUTE_INT8; precision++) {
+        enum compute_precision p = (enum compute_precision)precision;
+        check_attention(384, 12, ragged, COUNT_OF(ragged), p);
+        check_attention(128, 2, small, COUNT_OF(small), p);
+        check_attention(48, 3, small, COUNT_OF(small), p);
+        check_attention(260, 1, small, COUNT_OF(small), p);
+        check_attention(5, 5, small, COUNT_OF(small), p);
+    }
     for (int type = ELEMENT_F32; type <= ELEMENT_BF16; type++) {
         check_rows(384, ragged, 8, (enum element_type)type);
         check_rows(50, small, COUNT_OF(small), (enum element_type)type);

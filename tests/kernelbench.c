@@ -20,6 +20,7 @@ static struct {
     const float *rows[16];
     uint8_t *bytes;         /* [BENCH_ROWS * BENCH_DIM] */
     uint16_t *halves;       /* likewise, small numbers */
+    struct attend_scratch *scratch;
 } data;
 
 static float *bench_floats(size_t count)
@@ -68,10 +69,44 @@ static double work_score_l2_f32(const struct kernels *k)
     return 2.0 * 64 * 16 * BENCH_DIM;     /* fused multiply-adds; the subtractions come free */
 }
 
-static void run_softmax_f32(const struct kernels *k)
+/* A head of a short text, side by side with the others as the encoder has it. */
+enum { HEAD_TOKENS = 23, HEAD_DIM = 32 };
+
+static struct head bench_head(void)
 {
-    float max = -INFINITY, sum = 0;
-    k->softmax_f32(data.c, BENCH_DIM, 0.5f, &max, &sum);
+    const float *q = data.far;
+    return (struct head){.q = q,
+                         .k = q + BENCH_DIM,
+                         .v = q + 2 * BENCH_DIM,
+                         .out = data.c,
+                         .stride = 3 * BENCH_DIM,
+                         .out_stride = 2 * HEAD_DIM,
+                         .queries = HEAD_TOKENS,
+                         .keys = HEAD_TOKENS,
+                         .dim = HEAD_DIM};
+}
+
+static double work_attend_f32(const struct kernels *k)
+{
+    (void)k;
+    return 4.0 * HEAD_TOKENS * HEAD_TOKENS * HEAD_DIM;
+}
+
+static void run_attend_f32(const struct kernels *k)
+{
+    struct head head = bench_head();
+    k->attend_f32(&head, data.scratch);
+}
+
+static double work_attend_rough(const struct kernels *k)
+{
+    return work_attend_f32(k);
+}
+
+static void run_attend_rough(const struct kernels *k)
+{
+    struct head head = bench_head();
+    k->attend_rough(&head, data.scratch);
 }
 
 static void run_layernorm_f32(const struct kernels *k)
@@ -166,7 +201,6 @@ static double work_gemm_bf16(const struct kernels *k)
         (void)k;                                                                     \
         return 4.0 * (floats) * BENCH_DIM;                                           \
     }
-WORK_BYTES(softmax_f32, 2)
 WORK_BYTES(layernorm_f32, 5)
 WORK_BYTES(gelu_f32, 2)
 WORK_BYTES(gelu_rough_f32, 2)
@@ -181,7 +215,8 @@ WORK_BYTES(narrow_bf16, 1.5)
 
 static bool counts_flops(const char *name)
 {
-    return !strncmp(name, "gemm_", 5) || !strncmp(name, "score_", 6);
+    return !strncmp(name, "gemm_", 5) || !strncmp(name, "score_", 6) ||
+           !strncmp(name, "attend_", 7);
 }
 
 /* The fastest of 30 batches, each at least half a millisecond long. */
@@ -258,7 +293,8 @@ static double peak_gflops(const char *name, unsigned flags)
         return 0;
     if (!strcmp(name, "gemm_u8s8") && flags & CPU_AVX512_VNNI)
         return instructions * 128 / best_ns(dot_bytes, NULL);
-    if (!strcmp(name, "gemm_bf16") && flags & CPU_AVX512_BF16)
+    if ((!strcmp(name, "gemm_bf16") || !strcmp(name, "attend_rough")) &&
+        flags & CPU_AVX512_BF16)
         return instructions * 64 / best_ns(dot_pairs, NULL);
     bool wide = flags & CPU_AVX512;
     return instructions * 2 * (wide ? 16 : 8) / best_ns(wide ? fma_zmm : fma_ymm, NULL);
@@ -318,6 +354,7 @@ void kernelbench(const char *level, const struct kernels *k, const struct kernel
     data.far = bench_floats(far_floats);
     data.bytes = (uint8_t *)bench_floats(BENCH_ROWS * BENCH_DIM / 4);
     data.halves = (uint16_t *)bench_floats(BENCH_ROWS * BENCH_DIM / 2);
+    data.scratch = (struct attend_scratch *)bench_floats(sizeof *data.scratch / sizeof(float));
     reference.narrow_bf16(data.halves, data.a, BENCH_ROWS * BENCH_DIM, BENCH_ROWS * BENCH_DIM);
     for (size_t i = 0; i < 16; i++)
         data.rows[i] = data.far + i * BENCH_DIM;
@@ -347,5 +384,6 @@ void kernelbench(const char *level, const struct kernels *k, const struct kernel
     memory_free(data.far);
     memory_free(data.bytes);
     memory_free(data.halves);
+    memory_free(data.scratch);
 }
 

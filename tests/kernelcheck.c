@@ -30,7 +30,7 @@ struct rng rng;
 struct kernels reference;
 static uint64_t seed = 1;
 static const char *level;
-static const struct kernels *peer;  /* must give the same bits: avx2 for avx512 and above */
+const struct kernels *peer;         /* must give the same bits: avx2 for avx512 and above */
 static int checks, failures;
 
 /* What is running, for the failure line; volatile because a signal handler reads it. */
@@ -362,52 +362,6 @@ static void check_score_l2_f32(const struct kernels *k)
 }
 
 /* ---- rows ------------------------------------------------------------------------------- */
-
-static void softmax_one(const struct kernels *k, size_t count, float spread, float old_max)
-{
-    float scale = 0.176776695f, max = old_max, sum = old_max == -INFINITY ? 0 : 3.5f, old_sum = sum;
-    float *x = guarded(count), *was, top = old_max;
-    at(count, (size_t)spread, 0);
-    for (size_t i = 0; i < count; i++) {
-        x[i] = spread * (2 * rng_float(&rng) - 1);
-        top = fmaxf(top, x[i] * scale);
-    }
-    was = copy_of(x, count);
-    float factor = k->softmax_f32(x, count, scale, &max, &sum);
-    double exact_factor = old_max == -INFINITY ? 0 : exp((double)(old_max - top)), total = 0;
-    bool right = max == top;
-    for (size_t i = 0; i < count; i++) {
-        float argument = was[i] * scale - top;
-        right &= ulps(x[i], exp((double)argument)) <= 4 && x[i] >= 0 && x[i] <= 1;
-        total += (double)x[i];
-    }
-    expect(right, "wrong maximum or exponential");
-    total += (double)old_sum * exact_factor;
-    expect(within(sum, total, ((double)count + 6) * UNIT * total), "wrong sum");
-    expect(ulps(factor, exact_factor) <= 4, "wrong factor");
-    expect(canary_intact(x), "wrote in front of the output");
-    if (peer) {
-        float max2 = old_max, sum2 = old_sum,
-              factor2 = peer->softmax_f32(was, count, scale, &max2, &sum2);
-        expect(same_bits(x, was, count) && sum == sum2 && factor == factor2,
-               "other bits than the level below");
-    }
-    release_all();
-}
-
-static void check_softmax_f32(const struct kernels *k)
-{
-    static const float spreads[] = { 0, 1, 30, 1000, 1e6f, 1e30f };
-    for (size_t c = 0; c < COUNT_OF(counts); c++)
-        for (size_t s = 0; s < COUNT_OF(spreads); s++) {
-            softmax_one(k, counts[c], spreads[s], -INFINITY);
-            softmax_one(k, counts[c], spreads[s], 0.25f);
-            softmax_one(k, counts[c], spreads[s], -200);
-        }
-    float x[3] = { 1, NAN, 2 }, max = -INFINITY, sum = 0;
-    k->softmax_f32(x, 3, 1, &max, &sum);
-    expect(isnan(sum), "a NaN score vanished");
-}
 
 static void layernorm_one(const struct kernels *k, size_t count, float mean, float spread,
                           bool with_y)

@@ -1,5 +1,5 @@
-/* kernelcheck.c checks the inner loops in float32, kernelcheck_narrow.c those in eight and sixteen
- * bits, kernelbench.c times them: one program. */
+/* kernelcheck.c checks the inner loops in float32, kernelcheck_attend.c attention,
+ * kernelcheck_narrow.c those in eight and sixteen bits, kernelbench.c times them: one program. */
 #pragma once
 
 #include <stdbool.h>
@@ -13,6 +13,7 @@
 
 extern struct rng rng;
 extern struct kernels reference;
+extern const struct kernels *peer;      /* NULL, or the level that must give the same bits */
 
 /* The size that a failure line names, and one check. */
 void at(size_t a, size_t b, size_t c);
@@ -35,6 +36,10 @@ bool within(float value, double exact, double bound);
 
 /* src/compute/cpu/kernels_amx.c over tests/amx_emulation.h */
 void kernels_use_amx_emulated(struct kernels *k);
+
+/* kernelcheck_attend.c */
+void check_attend_f32(const struct kernels *k);
+void check_attend_rough(const struct kernels *k);
 
 /* kernelcheck_narrow.c */
 void check_gelu_rough_f32(const struct kernels *k);

@@ -58,7 +58,7 @@ enum activation {
     ACTIVATION_RELU
 }; /* GELU is the exact erf form; in BF16 and INT8 within 2^-14 of it */
 enum pooling { POOLING_MEAN, POOLING_CLS, POOLING_MAX };
-/* What a linear multiplies in; everything between the linears is float32. BF16: weights and x
+/* What a linear multiplies in; what lies between the linears is float32. BF16: weights and x
  * rounded to bfloat16. INT8: weights on 255 levels per output, x on 256 per row, as it comes. */
 enum compute_precision { COMPUTE_FP32, COMPUTE_BF16, COMPUTE_INT8 };
 
@@ -107,9 +107,11 @@ struct backend_ops {
     void (*residual_layernorm)(struct lane *lane, struct tensor *x, const struct tensor *y,
                                const float *gamma, const float *beta, float epsilon);
     /* out [tokens][hidden]: scaled dot-product attention inside each sequence. qkv
-     * [tokens][3 * hidden] holds query, key and value side by side, each split into heads. */
+     * [tokens][3 * hidden] holds query, key and value side by side, each split into heads. In
+     * BF16 and INT8 its products may be of bfloat16 numbers, where that is faster. */
     void (*attention)(struct lane *lane, struct tensor *out, const struct tensor *qkv,
-                      const struct packed_batch *batch, size_t heads);
+                      const struct packed_batch *batch, size_t heads,
+                      enum compute_precision precision);
     /* out [sequences][hidden] */
     void (*pool)(struct lane *lane, struct tensor *out, const struct tensor *x,
                  const struct packed_batch *batch, enum pooling pooling);

@@ -47,6 +47,8 @@ struct embedder {
     struct worker *workers;
     size_t worker_count;
     struct turnstile *turns;    /* whoever uses the workers is inside */
+    struct window single;       /* of a call of one text, which so allocates nothing */
+    atomic_bool single_taken;   /* by such a call; another one makes its own */
 };
 
 /* ---- create, destroy -------------------------------------------------------------------- */
@@ -80,6 +82,8 @@ enum akin_status embedder_create(const struct embedder_parts *parts, struct embe
     e->workers = memory_alloc(e->worker_count, sizeof *e->workers);
     e->turns = turnstile_create();
     enum akin_status status = e->workers && e->turns ? AKIN_OK : error_memory(error);
+    if (status == AKIN_OK)
+        status = window_init(&e->single, 1, parts->tokens_max, error);
     for (size_t i = 0; status == AKIN_OK && i < e->worker_count; i++)
         status = worker_init(e, &e->workers[i], error);
     if (status == AKIN_OK)
@@ -107,6 +111,7 @@ void embedder_destroy(struct embedder **embedder)
     }
     memory_free(e->workers);
     turnstile_destroy(&e->turns);
+    window_deinit(&e->single);
     memory_free(e);
     *embedder = NULL;
 }
@@ -147,10 +152,15 @@ struct call {
 
 static enum akin_status call_init(struct call *call)
 {
-    size_t tokens_max = call->embedder->parts.tokens_max, rows = WINDOW_TOKENS / tokens_max;
+    struct embedder *e = call->embedder;
+    size_t tokens_max = e->parts.tokens_max, rows = WINDOW_TOKENS / tokens_max;
     size_t windows = call->count > rows ? 2 : 1;
     call->current = &call->windows[0];
     call->next = &call->windows[1];
+    if (call->count == 1 && !atomic_exchange(&e->single_taken, true)) {
+        call->next = &e->single;
+        return AKIN_OK;
+    }
     for (size_t i = 0; i < windows; i++)
         TRY(window_init(&call->windows[1 - i], call->count < rows ? call->count : rows, tokens_max,
                         call->error));
@@ -159,6 +169,9 @@ static enum akin_status call_init(struct call *call)
 
 static void call_deinit(struct call *call)
 {
+    struct embedder *e = call->embedder;
+    if (call->current == &e->single || call->next == &e->single)
+        atomic_store(&e->single_taken, false);
     window_deinit(&call->windows[0]);
     window_deinit(&call->windows[1]);
     string_map_deinit(&call->seen);
@@ -407,8 +420,8 @@ enum akin_status embedder_embed(struct embedder *embedder, const struct akin_tex
     uint64_t start_ns = clock_monotonic_ns();
     struct call call = { .embedder = embedder, .texts = texts, .count = count,
                          .prompt = settings->prompt, .batch_texts = settings->batch_texts,
-                         .deduplicate = settings->deduplicate, .progress = settings->progress,
-                         .vectors = vectors, .error = error };
+                         .deduplicate = settings->deduplicate && count > 1,
+                         .progress = settings->progress, .vectors = vectors, .error = error };
     call.prompt_bytes = settings->prompt ? strlen(settings->prompt) : 0;
     call.normalize = settings->normalize == AKIN_NORMALIZE_AS_MODEL
                          ? embedder->parts.normalize : settings->normalize == AKIN_NORMALIZE_YES;

@@ -22,6 +22,7 @@ struct encoder {
     size_t hidden, heads, intermediate, layer_count;
     float epsilon;
     enum pooling pooling;
+    enum compute_precision precision;
     struct embedding_tables tables;
     float *embedding_gamma, *embedding_beta;
     struct layer *layers;
@@ -239,7 +240,8 @@ enum akin_status encoder_create(struct backend *backend, const struct safetensor
         return error_memory(error);
     *e = (struct encoder){ .backend = backend, .hidden = config->hidden, .heads = config->heads,
                            .intermediate = config->intermediate, .layer_count = config->layers,
-                           .epsilon = config->epsilon, .pooling = config->pooling };
+                           .epsilon = config->epsilon, .pooling = config->pooling,
+                           .precision = precision };
     e->layers = memory_alloc(config->layers, sizeof *e->layers);
     struct loader loader = { .weights = weights, .prefix = find_prefix(weights),
                              .precision = precision, .narrowed = narrowed, .encoder = e,
@@ -391,7 +393,7 @@ void encoder_forward(const struct encoder *encoder, struct lane *lane,
     for (size_t i = 0; i < encoder->layer_count; i++) {
         const struct layer *layer = &encoder->layers[i];
         op->linear(lane, &qkv, &x, layer->qkv, ACTIVATION_NONE);
-        op->attention(lane, &context, &qkv, batch, encoder->heads);
+        op->attention(lane, &context, &qkv, batch, encoder->heads, encoder->precision);
         op->linear(lane, &y, &context, layer->attention_output, ACTIVATION_NONE);
         op->residual_layernorm(lane, &x, &y, layer->attention_gamma, layer->attention_beta,
                                encoder->epsilon);

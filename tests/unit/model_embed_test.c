@@ -332,6 +332,35 @@ static void test_concurrent_calls(void **state)
 }
 
 /* Two models on one pool: neither changes the other. */
+/* A text by itself allocates nothing, however many threads share it; other text, other length. */
+static void test_single_allocates_nothing(void **state)
+{
+    (void)state;
+    for (int threads = 1; threads <= 3; threads += 2) {
+        struct rig rig;
+        struct akin_embed_settings settings;
+        float vector[DIMENSION];
+        rig_open(&rig, TINY, threads);
+        model_embed_settings_default(&settings);
+        settings.prompt = "query: ";
+        for (size_t i = 0; i < TEXTS; i++)      /* buffers grow to the longest text */
+            for (int prompt = 0; prompt < 2; prompt++)
+                assert_int_equal(model_embed(rig.model, &fixture.texts[i], 1,
+                                             prompt ? &settings : NULL, vector, NULL, NULL),
+                                 AKIN_OK);
+        uint64_t before = memory_allocations();
+        for (size_t i = 0; i < TEXTS; i++) {
+            assert_int_equal(model_embed(rig.model, &fixture.texts[i], 1, NULL, vector, NULL,
+                                         NULL), AKIN_OK);
+            assert_memory_equal(vector, fixture.alone[i], sizeof vector);
+            assert_int_equal(model_embed(rig.model, &fixture.texts[i], 1, &settings, vector, NULL,
+                                         NULL), AKIN_OK);
+        }
+        assert_int_equal(memory_allocations(), before);
+        rig_close(&rig);
+    }
+}
+
 static void test_two_models(void **state)
 {
     (void)state;
@@ -362,6 +391,7 @@ int main(void)
         cmocka_unit_test(test_progress_and_cancel), cmocka_unit_test(test_concurrent_calls),
         cmocka_unit_test(test_two_models),          cmocka_unit_test(test_many_windows),
         cmocka_unit_test(test_nodes),
+        cmocka_unit_test(test_single_allocates_nothing),
     };
     return cmocka_run_group_tests(tests, group_setup, NULL);
 }

@@ -43,9 +43,9 @@ static void cpu_lane_destroy(struct lane **lane)
         return;
     arena_deinit(&(*lane)->tensors);
     for (int i = 0; (*lane)->members && i < thread_pool_size((*lane)->backend->pool); i++)
-        memory_free((*lane)->members[i].scratch);
+        memory_free((*lane)->members[i]);
     memory_free((*lane)->members);
-    memory_free((*lane)->scratch);
+    memory_free((*lane)->attend);
     memory_free((*lane)->row);
     memory_free((*lane)->narrow.values);
     memory_free(*lane);
@@ -63,9 +63,10 @@ static enum akin_status cpu_lane_create(struct backend *backend, size_t float_co
     l->backend = cpu;
     l->row = memory_alloc_aligned(DIMENSION_MAX, sizeof *l->row);
     l->narrow.values = memory_alloc_aligned(NARROW_BYTES, 1);
-    if (!l->row || !l->narrow.values || !size_mul(float_count, sizeof(float), &bytes) ||
-        !size_add(bytes, (size_t)LANE_TENSORS * 64, &bytes) || !arena_init(&l->tensors, bytes) ||
-        !attention_scratch_init(&l->attention, &cpu->kernels, &l->scratch)) {
+    l->attend = memory_alloc_aligned(1, sizeof *l->attend);
+    if (!l->row || !l->narrow.values || !l->attend ||
+        !size_mul(float_count, sizeof(float), &bytes) ||
+        !size_add(bytes, (size_t)LANE_TENSORS * 64, &bytes) || !arena_init(&l->tensors, bytes)) {
         cpu_lane_destroy(&l);
         return error_memory(error);
     }
@@ -73,23 +74,20 @@ static enum akin_status cpu_lane_create(struct backend *backend, size_t float_co
     return AKIN_OK;
 }
 
+/* Those that exist already, after memory ran out at an earlier attempt, stay. */
 static bool make_members(struct lane *lane)
 {
     int size = thread_pool_size(lane->backend->pool);
-    if (lane->members)
-        return true;
-    struct team_member *members = memory_alloc((size_t)size, sizeof *members);
-    bool done = members != NULL;
-    for (int i = 1; done && i < size; i++)      /* 0 is the lane's own thread */
-        done = attention_scratch_init(&members[i].attention, &lane->backend->kernels,
-                                      &members[i].scratch);
-    for (int i = 1; !done && members && i < size; i++)
-        memory_free(members[i].scratch);
-    if (!done) {
-        memory_free(members);
+    if (!lane->members)
+        lane->members = memory_alloc((size_t)size, sizeof *lane->members);
+    if (!lane->members)
         return false;
+    for (int i = 1; i < size; i++) {
+        if (!lane->members[i])
+            lane->members[i] = memory_alloc_aligned(1, sizeof **lane->members);
+        if (!lane->members[i])
+            return false;
     }
-    lane->members = members;
     return true;
 }
 

@@ -43,16 +43,6 @@ struct linear {
     struct replicas *replicas;  /* replica.c; NULL: these panels are the only ones */
 };
 
-/* Attention works on at most this many keys at a time, and on this many dimensions of a head. */
-enum { ATTENTION_KEYS = 256, ATTENTION_DIMS = 128 };
-
-struct attention_scratch {
-    float *key_panels;      /* [panel][ATTENTION_DIMS][nr]: the transposed keys of a block */
-    float *value_panels;    /* [panel][ATTENTION_KEYS][nr] */
-    float *scores;          /* [mr][ATTENTION_KEYS] */
-    float *max, *sum;       /* [TOKENS_MAX]: the running softmax of each query */
-};
-
 /* A block of rows in eight or sixteen bits. */
 enum { NARROW_BYTES = NARROW_ROWS_MAX * 1536 * 2 };
 static_assert(NARROW_BYTES >= 2 * NARROW_DEPTH_MAX, "the longest row fits");
@@ -74,18 +64,12 @@ struct lane {
     struct cpu_backend *backend;
     int node;                           /* of the thread that works with it, as of lane_reset */
     struct thread_pool *team;           /* NULL: this thread alone */
-    struct team_member *members;        /* [size of the pool] once a team was asked for */
+    struct attend_scratch **members;    /* [size of the pool] once a team was asked for: what
+                                           another thread needs when it helps; 0 is not used */
     struct narrow_scratch narrow;
     struct arena tensors;
-    struct attention_scratch attention;
-    float *scratch;         /* the one block behind `attention` */
+    struct attend_scratch *attend;
     float *row;             /* [DIMENSION_MAX] */
-};
-
-/* What another thread needs when it helps: as `attention` and `scratch` of a lane. */
-struct team_member {
-    struct attention_scratch attention;
-    float *scratch;
 };
 
 /* fn(context, begin, end, worker) over [0, count), by this thread or by the team. */
@@ -126,10 +110,9 @@ void narrow_linear(struct lane *lane, struct tensor *out, const struct tensor *x
                    const struct linear *weights, enum activation activation);
 
 /* attention.c */
-bool attention_scratch_init(struct attention_scratch *scratch, const struct kernels *k,
-                            float **block);
 void cpu_attention(struct lane *lane, struct tensor *out, const struct tensor *qkv,
-                   const struct packed_batch *batch, size_t heads);
+                   const struct packed_batch *batch, size_t heads,
+                   enum compute_precision precision);
 
 /* rowwise.c */
 void cpu_embed_rows(struct lane *lane, struct tensor *out, const struct packed_batch *batch,

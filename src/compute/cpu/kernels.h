@@ -25,10 +25,16 @@
  * score_l2_f32     scores[q][r] = -sum (a[k] - b[k])^2. scores is [query_count][row_count]. Sixteen
  *                  partial sums, fused: number j takes k = j, j + 16, ...; the missing end counts
  * as zeros; then a tree: j + (j+8), + (j+4), + (j+2), + (j+1). Same bits on every level. bounded, n
- * = dim (l2: n = 2 dim + 2). softmax_f32      One step of a softmax over blocks: with m = max(*max,
- * scale * x), turns x into exp(scale * x - m), *sum into *sum * f + sum x, *max into m, and returns
- *                  f = exp(old max - m), 0 where the old one was -inf. scale > 0, count >= 1.
- *                  exp: ulp 4 of its own argument; sum: bounded.
+ * = dim (l2: n = 2 dim + 2).
+ * attend_f32       Attention of one head: out[i] = sum over j of w[i][j] * v[j], w[i] the softmax
+ *                  over all keys of q[i] . k[j] / sqrt(dim). In float32, whatever the sizes; dim
+ * and the numbers of queries and keys are at least 1, keys and queries at most TOKENS_MAX. out
+ * overlaps nothing. error <= (2 (dim + 5) D + keys + 20) u sum |w v|, D the largest sum |q k| /
+ * sqrt(dim) of the query's keys. attend_rough     the same where the numbers come out of products
+ * in sixteen or eight bits: q, k, v and w may be rounded to bfloat16, denormals count as 0, and the
+ * exponential may be off by 2^-12; dim at most ATTEND_DIMS. With D as above, error <= (expm1(2
+ * (2^-8
+ *                  + 2^-12) D) + 2^-8 + 2^-11) sum |w v| and what attend_f32 may have.
  * layernorm_f32    out = (s - mean) / sqrt(variance + epsilon) * gamma + beta with s = x + y (y may
  * be NULL; out may be x or y). Two passes, float32, sixteen partial sums as above. With n = count:
  * error <= (n / 16 + 12) u (|s| + mean |s|) / sigma * |gamma| + 4 u |out|. gelu_f32         x = x *
@@ -67,6 +73,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/limits.h"
+
 /* Rows of activations as bytes, as quantize_u8 makes them. */
 struct u8_rows {
     const uint8_t *values;          /* [rows][stride] */
@@ -80,6 +88,24 @@ struct s8_panel {
     const float *scale, *sum, *bias;    /* [nr]; sum of the column's values, exact in a float */
 };
 
+/* One head of one sequence. */
+struct head {
+    const float *q, *k, *v;         /* [queries or keys][stride] */
+    float *out;                     /* [queries][out_stride] */
+    size_t stride, out_stride, queries, keys, dim;
+};
+
+/* Keys, and dimensions, that attention works on at a time, and most queries. */
+enum { ATTEND_KEYS = 128, ATTEND_DIMS = 128, ATTEND_QUERIES_MAX = 32 };
+
+/* What attention needs beside; its contents mean nothing between calls. */
+struct attend_scratch {
+    float queries[ATTEND_DIMS * ATTEND_QUERIES_MAX], scores[ATTEND_KEYS * ATTEND_QUERIES_MAX];
+    uint16_t keys[ATTEND_KEYS * ATTEND_DIMS], values[ATTEND_KEYS * ATTEND_DIMS],
+        weights[ATTEND_KEYS * ATTEND_QUERIES_MAX];
+    float top[TOKENS_MAX], total[TOKENS_MAX];   /* the running softmax of each query */
+};
+
 /*    name           result  parameters */
 #define KERNELS(X) KERNELS_WIDE(X) KERNELS_NARROW(X)
 
@@ -91,7 +117,8 @@ struct s8_panel {
                               const float *const *rows, size_t row_count, size_t dim))           \
     X(score_l2_f32,  void,   (float *scores, const float *queries, size_t query_count,           \
                               const float *const *rows, size_t row_count, size_t dim))           \
-    X(softmax_f32,   float,  (float *x, size_t count, float scale, float *max, float *sum))      \
+    X(attend_f32,    void,   (const struct head *head, struct attend_scratch *scratch))          \
+    X(attend_rough,  void,   (const struct head *head, struct attend_scratch *scratch))          \
     X(layernorm_f32, void,   (float *out, const float *x, const float *y, const float *gamma,    \
                               const float *beta, float epsilon, size_t count))                   \
     X(gelu_f32,      void,   (float *x, size_t stride, size_t rows, size_t cols))                \

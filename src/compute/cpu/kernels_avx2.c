@@ -137,6 +137,37 @@ static inline float v_largest(v16 a)
     return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
 }
 
+static inline __m256 two_rows(const float *low, const float *high)
+{
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high), 1);
+}
+
+/* columns[j] lane i = rows[i][d + j] for eight rows */
+static inline void transpose_half(__m256 columns[4], const float *const rows[8], size_t d)
+{
+    __m256 y[4];
+    for (int i = 0; i < 4; i++)
+        y[i] = two_rows(rows[i] + d, rows[4 + i] + d);
+    __m256d a = _mm256_castps_pd(_mm256_unpacklo_ps(y[0], y[1])),
+            b = _mm256_castps_pd(_mm256_unpacklo_ps(y[2], y[3])),
+            c = _mm256_castps_pd(_mm256_unpackhi_ps(y[0], y[1])),
+            e = _mm256_castps_pd(_mm256_unpackhi_ps(y[2], y[3]));
+    columns[0] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
+    columns[1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, b));
+    columns[2] = _mm256_castpd_ps(_mm256_unpacklo_pd(c, e));
+    columns[3] = _mm256_castpd_ps(_mm256_unpackhi_pd(c, e));
+}
+
+/* columns[j] lane i = rows[i][d + j] */
+static inline void v_transpose4(v16 columns[4], const float *const rows[16], size_t d)
+{
+    __m256 low[4], high[4];
+    transpose_half(low, rows, d);
+    transpose_half(high, rows + 8, d);
+    for (int j = 0; j < 4; j++)
+        columns[j] = (v16){ low[j], high[j] };
+}
+
 /* There is no masked load of 16-bit numbers: a short end goes through the stack. */
 static inline void load_halves(const void *p, size_t n, __m128i halves[2])
 {

@@ -83,6 +83,26 @@ static inline float v_largest(v16 a)
     return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
 }
 
+/* columns[j] lane i = rows[i][d + j] */
+static inline void v_transpose4(v16 columns[4], const float *const rows[16], size_t d)
+{
+    v16 z[4];
+    for (int i = 0; i < 4; i++) {   /* lanes 4 j ... 4 j + 3 from row 4 j + i */
+        z[i] = _mm512_castps128_ps512(_mm_loadu_ps(rows[i] + d));
+        z[i] = _mm512_mask_broadcast_f32x4(z[i], 0x00f0, _mm_loadu_ps(rows[4 + i] + d));
+        z[i] = _mm512_mask_broadcast_f32x4(z[i], 0x0f00, _mm_loadu_ps(rows[8 + i] + d));
+        z[i] = _mm512_mask_broadcast_f32x4(z[i], 0xf000, _mm_loadu_ps(rows[12 + i] + d));
+    }
+    __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(z[0], z[1])),
+            b = _mm512_castps_pd(_mm512_unpacklo_ps(z[2], z[3])),
+            c = _mm512_castps_pd(_mm512_unpackhi_ps(z[0], z[1])),
+            e = _mm512_castps_pd(_mm512_unpackhi_ps(z[2], z[3]));
+    columns[0] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+    columns[1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+    columns[2] = _mm512_castpd_ps(_mm512_unpacklo_pd(c, e));
+    columns[3] = _mm512_castpd_ps(_mm512_unpackhi_pd(c, e));
+}
+
 static inline __m256i load_halves(const void *p, size_t n)
 {
     return _mm256_maskz_loadu_epi16(first_lanes(n), p);

@@ -66,22 +66,36 @@ static void score_l2_f32(float *scores, const float *queries, size_t query_count
             scores[q * row_count + r] = score(queries + q * dim, rows[r], dim, true);
 }
 
-static float softmax_f32(float *x, size_t count, float scale, float *max, float *sum)
+static void attend_query(const struct head *head, const float *q, float *out, float *weights)
 {
-    float top = *max, total = 0;
-    for (size_t i = 0; i < count; i++) {
-        x[i] *= scale;
-        if (x[i] > top)
-            top = x[i];
+    float scale = 1 / sqrtf((float)head->dim), top = -INFINITY, total = 0;
+    for (size_t j = 0; j < head->keys; j++) {
+        float sum = 0;
+        for (size_t d = 0; d < head->dim; d++)
+            sum += q[d] * head->k[j * head->stride + d];
+        weights[j] = sum * scale;
+        top = fmaxf(top, weights[j]);
     }
-    for (size_t i = 0; i < count; i++) {
-        x[i] = expf(x[i] - top);
-        total += x[i];
-    }
-    float factor = expf(*max - top);
-    *sum = *sum * factor + total;
-    *max = top;
-    return factor;
+    for (size_t j = 0; j < head->keys; j++)
+        total += weights[j] = expf(weights[j] - top);
+    memset(out, 0, head->dim * sizeof *out);
+    for (size_t j = 0; j < head->keys; j++)
+        for (size_t d = 0; d < head->dim; d++)
+            out[d] += weights[j] * head->v[j * head->stride + d];
+    for (size_t d = 0; d < head->dim; d++)
+        out[d] /= total;
+}
+
+static void attend_f32(const struct head *head, struct attend_scratch *scratch)
+{
+    for (size_t i = 0; i < head->queries; i++)
+        attend_query(head, head->q + i * head->stride, head->out + i * head->out_stride,
+                     scratch->top);
+}
+
+static void attend_rough(const struct head *head, struct attend_scratch *scratch)
+{
+    attend_f32(head, scratch);
 }
 
 static void layernorm_f32(float *out, const float *x, const float *y, const float *gamma,

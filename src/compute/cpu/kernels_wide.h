@@ -144,28 +144,6 @@ static void widen_bf16(float *out, const void *in, size_t count)
 
 /* ---- rows ------------------------------------------------------------------------------- */
 
-static float softmax_f32(float *x, size_t count, float scale, float *max, float *sum)
-{
-    v16 factor = v_set(scale), top = v_set(*max), total = v_set(0);
-    for (size_t i = 0; i < count; i += LANES) {
-        size_t live = smaller(count - i, LANES);
-        v16 value = v_mul(v_load_first(x + i, live), factor);
-        top = v_max(v_first_or(value, live, top), top);
-    }
-    float old = *max, m = v_largest(top);
-    for (size_t i = 0; i < count; i += LANES) {
-        size_t live = smaller(count - i, LANES);
-        v16 scaled = v_mul(v_load_first(x + i, live), factor);  /* again: cheaper than a store */
-        v16 value = exp_nonpositive(v_sub(scaled, v_set(m)), v_set(0));
-        v_store_first(x + i, live, value);
-        total = v_add(total, v_first_or(value, live, v_set(0)));
-    }
-    float correction = old == -INFINITY ? 0 : v_lowest(exp_nonpositive(v_set(old - m), v_set(0)));
-    *sum = fmaf(*sum, correction, v_sum(total));
-    *max = m;
-    return correction;
-}
-
 static void layernorm_f32(float *out, const float *x, const float *y, const float *gamma,
                           const float *beta, float epsilon, size_t count)
 {
@@ -389,6 +367,8 @@ static void gemm_f32(float *out, size_t out_stride, const float *x, size_t x_str
 #undef CASE
     }
 }
+
+#include "compute/cpu/attend_wide.h"
 
 static void use_wide(struct kernels *k)
 {

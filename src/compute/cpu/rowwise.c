@@ -22,11 +22,29 @@ void widen_row(const struct kernels *k, const struct host_matrix *matrix, size_t
     }
 }
 
-static void add_table_row(const struct kernels *k, float *x, const struct host_matrix *table,
-                          size_t row, float *scratch)
+/* The same where it lies, if it can be used so, or in `scratch`. */
+static const float *table_row(const struct kernels *k, const struct host_matrix *table, size_t row,
+                              float *scratch)
 {
+    if (table->type == ELEMENT_F32 && (uintptr_t)table->data % sizeof(float) == 0)
+        return (const float *)table->data + row * table->cols;
     widen_row(k, table, row, scratch);
-    k->add_f32(x, scratch, table->cols);
+    return scratch;
+}
+
+/* Rows of the word table lie anywhere in tens of megabytes; the one of a token is asked for while
+ * those of the tokens before it are worked on. */
+enum { TOKENS_AHEAD = 4, LINE_BYTES = 64 };
+
+static void prefetch_word(const struct packed_batch *batch, const struct host_matrix *words,
+                          size_t token)
+{
+    if (token >= batch->tokens)
+        return;
+    size_t bytes = words->cols * element_bytes(words->type);
+    const char *from = (const char *)words->data + (size_t)batch->ids[token] * bytes;
+    for (size_t i = 0; i < bytes; i += LINE_BYTES)
+        __builtin_prefetch(from + i);
 }
 
 void cpu_embed_rows(struct lane *lane, struct tensor *out, const struct packed_batch *batch,
@@ -41,11 +59,13 @@ void cpu_embed_rows(struct lane *lane, struct tensor *out, const struct packed_b
         ASSERT(batch->ids[t] >= 0 && (size_t)batch->ids[t] < tables->word.rows);
         ASSERT(batch->positions[t] >= 0 && (size_t)batch->positions[t] < tables->position.rows);
         float *x = out->data + t * hidden;
+        prefetch_word(batch, &tables->word, t + TOKENS_AHEAD);
         widen_row(k, &tables->word, (size_t)batch->ids[t], x);
         if (tables->type.rows)      /* the order in which BERT adds them */
-            add_table_row(k, x, &tables->type, 0, lane->row);
-        add_table_row(k, x, &tables->position, (size_t)batch->positions[t], lane->row);
-        k->layernorm_f32(x, x, NULL, tables->gamma, tables->beta, tables->epsilon, hidden);
+            k->add_f32(x, table_row(k, &tables->type, 0, lane->row), hidden);
+        const float *position = table_row(k, &tables->position, (size_t)batch->positions[t],
+                                          lane->row);
+        k->layernorm_f32(x, x, position, tables->gamma, tables->beta, tables->epsilon, hidden);
     }
 }
 
