@@ -95,19 +95,15 @@ struct block {
     size_t rows;
 };
 
-/* Room for what a piece behind the first one adds. */
-enum { TILE_FLOATS = 4096 };
-
 /* One panel of one piece times all rows: the first piece writes, the others add. */
-static void int8_panel(const struct block *b, size_t piece, size_t first, float *tile)
+static void int8_panel(const struct block *b, size_t piece, size_t first)
 {
-    static const float zeros[GEMM_NR_MAX];
     const struct linear *w = b->w;
     size_t nr = w->blocks.nr, mr = w->blocks.mr, cols = min_size(nr, w->out - first);
     size_t at = piece * w->padded + first;
     struct s8_panel panel = { .values = (const int8_t *)w->panels + at * w->piece,
                               .scale = w->scale + at, .sum = w->sum + at,
-                              .bias = piece ? zeros : w->bias + first };
+                              .bias = w->bias + first };
     const uint8_t *bytes = (const uint8_t *)b->s->values + piece * w->piece;
     for (size_t r = 0; r < b->rows; r += mr) {
         struct u8_rows part = { .values = bytes + r * w->depth, .stride = w->depth,
@@ -115,13 +111,7 @@ static void int8_panel(const struct block *b, size_t piece, size_t first, float 
                                 .zero_point = b->s->zero_point[piece] + r };
         size_t live = min_size(mr, b->rows - r);
         float *to = b->out + r * w->out + first;
-        if (piece == 0) {
-            w->kernels->gemm_u8s8(to, w->out, &part, &panel, w->piece, live, cols);
-        } else {
-            w->kernels->gemm_u8s8(tile, nr, &part, &panel, w->piece, live, cols);
-            for (size_t i = 0; i < live; i++)
-                w->kernels->add_f32(to + i * w->out, tile + i * nr, cols);
-        }
+        w->kernels->gemm_u8s8(to, w->out, &part, &panel, w->piece, live, cols, piece > 0);
         if (piece + 1 == w->pieces)
             activate_tile(w, b->activation, to, live, cols);
     }
@@ -131,12 +121,10 @@ static void int8_panels(void *context, size_t begin, size_t end, int worker)
 {
     const struct block *b = context;
     size_t nr = b->w->blocks.nr;
-    float tile[TILE_FLOATS];
-    ASSERT(b->w->blocks.mr * nr <= TILE_FLOATS && nr <= GEMM_NR_MAX);
     (void)worker;
     for (size_t first = begin * nr; first < end * nr; first += nr)
         for (size_t piece = 0; piece < b->w->pieces; piece++)
-            int8_panel(b, piece, first, tile);
+            int8_panel(b, piece, first);
 }
 
 static void bf16_panels(void *context, size_t begin, size_t end, int worker)
