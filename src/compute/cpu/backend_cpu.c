@@ -47,6 +47,7 @@ static void cpu_lane_destroy(struct lane **lane)
     memory_free((*lane)->scratch);
     memory_free((*lane)->row);
     memory_free((*lane)->narrow.values);
+    memory_free((*lane)->narrow_wide.values);
     memory_free(*lane);
     *lane = NULL;
 }
@@ -62,7 +63,8 @@ static enum akin_status cpu_lane_create(struct backend *backend, size_t float_co
     l->backend = cpu;
     l->row = memory_alloc_aligned(DIMENSION_MAX, sizeof *l->row);
     l->narrow.values = memory_alloc_aligned(NARROW_BYTES, 1);
-    if (!l->row || !l->narrow.values || !size_mul(float_count, sizeof(float), &bytes) ||
+    l->narrow_wide.values = memory_alloc_aligned(NARROW_BYTES, 1);
+    if (!l->row || !l->narrow.values || !l->narrow_wide.values || !size_mul(float_count, sizeof(float), &bytes) ||
         !size_add(bytes, (size_t)LANE_TENSORS * 64, &bytes) || !arena_init(&l->tensors, bytes) ||
         !attention_scratch_init(&l->attention, &cpu->kernels, &l->scratch)) {
         cpu_lane_destroy(&l);
@@ -174,6 +176,7 @@ static const struct backend_ops cpu_ops = {
     .download = cpu_download,
     .embed_rows = cpu_embed_rows,
     .linear = cpu_linear,
+    .feed_forward = cpu_feed_forward,
     .residual_layernorm = cpu_residual_layernorm,
     .attention = cpu_attention,
     .pool = cpu_pool,

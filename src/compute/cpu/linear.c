@@ -51,7 +51,8 @@ static bool linear_init(struct linear *l)
     size_t count;
     l->padded = round_up(l->out, l->blocks.nr);
     l->pieces = l->precision == COMPUTE_INT8 && l->in >= INT8_PIECES_FROM ? INT8_PIECES : 1;
-    l->piece = round_up((l->in + l->pieces - 1) / l->pieces, l->blocks.granule);
+    l->piece = round_up((l->in + l->pieces - 1) / l->pieces,
+                        l->pieces > 1 ? INT8_PIECE_STEP : l->blocks.granule);
     l->depth = l->pieces * l->piece;
     if (!size_mul(l->padded, l->depth, &count))
         return false;
@@ -112,14 +113,14 @@ size_t cpu_linear_bytes(const struct linear *l)
 }
 
 void activate_tile(const struct linear *w, enum activation activation, float *out,
-                   size_t rows, size_t cols)
+                   size_t stride, size_t rows, size_t cols)
 {
     if (activation == ACTIVATION_GELU && w->precision == COMPUTE_FP32)
-        w->kernels->gelu_f32(out, w->out, rows, cols);
+        w->kernels->gelu_f32(out, stride, rows, cols);
     else if (activation == ACTIVATION_GELU)
-        w->kernels->gelu_rough_f32(out, w->out, rows, cols);
+        w->kernels->gelu_rough_f32(out, stride, rows, cols);
     else if (activation == ACTIVATION_RELU)
-        w->kernels->relu_f32(out, w->out, rows, cols);
+        w->kernels->relu_f32(out, stride, rows, cols);
 }
 
 /* One panel times a block of rows, `depth` deep from `k0`; behind the last piece the
@@ -136,7 +137,7 @@ static void panel_times_block(const struct linear *w, enum activation activation
         k->gemm_f32(to, w->out, x + r * w->in + k0, w->in, panel, depth, live, cols,
                     w->bias + first, k0 > 0);
         if (k0 + depth == w->in)
-            activate_tile(w, activation, to, live, cols);
+            activate_tile(w, activation, to, w->out, live, cols);
     }
 }
 
@@ -174,5 +175,26 @@ void cpu_linear(struct lane *lane, struct tensor *out, const struct tensor *x,
                                .out = out->data + r * w->out,
                                .rows = min_size(blocks->rows, x->rows - r) };
         lane_share(lane, w->padded / blocks->nr, block_panels, &block);
+    }
+}
+
+void cpu_feed_forward(struct lane *lane, struct tensor *out, const struct tensor *x,
+                      struct tensor *wide, const struct linear *up, const struct linear *down,
+                      enum activation activation)
+{
+    ASSERT(x->cols == up->in && up->out == down->in && out->cols == down->out);
+    ASSERT(x->rows == out->rows && wide->rows > 0 && wide->cols == up->out);
+    ASSERT(up->precision == down->precision);
+    if (up->precision != COMPUTE_FP32) {
+        narrow_feed_forward(lane, out, x, wide, up, down, activation);
+        return;
+    }
+    for (size_t r = 0; r < x->rows; r += wide->rows) {
+        size_t rows = min_size(wide->rows, x->rows - r);
+        struct tensor from = { x->data + r * x->cols, rows, x->cols },
+                      inner = { wide->data, rows, wide->cols },
+                      to = { out->data + r * out->cols, rows, out->cols };
+        cpu_linear(lane, &inner, &from, up, activation);
+        cpu_linear(lane, &to, &inner, down, ACTIVATION_NONE);
     }
 }
