@@ -291,6 +291,58 @@ static void check_narrow(size_t rows, size_t in, size_t out, enum compute_precis
     memory_free(n.equalizer);
 }
 
+/* ---- feed_forward ------------------------------------------------------------------------ */
+
+static struct linear *random_linear(size_t in, size_t out, enum compute_precision precision)
+{
+    float *weight = random_floats(in * out, 0.05f), *bias = random_floats(out, 0.1f);
+    struct host_matrix matrix = { weight, ELEMENT_F32, out, in };
+    struct linear *linear = NULL;
+    ops->linear_create(backend, &matrix, bias, NULL, precision, &linear, NULL);
+    memory_free(weight);
+    memory_free(bias);
+    return must(linear);
+}
+
+/* The bits of two linears, however many rows the scratch has. */
+static void check_feed_forward(size_t rows, size_t hidden, size_t inner, size_t wide_rows,
+                               enum compute_precision precision, enum activation activation)
+{
+    struct linear *up = random_linear(hidden, inner, precision),
+                  *down = random_linear(inner, hidden, precision);
+    struct lane *lane = lane_of((rows + wide_rows) * (inner + 3 * hidden) + 256);
+    float *values = random_floats(rows * hidden, 1);
+    struct tensor x = tensor_of(lane, rows, hidden, values),
+                  between = tensor_of(lane, rows, inner, NULL),
+                  want = tensor_of(lane, rows, hidden, NULL),
+                  got = tensor_of(lane, rows, hidden, NULL),
+                  wide = tensor_of(lane, wide_rows, inner, NULL);
+    ops->linear(lane, &between, &x, up, activation);
+    ops->linear(lane, &want, &between, down, ACTIVATION_NONE);
+    ops->feed_forward(lane, &got, &x, &wide, up, down, activation);
+    expect(same_bits(got.data, want.data, rows * hidden), "feed_forward",
+           "other bits than two linears", rows, hidden, inner);
+    expect(same_bits(x.data, values, rows * hidden), "feed_forward", "x changed", rows, hidden,
+           inner);
+    ops->linear_destroy(&up);
+    ops->linear_destroy(&down);
+    ops->lane_destroy(&lane);
+    memory_free(values);
+}
+
+static void check_feed_forwards(void)
+{
+    static const size_t shapes[][2] = {{384, 1536}, {48, 1030}, {64, 1025}, {33, 100}, {1030, 50}};
+    static const size_t rows[][2] = {{1, 1}, {13, 96}, {96, 96}, {100, 7}, {130, 130}};
+    for (int precision = COMPUTE_FP32; precision <= COMPUTE_INT8; precision++)
+        for (size_t s = 0; s < COUNT_OF(shapes); s++)
+            for (size_t r = 0; r < COUNT_OF(rows); r++)
+                if (ops->supports(backend, (enum compute_precision)precision))
+                    check_feed_forward(rows[r][0], shapes[s][0], shapes[s][1], rows[r][1],
+                                       (enum compute_precision)precision,
+                                       (enum activation)((s + r) % 3));
+}
+
 /* ---- attention -------------------------------------------------------------------------- */
 
 static void check_attention(size_t hidden, size_t heads, const uint32_t *lengths, size_t sequences,
@@ -494,6 +546,7 @@ static void check_all(void)
                 if (ops->supports(backend, (enum compute_precision)precision))
                     check_narrow(row_counts[r], shapes[s][0], shapes[s][1],
                                  (enum compute_precision)precision, (s + r) % 2);
+    check_feed_forwards();
     static const uint32_t ragged[] = { 17, 1, 23, 64, 5, 12, 13, 512, 300, 256, 257 };
     static const uint32_t small[] = { 3, 1, 40, 300 };
     for (int precision = COMPUTE_FP32; precision <= COMPUTE_INT8; precision++) {

@@ -168,7 +168,7 @@ static void run_gemm_u8s8(const struct kernels *k)
     for (size_t r = 0; r + k->u8s8.mr <= BENCH_ROWS; r += k->u8s8.mr) {
         struct u8_rows x = { data.bytes + r * BENCH_DIM, BENCH_DIM, data.a, data.a };
         k->gemm_u8s8(data.c + r * k->u8s8.nr, k->u8s8.nr, &x, &panel, BENCH_DIM, k->u8s8.mr,
-                     k->u8s8.nr);
+                     k->u8s8.nr, false);
     }
 }
 

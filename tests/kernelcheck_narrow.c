@@ -185,7 +185,7 @@ static struct byte_case byte_case(const struct kernels *k, size_t rows, size_t c
 
 /* The very bits: the sum in 64 bits, then the contract's two fused operations. */
 static bool bytes_right(const struct byte_case *b, const float *before, const float *after,
-                        size_t stride)
+                        size_t stride, bool accumulate)
 {
     for (size_t r = 0; r < b->rows; r++)
         for (size_t c = 0; c < stride && r * stride + c < (b->rows - 1) * stride + b->cols; c++) {
@@ -196,7 +196,8 @@ static bool bytes_right(const struct byte_case *b, const float *before, const fl
                     sum += (int64_t)b->x.values[r * b->x.stride + d] *
                            b->panel.values[d / 4 * b->nr * 4 + c * 4 + d % 4];
                 float centred = fmaf(-b->x.zero_point[r], b->panel.sum[c], (float)sum);
-                want = fmaf(centred, b->x.scale[r] * b->panel.scale[c], b->panel.bias[c]);
+                want = fmaf(centred, b->x.scale[r] * b->panel.scale[c],
+                            accumulate ? want : b->panel.bias[c]);
             }
             if (!same_bits(&want, &got, 1))
                 return false;
@@ -205,20 +206,21 @@ static bool bytes_right(const struct byte_case *b, const float *before, const fl
 }
 
 static void bytes_one(const struct kernels *k, size_t rows, size_t cols, size_t depth,
-                      enum bytes kind)
+                      enum bytes kind, bool accumulate)
 {
     struct byte_case b = byte_case(k, rows, cols, depth, kind);
     size_t stride = cols + 3, outs = (rows - 1) * stride + cols;
     float *before = random_floats(outs, PLAIN), *out = copy_of(before, outs),
           *again = copy_of(before, outs);
     at(rows, cols, depth);
-    k->gemm_u8s8(out, stride, &b.x, &b.panel, depth, rows, cols);
-    expect(bytes_right(&b, before, out, stride), "wrong bits, or wrote between the rows");
+    k->gemm_u8s8(out, stride, &b.x, &b.panel, depth, rows, cols, accumulate);
+    expect(bytes_right(&b, before, out, stride, accumulate),
+           "wrong bits, or wrote between the rows");
     expect(canary_intact(out), "wrote in front of the output");
     for (size_t r = 0; r < rows; r++) {
         struct u8_rows one = { b.x.values + r * b.x.stride, b.x.stride, b.x.scale + r,
                                b.x.zero_point + r };
-        k->gemm_u8s8(again + r * stride, stride, &one, &b.panel, depth, 1, cols);
+        k->gemm_u8s8(again + r * stride, stride, &one, &b.panel, depth, 1, cols, accumulate);
     }
     expect(same_bits(out, again, outs), "a row alone has other bits than in a tile");
     release_all();
@@ -230,11 +232,11 @@ void check_gemm_u8s8(const struct kernels *k)
     size_t granule = k->u8s8.granule, turn = 0;
     for (size_t rows = 1; rows <= k->u8s8.mr; rows += rows < 14 ? 1 : 5)
         for (size_t cols = 1; cols <= k->u8s8.nr; cols += cols % 16 == 15 || cols % 16 == 0 ? 1 : 7)
-            for (size_t d = 0; d < COUNT_OF(depths); d++)
+            for (size_t d = 0; d < COUNT_OF(depths); d++, turn++)
                 bytes_one(k, rows, cols, (depths[d] + granule - 1) / granule * granule,
-                          (enum bytes)(turn++ % BYTES));
+                          (enum bytes)(turn % BYTES), turn / BYTES % 2);
     for (int kind = 0; kind < BYTES; kind++)    /* the stated limit of the sums */
-        bytes_one(k, 2, 3, NARROW_DEPTH_MAX, (enum bytes)kind);
+        bytes_one(k, 2, 3, NARROW_DEPTH_MAX, (enum bytes)kind, false);
 }
 
 /* ---- bfloat16 ---------------------------------------------------------------------------- */

@@ -103,6 +103,12 @@ struct backend_ops {
     /* out [rows][out] = activation(x [rows][in] * W^T + b) */
     void (*linear)(struct lane *lane, struct tensor *out, const struct tensor *x,
                    const struct linear *weights, enum activation activation);
+    /* out [rows][out] = down(activation(up(x [rows][in]))), both of one precision; the bits of two
+     * calls of `linear`. wide [1 or more rows][outputs of up] is scratch: as many rows pass
+     * together, or fewer. */
+    void (*feed_forward)(struct lane *lane, struct tensor *out, const struct tensor *x,
+                         struct tensor *wide, const struct linear *up, const struct linear *down,
+                         enum activation activation);
     /* x [rows][hidden] = LayerNorm(x + y) * gamma + beta, in place */
     void (*residual_layernorm)(struct lane *lane, struct tensor *x, const struct tensor *y,
                                const float *gamma, const float *beta, float epsilon);

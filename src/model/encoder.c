@@ -368,8 +368,8 @@ static void feed_forward(const struct encoder *encoder, struct lane *lane,
         size_t rows = x->rows - first < wide->rows ? x->rows - first : wide->rows;
         struct tensor part = slice(x, first, rows), result = slice(y, first, rows),
                       inner = slice(wide, 0, rows);
-        op->linear(lane, &inner, &part, layer->intermediate, ACTIVATION_GELU);
-        op->linear(lane, &result, &inner, layer->output, ACTIVATION_NONE);
+        op->feed_forward(lane, &result, &part, &inner, layer->intermediate, layer->output,
+                         ACTIVATION_GELU);
         op->residual_layernorm(lane, &part, &result, layer->output_gamma, layer->output_beta,
                                encoder->epsilon);
     }

@@ -48,6 +48,7 @@ static void cpu_lane_destroy(struct lane **lane)
     memory_free((*lane)->attend);
     memory_free((*lane)->row);
     memory_free((*lane)->narrow.values);
+    memory_free((*lane)->narrow_wide.values);
     memory_free(*lane);
     *lane = NULL;
 }
@@ -63,8 +64,9 @@ static enum akin_status cpu_lane_create(struct backend *backend, size_t float_co
     l->backend = cpu;
     l->row = memory_alloc_aligned(DIMENSION_MAX, sizeof *l->row);
     l->narrow.values = memory_alloc_aligned(NARROW_BYTES, 1);
+    l->narrow_wide.values = memory_alloc_aligned(NARROW_BYTES, 1);
     l->attend = memory_alloc_aligned(1, sizeof *l->attend);
-    if (!l->row || !l->narrow.values || !l->attend ||
+    if (!l->row || !l->narrow.values || !l->narrow_wide.values || !l->attend ||
         !size_mul(float_count, sizeof(float), &bytes) ||
         !size_add(bytes, (size_t)LANE_TENSORS * 64, &bytes) || !arena_init(&l->tensors, bytes)) {
         cpu_lane_destroy(&l);
@@ -182,10 +184,18 @@ static size_t linear_bytes(const struct linear *linear)
     return cpu_linear_bytes(linear) + cpu_replicas_bytes(linear);
 }
 
-static void multiply(struct lane *lane, struct tensor *out, const struct tensor *x,
-                     const struct linear *weights, enum activation activation)
+static void linear_here(struct lane *lane, struct tensor *out, const struct tensor *x,
+                        const struct linear *weights, enum activation activation)
 {
     cpu_linear(lane, out, x, cpu_replica(weights, lane->node), activation);
+}
+
+static void feed_forward_here(struct lane *lane, struct tensor *out, const struct tensor *x,
+                              struct tensor *wide, const struct linear *up,
+                              const struct linear *down, enum activation activation)
+{
+    cpu_feed_forward(lane, out, x, wide, cpu_replica(up, lane->node),
+                     cpu_replica(down, lane->node), activation);
 }
 
 /* ---- the backend ------------------------------------------------------------------------ */
@@ -209,7 +219,8 @@ static const struct backend_ops cpu_ops = {
     .tensor_take = cpu_tensor_take,
     .download = cpu_download,
     .embed_rows = cpu_embed_rows,
-    .linear = multiply,
+    .linear = linear_here,
+    .feed_forward = feed_forward_here,
     .residual_layernorm = cpu_residual_layernorm,
     .attention = cpu_attention,
     .pool = cpu_pool,

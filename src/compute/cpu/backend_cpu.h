@@ -50,7 +50,7 @@ static_assert(NARROW_BYTES >= 2 * NARROW_DEPTH_MAX, "the longest row fits");
 /* A long row of int8 is cut into pieces, each with a scale of its own: the outputs of GELU have a
  * few large columns, and one scale for 1,536 of them costs a quarter of all the error of the
  * encoder. */
-enum { INT8_PIECES = 4, INT8_PIECES_FROM = 1024 };
+enum { INT8_PIECES = 4, INT8_PIECES_FROM = 1024, INT8_PIECE_STEP = 64 };
 
 struct narrow_scratch {
     void *values;               /* [NARROW_BYTES] */
@@ -66,7 +66,7 @@ struct lane {
     struct thread_pool *team;           /* NULL: this thread alone */
     struct attend_scratch **members;    /* [size of the pool] once a team was asked for: what
                                            another thread needs when it helps; 0 is not used */
-    struct narrow_scratch narrow;
+    struct narrow_scratch narrow, narrow_wide;      /* the latter for feed_forward's inside */
     struct arena tensors;
     struct attend_scratch *attend;
     float *row;             /* [DIMENSION_MAX] */
@@ -90,6 +90,9 @@ void cpu_linear_destroy(struct linear **linear);
 size_t cpu_linear_bytes(const struct linear *linear);
 void cpu_linear(struct lane *lane, struct tensor *out, const struct tensor *x,
                 const struct linear *weights, enum activation activation);
+void cpu_feed_forward(struct lane *lane, struct tensor *out, const struct tensor *x,
+                      struct tensor *wide, const struct linear *up, const struct linear *down,
+                      enum activation activation);
 
 /* replica.c: the panels once more on each node. A backend of one node keeps none. */
 enum akin_status cpu_replicas_create(const struct cpu_backend *backend, struct linear *linear,
@@ -102,12 +105,15 @@ const struct linear *cpu_replica(const struct linear *linear, int node);
 /* The activation of one tile, in place, at once: rows lie a power of two apart, or nearly so, and a
  * column of many would evict itself from the first-level cache. */
 void activate_tile(const struct linear *weights, enum activation activation, float *out,
-                   size_t rows, size_t cols);
+                   size_t stride, size_t rows, size_t cols);
 
 /* narrow.c */
 bool pack_narrow(struct linear *linear, const struct host_matrix *weight, const float *equalizer);
 void narrow_linear(struct lane *lane, struct tensor *out, const struct tensor *x,
                    const struct linear *weights, enum activation activation);
+void narrow_feed_forward(struct lane *lane, struct tensor *out, const struct tensor *x,
+                         struct tensor *wide, const struct linear *up, const struct linear *down,
+                         enum activation activation);
 
 /* attention.c */
 void cpu_attention(struct lane *lane, struct tensor *out, const struct tensor *qkv,

@@ -53,10 +53,11 @@
  *                  are 0. A range below 255 FLT_MIN gives scale, zero point and bytes 0; a NaN, an
  *                  infinity or a range beyond FLT_MAX scale NaN, the rest 0. exact.
  * gemm_u8s8        out[r][c] = fma(fma(-zero_point[r], sum[c], (float)s), scale[r] * scale[c],
- *                  bias[c]) with s = sum over k < depth of x[r][k] * panel[k][c] in int32, for r <
- *                  rows <= u8s8.mr, c < cols <= u8s8.nr. depth is a multiple of u8s8.granule and at
- *                  most 65536, so |s| <= 255 * 128 * 65536 < 2^31 and nothing saturates on any
- *                  level. All of the panel and of its four vectors [nr] are read. exact.
+ *                  start) with start = bias[c], or out[r][c] where `accumulate` is set, and s = sum
+ *                  over k < depth of x[r][k] * panel[k][c] in int32, for r < rows <= u8s8.mr, c <
+ *                  cols <= u8s8.nr. depth is a multiple of u8s8.granule and at most 65536, so |s|
+ *                  <= 255 * 128 * 65536 < 2^31 and nothing saturates on any level. All of the panel
+ *                  and of its four vectors [nr] are read. exact.
  * narrow_bf16      bfloat16 of float32, rounded to even; numbers below FLT_MIN give zero of their
  *                  sign, NaN a quiet NaN with its upper bits. Halves up to `padded` are 0. exact.
  * gemm_bf16        out[r][c] = bias[c] + sum over k of x[r][k] * panel[k][c] of bfloat16 numbers,
@@ -136,7 +137,7 @@ struct attend_scratch {
 #define KERNELS_NARROW(X)                                                                        \
     X(gemm_u8s8,     void,   (float *out, size_t out_stride, const struct u8_rows *x,            \
                               const struct s8_panel *panel, size_t depth, size_t rows,           \
-                              size_t cols))                                                      \
+                              size_t cols, bool accumulate))                                     \
     X(narrow_bf16,   void,   (uint16_t *out, const float *x, size_t count, size_t padded))       \
     X(gemm_bf16,     void,   (float *out, size_t out_stride, const uint16_t *x, size_t x_stride, \
                               const uint16_t *panel, size_t depth, size_t rows, size_t cols,     \

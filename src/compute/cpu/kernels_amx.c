@@ -73,18 +73,22 @@ static void multiply_bytes(int32_t sums[BLOCK_ROWS][COLS], const uint8_t *x, siz
 }
 
 static void dequantize(float *out, const int32_t *sums, float scale, float zero_point,
-                       const struct s8_panel *panel, size_t cols)
+                       const struct s8_panel *panel, size_t cols, bool accumulate)
 {
     float row[COLS];
+    memcpy(row, panel->bias, sizeof row);
+    if (accumulate)
+        memcpy(row, out, cols * sizeof *out);
     for (size_t c = 0; c < COLS; c++) {
         float centred = fmaf(-zero_point, panel->sum[c], (float)sums[c]);
-        row[c] = fmaf(centred, scale * panel->scale[c], panel->bias[c]);
+        row[c] = fmaf(centred, scale * panel->scale[c], row[c]);
     }
     memcpy(out, row, cols * sizeof *out);
 }
 
 static void gemm_u8s8(float *out, size_t out_stride, const struct u8_rows *x,
-                      const struct s8_panel *panel, size_t depth, size_t rows, size_t cols)
+                      const struct s8_panel *panel, size_t depth, size_t rows, size_t cols,
+                      bool accumulate)
 {
     int32_t sums[BLOCK_ROWS][COLS];
     size_t configured = 0;
@@ -97,7 +101,7 @@ static void gemm_u8s8(float *out, size_t out_stride, const struct u8_rows *x,
                        live > TILE_ROWS);
         for (size_t r = 0; r < live; r++)
             dequantize(out + (first + r) * out_stride, sums[r], x->scale[first + r],
-                       x->zero_point[first + r], panel, cols);
+                       x->zero_point[first + r], panel, cols, accumulate);
     }
     _tile_release();
 }

@@ -213,6 +213,15 @@ static inline void v_store_u8(uint8_t *p, size_t n, v16 a, int zero)
         __builtin_memcpy(p, &bytes, n);
 }
 
+/* Sixty-four of them. */
+static inline void v_store_u8_four(uint8_t *p, v16 a, v16 b, v16 c, v16 d, int zero)
+{
+    v_store_u8(p, 16, a, zero);
+    v_store_u8(p + 16, 16, b, zero);
+    v_store_u8(p + 32, 16, c, zero);
+    v_store_u8(p + 48, 16, d, zero);
+}
+
 /* 6 x 2 accumulators, two registers of the panel, one broadcast: 15 of 16. */
 enum { GEMM_ROWS = 6, GEMM_VECTORS = 1, SCORE_QUERIES = 2, SCORE_ROWS = 2 };
 #define GEMM_CASES(C) C(1) C(2) C(3) C(4) C(5) C(6)
@@ -234,16 +243,16 @@ static inline int32_t load_four(const uint8_t *p)
 }
 
 static inline __m256 dequantize(__m256i sums, __m256 zero_point, const float *sum, __m256 scale,
-                                const float *bias)
+                                __m256 start)
 {
     __m256 centred =
         _mm256_fnmadd_ps(zero_point, _mm256_loadu_ps(sum), _mm256_cvtepi32_ps(sums));
-    return _mm256_fmadd_ps(centred, scale, _mm256_loadu_ps(bias));
+    return _mm256_fmadd_ps(centred, scale, start);
 }
 
 ALWAYS_INLINE void byte_tile(float *out, size_t out_stride, const struct u8_rows *x, size_t row,
                              const struct s8_panel *panel, size_t depth, const int rows,
-                             size_t cols)
+                             size_t cols, bool accumulate)
 {
     __m256i sums[BYTE_ROWS][4];
     for (int r = 0; r < rows; r++)
@@ -269,20 +278,24 @@ ALWAYS_INLINE void byte_tile(float *out, size_t out_stride, const struct u8_rows
         __m256i high = _mm256_permute4x64_epi64(_mm256_hadd_epi32(sums[r][2], sums[r][3]), 0xd8);
         __m256 zero_point = _mm256_set1_ps(x->zero_point[row + (size_t)r]);
         v16 scale = v_mul(v_set(x->scale[row + (size_t)r]), v_load(panel->scale));
-        v16 result = { dequantize(low, zero_point, panel->sum, scale.low, panel->bias),
-                       dequantize(high, zero_point, panel->sum + 8, scale.high, panel->bias + 8) };
-        v_store_first(out + (row + (size_t)r) * out_stride, cols, result);
+        float *to = out + (row + (size_t)r) * out_stride;
+        v16 start = accumulate ? v_load_first(to, cols) : v_load(panel->bias);
+        v16 result = { dequantize(low, zero_point, panel->sum, scale.low, start.low),
+                       dequantize(high, zero_point, panel->sum + 8, scale.high, start.high) };
+        v_store_first(to, cols, result);
     }
 }
 
 static void gemm_u8s8(float *out, size_t out_stride, const struct u8_rows *x,
-                      const struct s8_panel *panel, size_t depth, size_t rows, size_t cols)
+                      const struct s8_panel *panel, size_t depth, size_t rows, size_t cols,
+                      bool accumulate)
 {
     size_t r = 0;
     for (; r + BYTE_ROWS <= rows; r += BYTE_ROWS)
-        byte_tile(out, out_stride, x, r, panel, depth, BYTE_ROWS, cols);
+        byte_tile(out, out_stride, x, r, panel, depth, BYTE_ROWS, cols,
+                  accumulate);
     if (r < rows)
-        byte_tile(out, out_stride, x, r, panel, depth, 1, cols);
+        byte_tile(out, out_stride, x, r, panel, depth, 1, cols, accumulate);
 }
 
 void kernels_use_avx2(struct kernels *k)

@@ -126,6 +126,18 @@ static inline void v_store_u8(uint8_t *p, size_t n, v16 a, int zero)
     _mm512_mask_cvtusepi32_storeu_epi8(p, first_lanes(n), level);
 }
 
+/* Sixty-four of them; every |a| is below 2^15. */
+static inline void v_store_u8_four(uint8_t *p, v16 a, v16 b, v16 c, v16 d, int zero)
+{
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    __m512i offset = _mm512_set1_epi16((short)zero);
+    __m512i ab = _mm512_packs_epi32(_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b));
+    __m512i cd = _mm512_packs_epi32(_mm512_cvtps_epi32(c), _mm512_cvtps_epi32(d));
+    __m512i bytes =
+        _mm512_packus_epi16(_mm512_add_epi16(ab, offset), _mm512_add_epi16(cd, offset));
+    _mm512_storeu_si512(p, _mm512_permutexvar_epi32(order, bytes));
+}
+
 /* 12 x 2 accumulators, two registers of the panel, and the broadcasts read memory: 26 of 32. */
 enum { GEMM_ROWS = 12, GEMM_VECTORS = 2, SCORE_QUERIES = 4, SCORE_ROWS = 4 };
 #define GEMM_CASES(C) C(1) C(2) C(3) C(4) C(5) C(6) C(7) C(8) C(9) C(10) C(11) C(12)

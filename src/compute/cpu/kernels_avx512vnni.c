@@ -21,29 +21,29 @@ static inline int32_t load_four(const uint8_t *p)
     return four;
 }
 
-static __attribute__((noinline)) void dequantize(float *out, size_t out_stride,
-                                                 const struct u8_rows *x,
-                                                 const struct s8_panel *panel,
-                                                 __m512i sums[][VECTORS], size_t rows, size_t cols)
+/* Sixteen columns of the tile, from `first` on: one register of each vector serves all rows. */
+ALWAYS_INLINE void dequantize(float *out, size_t out_stride, const struct u8_rows *x,
+                              const struct s8_panel *panel, __m512i sums[][VECTORS], const int rows,
+                              size_t first, size_t cols, bool accumulate)
 {
-    for (size_t first = 0, v = 0; first < cols; first += 16, v++) {
-        __mmask16 live = first_lanes(cols - first);
-        __m512 scale = _mm512_loadu_ps(panel->scale + first);
-        __m512 sum = _mm512_loadu_ps(panel->sum + first);
-        __m512 bias = _mm512_loadu_ps(panel->bias + first);
-        for (size_t r = 0; r < rows; r++) {
-            __m512 centred = _mm512_fnmadd_ps(_mm512_set1_ps(x->zero_point[r]), sum,
-                                              _mm512_cvtepi32_ps(sums[r][v]));
-            __m512 factor = _mm512_mul_ps(_mm512_set1_ps(x->scale[r]), scale);
-            _mm512_mask_storeu_ps(out + r * out_stride + first, live,
-                                  _mm512_fmadd_ps(centred, factor, bias));
-        }
+    __mmask16 live = first_lanes(cols > first ? cols - first : 0);
+    __m512 scale = _mm512_loadu_ps(panel->scale + first), sum = _mm512_loadu_ps(panel->sum + first);
+    __m512 bias = _mm512_loadu_ps(panel->bias + first);
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++) {
+        float *to = out + (size_t)r * out_stride + first;
+        __m512 centred = _mm512_fnmadd_ps(_mm512_set1_ps(x->zero_point[r]), sum,
+                                          _mm512_cvtepi32_ps(sums[r][first / 16]));
+        __m512 factor = _mm512_mul_ps(_mm512_set1_ps(x->scale[r]), scale);
+        __m512 start = accumulate ? _mm512_maskz_loadu_ps(live, to) : bias;
+        _mm512_mask_storeu_ps(to, live, _mm512_fmadd_ps(centred, factor, start));
     }
 }
 
 /* `rows` is a constant where this is inlined, so the accumulators are registers. */
 ALWAYS_INLINE void tile(float *out, size_t out_stride, const struct u8_rows *x,
-                        const struct s8_panel *panel, size_t depth, const int rows, size_t cols)
+                        const struct s8_panel *panel, size_t depth, const int rows, size_t cols,
+                        bool accumulate)
 {
     __m512i sums[ROWS][VECTORS];
 #pragma GCC unroll 16
@@ -61,23 +61,22 @@ ALWAYS_INLINE void tile(float *out, size_t out_stride, const struct u8_rows *x,
             sums[r][1] = _mm512_dpbusd_epi32(sums[r][1], a, b1);
         }
     }
-    /* By way of the stack: else gcc 12 keeps the sums in memory all along. */
-    __m512i done[ROWS][VECTORS];
+    /* Else gcc 12 keeps a second copy of the sums all along, in memory. */
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; r++) {
-        _mm512_store_si512(&done[r][0], sums[r][0]);
-        _mm512_store_si512(&done[r][1], sums[r][1]);
-    }
-    dequantize(out, out_stride, x, panel, done, (size_t)rows, cols);
+    for (int r = 0; r < rows; r++)
+        __asm__ volatile("" : "+v"(sums[r][0]), "+v"(sums[r][1]) : : "memory");
+    dequantize(out, out_stride, x, panel, sums, rows, 0, cols, accumulate);
+    dequantize(out, out_stride, x, panel, sums, rows, 16, cols, accumulate);
 }
 
 static void gemm_u8s8(float *out, size_t out_stride, const struct u8_rows *x,
-                      const struct s8_panel *panel, size_t depth, size_t rows, size_t cols)
+                      const struct s8_panel *panel, size_t depth, size_t rows, size_t cols,
+                      bool accumulate)
 {
     switch (rows) {
 #define CASE(n)                                                                                 \
     case n:                                                                                     \
-        tile(out, out_stride, x, panel, depth, n, cols);                                        \
+        tile(out, out_stride, x, panel, depth, n, cols, accumulate);                            \
         break;
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
         CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)

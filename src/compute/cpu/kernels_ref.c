@@ -199,7 +199,8 @@ static void quantize_u8(uint8_t *out, const float *x, const float *factor, size_
 }
 
 static void gemm_u8s8(float *out, size_t out_stride, const struct u8_rows *x,
-                      const struct s8_panel *panel, size_t depth, size_t rows, size_t cols)
+                      const struct s8_panel *panel, size_t depth, size_t rows, size_t cols,
+                      bool accumulate)
 {
     for (size_t r = 0; r < rows; r++) {
         int32_t sums[NR] = { 0 };
@@ -208,9 +209,9 @@ static void gemm_u8s8(float *out, size_t out_stride, const struct u8_rows *x,
                 for (size_t i = 0; i < 4; i++)
                     sums[c] += x->values[r * x->stride + k + i] * panel->values[k * NR + c * 4 + i];
         for (size_t c = 0; c < cols; c++) {
-            float centred = fmaf(-x->zero_point[r], panel->sum[c], (float)sums[c]);
-            out[r * out_stride + c] =
-                fmaf(centred, x->scale[r] * panel->scale[c], panel->bias[c]);
+            float *to = out + r * out_stride + c,
+                  centred = fmaf(-x->zero_point[r], panel->sum[c], (float)sums[c]);
+            *to = fmaf(centred, x->scale[r] * panel->scale[c], accumulate ? *to : panel->bias[c]);
         }
     }
 }

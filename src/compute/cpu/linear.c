@@ -51,7 +51,8 @@ static bool linear_init(struct linear *l)
     size_t count;
     l->padded = round_up(l->out, l->blocks.nr);
     l->pieces = l->precision == COMPUTE_INT8 && l->in >= INT8_PIECES_FROM ? INT8_PIECES : 1;
-    l->piece = round_up((l->in + l->pieces - 1) / l->pieces, l->blocks.granule);
+    l->piece = round_up((l->in + l->pieces - 1) / l->pieces,
+                        l->pieces > 1 ? INT8_PIECE_STEP : l->blocks.granule);
     l->depth = l->pieces * l->piece;
     if (!size_mul(l->padded, l->depth, &count))
         return false;
@@ -112,52 +113,57 @@ size_t cpu_linear_bytes(const struct linear *l)
 }
 
 void activate_tile(const struct linear *w, enum activation activation, float *out,
-                   size_t rows, size_t cols)
+                   size_t stride, size_t rows, size_t cols)
 {
     if (activation == ACTIVATION_GELU && w->precision == COMPUTE_FP32)
-        w->kernels->gelu_f32(out, w->out, rows, cols);
+        w->kernels->gelu_f32(out, stride, rows, cols);
     else if (activation == ACTIVATION_GELU)
-        w->kernels->gelu_rough_f32(out, w->out, rows, cols);
+        w->kernels->gelu_rough_f32(out, stride, rows, cols);
     else if (activation == ACTIVATION_RELU)
-        w->kernels->relu_f32(out, w->out, rows, cols);
+        w->kernels->relu_f32(out, stride, rows, cols);
 }
 
-/* One panel times a block of rows, `depth` deep from `k0`; behind the last piece the
- * activation. */
-static void panel_times_block(const struct linear *w, enum activation activation, const float *x,
-                              float *out, size_t rows, size_t first, size_t k0, size_t depth)
-{
-    const struct kernels *k = w->kernels;
-    size_t cols = min_size(k->gemm.nr, w->out - first);
-    const float *panel = (const float *)w->panels + first * w->in + k0 * k->gemm.nr;
-    for (size_t r = 0; r < rows; r += k->gemm.mr) {
-        size_t live = min_size(k->gemm.mr, rows - r);
-        float *to = out + r * w->out + first;
-        k->gemm_f32(to, w->out, x + r * w->in + k0, w->in, panel, depth, live, cols,
-                    w->bias + first, k0 > 0);
-        if (k0 + depth == w->in)
-            activate_tile(w, activation, to, live, cols);
-    }
-}
-
-/* A block of rows times all panels; threads may share the panels. */
+/* A block of rows times panels; threads may share the panels. x and out begin at input k0 and at
+ * column `first` of w: whoever cuts the depth changes no bit. */
 struct block {
     const struct linear *w;
     enum activation activation;
-    const float *x;             /* [rows][in] */
-    float *out;                 /* [rows][out] */
-    size_t rows;
+    const float *x;             /* [rows][x_stride] */
+    float *out;                 /* [rows][out_stride] */
+    size_t rows, x_stride, out_stride, first, k0, depth;
 };
+
+/* One panel, `depth` deep from `k` on (counted from k0); behind the last input the activation. */
+static void panel_times_block(const struct block *b, size_t first, size_t k, size_t depth)
+{
+    const struct linear *w = b->w;
+    size_t nr = w->blocks.nr, mr = w->blocks.mr, cols = min_size(nr, w->out - first);
+    size_t from = b->k0 + k;
+    const float *panel = (const float *)w->panels + first * w->in + from * nr;
+    for (size_t r = 0; r < b->rows; r += mr) {
+        size_t live = min_size(mr, b->rows - r);
+        float *to = b->out + r * b->out_stride + first - b->first;
+        w->kernels->gemm_f32(to, b->out_stride, b->x + r * b->x_stride + k, b->x_stride, panel,
+                             depth, live, cols, w->bias + first, from > 0);
+        if (from + depth == w->in)
+            activate_tile(w, b->activation, to, b->out_stride, live, cols);
+    }
+}
 
 static void block_panels(void *context, size_t begin, size_t end, int worker)
 {
     const struct block *b = context;
-    size_t nr = b->w->blocks.nr, depth = b->w->blocks.depth, in = b->w->in;
+    size_t nr = b->w->blocks.nr, step = b->w->blocks.depth;
     (void)worker;
-    for (size_t k0 = 0; k0 < in; k0 += depth)
+    for (size_t k = 0; k < b->depth; k += step)
         for (size_t panel = begin; panel < end; panel++)
-            panel_times_block(b->w, b->activation, b->x, b->out, b->rows, panel * nr, k0,
-                              min_size(depth, in - k0));
+            panel_times_block(b, b->first + panel * nr, k, min_size(step, b->depth - k));
+}
+
+static void multiply(const struct lane *lane, struct block *block, size_t cols)
+{
+    size_t nr = block->w->blocks.nr;
+    lane_share(lane, (cols + nr - 1) / nr, block_panels, block);
 }
 
 void cpu_linear(struct lane *lane, struct tensor *out, const struct tensor *x,
@@ -168,11 +174,42 @@ void cpu_linear(struct lane *lane, struct tensor *out, const struct tensor *x,
         narrow_linear(lane, out, x, w, activation);
         return;
     }
-    const struct gemm_blocks *blocks = &w->blocks;
-    for (size_t r = 0; r < x->rows; r += blocks->rows) {
+    for (size_t r = 0; r < x->rows; r += w->blocks.rows) {
         struct block block = { .w = w, .activation = activation, .x = x->data + r * w->in,
-                               .out = out->data + r * w->out,
-                               .rows = min_size(blocks->rows, x->rows - r) };
-        lane_share(lane, w->padded / blocks->nr, block_panels, &block);
+                               .out = out->data + r * w->out, .x_stride = w->in,
+                               .out_stride = w->out, .depth = w->in,
+                               .rows = min_size(w->blocks.rows, x->rows - r) };
+        multiply(lane, &block, w->out);
     }
+}
+
+/* Columns of the wide matrix that exist at a time, so that they stay in the second-level cache. A
+ * team takes all, because it waits after each. */
+enum { CHUNK_COLUMNS = 384 };       /* a multiple of every nr */
+
+void cpu_feed_forward(struct lane *lane, struct tensor *out, const struct tensor *x,
+                      struct tensor *wide, const struct linear *up, const struct linear *down,
+                      enum activation activation)
+{
+    ASSERT(x->cols == up->in && up->out == down->in && out->cols == down->out);
+    ASSERT(x->rows == out->rows && wide->rows > 0 && wide->cols == up->out);
+    ASSERT(up->precision == down->precision);
+    if (up->precision != COMPUTE_FP32) {
+        narrow_feed_forward(lane, out, x, wide, up, down, activation);
+        return;
+    }
+    size_t step = min_size(up->blocks.rows, wide->rows);
+    size_t chunk = lane->team ? down->in : CHUNK_COLUMNS;
+    for (size_t r = 0; r < x->rows; r += step)
+        for (size_t first = 0; first < down->in; first += chunk) {
+            size_t rows = min_size(step, x->rows - r), cols = min_size(chunk, down->in - first);
+            struct block in = { .w = up, .activation = activation, .x = x->data + r * up->in,
+                                .out = wide->data, .rows = rows, .x_stride = up->in,
+                                .out_stride = cols, .first = first, .depth = up->in };
+            struct block back = { .w = down, .x = wide->data, .out = out->data + r * down->out,
+                                  .rows = rows, .x_stride = cols, .out_stride = down->out,
+                                  .k0 = first, .depth = cols };
+            multiply(lane, &in, cols);
+            multiply(lane, &back, down->out);
+        }
 }

@@ -86,44 +86,34 @@ bool pack_narrow(struct linear *l, const struct host_matrix *weight, const float
 
 /* ---- the product ------------------------------------------------------------------------ */
 
-/* A block of narrowed rows times all panels; threads may share the panels. */
+/* A block of narrowed rows times panels; threads may share the panels. */
 struct block {
     const struct narrow_scratch *s;
     const struct linear *w;
     enum activation activation;
-    float *out;                 /* [rows][out] */
-    size_t rows;
+    float *out;                 /* [rows][stride], its first column is column `first` of w */
+    size_t stride, rows, first;
 };
 
-/* Room for what a piece behind the first one adds. */
-enum { TILE_FLOATS = 4096 };
-
 /* One panel of one piece times all rows: the first piece writes, the others add. */
-static void int8_panel(const struct block *b, size_t piece, size_t first, float *tile)
+static void int8_panel(const struct block *b, size_t piece, size_t first)
 {
-    static const float zeros[GEMM_NR_MAX];
     const struct linear *w = b->w;
     size_t nr = w->blocks.nr, mr = w->blocks.mr, cols = min_size(nr, w->out - first);
     size_t at = piece * w->padded + first;
     struct s8_panel panel = { .values = (const int8_t *)w->panels + at * w->piece,
                               .scale = w->scale + at, .sum = w->sum + at,
-                              .bias = piece ? zeros : w->bias + first };
+                              .bias = w->bias + first };
     const uint8_t *bytes = (const uint8_t *)b->s->values + piece * w->piece;
     for (size_t r = 0; r < b->rows; r += mr) {
         struct u8_rows part = { .values = bytes + r * w->depth, .stride = w->depth,
                                 .scale = b->s->scale[piece] + r,
                                 .zero_point = b->s->zero_point[piece] + r };
         size_t live = min_size(mr, b->rows - r);
-        float *to = b->out + r * w->out + first;
-        if (piece == 0) {
-            w->kernels->gemm_u8s8(to, w->out, &part, &panel, w->piece, live, cols);
-        } else {
-            w->kernels->gemm_u8s8(tile, nr, &part, &panel, w->piece, live, cols);
-            for (size_t i = 0; i < live; i++)
-                w->kernels->add_f32(to + i * w->out, tile + i * nr, cols);
-        }
+        float *to = b->out + r * b->stride + first - b->first;
+        w->kernels->gemm_u8s8(to, b->stride, &part, &panel, w->piece, live, cols, piece > 0);
         if (piece + 1 == w->pieces)
-            activate_tile(w, b->activation, to, live, cols);
+            activate_tile(w, b->activation, to, b->stride, live, cols);
     }
 }
 
@@ -131,12 +121,10 @@ static void int8_panels(void *context, size_t begin, size_t end, int worker)
 {
     const struct block *b = context;
     size_t nr = b->w->blocks.nr;
-    float tile[TILE_FLOATS];
-    ASSERT(b->w->blocks.mr * nr <= TILE_FLOATS && nr <= GEMM_NR_MAX);
     (void)worker;
-    for (size_t first = begin * nr; first < end * nr; first += nr)
+    for (size_t first = b->first + begin * nr; first < b->first + end * nr; first += nr)
         for (size_t piece = 0; piece < b->w->pieces; piece++)
-            int8_panel(b, piece, first, tile);
+            int8_panel(b, piece, first);
 }
 
 static void bf16_panels(void *context, size_t begin, size_t end, int worker)
@@ -146,46 +134,99 @@ static void bf16_panels(void *context, size_t begin, size_t end, int worker)
     size_t nr = w->blocks.nr, mr = w->blocks.mr;
     const uint16_t *halves = b->s->values;
     (void)worker;
-    for (size_t first = begin * nr; first < end * nr; first += nr) {
+    for (size_t first = b->first + begin * nr; first < b->first + end * nr; first += nr) {
         size_t cols = min_size(nr, w->out - first);
         const uint16_t *panel = (const uint16_t *)w->panels + first * w->depth;
         for (size_t r = 0; r < b->rows; r += mr) {
             size_t live = min_size(mr, b->rows - r);
-            float *to = b->out + r * w->out + first;
-            w->kernels->gemm_bf16(to, w->out, halves + r * w->depth, w->depth, panel, w->depth,
+            float *to = b->out + r * b->stride + first - b->first;
+            w->kernels->gemm_bf16(to, b->stride, halves + r * w->depth, w->depth, panel, w->depth,
                                   live, cols, w->bias + first);
-            activate_tile(w, b->activation, to, live, cols);
+            activate_tile(w, b->activation, to, b->stride, live, cols);
         }
     }
 }
 
-static void narrow_rows(struct narrow_scratch *s, const struct linear *w, const float *x,
-                        size_t rows)
+/* The next `cols` columns of a block, as many as its w has or as its stride. */
+static void multiply(const struct lane *lane, struct block *block, size_t cols)
+{
+    size_t nr = block->w->blocks.nr;
+    lane_share(lane, (cols + nr - 1) / nr,
+               block->w->precision == COMPUTE_INT8 ? int8_panels : bf16_panels, block);
+}
+
+/* What the inputs [first, first + cols) of w are in its precision. x [rows][stride] begins at input
+ * `first`; whole pieces only. */
+static void narrow_columns(struct narrow_scratch *s, const struct linear *w, const float *x,
+                           size_t stride, size_t rows, size_t first, size_t cols)
 {
     const struct kernels *k = w->kernels;
     uint8_t *bytes = s->values;
     uint16_t *halves = s->values;
+    size_t padded = first + cols == w->in ? w->depth - first : cols;
     for (size_t r = 0; r < rows; r++) {
-        const float *row = x + r * w->in;
-        for (size_t p = 0, at = 0; w->precision == COMPUTE_INT8 && p < w->pieces; p++) {
-            k->quantize_u8(bytes + r * w->depth + at, row + at, w->factor ? w->factor + at : NULL,
-                           piece_inputs(w, p), w->piece, &s->scale[p][r], &s->zero_point[p][r]);
-            at += w->piece;
-        }
+        const float *row = x + r * stride;
         if (w->precision == COMPUTE_BF16)
-            k->narrow_bf16(halves + r * w->depth, row, w->in, w->depth);
+            k->narrow_bf16(halves + r * w->depth + first, row, cols, padded);
+        else
+            for (size_t at = first; at < first + cols; at += w->piece)
+                k->quantize_u8(bytes + r * w->depth + at, row + at - first,
+                               w->factor ? w->factor + at : NULL, min_size(w->piece, w->in - at),
+                               w->piece, &s->scale[at / w->piece][r],
+                               &s->zero_point[at / w->piece][r]);
     }
+}
+
+/* Rows that pass through w together. */
+static size_t block_rows(const struct linear *w)
+{
+    size_t bytes = w->precision == COMPUTE_INT8 ? 1 : 2;
+    return min_size(w->blocks.rows, NARROW_BYTES / (w->depth * bytes));
 }
 
 void narrow_linear(struct lane *lane, struct tensor *out, const struct tensor *x,
                    const struct linear *w, enum activation activation)
 {
-    bool int8 = w->precision == COMPUTE_INT8;
-    size_t step = min_size(w->blocks.rows, NARROW_BYTES / (w->depth * (int8 ? 1 : 2)));
+    size_t step = block_rows(w);
     for (size_t r = 0; r < x->rows; r += step) {
         struct block block = { .s = &lane->narrow, .w = w, .activation = activation,
-                               .out = out->data + r * w->out, .rows = min_size(step, x->rows - r) };
-        narrow_rows(&lane->narrow, w, x->data + r * w->in, block.rows);
-        lane_share(lane, w->padded / w->blocks.nr, int8 ? int8_panels : bf16_panels, &block);
+                               .out = out->data + r * w->out, .stride = w->out,
+                               .rows = min_size(step, x->rows - r) };
+        narrow_columns(&lane->narrow, w, x->data + r * w->in, w->in, block.rows, 0, w->in);
+        multiply(lane, &block, w->out);
+    }
+}
+
+/* Columns of the wide matrix that exist at a time: a piece, so that they and the weights for them
+ * stay in the second-level cache. A team takes all, because it waits after each. */
+static size_t chunk_columns(const struct lane *lane, const struct linear *down)
+{
+    enum { BF16_CHUNK = 384 };      /* a multiple of every nr and granule */
+    if (lane->team)
+        return down->in;
+    return down->precision == COMPUTE_INT8 ? down->piece : BF16_CHUNK;
+}
+
+void narrow_feed_forward(struct lane *lane, struct tensor *out, const struct tensor *x,
+                         struct tensor *wide, const struct linear *up, const struct linear *down,
+                         enum activation activation)
+{
+    size_t step = min_size(min_size(block_rows(up), block_rows(down)), wide->rows);
+    size_t chunk = chunk_columns(lane, down);
+    for (size_t r = 0; r < x->rows; r += step) {
+        size_t rows = min_size(step, x->rows - r);
+        narrow_columns(&lane->narrow, up, x->data + r * up->in, up->in, rows, 0, up->in);
+        for (size_t first = 0; first < down->in; first += chunk) {
+            size_t cols = min_size(chunk, down->in - first);
+            struct block block = { .s = &lane->narrow, .w = up, .activation = activation,
+                                   .out = wide->data, .stride = cols, .rows = rows,
+                                   .first = first };
+            multiply(lane, &block, cols);
+            narrow_columns(&lane->narrow_wide, down, wide->data, cols, rows, first, cols);
+        }
+        struct block block = { .s = &lane->narrow_wide, .w = down, .activation = ACTIVATION_NONE,
+                               .out = out->data + r * down->out, .stride = down->out,
+                               .rows = rows };
+        multiply(lane, &block, down->out);
     }
 }
