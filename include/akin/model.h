@@ -42,9 +42,9 @@ struct akin_model_info {
 
 /* Opens the model in `directory` for this engine at `precision`. AUTO: the fastest that passes the
  * gate, as akin_model_verdict(AKIN_VERDICT_IF_NONE) finds it. Narrowed weights beside the model
- * (akin_model_quantize) are used where they fit and change no bit. Errors name the file and the field: AKIN_NOT_FOUND, AKIN_FORMAT,
- * AKIN_UNSUPPORTED (architecture, tokenizer or precision), AKIN_IO, AKIN_MEMORY.
- * Any thread. Several models may be open on one engine. */
+ * (akin_model_quantize) are used where they fit and change no bit. Errors name the file and the
+ * field: AKIN_NOT_FOUND, AKIN_FORMAT, AKIN_UNSUPPORTED (architecture, tokenizer or precision),
+ * AKIN_IO, AKIN_MEMORY. Any thread. Several models may be open on one engine. */
 AKIN_API enum akin_status akin_model_open(struct akin_engine *engine, const char *directory,
                                           enum akin_precision precision,
                                           struct akin_model **model, struct akin_error *error);

@@ -11,7 +11,8 @@ struct safetensors;
 struct thread_pool;
 
 /* `directory` is a Hugging Face folder, `precision` not AUTO (model/precision.h decides). `log` may
- * be NULL and is copied. The backend and the pool must outlive the model. Errors as in akin_model_open. */
+ * be NULL and is copied. The backend and the pool must outlive the model. Errors as in
+ * akin_model_open. */
 enum akin_status model_open(struct backend *backend, struct thread_pool *pool,
                             const char *directory, enum akin_precision precision,
                             const struct akin_log *log, struct model **model,

@@ -38,7 +38,8 @@ struct quantized_part {
     const struct linear *linear;
 };
 
-/* Writes them whole or not at all; *checksum is XXH3 over the names and bytes of all tensors. `path` NULL: only the checksum is wanted. */
+/* Writes them whole or not at all; *checksum is XXH3 over the names and bytes of all tensors.
+ * `path` NULL: only the checksum is wanted. */
 enum akin_status quantized_write(const char *path, const struct weights_identity *weights,
                                  enum compute_precision precision,
                                  const struct quantized_part *parts, size_t count,
