@@ -78,6 +78,7 @@ struct akin_placement {
     int threads;
     int cpus, cores, nodes; /* hardware threads, cores and NUMA nodes that they may use; 0, 0 and 1
                                where the system does not tell */
+    int quota;              /* CPUs' worth of time that a control group allows; 0: no limit */
     int pinned;             /* threads that are bound; the caller's is never among them */
     char pinned_to[8];      /* "cores" or "nodes"; "" where none is */
     char why_not[64];       /* none is: why; otherwise "" */

@@ -159,6 +159,11 @@ int topology_nodes(const struct topology *topology)
     return topology->nodes;
 }
 
+int topology_quota(const struct topology *topology)
+{
+    return topology->quota;
+}
+
 struct topology_place topology_place(const struct topology *topology, int i)
 {
     ASSERT(i >= 0 && i < topology->cpus);

@@ -35,6 +35,8 @@ void topology_destroy(struct topology **topology);
 int topology_cpus(const struct topology *topology);
 int topology_cores(const struct topology *topology);
 int topology_nodes(const struct topology *topology);
+/* CPUs' worth of time that a control group allows; 0: no limit. */
+int topology_quota(const struct topology *topology);
 struct topology_place topology_place(const struct topology *topology, int i);
 
 /* NULL when a pool of so many threads is to be pinned, otherwise a few words that say why not. */

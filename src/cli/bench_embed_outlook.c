@@ -5,6 +5,7 @@
 
 #include "cli/bench_embed.h"
 #include "cli/bench_estimate.h"
+#include "cli/report.h"
 
 enum { SIZES = 3, REPEATS = 3, CORES = 64 };
 static const double sizes[SIZES] = {1e6, 1e7, 1e8};
@@ -22,10 +23,11 @@ static struct embed_choice choice_at(const struct embed_bench *b, size_t i)
 struct cores_estimate {
     double rate;       /* texts/s */
     double efficiency; /* NaN: not measured, taken as 1 */
-    int base_threads, most_threads;
+    int base_threads, most_threads; /* that had a core each */
 };
 
-/* From the fewest threads, times the efficiency at the most, both at their best batch size. */
+/* From the fewest threads, times the efficiency at the most, both at their best batch size. Threads
+ * that share cores count as the cores: more of them say nothing about more cores. */
 static struct cores_estimate estimate_cores(const struct embed_bench *b,
                                             enum akin_precision precision)
 {
@@ -33,17 +35,18 @@ static struct cores_estimate estimate_cores(const struct embed_bench *b,
     double base = 0, most = 0;
     for (size_t i = 0; i < b->model_count; i++) {
         const struct embed_model *m = &b->models[i];
-        int threads = akin_engine_threads(m->engine);
+        int threads = placement_cores(m->engine);
         double rate = 0;
         if (m->precision != precision)
             continue;
         for (size_t r = 0; r < b->batch_count; r++)
             rate = embed_rate(&m->runs[r]) > rate ? embed_rate(&m->runs[r]) : rate;
-        if (!e.base_threads || threads < e.base_threads) {
+        if (!e.base_threads || threads < e.base_threads ||
+            (threads == e.base_threads && rate > base)) {
             e.base_threads = threads;
             base = rate;
         }
-        if (threads > e.most_threads) {
+        if (threads > e.most_threads || (threads == e.most_threads && rate > most)) {
             e.most_threads = threads;
             most = rate;
         }

@@ -190,6 +190,12 @@ static void print_speed(const struct embed_bench *b)
     }
     table_print(&table, stdout);
     table_deinit(&table);
+    for (size_t t = 0; t < b->thread_count; t++) {
+        int threads = akin_engine_threads(b->engines[t]), cores = placement_cores(b->engines[t]);
+        if (threads > cores)
+            printf("  %d threads share %d core%s: their scaling is not that of more cores\n",
+                   threads, cores, cores == 1 ? "" : "s");
+    }
 }
 
 static double least_cosine(const struct embed_bench *b, const struct embed_model *m, bool mean)

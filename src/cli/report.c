@@ -86,15 +86,17 @@ void report_machine(struct cli *cli)
 const char *placement_text(const struct akin_engine *engine, char *text, size_t bytes)
 {
     struct akin_placement p;
-    char pinned[96];
+    char pinned[96], quota[48] = "";
     akin_engine_placement(engine, &p);
     if (p.pinned)
         snprintf(pinned, sizeof pinned, "%d bound to %s, not the caller's", p.pinned, p.pinned_to);
     else
         snprintf(pinned, sizeof pinned, "none bound: %s", p.why_not);
-    snprintf(text, bytes, "%d thread%s on %d core%s (%d CPU%s) of %d NUMA node%s; %s", p.threads,
+    if (p.quota)
+        snprintf(quota, sizeof quota, ", a quota of %d", p.quota);
+    snprintf(text, bytes, "%d thread%s on %d core%s (%d CPU%s%s) of %d NUMA node%s; %s", p.threads,
              p.threads == 1 ? "" : "s", p.cores, p.cores == 1 ? "" : "s", p.cpus,
-             p.cpus == 1 ? "" : "s", p.nodes, p.nodes == 1 ? "" : "s", pinned);
+             p.cpus == 1 ? "" : "s", quota, p.nodes, p.nodes == 1 ? "" : "s", pinned);
     return text;
 }
 
@@ -102,9 +104,19 @@ json_t *placement_json(const struct akin_engine *engine)
 {
     struct akin_placement p;
     akin_engine_placement(engine, &p);
-    return json_pack("{s:i,s:i,s:i,s:i,s:i,s:s,s:s}", "threads", p.threads, "cpus", p.cpus, "cores",
-                     p.cores, "numa_nodes", p.nodes, "pinned", p.pinned, "pinned_to", p.pinned_to,
-                     "why_not", p.why_not);
+    return json_pack("{s:i,s:i,s:i,s:i,s:i,s:i,s:s,s:s}", "threads", p.threads, "cpus", p.cpus,
+                     "cores", p.cores, "numa_nodes", p.nodes, "quota", p.quota, "pinned", p.pinned,
+                     "pinned_to", p.pinned_to, "why_not", p.why_not);
+}
+
+int placement_cores(const struct akin_engine *engine)
+{
+    struct akin_placement p;
+    akin_engine_placement(engine, &p);
+    int cores = p.threads;
+    if (p.cores && p.cores < cores)
+        cores = p.cores;
+    return p.quota && p.quota < cores ? p.quota : cores;
 }
 
 /* ---- embedding reports ------------------------------------------------------------------- */

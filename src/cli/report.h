@@ -19,6 +19,8 @@ void report_machine(struct cli *cli);
 enum { PLACEMENT_BYTES = 256 };
 const char *placement_text(const struct akin_engine *engine, char *text, size_t bytes);
 json_t *placement_json(const struct akin_engine *engine);
+/* Cores that its threads can keep busy: fewer than threads where these must share. */
+int placement_cores(const struct akin_engine *engine);
 
 /* ---- embedding reports ------------------------------------------------------------------- */
 

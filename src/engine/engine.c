@@ -128,7 +128,8 @@ void akin_engine_placement(const struct akin_engine *engine, struct akin_placeme
     const char *why = topology_refusal(t, threads, engine->pin);
     *placement = (struct akin_placement){
         .threads = threads, .cpus = topology_cpus(t), .cores = topology_cores(t),
-        .nodes = topology_nodes(t), .pinned = thread_pool_pinned(engine->pool),
+        .nodes = topology_nodes(t), .quota = topology_quota(t),
+        .pinned = thread_pool_pinned(engine->pool),
     };
     if (placement->pinned)
         snprintf(placement->pinned_to, sizeof placement->pinned_to, "%s",

@@ -171,6 +171,9 @@ def use():
     check("doctor", health["ok"] and health["kernels"] and health["threads"] >= 1 and health["gpus"] == [], health)
     check("doctor sends for data", any("data import" in p["fix"] for p in health["problems"]), health)
     check("doctor for people", b"kernels" in akin("doctor").stdout)
+    check("doctor tells where threads run", health["placement"]["threads"] == health["threads"] and b"placement " in akin("doctor").stdout
+          and answer("doctor", env={"AKIN_PIN": "off"})["placement"]["why_not"] == "switched off", health["placement"])
+    refused("a way to pin that is none", "doctor", words="AKIN_PIN", env={"AKIN_PIN": "tightly"})
     refused("a kernel level that is none", "doctor", words="AKIN_CPU", env={"AKIN_CPU": "z80"})
     health = akin("doctor", "--model", "nowhere").stdout.decode()
     check("doctor tells how to get a model", "model pull" in health, health)
@@ -464,10 +467,26 @@ def bench_embed():
         for e in got["estimates"]), got["estimates"])
     one, two = (max(r["texts_per_second"] for r in runs if r["threads"] == n) for n in (1, 2))
     cores = got["estimates_64_cores"][0]
-    check("64 cores", cores["estimate"] is True and near(cores["measured_efficiency"], two / 2 / one)
-          and near(cores["texts_per_second"], 64 * two / 2) and len(got["estimates_64_cores"]) == 1, cores)
+    places = got["placement"]
+    check("placement", [p["threads"] for p in places] == [1, 2] and all(
+        1 <= p["cores"] <= p["cpus"] and p["numa_nodes"] >= 1 and p["pinned"] < p["threads"]
+        and bool(p["pinned"]) == bool(p["pinned_to"]) != bool(p["why_not"]) for p in places), places)
+    usable = min(places[0]["cores"], places[0]["quota"] or 1024)
+    if usable >= 2:
+        check("64 cores", cores["estimate"] is True and near(cores["measured_efficiency"], two / 2 / one)
+              and near(cores["texts_per_second"], 64 * two / 2) and len(got["estimates_64_cores"]) == 1, cores)
     check("no GPU", got["comparison"]["gpu"] is None and got["comparison"]["gpu_speedup"] is None, got["comparison"])
     check("the file is the report", json.load(open("out/results/" + os.listdir("out/results")[0])) == got)
+    # Threads that share cores are measured, and say nothing about more cores.
+    got = answer("bench", "embed", "--data", "films", "--threads", f"{usable + 3},0", "--precisions", "fp32", "--rounds", "1",
+                 "--latency", "0", "--output-dir", "out/shared")
+    cores, runs = got["estimates_64_cores"][0], got["runs"]
+    check("threads over cores", [r["threads"] for r in runs] == [usable + 3, got["placement"][1]["threads"]]
+          and got["placement"][0]["pinned"] == 0 and got["placement"][0]["why_not"], got["placement"])
+    if got["placement"][1]["threads"] >= usable:
+        check("64 cores from shared ones", cores["base_threads"] == cores["efficiency_threads"] == usable
+              and cores["measured_efficiency"] is None and cores["estimate"] is True and near(
+                  cores["texts_per_second"], 64 / usable * max(r["texts_per_second"] for r in runs)), cores)
 
     write("gpu.json", json.dumps({"device": "cuda", "gpu_name": "Made-up 100", "model": got["model"], "texts_per_second": 1234567.5}))
     got = answer("bench", "embed", "--data", "films", "--compare", "gpu.json", "--precisions", "fp32", "--rounds", "1", "--latency", "0")
