@@ -8,7 +8,7 @@
  *
  * By default a worker is pinned to the cores of a node, which is what its memory is about; where
  * there is one node, that means not at all. To a core of its own it is pinned on request: it then
- * cannot leave when another process takes that core (docs/decisions/008-threads.md has figures). */
+ * cannot leave when another process takes that core (docs/decisions/010-threads.md has figures). */
 #pragma once
 
 #include <stdbool.h>

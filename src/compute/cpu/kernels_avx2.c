@@ -46,7 +46,6 @@ static inline v16 v_max(v16 a, v16 b)
     return BOTH2(_mm256_max_ps, a, b);
 } /* b where either is NaN */
 static inline v16 v_min(v16 a, v16 b) { return BOTH2(_mm256_min_ps, a, b); }
-static inline float v_lowest(v16 a) { return _mm256_cvtss_f32(a.low); }
 
 static inline v16 v_load_first(const float *p, size_t n)
 {

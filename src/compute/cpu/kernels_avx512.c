@@ -35,7 +35,6 @@ static inline v16 v_fnma(v16 a, v16 b, v16 c) { return _mm512_fnmadd_ps(a, b, c)
 static inline v16 v_max(v16 a, v16 b) { return _mm512_max_ps(a, b); }   /* b where either is NaN */
 static inline v16 v_min(v16 a, v16 b) { return _mm512_min_ps(a, b); }
 static inline v16 v_abs(v16 a) { return _mm512_abs_ps(a); }
-static inline float v_lowest(v16 a) { return _mm512_cvtss_f32(a); }
 
 /* a times 2 to the number in the low bits of `power` */
 static inline v16 v_add_exponent(v16 a, v16 power)
