@@ -64,7 +64,8 @@ static enum akin_status cpu_lane_create(struct backend *backend, size_t float_co
     l->row = memory_alloc_aligned(DIMENSION_MAX, sizeof *l->row);
     l->narrow.values = memory_alloc_aligned(NARROW_BYTES, 1);
     l->narrow_wide.values = memory_alloc_aligned(NARROW_BYTES, 1);
-    if (!l->row || !l->narrow.values || !l->narrow_wide.values || !size_mul(float_count, sizeof(float), &bytes) ||
+    if (!l->row || !l->narrow.values || !l->narrow_wide.values ||
+        !size_mul(float_count, sizeof(float), &bytes) ||
         !size_add(bytes, (size_t)LANE_TENSORS * 64, &bytes) || !arena_init(&l->tensors, bytes) ||
         !attention_scratch_init(&l->attention, &cpu->kernels, &l->scratch)) {
         cpu_lane_destroy(&l);

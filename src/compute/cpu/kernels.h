@@ -24,16 +24,18 @@
  * score_dot_f32    scores[q][r] = sum a[k] b[k] for query q (queries[q * dim]) and row rows[r];
  * score_l2_f32     scores[q][r] = -sum (a[k] - b[k])^2. scores is [query_count][row_count]. Sixteen
  *                  partial sums, fused: number j takes k = j, j + 16, ...; the missing end counts
- * as zeros; then a tree: j + (j+8), + (j+4), + (j+2), + (j+1). Same bits on every level. bounded, n
- * = dim (l2: n = 2 dim + 2). softmax_f32      One step of a softmax over blocks: with m = max(*max,
- * scale * x), turns x into exp(scale * x - m), *sum into *sum * f + sum x, *max into m, and returns
+ *                  as zeros; then a tree: j + (j+8), + (j+4), + (j+2), + (j+1). Same bits on every
+ *                  level. bounded, n = dim (l2: n = 2 dim + 2).
+ * softmax_f32      One step of a softmax over blocks: with m = max(*max, scale * x), turns x into
+ *                  exp(scale * x - m), *sum into *sum * f + sum x, *max into m, and returns
  *                  f = exp(old max - m), 0 where the old one was -inf. scale > 0, count >= 1.
  *                  exp: ulp 4 of its own argument; sum: bounded.
  * layernorm_f32    out = (s - mean) / sqrt(variance + epsilon) * gamma + beta with s = x + y (y may
- * be NULL; out may be x or y). Two passes, float32, sixteen partial sums as above. With n = count:
- * error <= (n / 16 + 12) u (|s| + mean |s|) / sigma * |gamma| + 4 u |out|. gelu_f32         x = x *
- * Phi(x), the exact form 0.5 x (1 + erf(x / sqrt 2)), in place on x[r * stride
- *                  + c], r < rows, c < cols. ulp 5. -inf gives 0.
+ *                  be NULL; out may be x or y). Two passes in float32, each with four times sixteen
+ *                  partial sums as above. With n = count: error <= (n / 16 + 12) u (|s| + mean |s|)
+ *                  / sigma * |gamma| + 4 u |out|.
+ * gelu_f32         x = x * Phi(x), the exact form 0.5 x (1 + erf(x / sqrt 2)), in place on
+ *                  x[r * stride + c], r < rows, c < cols. ulp 5. -inf gives 0.
  * gelu_rough_f32   the same for what is rounded to sixteen or eight bits next: |error| <= 2^-14, in
  *                  less than half the time. -inf gives about 0, NaN and inf stay.
  * relu_f32         x = x < 0 ? 0 : x, likewise. exact.
