@@ -332,7 +332,8 @@ static void check_feed_forward(size_t rows, size_t hidden, size_t inner, size_t 
 
 static void check_feed_forwards(void)
 {
-    static const size_t shapes[][2] = {{384, 1536}, {48, 1030}, {64, 1025}, {33, 100}, {1030, 50}};
+    static const size_t shapes[][2] = {{384, 1536}, {48, 1030}, {64, 1025},
+                                       {40, 600},   {33, 100},  {1030, 50}};
     static const size_t rows[][2] = {{1, 1}, {13, 96}, {96, 96}, {100, 7}, {130, 130}};
     for (int precision = COMPUTE_FP32; precision <= COMPUTE_INT8; precision++)
         for (size_t s = 0; s < COUNT_OF(shapes); s++)

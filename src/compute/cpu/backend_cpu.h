@@ -34,7 +34,7 @@ struct linear {
     enum compute_precision precision;
     size_t in, out, depth, padded;
     size_t pieces, piece;       /* int8: parts of the depth with scales of their own, and their
-                                   length; otherwise 1 and depth */
+                                   length, where several a multiple of nr; otherwise 1 and depth */
     void *panels;               /* float [padded / nr][depth][nr], bfloat16 [..][depth / 2][nr][2],
                                    int8_t [pieces][padded / nr][piece / 4][nr][4] */
     float *bias;                /* [padded] */
@@ -106,6 +106,11 @@ const struct linear *cpu_replica(const struct linear *linear, int node);
  * column of many would evict itself from the first-level cache. */
 void activate_tile(const struct linear *weights, enum activation activation, float *out,
                    size_t stride, size_t rows, size_t cols);
+
+/* So many columns of feed_forward's wide matrix exist at a time (int8: a piece), for they and their
+ * weights stay in the second-level cache. A team takes all, because it waits after each. A multiple
+ * of every nr and granule. */
+enum { WIDE_COLUMNS = 384 };
 
 /* narrow.c */
 bool pack_narrow(struct linear *linear, const struct host_matrix *weight, const float *equalizer);

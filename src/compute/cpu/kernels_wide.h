@@ -62,8 +62,8 @@ ALWAYS_INLINE v16 gelu(v16 x)
     return v_fnma(v_mul(t, e), v_div(p, q), v_max(v_set(0), x));
 }
 
-/* max(x, 0) - t Phi(-t) with t = |x| up to 4.085, the second term as a polynomial without constant: a
- * minimax fit, largest error 5.6e-5. */
+/* max(x, 0) - t Phi(-t) with t = |x| up to 4.085, the second term as a polynomial without constant:
+ * a minimax fit, largest error 5.6e-5. */
 ALWAYS_INLINE v16 gelu_rough(v16 x)
 {
     v16 t = v_min(v_set(4.085f), v_abs(x)); /* NaN stays */

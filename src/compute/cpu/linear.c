@@ -183,10 +183,6 @@ void cpu_linear(struct lane *lane, struct tensor *out, const struct tensor *x,
     }
 }
 
-/* Columns of the wide matrix that exist at a time, so that they stay in the second-level cache. A
- * team takes all, because it waits after each. */
-enum { CHUNK_COLUMNS = 384 };       /* a multiple of every nr */
-
 void cpu_feed_forward(struct lane *lane, struct tensor *out, const struct tensor *x,
                       struct tensor *wide, const struct linear *up, const struct linear *down,
                       enum activation activation)
@@ -199,7 +195,7 @@ void cpu_feed_forward(struct lane *lane, struct tensor *out, const struct tensor
         return;
     }
     size_t step = min_size(up->blocks.rows, wide->rows);
-    size_t chunk = lane->team ? down->in : CHUNK_COLUMNS;
+    size_t chunk = lane->team ? down->in : WIDE_COLUMNS;
     for (size_t r = 0; r < x->rows; r += step)
         for (size_t first = 0; first < down->in; first += chunk) {
             size_t rows = min_size(step, x->rows - r), cols = min_size(chunk, down->in - first);

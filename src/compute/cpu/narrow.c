@@ -197,22 +197,14 @@ void narrow_linear(struct lane *lane, struct tensor *out, const struct tensor *x
     }
 }
 
-/* Columns of the wide matrix that exist at a time: a piece, so that they and the weights for them
- * stay in the second-level cache. A team takes all, because it waits after each. */
-static size_t chunk_columns(const struct lane *lane, const struct linear *down)
-{
-    enum { BF16_CHUNK = 384 };      /* a multiple of every nr and granule */
-    if (lane->team)
-        return down->in;
-    return down->precision == COMPUTE_INT8 ? down->piece : BF16_CHUNK;
-}
-
 void narrow_feed_forward(struct lane *lane, struct tensor *out, const struct tensor *x,
                          struct tensor *wide, const struct linear *up, const struct linear *down,
                          enum activation activation)
 {
     size_t step = min_size(min_size(block_rows(up), block_rows(down)), wide->rows);
-    size_t chunk = chunk_columns(lane, down);
+    size_t chunk = lane->team                            ? down->in
+                   : down->precision == COMPUTE_INT8 ? down->piece
+                                                     : WIDE_COLUMNS;
     for (size_t r = 0; r < x->rows; r += step) {
         size_t rows = min_size(step, x->rows - r);
         narrow_columns(&lane->narrow, up, x->data + r * up->in, up->in, rows, 0, up->in);
