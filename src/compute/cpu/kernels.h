@@ -27,14 +27,14 @@
  *                  as zeros; then a tree: j + (j+8), + (j+4), + (j+2), + (j+1). Same bits on every
  *                  level. bounded, n = dim (l2: n = 2 dim + 2).
  * attend_f32       Attention of one head: out[i] = sum over j of w[i][j] * v[j], w[i] the softmax
- *                  over all keys of q[i] . k[j] / sqrt(dim). In float32, whatever the sizes; dim and
- *                  the numbers of queries and keys are at least 1, keys and queries at most
+ *                  over all keys of q[i] . k[j] / sqrt(dim). In float32, whatever the sizes; dim
+ *                  and the numbers of queries and keys are at least 1, keys and queries at most
  *                  TOKENS_MAX. out overlaps nothing. error <= (2 (dim + 5) D + keys + 20) u
  *                  sum |w v|, D the largest sum |q k| / sqrt(dim) of the query's keys.
- * attend_rough     the same where the numbers come out of products in sixteen or eight bits: q, k, v
- *                  and w may be rounded to bfloat16, denormals count as 0, and the exponential may
+ * attend_rough     the same where the numbers come out of products in sixteen or eight bits: q, k,
+ *                  v and w may be rounded to bfloat16, denormals are 0, and the exponential may
  *                  be off by 2^-12; dim at most ATTEND_DIMS. With D as above, error <=
- *                  (expm1(2 (2^-8 + 2^-12) D) + 2^-8 + 2^-11) sum |w v| and what attend_f32 may have.
+ *                  (expm1(2 (2^-8 + 2^-12) D) + 2^-8 + 2^-11) sum |w v| and attend_f32's.
  * layernorm_f32    out = (s - mean) / sqrt(variance + epsilon) * gamma + beta with s = x + y (y may
  *                  be NULL; out may be x or y). Two passes in float32, each with four times sixteen
  *                  partial sums as above. With n = count: error <= (n / 16 + 12) u (|s| + mean |s|)
