@@ -42,6 +42,11 @@ static bool pack_panels(struct linear *l, const struct host_matrix *weight)
     return row != NULL;
 }
 
+static size_t int8_pieces(size_t depth)
+{
+    return depth >= INT8_FOUR_FROM ? INT8_PIECES : depth >= INT8_TWO_FROM ? 2 : 1;
+}
+
 /* Sizes and memory; the weights follow. */
 static bool linear_init(struct linear *l)
 {
@@ -50,7 +55,7 @@ static bool linear_init(struct linear *l)
     };
     size_t count;
     l->padded = round_up(l->out, l->blocks.nr);
-    l->pieces = l->precision == COMPUTE_INT8 && l->in >= INT8_PIECES_FROM ? INT8_PIECES : 1;
+    l->pieces = l->precision != COMPUTE_INT8 ? 1 : int8_pieces(l->in);
     l->piece = round_up((l->in + l->pieces - 1) / l->pieces,
                         l->pieces > 1 ? INT8_PIECE_STEP : l->blocks.granule);
     l->depth = l->pieces * l->piece;
