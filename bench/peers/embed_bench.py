@@ -281,7 +281,7 @@ def layouts(engine, cpus):
 def tune(job, engine, precision, log):
     """Best throughput set-up, and the best one-process layout for a single text."""
     a = job.a
-    batches, sample = ((8, 32), 96) if a.quick else ((4, 8, 16, 32, 64), 384)
+    batches, sample = ((8, 32), 96) if a.quick else ((8, 16, 32), 256)
     corpus, best, fastest = a.corpora[0], None, None
     for layout in layouts(engine, job.cpus):
         workers = Workers(job, engine, precision, layout, log)
