@@ -20,6 +20,7 @@ static struct {
     const float *rows[16];
     uint8_t *bytes;         /* [BENCH_ROWS * BENCH_DIM] */
     uint16_t *halves;       /* likewise, small numbers */
+    uint8_t *tables, *blocks;   /* of sketches */
 } data;
 
 static float *bench_floats(size_t count)
@@ -157,6 +158,33 @@ static void run_gemm_bf16(const struct kernels *k)
 static double work_gemm_bf16(const struct kernels *k)
 {
     return 2.0 * BENCH_DIM * (double)(BENCH_ROWS / k->bf16.mr * k->bf16.mr * k->bf16.nr);
+}
+
+/* Sketches as the index makes them of 384 dimensions. */
+static const struct sketch_form bench_form = { .rows = 64, .planes = 42, .heads = 2 };
+enum { BENCH_BLOCKS = 64 };
+
+static void run_sketch_tables(const struct kernels *k)
+{
+    k->sketch_tables(data.tables, data.bytes, bench_form.planes);
+}
+
+static double work_sketch_tables(const struct kernels *k)
+{
+    (void)k;
+    return 16.0 * (double)bench_form.planes;
+}
+
+static void run_sketch_scores(const struct kernels *k)
+{
+    struct sketch_terms terms = { data.tables, (const int8_t *)data.tables, 1, 1, 0, 0 };
+    k->sketch_scores(data.c, data.blocks, BENCH_BLOCKS, &bench_form, &terms);
+}
+
+static double work_sketch_scores(const struct kernels *k)
+{
+    (void)k;
+    return (double)(BENCH_BLOCKS * sketch_form_bytes(&bench_form));
 }
 
 /* The rest are counted in bytes read and written: floats per element, times four. */
@@ -318,6 +346,9 @@ void kernelbench(const char *level, const struct kernels *k, const struct kernel
     data.far = bench_floats(far_floats);
     data.bytes = (uint8_t *)bench_floats(BENCH_ROWS * BENCH_DIM / 4);
     data.halves = (uint16_t *)bench_floats(BENCH_ROWS * BENCH_DIM / 2);
+    size_t sketch_bytes = BENCH_BLOCKS * sketch_form_bytes(&bench_form);
+    data.blocks = (uint8_t *)bench_floats(sketch_bytes / sizeof(float));
+    data.tables = (uint8_t *)bench_floats(sketch_table_bytes(bench_form.planes) / sizeof(float));
     reference.narrow_bf16(data.halves, data.a, BENCH_ROWS * BENCH_DIM, BENCH_ROWS * BENCH_DIM);
     for (size_t i = 0; i < 16; i++)
         data.rows[i] = data.far + i * BENCH_DIM;
@@ -347,5 +378,7 @@ void kernelbench(const char *level, const struct kernels *k, const struct kernel
     memory_free(data.far);
     memory_free(data.bytes);
     memory_free(data.halves);
+    memory_free(data.blocks);
+    memory_free(data.tables);
 }
 

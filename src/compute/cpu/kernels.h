@@ -60,6 +60,16 @@
  *                  multiple of bf16.granule; bias [nr] may be NULL. bounded, n = depth + 1, and
  *                  depth FLT_MIN beside.
  * widen_f16        float32 of IEEE half or bfloat16 numbers, `in` unaligned, little-endian. exact.
+ * sketch_tables    What sketch_scores of the same level looks up for one query, from the summands
+ *                  of the 2-bit fields of a sketch: fields[(4 p + j) * 4 + c] is what field j of
+ *                  plane p adds when it is c. The three low fields of a plane add up to at most 63,
+ *                  and so do the top fields of three planes 3 m .. 3 m + 2. planes is a multiple
+ *                  of 3; tables is aligned to 64 and has sketch_table_bytes(planes).
+ * sketch_scores    Estimates of `count` blocks of sketches; struct sketch_form says how they lie:
+ *                  S = the summands of all fields of a row, D = sum head[h] * head byte h, both in
+ *                  integers, then score = fma(fma(step, S, fma(head_step, D, offset)), factor,
+ *                  shift); where there is a bias it takes the place of shift, which is then added
+ *                  at last. exact.
  */
 #pragma once
 
@@ -80,8 +90,36 @@ struct s8_panel {
     const float *scale, *sum, *bias;    /* [nr]; sum of the column's values, exact in a float */
 };
 
+/* A block of sketches (compute/sketch.h): `rows` of them (32 or 64), in this order
+ *   planes   [planes][rows] bytes of four 2-bit fields; row r at byte 2 r, or 2 (r - rows / 2) + 1
+ *            from rows / 2 on, so that even bytes are the first half
+ *   heads    [heads][rows][4] bytes, each at most 127
+ *   factor   [rows] float32, and where `biased` bias [rows] behind it */
+struct sketch_form {
+    size_t rows, planes, heads;     /* planes is a multiple of 3, at most SKETCH_PLANES_MAX */
+    bool biased;
+};
+
+enum { SKETCH_PLANES_MAX = 780 };   /* 260 lookups of at most 4 * 63 fit in sixteen bits */
+
+static inline size_t sketch_form_bytes(const struct sketch_form *form)
+{
+    return form->rows * (form->planes + 4 * form->heads + (form->biased ? 8 : 4));
+}
+
+static inline size_t sketch_table_bytes(size_t planes)
+{
+    return planes / 3 * 4 * 64;
+}
+
+struct sketch_terms {
+    const uint8_t *tables;          /* of sketch_tables */
+    const int8_t *head;             /* [4 * heads] */
+    float step, head_step, offset, shift;
+};
+
 /*    name           result  parameters */
-#define KERNELS(X) KERNELS_WIDE(X) KERNELS_NARROW(X)
+#define KERNELS(X) KERNELS_WIDE(X) KERNELS_NARROW(X) KERNELS_SCAN(X)
 
 #define KERNELS_WIDE(X)                                                                          \
     X(gemm_f32,      void,   (float *out, size_t out_stride, const float *x, size_t x_stride,    \
@@ -115,6 +153,12 @@ struct s8_panel {
                               const uint16_t *panel, size_t depth, size_t rows, size_t cols,     \
                               const float *bias))
 
+/* Integers that many rows are screened by. */
+#define KERNELS_SCAN(X)                                                                          \
+    X(sketch_tables, void,   (uint8_t *tables, const uint8_t *fields, size_t planes))            \
+    X(sketch_scores, void,   (float *scores, const uint8_t *blocks, size_t count,                \
+                              const struct sketch_form *form, const struct sketch_terms *terms))
+
 /* How a matrix product is cut, chosen together with its micro-kernel. */
 struct gemm_blocks {
     size_t mr, nr;          /* one call of the micro-kernel: rows, columns of a panel */
@@ -143,4 +187,5 @@ void kernels_use_avx2(struct kernels *k);
 void kernels_use_avx512(struct kernels *k);
 void kernels_use_avx512vnni(struct kernels *k);
 void kernels_use_avx512bf16(struct kernels *k);
+void kernels_use_avx512vbmi(struct kernels *k);
 void kernels_use_amx(struct kernels *k);

@@ -254,9 +254,89 @@ static void gemm_u8s8(float *out, size_t out_stride, const struct u8_rows *x,
         byte_tile(out, out_stride, x, r, panel, depth, 1, cols);
 }
 
+/* ---- sketches --------------------------------------------------------------------------- */
+
+/* For each plane a table of its low and one of its high half bytes. */
+static void sketch_tables(uint8_t *tables, const uint8_t *fields, size_t planes)
+{
+    const __m128i spread = _mm_set_epi8(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+    for (size_t i = 0; i < 2 * planes; i++) {
+        __m128i pair = _mm_loadl_epi64((const __m128i *)(fields + 8 * i));
+        __m128i first = _mm_broadcastd_epi32(pair);
+        __m128i second = _mm_shuffle_epi8(_mm_srli_epi64(pair, 32), spread);
+        _mm_store_si128((__m128i *)(tables + 16 * i), _mm_add_epi8(first, second));
+    }
+}
+
+static inline __m256i look_up(const uint8_t *plane, const uint8_t *tables)
+{
+    const __m256i low = _mm256_set1_epi8(0x0f);
+    __m256i x = _mm256_loadu_si256((const __m256i *)plane);
+    __m256i a = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)tables));
+    __m256i b = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)(tables + 16)));
+    a = _mm256_shuffle_epi8(a, _mm256_and_si256(x, low));
+    b = _mm256_shuffle_epi8(b, _mm256_and_si256(_mm256_srli_epi16(x, 4), low));
+    return _mm256_add_epi8(a, b);
+}
+
+/* Scores of the eight rows from `row` on, from their sums of look-ups. */
+static inline void sketch_finish(float *scores, __m128i sums, const uint8_t *heads, size_t row,
+                                 const struct sketch_form *form, const struct sketch_terms *terms)
+{
+    __m256i head = _mm256_setzero_si256();
+    for (size_t h = 0; h < form->heads; h++) {
+        int32_t four;
+        __builtin_memcpy(&four, terms->head + 4 * h, sizeof four);
+        __m256i x = _mm256_loadu_si256((const __m256i *)(heads + (h * form->rows + row) * 4));
+        __m256i pairs = _mm256_maddubs_epi16(x, _mm256_set1_epi32(four));
+        head = _mm256_add_epi32(head, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
+    const float *factor = (const float *)(heads + 4 * form->rows * form->heads) + row;
+    __m256 inner = _mm256_fmadd_ps(_mm256_set1_ps(terms->head_step), _mm256_cvtepi32_ps(head),
+                                   _mm256_set1_ps(terms->offset));
+    inner = _mm256_fmadd_ps(_mm256_set1_ps(terms->step),
+                            _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(sums)), inner);
+    __m256 shift = _mm256_set1_ps(terms->shift), scale = _mm256_loadu_ps(factor);
+    __m256 score = _mm256_fmadd_ps(
+        inner, scale, form->biased ? _mm256_loadu_ps(factor + form->rows) : shift);
+    _mm256_storeu_ps(scores + row, form->biased ? _mm256_add_ps(score, shift) : score);
+}
+
+static void sketch_finish_16(float *scores, __m256i sums, const uint8_t *heads, size_t row,
+                             const struct sketch_form *form, const struct sketch_terms *terms)
+{
+    sketch_finish(scores, _mm256_castsi256_si128(sums), heads, row, form, terms);
+    sketch_finish(scores, _mm256_extracti128_si256(sums, 1), heads, row + 8, form, terms);
+}
+
+/* Six look-ups into three planes add up to at most 252, so they are widened together. */
+static void sketch_scores(float *scores, const uint8_t *blocks, size_t count,
+                          const struct sketch_form *form, const struct sketch_terms *terms)
+{
+    size_t rows = form->rows, bytes = sketch_form_bytes(form);
+    for (size_t b = 0; b < count; b++, blocks += bytes, scores += rows) {
+        const uint8_t *heads = blocks + form->planes * rows;
+        for (size_t part = 0; part < rows; part += 32) {
+            __m256i all = _mm256_setzero_si256(), high = all;
+            for (size_t p = 0; p < form->planes; p += 3) {
+                const uint8_t *at = blocks + p * rows + part, *tables = terms->tables + 32 * p;
+                __m256i found = _mm256_add_epi8(look_up(at, tables), look_up(at + rows, tables + 32));
+                found = _mm256_add_epi8(found, look_up(at + 2 * rows, tables + 64));
+                all = _mm256_add_epi16(all, found);
+                high = _mm256_add_epi16(high, _mm256_srli_epi16(found, 8));
+            }
+            __m256i even = _mm256_sub_epi16(all, _mm256_slli_epi16(high, 8));
+            sketch_finish_16(scores, even, heads, part / 2, form, terms);
+            sketch_finish_16(scores, high, heads, (rows + part) / 2, form, terms);
+        }
+    }
+}
+
 void kernels_use_avx2(struct kernels *k)
 {
     use_wide(k);
+    k->sketch_tables = sketch_tables;
+    k->sketch_scores = sketch_scores;
     k->gemm_u8s8 = gemm_u8s8;
     k->u8s8 = (struct gemm_blocks){ .mr = 8, .nr = BYTE_COLS, .rows = 96, .granule = 4 };
     k->gemm = (struct gemm_blocks){

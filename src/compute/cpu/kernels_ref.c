@@ -234,6 +234,42 @@ static void gemm_bf16(float *out, size_t out_stride, const uint16_t *x, size_t x
     }
 }
 
+/* ---- screening -------------------------------------------------------------------------- */
+
+/* As they come: a table of four for each field. */
+static void sketch_tables(uint8_t *tables, const uint8_t *fields, size_t planes)
+{
+    memcpy(tables, fields, 16 * planes);
+}
+
+static float sketch_score(const uint8_t *block, size_t r, const struct sketch_form *form,
+                          const struct sketch_terms *terms)
+{
+    size_t rows = form->rows, half = rows / 2, at = r < half ? 2 * r : 2 * (r - half) + 1;
+    const uint8_t *heads = block + form->planes * rows;
+    const float *factor = (const float *)(heads + form->heads * rows * 4);
+    int32_t sum = 0, head = 0;
+    for (size_t p = 0; p < form->planes; p++)
+        for (size_t j = 0; j < 4; j++)
+            sum += terms->tables[16 * p + 4 * j + (block[p * rows + at] >> 2 * j & 3)];
+    for (size_t h = 0; h < form->heads; h++)
+        for (size_t i = 0; i < 4; i++)
+            head += terms->head[4 * h + i] * heads[(h * rows + r) * 4 + i];
+    float inner = fmaf(terms->step, (float)sum, fmaf(terms->head_step, (float)head, terms->offset));
+    if (form->biased)
+        return fmaf(inner, factor[r], factor[rows + r]) + terms->shift;
+    return fmaf(inner, factor[r], terms->shift);
+}
+
+static void sketch_scores(float *scores, const uint8_t *blocks, size_t count,
+                          const struct sketch_form *form, const struct sketch_terms *terms)
+{
+    for (size_t b = 0; b < count; b++)
+        for (size_t r = 0; r < form->rows; r++)
+            scores[b * form->rows + r] =
+                sketch_score(blocks + b * sketch_form_bytes(form), r, form, terms);
+}
+
 void kernels_use_ref(struct kernels *k)
 {
 #define X(name, result, params) k->name = name;
