@@ -187,6 +187,58 @@ static double work_sketch_scores(const struct kernels *k)
     return (double)(BENCH_BLOCKS * sketch_form_bytes(&bench_form));
 }
 
+/* As a scan takes them: thresholds that few pass. */
+enum { BENCH_PICKS = 512 };
+
+static void run_dot_u8s8(const struct kernels *k)
+{
+    k->dot_u8s8((int32_t *)data.c, data.blocks, BENCH_DIM, NULL, BENCH_PICKS,
+                (const int8_t *)data.bytes, BENCH_DIM);
+}
+
+static double work_dot_u8s8(const struct kernels *k)
+{
+    (void)k;
+    return (double)BENCH_PICKS * BENCH_DIM;
+}
+
+static void run_pick_f32(const struct kernels *k)
+{
+    k->pick_f32((uint32_t *)data.c, data.a, 0.99f, BENCH_PICKS);
+}
+
+static void run_pick_dots(const struct kernels *k)
+{
+    struct row_terms terms = { data.a, data.a, data.a, NULL };
+    struct dot_query query = { 1e-9f, 0.1f, 0.1f, 0 };
+    k->pick_dots((uint32_t *)data.c, data.c + 1024, (const int32_t *)data.a, &terms, &query, 0.5f,
+                 BENCH_PICKS);
+}
+
+static void run_pick_tile(const struct kernels *k)
+{
+    struct row_terms terms = { data.a, data.a, data.a, NULL };
+    k->pick_tile((uint64_t *)data.c, data.a, 32, 12, 32, &terms, data.a, data.a, data.a);
+}
+
+static double work_pick_f32(const struct kernels *k)
+{
+    (void)k;
+    return 4.0 * BENCH_PICKS;
+}
+
+static double work_pick_dots(const struct kernels *k)
+{
+    (void)k;
+    return 16.0 * BENCH_PICKS;
+}
+
+static double work_pick_tile(const struct kernels *k)
+{
+    (void)k;
+    return 4.0 * 12 * 32;
+}
+
 /* The rest are counted in bytes read and written: floats per element, times four. */
 #define WORK_BYTES(name, floats)                                                     \
     static double work_##name(const struct kernels *k)                               \

@@ -46,6 +46,10 @@ void check_gemm_bf16(const struct kernels *k);
 /* kernelcheck_scan.c */
 void check_sketch_tables(const struct kernels *k);
 void check_sketch_scores(const struct kernels *k);
+void check_dot_u8s8(const struct kernels *k);
+void check_pick_f32(const struct kernels *k);
+void check_pick_dots(const struct kernels *k);
+void check_pick_tile(const struct kernels *k);
 
 /* Prints the speed of every loop of `k`, its share of what this machine can do and its ratio to
  * `below` (NULL: there is no level below), as text or as one JSON object. */

@@ -111,3 +111,147 @@ void check_sketch_tables(const struct kernels *k)
     for (size_t planes = 0; planes < 40; planes += 3)
         sketch_one(k, (struct sketch_form){ 64, planes, 0, false }, 2, planes & 1);
 }
+
+/* ---- products of bytes ------------------------------------------------------------------- */
+
+static void dots_one(const struct kernels *k, size_t count, size_t dim, int kind)
+{
+    size_t stride = dim + 3, span = 3 * count;
+    uint8_t *rows = guarded_bytes((span - 1) * stride + dim);
+    int8_t *query = guarded_bytes(dim);
+    uint32_t *ids = guarded_bytes(count * sizeof *ids);
+    int32_t *sums = guarded_bytes(count * sizeof *sums), *listed = guarded_bytes(count * sizeof *sums);
+    at(count, dim, (size_t)kind);
+    for (size_t i = 0; i < (span - 1) * stride + dim; i++)
+        rows[i] = kind ? 255 : (uint8_t)rng_next(&rng);
+    for (size_t i = 0; i < dim; i++)
+        query[i] = kind == 1 ? 127 : kind == 2 ? -128 : (int8_t)rng_next(&rng);
+    for (size_t i = 0; i < count; i++)
+        ids[i] = (uint32_t)(i == 0 ? span - 1 : rng_below(&rng, span));
+    k->dot_u8s8(sums, rows, stride, NULL, count, query, dim);
+    k->dot_u8s8(listed, rows, stride, ids, count, query, dim);
+    bool right = true;
+    for (size_t i = 0; i < count; i++) {
+        int64_t want = 0, other = 0;
+        for (size_t j = 0; j < dim; j++) {
+            want += rows[i * stride + j] * query[j];
+            other += rows[ids[i] * stride + j] * query[j];
+        }
+        right &= sums[i] == want && listed[i] == other;
+    }
+    expect(right && canary_intact(sums) && canary_intact(listed), "wrong sums");
+    release_all();
+}
+
+void check_dot_u8s8(const struct kernels *k)
+{
+    static const size_t rows[] = { 1, 2, 15, 16, 17, 40 };
+    static const size_t dims[] = { 1, 3, 31, 32, 33, 63, 64, 65, 100, 384, 1000 };
+    for (size_t r = 0; r < COUNT_OF(rows); r++)
+        for (size_t d = 0; d < COUNT_OF(dims); d++)
+            for (int kind = 0; kind < 3; kind++)
+                dots_one(k, rows[r], dims[d], kind);
+    for (int kind = 0; kind < 3; kind++)
+        dots_one(k, 2, 65536, kind);        /* the stated limit */
+}
+
+/* ---- picking ---------------------------------------------------------------------------- */
+
+static const size_t pick_counts[] = { 1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 511 };
+
+/* Thresholds that none, all and some pass. */
+static float pick_threshold(int kind)
+{
+    return kind == 0 ? INFINITY : kind == 1 ? -INFINITY : 0.5f;
+}
+
+void check_pick_f32(const struct kernels *k)
+{
+    for (size_t c = 0; c < COUNT_OF(pick_counts); c++)
+        for (int kind = 0; kind < 3; kind++) {
+            size_t count = pick_counts[c], found = 0;
+            float *values = random_floats(count, PLAIN), threshold = pick_threshold(kind);
+            uint32_t *to = guarded_bytes((count + 15) * sizeof *to);
+            at(count, (size_t)kind, 0);
+            values[count / 2] = NAN;
+            size_t picked = k->pick_f32(to, values, threshold, count);
+            bool right = true;
+            for (size_t i = 0; i < count; i++)
+                if (!(values[i] < threshold))
+                    right &= found < picked && to[found] == i, found++;
+            expect(right && found == picked && canary_intact(to), "wrong picks");
+            release_all();
+        }
+}
+
+static struct row_terms random_terms(size_t rows, bool biased)
+{
+    return (struct row_terms){ random_floats(rows, PLAIN), random_floats(rows, PLAIN),
+                               random_floats(rows, PLAIN),
+                               biased ? random_floats(rows, PLAIN) : NULL };
+}
+
+void check_pick_dots(const struct kernels *k)
+{
+    for (size_t c = 0; c < COUNT_OF(pick_counts); c++)
+        for (int kind = 0; kind < 6; kind++) {
+            size_t count = pick_counts[c], found = 0;
+            struct row_terms terms = random_terms(count, kind & 1);
+            struct dot_query query = { 1e-6f, 0.25f, 0.125f, -12345 };
+            int32_t *sums = guarded_bytes(count * sizeof *sums);
+            uint32_t *to = guarded_bytes((count + 15) * sizeof *to);
+            float *values = guarded(count + 15), threshold = pick_threshold(kind / 2);
+            at(count, (size_t)kind, 0);
+            for (size_t i = 0; i < count; i++)
+                sums[i] = (int32_t)rng_below(&rng, 1 << 22) - (1 << 21);
+            size_t picked = k->pick_dots(to, values, sums, &terms, &query, threshold, count);
+            bool right = true;
+            for (size_t i = 0; i < count; i++) {
+                float v = fmaf(terms.scale[i] * query.step, (float)(sums[i] - query.offset),
+                               terms.bias ? terms.bias[i] : 0);
+                float most = fmaf(terms.norm[i], query.slack_norm,
+                                  fmaf(terms.radius[i], query.slack_radius, v));
+                if (most < threshold)
+                    continue;
+                right &= found < picked && to[found] == i && same_bits(&v, &values[found], 1);
+                found++;
+            }
+            expect(right && found == picked && canary_intact(to) && canary_intact(values),
+                   "wrong picks");
+            release_all();
+        }
+}
+
+static void tile_one(const struct kernels *k, size_t rows, size_t cols, int kind)
+{
+    size_t stride = cols + 3;
+    struct row_terms terms = random_terms(rows, kind & 1);
+    float *values = random_floats((rows - 1) * stride + cols, PLAIN);
+    float *by_radius = random_floats(cols, PLAIN), *by_norm = random_floats(cols, PLAIN);
+    float *threshold = random_floats(cols, PLAIN);
+    uint64_t *masks = guarded_bytes(rows * sizeof *masks);
+    bool right = true;
+    at(rows, cols, (size_t)kind);
+    threshold[cols / 2] = -INFINITY;
+    k->pick_tile(masks, values, stride, rows, cols, &terms, by_radius, by_norm, threshold);
+    for (size_t r = 0; r < rows; r++) {
+        uint64_t want = 0;
+        for (size_t c = 0; c < cols; c++) {
+            float v = values[r * stride + c] + (terms.bias ? terms.bias[r] : 0);
+            float most = fmaf(terms.norm[r], by_norm[c], fmaf(terms.radius[r], by_radius[c], v));
+            want |= (uint64_t)!(most < threshold[c]) << c;
+        }
+        right &= masks[r] == want;
+    }
+    expect(right && canary_intact(masks), "wrong masks");
+    release_all();
+}
+
+void check_pick_tile(const struct kernels *k)
+{
+    for (size_t rows = 1; rows <= 16; rows += 3)
+        for (size_t cols = 1; cols <= 64; cols += cols < 20 ? 1 : 11)
+            for (int kind = 0; kind < 2; kind++)
+                tile_one(k, rows, cols, kind);
+    tile_one(k, 12, 64, 1);
+}

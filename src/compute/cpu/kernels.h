@@ -70,6 +70,17 @@
  *                  integers, then score = fma(fma(step, S, fma(head_step, D, offset)), factor,
  *                  shift); where there is a bias it takes the place of shift, which is then added
  *                  at last. exact.
+ * dot_u8s8         sums[i] = sum over k < dim of row[k] * query[k] in int32, where row is ids[i], or i
+ *                  where ids is NULL, of rows [..][stride]. dim is at most 65536. exact.
+ * pick_f32         Writes the numbers i < count with values[i] >= threshold (or NaN), ascending, to
+ *                  `at`, and returns how many. `at` has room for count + 15. exact.
+ * pick_dots        The same for products of dot_u8s8: with v = fma(scale[i] * step, (float)(sums[i] -
+ *                  offset), bias[i]), bias NULL: 0, picks those with fma(norm[i], slack_norm,
+ *                  fma(radius[i], slack_radius, v)) >= threshold (or NaN), and writes v beside.
+ *                  |sums - offset| < 2^31. Both outputs have room for count + 15. exact.
+ * pick_tile        Bit c of masks[r], r < rows, c < cols <= 64, of products [r][c] of gemm_u8s8:
+ *                  whether fma(norm[r], slack_norm[c], fma(radius[r], slack_radius[c], value +
+ *                  bias[r])) >= threshold[c] (or NaN); bias NULL: 0. exact.
  */
 #pragma once
 
@@ -118,6 +129,17 @@ struct sketch_terms {
     float step, head_step, offset, shift;
 };
 
+/* What rows as bytes are worth (compute/screen.h), from the first row of a call on. */
+struct row_terms {
+    const float *scale, *radius, *norm;
+    const float *bias;              /* may be NULL */
+};
+
+struct dot_query {
+    float step, slack_radius, slack_norm;
+    int32_t offset;
+};
+
 /*    name           result  parameters */
 #define KERNELS(X) KERNELS_WIDE(X) KERNELS_NARROW(X) KERNELS_SCAN(X)
 
@@ -157,7 +179,18 @@ struct sketch_terms {
 #define KERNELS_SCAN(X)                                                                          \
     X(sketch_tables, void,   (uint8_t *tables, const uint8_t *fields, size_t planes))            \
     X(sketch_scores, void,   (float *scores, const uint8_t *blocks, size_t count,                \
-                              const struct sketch_form *form, const struct sketch_terms *terms))
+                              const struct sketch_form *form, const struct sketch_terms *terms)) \
+    X(dot_u8s8,      void,   (int32_t *sums, const uint8_t *rows, size_t stride,                 \
+                              const uint32_t *ids, size_t count, const int8_t *query,            \
+                              size_t dim))                                                       \
+    X(pick_f32,      size_t, (uint32_t *at, const float *values, float threshold, size_t count)) \
+    X(pick_dots,     size_t, (uint32_t *at, float *values, const int32_t *sums,                  \
+                              const struct row_terms *terms, const struct dot_query *query,      \
+                              float threshold, size_t count))                                    \
+    X(pick_tile,     void,   (uint64_t *masks, const float *values, size_t stride, size_t rows,  \
+                              size_t cols, const struct row_terms *terms,                        \
+                              const float *slack_radius, const float *slack_norm,                \
+                              const float *threshold))
 
 /* How a matrix product is cut, chosen together with its micro-kernel. */
 struct gemm_blocks {

@@ -332,11 +332,135 @@ static void sketch_scores(float *scores, const uint8_t *blocks, size_t count,
     }
 }
 
+/* ---- screening -------------------------------------------------------------------------- */
+
+/* Thirty-two products added up in eight lanes. VPMADDUBSW would saturate. */
+static inline __m256i add_products(__m256i sum, const uint8_t *row, const int8_t *query)
+{
+    __m256i x = _mm256_loadu_si256((const __m256i *)row);
+    __m256i y = _mm256_loadu_si256((const __m256i *)query);
+    __m256i low = _mm256_madd_epi16(_mm256_cvtepu8_epi16(_mm256_castsi256_si128(x)),
+                                    _mm256_cvtepi8_epi16(_mm256_castsi256_si128(y)));
+    __m256i high = _mm256_madd_epi16(_mm256_cvtepu8_epi16(_mm256_extracti128_si256(x, 1)),
+                                     _mm256_cvtepi8_epi16(_mm256_extracti128_si256(y, 1)));
+    return _mm256_add_epi32(sum, _mm256_add_epi32(low, high));
+}
+
+static inline int32_t sum_lanes(__m256i a)
+{
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    four = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+    return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 1)));
+}
+
+static void dot_u8s8(int32_t *sums, const uint8_t *rows, size_t stride, const uint32_t *ids,
+                     size_t count, const int8_t *query, size_t dim)
+{
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *row = rows + (ids ? ids[i] : i) * stride;
+        const uint8_t *next = rows + (ids ? ids[i + 4 < count ? i + 4 : i] : i) * stride;
+        __m256i sum = _mm256_setzero_si256();
+        size_t k = 0;
+        for (; k + 32 <= dim; k += 32) {
+            if (ids)
+                __builtin_prefetch(next + k);
+            sum = add_products(sum, row + k, query + k);
+        }
+        int32_t rest = 0;
+        for (; k < dim; k++)
+            rest += row[k] * query[k];
+        sums[i] = sum_lanes(sum) + rest;
+    }
+}
+
+static inline size_t append(uint32_t *at, float *values, size_t found, unsigned mask, size_t first,
+                            const float *from)
+{
+    for (; mask; mask &= mask - 1) {
+        unsigned i = (unsigned)__builtin_ctz(mask);
+        if (values)
+            values[found] = from[i];
+        at[found++] = (uint32_t)(first + i);
+    }
+    return found;
+}
+
+static size_t pick_f32(uint32_t *at, const float *values, float threshold, size_t count)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < count; i += 8) {
+        unsigned live = count - i >= 8 ? 0xff : (1u << (count - i)) - 1;
+        __m256 v = _mm256_maskload_ps(values + i, mask_low(count - i >= 8 ? 8 : count - i));
+        __m256 keep = _mm256_cmp_ps(v, _mm256_set1_ps(threshold), _CMP_NLT_UQ);
+        found = append(at, NULL, found, (unsigned)_mm256_movemask_ps(keep) & live, i, NULL);
+    }
+    return found;
+}
+
+static inline __m256 load_8(const float *p, size_t i, __m256i live)
+{
+    return p ? _mm256_maskload_ps(p + i, live) : _mm256_setzero_ps();
+}
+
+static size_t pick_dots(uint32_t *at, float *values, const int32_t *sums,
+                        const struct row_terms *terms, const struct dot_query *query,
+                        float threshold, size_t count)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < count; i += 8) {
+        size_t n = count - i >= 8 ? 8 : count - i;
+        __m256i live = mask_low(n), sum = _mm256_maskload_epi32(sums + i, live);
+        __m256 s = _mm256_cvtepi32_ps(_mm256_sub_epi32(sum, _mm256_set1_epi32(query->offset)));
+        __m256 scale = _mm256_mul_ps(load_8(terms->scale, i, live), _mm256_set1_ps(query->step));
+        __m256 v = _mm256_fmadd_ps(scale, s, load_8(terms->bias, i, live));
+        __m256 most = _mm256_fmadd_ps(load_8(terms->radius, i, live),
+                                      _mm256_set1_ps(query->slack_radius), v);
+        most = _mm256_fmadd_ps(load_8(terms->norm, i, live), _mm256_set1_ps(query->slack_norm),
+                               most);
+        __m256 keep = _mm256_cmp_ps(most, _mm256_set1_ps(threshold), _CMP_NLT_UQ);
+        float flat[8];
+        _mm256_storeu_ps(flat, v);
+        unsigned mask = (unsigned)_mm256_movemask_ps(keep) & (0xffu >> (8 - n));
+        found = append(at, values, found, mask, i, flat);
+    }
+    return found;
+}
+
+static void pick_tile(uint64_t *masks, const float *values, size_t stride, size_t rows, size_t cols,
+                      const struct row_terms *terms, const float *slack_radius,
+                      const float *slack_norm, const float *threshold)
+{
+    for (size_t r = 0; r < rows; r++) {
+        __m256 bias = _mm256_set1_ps(terms->bias ? terms->bias[r] : 0);
+        __m256 radius = _mm256_set1_ps(terms->radius[r]), norm = _mm256_set1_ps(terms->norm[r]);
+        masks[r] = 0;
+        for (size_t c = 0; c < cols; c += 8) {
+            size_t n = cols - c >= 8 ? 8 : cols - c;
+            __m256i live = mask_low(n);
+            __m256 v = _mm256_add_ps(load_8(values + r * stride, c, live), bias);
+            v = _mm256_fmadd_ps(radius, load_8(slack_radius, c, live), v);
+            v = _mm256_fmadd_ps(norm, load_8(slack_norm, c, live), v);
+            __m256 keep = _mm256_cmp_ps(v, load_8(threshold, c, live), _CMP_NLT_UQ);
+            uint64_t mask = (unsigned)_mm256_movemask_ps(keep) & (0xffu >> (8 - n));
+            masks[r] |= mask << c;
+        }
+    }
+}
+
+static void use_screening(struct kernels *k)
+{
+    k->sketch_tables = sketch_tables;
+    k->sketch_scores = sketch_scores;
+    k->dot_u8s8 = dot_u8s8;
+    k->pick_f32 = pick_f32;
+    k->pick_dots = pick_dots;
+    k->pick_tile = pick_tile;
+}
+
 void kernels_use_avx2(struct kernels *k)
 {
     use_wide(k);
-    k->sketch_tables = sketch_tables;
-    k->sketch_scores = sketch_scores;
+    use_screening(k);
     k->gemm_u8s8 = gemm_u8s8;
     k->u8s8 = (struct gemm_blocks){ .mr = 8, .nr = BYTE_COLS, .rows = 96, .granule = 4 };
     k->gemm = (struct gemm_blocks){

@@ -270,6 +270,60 @@ static void sketch_scores(float *scores, const uint8_t *blocks, size_t count,
                 sketch_score(blocks + b * sketch_form_bytes(form), r, form, terms);
 }
 
+static void dot_u8s8(int32_t *sums, const uint8_t *rows, size_t stride, const uint32_t *ids,
+                     size_t count, const int8_t *query, size_t dim)
+{
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *row = rows + (ids ? ids[i] : i) * stride;
+        int32_t sum = 0;
+        for (size_t k = 0; k < dim; k++)
+            sum += row[k] * query[k];
+        sums[i] = sum;
+    }
+}
+
+static size_t pick_f32(uint32_t *at, const float *values, float threshold, size_t count)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < count; i++)
+        if (!(values[i] < threshold))
+            at[found++] = (uint32_t)i;
+    return found;
+}
+
+static size_t pick_dots(uint32_t *at, float *values, const int32_t *sums,
+                        const struct row_terms *terms, const struct dot_query *query,
+                        float threshold, size_t count)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < count; i++) {
+        float v = fmaf(terms->scale[i] * query->step, (float)(sums[i] - query->offset),
+                       terms->bias ? terms->bias[i] : 0);
+        float most = fmaf(terms->norm[i], query->slack_norm,
+                          fmaf(terms->radius[i], query->slack_radius, v));
+        if (most < threshold)
+            continue;
+        at[found] = (uint32_t)i;
+        values[found++] = v;
+    }
+    return found;
+}
+
+static void pick_tile(uint64_t *masks, const float *values, size_t stride, size_t rows, size_t cols,
+                      const struct row_terms *terms, const float *slack_radius,
+                      const float *slack_norm, const float *threshold)
+{
+    for (size_t r = 0; r < rows; r++) {
+        masks[r] = 0;
+        for (size_t c = 0; c < cols; c++) {
+            float v = values[r * stride + c] + (terms->bias ? terms->bias[r] : 0);
+            float most = fmaf(terms->norm[r], slack_norm[c],
+                              fmaf(terms->radius[r], slack_radius[c], v));
+            masks[r] |= (uint64_t)!(most < threshold[c]) << c;
+        }
+    }
+}
+
 void kernels_use_ref(struct kernels *k)
 {
 #define X(name, result, params) k->name = name;
