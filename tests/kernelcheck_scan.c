@@ -120,7 +120,8 @@ static void dots_one(const struct kernels *k, size_t count, size_t dim, int kind
     uint8_t *rows = guarded_bytes((span - 1) * stride + dim);
     int8_t *query = guarded_bytes(dim);
     uint32_t *ids = guarded_bytes(count * sizeof *ids);
-    int32_t *sums = guarded_bytes(count * sizeof *sums), *listed = guarded_bytes(count * sizeof *sums);
+    int32_t *sums = guarded_bytes(count * sizeof *sums),
+            *listed = guarded_bytes(count * sizeof *sums);
     at(count, dim, (size_t)kind);
     for (size_t i = 0; i < (span - 1) * stride + dim; i++)
         rows[i] = kind ? 255 : (uint8_t)rng_next(&rng);

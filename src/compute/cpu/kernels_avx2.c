@@ -320,7 +320,8 @@ static void sketch_scores(float *scores, const uint8_t *blocks, size_t count,
             __m256i all = _mm256_setzero_si256(), high = all;
             for (size_t p = 0; p < form->planes; p += 3) {
                 const uint8_t *at = blocks + p * rows + part, *tables = terms->tables + 32 * p;
-                __m256i found = _mm256_add_epi8(look_up(at, tables), look_up(at + rows, tables + 32));
+                __m256i found =
+                    _mm256_add_epi8(look_up(at, tables), look_up(at + rows, tables + 32));
                 found = _mm256_add_epi8(found, look_up(at + 2 * rows, tables + 64));
                 all = _mm256_add_epi16(all, found);
                 high = _mm256_add_epi16(high, _mm256_srli_epi16(found, 8));
