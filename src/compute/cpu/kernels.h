@@ -70,16 +70,17 @@
  *                  integers, then score = fma(fma(step, S, fma(head_step, D, offset)), factor,
  *                  shift); where there is a bias it takes the place of shift, which is then added
  *                  at last. exact.
- * dot_u8s8         sums[i] = sum over k < dim of row[k] * query[k] in int32, where row is ids[i],
- * or i where ids is NULL, of rows [..][stride]. dim is at most 65536. exact. pick_f32 Writes the
- * numbers i < count with values[i] >= threshold (or NaN), ascending, to `at`, and returns how many.
- * `at` has room for count + 15. exact. pick_dots        The same for products of dot_u8s8: with v =
- * fma(scale[i] * step, (float)(sums[i] - offset), bias[i]), bias NULL: 0, picks those with
- * fma(norm[i], slack_norm, fma(radius[i], slack_radius, v)) >= threshold (or NaN), and writes v
- * beside. |sums - offset| < 2^31. Both outputs have room for count + 15. exact. pick_tile Bit c of
- * masks[r], r < rows, c < cols <= 64, of products [r][c] of gemm_u8s8: whether fma(norm[r],
- * slack_norm[c], fma(radius[r], slack_radius[c], value + bias[r])) >= threshold[c] (or NaN); bias
- * NULL: 0. exact.
+ * dot_u8s8         sums[i] = sum over k < dim of row[k] * query[k] in int32, where row is number
+ *                  ids[i], or i where ids is NULL, of rows [..][stride]. dim is at most 65536. exact.
+ * pick_f32         Writes the numbers i < count with values[i] >= threshold (or NaN), ascending, to
+ *                  `at`, and returns how many. `at` has room for count + 15. exact.
+ * pick_dots        The same for sums of dot_u8s8: v = fma(scale[i] * step, (float)(sums[i] -
+ *                  offset), bias[i]), where a bias that is NULL is 0; picks those with fma(norm[i],
+ *                  slack_norm, fma(radius[i], slack_radius, v)) >= threshold (or NaN), and writes v
+ *                  beside. |sums - offset| < 2^31. Both outputs have room for count + 15. exact.
+ * pick_tile        Bit c of masks[r], r < rows, c < cols <= 64, for values [r][c] of gemm_u8s8: is
+ *                  fma(norm[r], slack_norm[c], fma(radius[r], slack_radius[c], value + bias[r]))
+ *                  >= threshold[c] (or NaN)? A bias that is NULL is 0. exact.
  */
 #pragma once
 
