@@ -1,6 +1,6 @@
 /* How many of the best estimates hold a share of the k nearest rows: measured when a segment is
  * built. Queries of people lie off the data, so no row is taken as a query: midpoints of rows, sums
- * and differences are. */
+ * and differences are, and the rows that they were made of do not count. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +15,9 @@ const float flat_recalls[FLAT_RECALLS] = { 0.7f, 0.8f, 0.9f, 0.95f, 0.97f,
 
 enum {
     QUERIES = 256,
+    PARTS = 3,                  /* rows that a query is made of, at most */
     NEAREST = 100,              /* the largest of flat_ks */
+    KEPT = NEAREST + PARTS,
     CHUNK_ROWS = 4096,          /* a multiple of FLAT_BLOCK_ROWS */
     CHUNK_BLOCKS = 16,          /* of estimates */
 };
@@ -26,8 +28,9 @@ struct calibration {
     const unsigned char *sketches;
     float *queries;             /* [QUERIES][dim] */
     float *rows;                /* [CHUNK_ROWS][dim] */
-    struct hit *hits;           /* [QUERIES][NEAREST] */
-    struct hit *kept;           /* [QUERIES][NEAREST], heaps */
+    uint32_t *parts;            /* [QUERIES][PARTS]: rows */
+    struct hit *hits;           /* [QUERIES][KEPT] */
+    struct hit *kept;           /* [QUERIES][KEPT]: heaps, then the nearest in front */
     size_t *found;              /* [QUERIES] */
     uint32_t *ranks;            /* [QUERIES][NEAREST]: of the nearest rows among the estimates */
     unsigned char *prepared;    /* [threads][prepared_bytes] */
@@ -48,24 +51,27 @@ static const float *read_rows(const struct calibration *c, size_t first, size_t 
     return to;
 }
 
-static void add_row(const struct calibration *c, struct rng *rng, float *query, float weight)
+static void make_query(const struct calibration *c, struct rng *rng, size_t q)
 {
-    size_t dim = c->build->rows.dim, row = rng_below(rng, c->build->rows.count);
-    const float *x = read_rows(c, row, 1, c->rows);
-    for (size_t k = 0; k < dim; k++)
-        query[k] += weight * x[k];
+    static const float weights[4][PARTS] = { { 0.5f, 0.5f, 0 }, { 0.4f, 0.3f, 0.3f },
+                                             { 1, 0.5f, -0.5f }, { 1, 0.7f, 0 } };
+    size_t dim = c->build->rows.dim;
+    float *query = c->queries + q * dim;
+    for (size_t i = 0; i < PARTS; i++) {
+        size_t row = rng_below(rng, c->build->rows.count);
+        const float *x = read_rows(c, row, 1, c->rows);
+        c->parts[q * PARTS + i] = (uint32_t)row;
+        for (size_t k = 0; k < dim; k++)
+            query[k] += weights[q % 4][i] * x[k];
+    }
 }
 
-static void make_queries(const struct calibration *c)
+static bool is_part(const struct calibration *c, size_t q, uint32_t row)
 {
-    static const float weights[4][3] = { { 0.5f, 0.5f, 0 }, { 0.4f, 0.3f, 0.3f },
-                                         { 1, 0.5f, -0.5f }, { 1, 0.7f, 0 } };
-    struct rng rng;
-    rng_seed(&rng, c->build->settings.seed ^ 0x63616c6962726174ull);
-    for (size_t q = 0; q < QUERIES; q++)
-        for (size_t i = 0; i < 3; i++)
-            if (weights[q % 4][i] != 0)
-                add_row(c, &rng, c->queries + q * c->build->rows.dim, weights[q % 4][i]);
+    for (size_t i = 0; i < PARTS; i++)
+        if (c->parts[q * PARTS + i] == row)
+            return true;
+    return false;
 }
 
 /* ---- the truth -------------------------------------------------------------------------- */
@@ -75,25 +81,32 @@ static enum akin_status find_nearest(const struct calibration *c, struct akin_er
     const struct segment_rows *rows = &c->build->rows;
     struct best best[QUERIES];
     for (size_t q = 0; q < QUERIES; q++)
-        best[q] = (struct best){ .hits = c->kept + q * NEAREST, .capacity = c->nearest };
+        best[q] = (struct best){ .hits = c->kept + q * KEPT,
+                                  .capacity = c->nearest + PARTS };
     size_t step = rows->element == ELEMENT_F32 || rows->element == ELEMENT_I8 ? rows->count
                                                                               : CHUNK_ROWS;
     for (size_t first = 0; first < rows->count; first += step) {
         size_t live = rows->count - first < step ? rows->count - first : step;
         struct topk_request request = {
             .rows = read_rows(c, first, live, c->rows), .row_count = live, .dim = rows->dim,
-            .queries = c->queries, .query_count = QUERIES, .k = NEAREST, .score = rows->score,
+            .queries = c->queries, .query_count = QUERIES, .k = KEPT, .score = rows->score,
         };
         TRY(cpu_topk(c->build->backend, &request, c->hits, c->found, error));
         for (size_t q = 0; q < QUERIES; q++)
             for (size_t i = 0; i < c->found[q]; i++) {
-                struct hit hit = c->hits[q * NEAREST + i];
+                struct hit hit = c->hits[q * KEPT + i];
                 hit.row += (uint32_t)first;
                 best_offer(&best[q], hit);
             }
     }
-    for (size_t q = 0; q < QUERIES; q++)
-        best_drain(&best[q], c->kept + q * NEAREST);
+    for (size_t q = 0; q < QUERIES; q++) {
+        struct hit *hits = c->kept + q * KEPT;
+        size_t count = best[q].count, kept = 0;
+        best_drain(&best[q], hits);
+        for (size_t i = 0; i < count && kept < c->nearest; i++)
+            if (!is_part(c, q, hits[i].row))
+                hits[kept++] = hits[i];
+    }
     return AKIN_OK;
 }
 
@@ -141,7 +154,7 @@ static void rank_query(void *context, size_t q, int worker)
     float own[NEAREST], sorted[NEAREST], estimates[FLAT_BLOCK_ROWS];
     uint32_t above[NEAREST];
     for (size_t i = 0; i < c->nearest; i++) {
-        uint32_t row = c->kept[q * NEAREST + i].row;
+        uint32_t row = c->kept[q * KEPT + i].row;
         sketch_estimate(c->space, query, c->sketches + row / FLAT_BLOCK_ROWS * bytes, 1, estimates);
         sorted[i] = own[i] = estimates[row % FLAT_BLOCK_ROWS];
     }
@@ -161,7 +174,6 @@ static int by_number(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* A share of what a recall allows to miss is kept back: other queries are somewhat harder. */
 static void fill_table(const struct calibration *c, uint32_t *ranks, struct flat_header *header)
 {
     for (size_t i = 0; i < FLAT_KS; i++) {
@@ -170,8 +182,7 @@ static void fill_table(const struct calibration *c, uint32_t *ranks, struct flat
             memcpy(ranks + q * k, c->ranks + q * NEAREST, k * sizeof *ranks);
         qsort(ranks, count, sizeof *ranks, by_number);
         for (size_t j = 0; j < FLAT_RECALLS; j++) {
-            double recall = 1 - (1 - (double)flat_recalls[j]) * 0.6;
-            size_t at = (size_t)ceil(recall * (double)count);
+            size_t at = (size_t)ceil((double)flat_recalls[j] * (double)count);
             header->candidates[i][j] = ranks[(at ? at : 1) - 1];
         }
         header->candidates[i][FLAT_RECALLS - 1] *= 2;
@@ -185,19 +196,23 @@ enum akin_status flat_calibrate(const struct segment_build *build, const struct 
     struct calibration c = { .build = build, .space = space, .sketches = sketches };
     enum akin_status status = AKIN_OK;
     uint32_t *ranks = memory_alloc(QUERIES * NEAREST, sizeof *ranks);
-    c.nearest = build->rows.count < NEAREST ? build->rows.count : NEAREST;
+    c.nearest = NEAREST;
     c.prepared_bytes = sketch_query_bytes(space);
     c.queries = memory_alloc(QUERIES, build->rows.dim * sizeof *c.queries);
     c.rows = memory_alloc_aligned(CHUNK_ROWS, build->rows.dim * sizeof *c.rows);
-    c.hits = memory_alloc(QUERIES * NEAREST, sizeof *c.hits);
-    c.kept = memory_alloc(QUERIES * NEAREST, sizeof *c.kept);
+    c.parts = memory_alloc(QUERIES * PARTS, sizeof *c.parts);
+    c.hits = memory_alloc(QUERIES * KEPT, sizeof *c.hits);
+    c.kept = memory_alloc(QUERIES * KEPT, sizeof *c.kept);
     c.found = memory_alloc(QUERIES, sizeof *c.found);
     c.ranks = memory_alloc(QUERIES * NEAREST, sizeof *c.ranks);
     c.prepared = memory_alloc_aligned((size_t)thread_pool_size(build->pool), c.prepared_bytes);
-    if (!ranks || !c.queries || !c.rows || !c.hits || !c.kept || !c.found || !c.ranks ||
+    if (!ranks || !c.queries || !c.rows || !c.parts || !c.hits || !c.kept || !c.found || !c.ranks ||
         !c.prepared)
         TRY_DONE(error_memory(error));
-    make_queries(&c);
+    struct rng rng;
+    rng_seed(&rng, build->settings.seed ^ 0x63616c6962726174ull);
+    for (size_t q = 0; q < QUERIES; q++)
+        make_query(&c, &rng, q);
     TRY_DONE(find_nearest(&c, error));
     thread_pool_each(build->pool, QUERIES, rank_query, &c);
     fill_table(&c, ranks, header);
@@ -205,6 +220,7 @@ done:
     memory_free(ranks);
     memory_free(c.queries);
     memory_free(c.rows);
+    memory_free(c.parts);
     memory_free(c.hits);
     memory_free(c.kept);
     memory_free(c.found);
@@ -213,22 +229,42 @@ done:
     return status;
 }
 
-size_t flat_candidates(const struct flat_header *header, size_t k, float recall)
+/* From the table, between two ks and beyond the last one in proportion. */
+static double table_value(const struct flat_header *header, double k, size_t j)
 {
-    size_t j = 0, i = 0;
-    while (j + 1 < FLAT_RECALLS && flat_recalls[j] < recall)
-        j++;
+    size_t i = 0;
     while (i + 1 < FLAT_KS && flat_ks[i] < k)
         i++;
-    double wanted = header->candidates[i][j];
-    if (flat_ks[i] < k) {
-        wanted *= (double)k / flat_ks[i];
-    } else if (i && flat_ks[i] != k) {
-        double less = header->candidates[i - 1][j];
-        double share = (double)(k - flat_ks[i - 1]) / (double)(flat_ks[i] - flat_ks[i - 1]);
-        wanted = less + (wanted - less) * share;
-    }
-    size_t rows = header->count;
-    wanted = ceil(wanted);
-    return wanted < (double)k ? k : wanted < (double)rows ? (size_t)wanted : rows;
+    double here = header->candidates[i][j];
+    if (flat_ks[i] < k)
+        return here * k / flat_ks[i];
+    if (i == 0)
+        return here;
+    double before = header->candidates[i - 1][j];
+    return before + (here - before) * (k - flat_ks[i - 1]) / (flat_ks[i] - flat_ks[i - 1]);
+}
+
+/* The recall in between two of the table: candidates grow as what may be missed shrinks. */
+static double for_recall(const struct flat_header *header, double k, double recall)
+{
+    size_t j = 0;
+    while (j + 1 < FLAT_RECALLS && (double)flat_recalls[j] < recall)
+        j++;
+    double above = table_value(header, k, j), step;
+    if (j == 0 || j + 1 == FLAT_RECALLS)
+        return above;
+    double low = 1 - (double)flat_recalls[j - 1], high = 1 - (double)flat_recalls[j];
+    step = log(low / (1 - recall)) / log(low / high);
+    double below = table_value(header, k, j - 1);
+    return below + (above - below) * (step < 1 ? step : 1);
+}
+
+/* The k nearest of every third row lie as far out as the 3 k nearest of all, and a third of the
+ * estimates that are above theirs are of allowed rows. A tenth is added: the table is measured on
+ * some hundreds of queries. */
+size_t flat_candidates(const struct flat_header *header, size_t k, float recall, size_t allowed)
+{
+    double share = (double)allowed / (double)header->count;
+    double wanted = ceil(1.1 * for_recall(header, (double)k / share, (double)recall) * share);
+    return wanted < (double)k ? k : wanted < (double)allowed ? (size_t)wanted : allowed;
 }

@@ -122,5 +122,5 @@ static inline bool flat_allows(const uint64_t *allowed, size_t row)
 enum akin_status flat_calibrate(const struct segment_build *build, const struct sketch *space,
                                 const unsigned char *sketches, struct flat_header *header,
                                 struct akin_error *error);
-/* Candidates that this recall of k takes. */
-size_t flat_candidates(const struct flat_header *header, size_t k, float recall);
+/* Candidates that this recall of k takes, where so many rows are allowed, at least one. */
+size_t flat_candidates(const struct flat_header *header, size_t k, float recall, size_t allowed);

@@ -157,9 +157,9 @@ static enum plan choose(const struct flat *flat, const struct segment_query *que
 {
     size_t rows = flat->screen.count;
     size_t allowed = query->allowed ? query->allowed_count : rows;
-    if (!query->exact && query->recall < 1 && flat->space) {
-        *wanted = flat_candidates(flat->header, query->k, query->recall);
-        if (allowed > rows / LIST_ESTIMATES && *wanted < rows / LIST_ESTIMATES)
+    if (!query->exact && query->recall < 1 && flat->space && allowed > rows / LIST_ESTIMATES) {
+        *wanted = flat_candidates(flat->header, query->k, query->recall, allowed);
+        if (*wanted < rows / LIST_ESTIMATES)
             return ESTIMATE;
     }
     return query->allowed && allowed < rows / LIST_COST ? LIST : SCAN;
