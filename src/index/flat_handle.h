@@ -62,15 +62,37 @@ struct candidates {
     size_t limit;                   /* from here on it pays to raise the threshold */
 };
 
+/* A query on its way: `threshold` is what a row's interval has to reach. */
+struct flat_task {
+    const struct flat *flat;
+    struct flat_scratch *scratch;
+    struct screen_query query;
+    const float *vector;            /* [dim] */
+    size_t k;
+    float threshold;
+};
+
+/* Queries that are multiplied with a row together. */
+struct flat_group {
+    struct flat_task tasks[SCREEN_GROUP_MAX];
+    struct candidates candidates[SCREEN_GROUP_MAX];
+    size_t of[SCREEN_GROUP_MAX];    /* the number of the query */
+    float threshold[SCREEN_GROUP_MAX];
+    struct screen_group group;
+    int8_t *digits;                 /* [SCREEN_GROUP_MAX][stride] */
+};
+
+/* Groups of a thread, which pass over a block of rows before the next one. */
+enum { FLAT_GROUPS = 16 };
+
 /* What one search needs; kept for the next one. */
 struct flat_scratch {
     struct flat_scratch *next;
     struct candidates one;          /* of a single query */
-    struct candidates many[SCREEN_GROUP_MAX];
+    struct flat_group *groups[FLAT_GROUPS];     /* NULL until they are needed */
     uint64_t *spare;                /* as large as the candidates whose threshold is raised */
     size_t spare_capacity;
-    int8_t *digits;                 /* [SCREEN_GROUP_MAX][stride] */
-    int8_t *panel;
+    int8_t *digits;                 /* [stride] */
     float *widened;                 /* [SCREEN_TILE_MAX * dim] */
     unsigned char *prepared;        /* of a sketch_query */
     uint32_t list[SCREEN_STEP], found[SCREEN_STEP + 16];
@@ -82,16 +104,6 @@ struct flat_scratch *flat_scratch_take(const struct flat *flat);    /* NULL: no 
 void flat_scratch_give(const struct flat *flat, struct flat_scratch *scratch);
 void flat_scratch_free(struct flat_scratch *scratch);
 
-/* A query on its way: `threshold` is what a row's interval has to reach. */
-struct flat_task {
-    const struct flat *flat;
-    struct flat_scratch *scratch;
-    struct screen_query query;
-    const float *vector;            /* [dim] */
-    size_t k;
-    float threshold;
-};
-
 void candidates_reset(struct candidates *c, size_t k);
 bool candidates_add(struct candidates *c, float value, uint32_t row);
 /* Raises the threshold to what k rows reach for certain, and drops the rows that do not. */
@@ -102,10 +114,12 @@ bool candidates_finish(struct candidates *c, struct flat_task *task, struct hit 
 
 /* ---- parts of a search ------------------------------------------------------------------ */
 
-/* flat_batch.c: the queries [first, first + count) together, count <= the group's size. */
-bool flat_search_group(const struct flat *flat, struct flat_scratch *scratch,
-                       const struct segment_query *query, size_t first, size_t count,
-                       const struct segment_hits *hits);
+/* flat_batch.c: the queries [first, first + count) in groups of at most `group`, at most FLAT_GROUPS
+ * of them. */
+bool flat_search_groups(const struct flat *flat, struct flat_scratch *scratch,
+                        const struct segment_query *query, size_t first, size_t count,
+                        size_t group, const struct segment_hits *hits);
+void flat_group_free(struct flat_group *group);
 /* flat_search.c: one query. */
 bool flat_search_one(const struct flat *flat, struct flat_scratch *scratch,
                      const struct segment_query *query, size_t at, const struct segment_hits *hits);

@@ -13,11 +13,10 @@ void flat_scratch_free(struct flat_scratch *scratch)
     if (!scratch)
         return;
     memory_free(scratch->one.keys);
-    for (size_t i = 0; i < SCREEN_GROUP_MAX; i++)
-        memory_free(scratch->many[i].keys);
+    for (size_t i = 0; i < FLAT_GROUPS; i++)
+        flat_group_free(scratch->groups[i]);
     memory_free(scratch->spare);
     memory_free(scratch->digits);
-    memory_free(scratch->panel);
     memory_free(scratch->widened);
     memory_free(scratch->prepared);
     memory_free(scratch);
@@ -28,12 +27,11 @@ static struct flat_scratch *scratch_create(const struct flat *flat)
     struct flat_scratch *s = memory_alloc(1, sizeof *s);
     if (!s)
         return NULL;
-    s->digits = memory_alloc_aligned(SCREEN_GROUP_MAX, flat->screen.stride);
-    s->panel = memory_alloc_aligned(screen_group_bytes(flat->backend, flat->screen.dim), 1);
+    s->digits = memory_alloc_aligned(flat->screen.stride, 1);
     s->widened = memory_alloc_aligned(SCREEN_TILE_MAX, flat->screen.dim * sizeof(float));
     size_t prepared = flat->space ? sketch_query_bytes(flat->space) : 64;
     s->prepared = memory_alloc_aligned(prepared, 1);
-    if (s->digits && s->panel && s->widened && s->prepared)
+    if (s->digits && s->widened && s->prepared)
         return s;
     flat_scratch_free(s);
     return NULL;

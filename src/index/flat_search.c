@@ -201,7 +201,7 @@ struct job {
     const struct segment_query *query;
     const struct segment_hits *hits;
     struct flat_scratch **scratch;      /* [threads] */
-    size_t group;                       /* queries of an item */
+    size_t group, each;                 /* queries of a group and of an item */
     bool failed;                        /* set to true only; read when all are done */
 };
 
@@ -209,25 +209,27 @@ static void search_item(void *context, size_t item, int worker)
 {
     struct job *job = context;
     struct flat_scratch *s = job->scratch[worker];
-    size_t first = item * job->group, rest = job->query->count - first;
+    size_t first = item * job->each, rest = job->query->count - first;
     bool done = job->group == 1
         ? flat_search_one(job->flat, s, job->query, first, job->hits)
-        : flat_search_group(job->flat, s, job->query, first, rest < job->group ? rest : job->group,
-                            job->hits);
+        : flat_search_groups(job->flat, s, job->query, first, rest < job->each ? rest : job->each,
+                             job->group, job->hits);
     if (!done)
         __atomic_store_n(&job->failed, true, __ATOMIC_RELAXED);
 }
 
-/* Queries that are multiplied with each row together; 1: each by itself. */
-static size_t group_size(const struct flat *flat, const struct segment_query *query, size_t threads)
+/* As many queries for each thread, in groups that are as full as they go; 1: each by itself. */
+static void share(struct job *job, size_t threads)
 {
-    size_t wanted, each = (query->count + threads - 1) / threads;
-    size_t most = screen_group_size(flat->backend);
-    if (each < GROUP_MIN || choose(flat, query, &wanted) != SCAN)
-        return 1;
-    /* as many groups on each thread, as full as they go */
-    size_t rounds = (each + most - 1) / most;
-    return (each + rounds - 1) / rounds;
+    size_t wanted, each = (job->query->count + threads - 1) / threads;
+    size_t most = screen_group_size(job->flat->backend);
+    job->group = job->each = 1;
+    if (each < GROUP_MIN || choose(job->flat, job->query, &wanted) != SCAN)
+        return;
+    size_t rounds = (each + FLAT_GROUPS * most - 1) / (FLAT_GROUPS * most);
+    job->each = (each + rounds - 1) / rounds;
+    size_t groups = (job->each + most - 1) / most;
+    job->group = (job->each + groups - 1) / groups;
 }
 
 static enum akin_status check_query(const struct flat *flat, const struct segment_query *query,
@@ -250,8 +252,9 @@ enum akin_status flat_search(const struct flat *flat, const struct segment_query
     TRY(check_query(flat, query, error));
     if (threads > 16 && !(scratch = memory_alloc(threads, sizeof *scratch)))
         return error_memory(error);
-    struct job job = { flat, query, hits, scratch, group_size(flat, query, threads), false };
-    size_t items = (query->count + job.group - 1) / job.group;
+    struct job job = { .flat = flat, .query = query, .hits = hits, .scratch = scratch };
+    share(&job, threads);
+    size_t items = (query->count + job.each - 1) / job.each;
     threads = items < 2 ? 1 : threads;
     for (size_t i = 0; i < threads; i++) {
         scratch[i] = flat_scratch_take(flat);
