@@ -12,8 +12,7 @@
  * vectors.
  *
  * Every function but the two that make a space may be called from any thread. Same bits on every
- * level of the processor from the same space; a space is trained with the level's own product, so
- * its last bits are the machine's, like those of embeddings. */
+ * level of the processor. */
 #pragma once
 
 #include <stddef.h>

@@ -84,8 +84,8 @@ static void drop_below(struct candidates *c, const struct flat_task *task)
     for (size_t i = 0; i < c->count; i++) {
         uint64_t key = c->keys[i];
         uint32_t row = flat_key_row(key);
-        float most = fmaf(t->norm[row], dot->slack_norm,
-                          fmaf(t->radius[row], dot->slack_radius, flat_key_value(key)));
+        float most = flat_key_value(key) + t->radius[row] * dot->slack_radius +
+                     t->norm[row] * dot->slack_norm;
         c->keys[kept] = key;
         kept += !(most < task->threshold);
     }

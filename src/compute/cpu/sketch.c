@@ -38,37 +38,48 @@ static void place_fields(struct sketch *s)
     }
 }
 
-/* Floats of the panels of gemm_f32 for all parts. */
-static size_t panel_floats(const struct sketch *s)
-{
-    size_t nr = s->cpu->kernels.gemm.nr, total = 0;
-    for (size_t p = 0; p < s->header->parts; p++)
-        total += round_up(s->part_first[p + 1] - s->part_first[p], nr) * s->part_dim;
-    return total;
-}
-
 static size_t part_length(const struct sketch *s, size_t part)
 {
     return min_size(s->part_dim, s->header->dim - part * s->part_dim);
 }
 
-static void pack_panels(struct sketch *s, const float *part_of, const float *directions)
+static void pack_direction(struct sketch *s, size_t column, const int8_t *direction, size_t length,
+                           float scale)
 {
-    size_t nr = s->cpu->kernels.gemm.nr;
-    float *panel = s->panels;
-    memset(panel, 0, panel_floats(s) * sizeof *panel);
-    for (size_t p = 0; p < s->header->parts; p++) {
-        size_t length = part_length(s, p), count = s->part_first[p + 1] - s->part_first[p], c = 0;
-        const float *row = directions;
-        for (size_t i = 0; i < s->directions; i++) {
-            size_t part = (size_t)part_of[i];
-            for (size_t k = 0; part == p && k < length; k++)
-                panel[c / nr * nr * length + k * nr + c % nr] = row[k];
-            c += part == p;
-            row += part_length(s, part);
-        }
-        panel += round_up(count, nr) * s->part_dim;
+    size_t nr = s->cpu->kernels.u8s8.nr;
+    int8_t *to = s->panels + column / nr * nr * s->depth + column % nr * 4;
+    int32_t sum = 0;
+    for (size_t k = 0; k < length; k++) {
+        to[k / 4 * nr * 4 + k % 4] = direction[k];
+        sum += direction[k];
     }
+    s->columns[column] = scale;
+    s->columns[s->padded + column] = (float)sum;
+}
+
+static bool pack_panels(struct sketch *s, const float *part_of)
+{
+    const struct gemm_blocks *blocks = &s->cpu->kernels.u8s8;
+    size_t next[SKETCH_PARTS_MAX];
+    s->depth = round_up(s->part_dim, blocks->granule);
+    s->padded = 0;
+    for (size_t p = 0; p < s->header->parts; p++) {
+        next[p] = s->padded;
+        s->padded += round_up(s->part_first[p + 1] - s->part_first[p], blocks->nr);
+    }
+    s->panels = memory_alloc_aligned(s->padded, s->depth);
+    s->columns = memory_alloc(3 * s->padded, sizeof *s->columns);
+    if (!s->panels || !s->columns)
+        return false;
+    memset(s->panels, 0, s->padded * s->depth);
+    const float *scale = part_of + s->directions;
+    const int8_t *direction = (const int8_t *)(scale + s->directions);
+    for (size_t i = 0; i < s->directions; i++) {
+        size_t part = (size_t)part_of[i], length = part_length(s, part);
+        pack_direction(s, next[part]++, direction, length, scale[i]);
+        direction += length;
+    }
+    return true;
 }
 
 /* The numbers of the header and of the parts; false where they contradict each other. */
@@ -82,13 +93,13 @@ static bool header_fits(const struct sketch_header *h, const void *blob, size_t 
         h->twos > h->dim || h->ones > h->dim || directions > h->dim || directions < 1)
         return false;
     return (size_t)h->twos + (h->ones + 1) / 2 <= (size_t)h->planes * 4 &&
-           bytes >= sizeof *h + (h->dim + 2 * directions) * sizeof(float);
+           bytes >= sizeof *h + (h->dim + 3 * directions) * sizeof(float);
 }
 
 static bool read_parts(struct sketch *s, const float *part_of, size_t bytes)
 {
     const struct sketch_header *h = s->header;
-    size_t floats = h->dim + 2 * s->directions;
+    size_t used = sizeof *h + (h->dim + 3 * s->directions) * sizeof(float);
     for (size_t i = 0; i < s->directions; i++) {
         if (!(part_of[i] >= 0 && part_of[i] < (float)h->parts))
             return false;
@@ -96,9 +107,9 @@ static bool read_parts(struct sketch *s, const float *part_of, size_t bytes)
         if ((float)part != part_of[i] || !(s->deviation[i] >= 0))
             return false;
         s->part_first[part + 1]++;
-        floats += part_length(s, part);
+        used += part_length(s, part);
     }
-    if (bytes != round_up(sizeof *h + floats * sizeof(float), 64))
+    if (bytes != round_up(used, 64))
         return false;
     for (size_t p = 0; p < h->parts; p++)
         s->part_first[p + 1] += s->part_first[p];
@@ -135,10 +146,8 @@ enum akin_status sketch_open(struct backend *backend, const void *blob, size_t b
         TRY_DONE(error_memory(error));
     if (!read_parts(s, part_of, bytes))
         TRY_DONE(error_set(error, AKIN_FORMAT, "sketches: the directions are damaged"));
-    s->panels = memory_alloc_aligned(panel_floats(s), sizeof *s->panels);
-    if (!s->panels)
+    if (!pack_panels(s, part_of))
         TRY_DONE(error_memory(error));
-    pack_panels(s, part_of, part_of + s->directions);
     place_fields(s);
     *space = s;
     s = NULL;
@@ -152,6 +161,7 @@ void sketch_destroy(struct sketch **space)
     if (!*space)
         return;
     memory_free((*space)->panels);
+    memory_free((*space)->columns);
     memory_free((*space)->fields);
     memory_free((*space)->order);
     memory_free((*space)->owned);
@@ -182,29 +192,68 @@ size_t sketch_block_bytes(const struct sketch *space)
 
 /* ---- the directions' components --------------------------------------------------------- */
 
-/* out [rows][directions] of x [rows][dim], rows <= gemm.mr; parts [rows][directions] is scratch. */
-static void turn(const struct sketch *s, float *out, float *parts, const float *x, size_t rows)
+/* What `turn` needs beside its rows. */
+struct turn_scratch {
+    uint8_t *bytes;             /* [GEMM_MR_MAX][depth] */
+    float *parts;               /* [GEMM_MR_MAX][padded] */
+};
+
+/* out [rows][directions] of x [rows][dim], rows <= u8s8.mr: products of bytes, which are the same on
+ * every level of the processor. */
+static void turn(const struct sketch *s, float *out, const struct turn_scratch *scratch,
+                 const float *x, size_t rows)
 {
     const struct kernels *k = &s->cpu->kernels;
-    size_t nr = k->gemm.nr, dim = s->header->dim;
-    const float *panel = s->panels;
+    size_t nr = k->u8s8.nr, column = 0;
     for (size_t p = 0; p < s->header->parts; p++) {
-        size_t count = s->part_first[p + 1] - s->part_first[p], length = part_length(s, p);
-        for (size_t c = 0; c < count; c += nr)
-            k->gemm_f32(parts + s->part_first[p] + c, s->directions, x + p * s->part_dim, dim,
-                        panel + c * length, length, rows, min_size(nr, count - c), NULL, false);
-        panel += round_up(count, nr) * s->part_dim;
+        float scale[GEMM_MR_MAX], zero_point[GEMM_MR_MAX];
+        for (size_t r = 0; r < rows; r++)
+            k->quantize_u8(scratch->bytes + r * s->depth, x + r * s->header->dim + p * s->part_dim,
+                           NULL, part_length(s, p), s->depth, &scale[r], &zero_point[r]);
+        struct u8_rows left = { scratch->bytes, s->depth, scale, zero_point };
+        size_t count = s->part_first[p + 1] - s->part_first[p];
+        for (size_t c = 0; c < count; c += nr, column += nr) {
+            struct s8_panel panel = { s->panels + column * s->depth, s->columns + column,
+                                      s->columns + s->padded + column,
+                                      s->columns + 2 * s->padded + column };
+            k->gemm_u8s8(scratch->parts + column, s->padded, &left, &panel, s->depth, rows,
+                         min_size(nr, count - c));
+        }
     }
-    for (size_t r = 0; r < rows; r++)
-        for (size_t i = 0; i < s->directions; i++)
-            out[r * s->directions + s->order[i]] = parts[r * s->directions + i];
+    for (size_t p = 0, i = 0, first = 0; p < s->header->parts; p++) {
+        for (size_t c = 0; i < s->part_first[p + 1]; i++, c++)
+            for (size_t r = 0; r < rows; r++)
+                out[r * s->directions + s->order[i]] = scratch->parts[r * s->padded + first + c];
+        first += round_up(s->part_first[p + 1] - s->part_first[p], nr);
+    }
 }
 
 /* ---- encoding --------------------------------------------------------------------------- */
 
+struct encode_scratch {
+    float *x, *y;               /* [GEMM_MR_MAX][dim], [directions] */
+    struct turn_scratch turn;
+};
+
+/* Places the parts of a scratch from `base` on (NULL: nowhere); returns how many bytes they take. */
+static size_t encode_layout(const struct sketch *s, struct encode_scratch *to, unsigned char *base)
+{
+    size_t at = 0;
+#define PLACE(member, bytes)                                                         \
+    if (base)                                                                        \
+        to->member = (void *)(base + at);                                            \
+    at = round_up(at + (bytes), 64)
+    PLACE(x, GEMM_MR_MAX * s->header->dim * sizeof(float));
+    PLACE(y, GEMM_MR_MAX * s->directions * sizeof(float));
+    PLACE(turn.bytes, GEMM_MR_MAX * s->depth);
+    PLACE(turn.parts, GEMM_MR_MAX * s->padded * sizeof(float));
+#undef PLACE
+    return at;
+}
+
 size_t sketch_scratch_bytes(const struct sketch *space)
 {
-    return GEMM_MR_MAX * (2 * space->directions + space->header->dim) * sizeof(float);
+    return encode_layout(space, NULL, NULL);
 }
 
 static unsigned sign_bit(const struct sketch *s, const float *y, uint32_t i, float *overlap)
@@ -281,17 +330,18 @@ static float centre(const struct sketch *s, float *out, const float *row, float 
 void sketch_encode(const struct sketch *space, const float *const *rows, size_t count, void *block,
                    void *scratch)
 {
-    size_t dim = space->header->dim, step = space->cpu->kernels.gemm.mr;
-    float *x = scratch, *y = x + GEMM_MR_MAX * dim, *parts = y + GEMM_MR_MAX * space->directions;
+    size_t dim = space->header->dim, step = min_size(space->cpu->kernels.u8s8.mr, GEMM_MR_MAX);
+    struct encode_scratch to;
+    encode_layout(space, &to, scratch);
     memset(block, 0, sketch_block_bytes(space));
     for (size_t r = 0; r < count; r += step) {
         size_t live = min_size(step, count - r);
         float length[GEMM_MR_MAX], bias[GEMM_MR_MAX];
         for (size_t i = 0; i < live; i++)
-            length[i] = centre(space, x + i * dim, rows[r + i], &bias[i]);
-        turn(space, y, parts, x, live);
+            length[i] = centre(space, to.x + i * dim, rows[r + i], &bias[i]);
+        turn(space, to.y, &to.turn, to.x, live);
         for (size_t i = 0; i < live; i++)
-            encode_row(space, block, r + i, y + i * space->directions, length[i], bias[i]);
+            encode_row(space, block, r + i, to.y + i * space->directions, length[i], bias[i]);
     }
 }
 
@@ -302,7 +352,8 @@ struct sketch_query {
     int8_t *head;               /* [4 * heads] */
     uint8_t *tables, *entries;  /* entries [planes * 4][4] */
     float *values;              /* [planes * 4][4] */
-    float *y, *parts;           /* [directions] */
+    float *y;                   /* [directions] */
+    struct turn_scratch turn;   /* of one row */
 };
 
 static size_t query_layout(const struct sketch *s, struct sketch_query *query, unsigned char *base)
@@ -317,7 +368,8 @@ static size_t query_layout(const struct sketch *s, struct sketch_query *query, u
     PLACE(entries, 4 * slots);
     PLACE(values, 4 * slots * sizeof(float));
     PLACE(y, s->directions * sizeof(float));
-    PLACE(parts, s->directions * sizeof(float));
+    PLACE(turn.bytes, s->depth);
+    PLACE(turn.parts, s->padded * sizeof(float));
 #undef PLACE
     return at;
 }
@@ -406,7 +458,7 @@ struct sketch_query *sketch_prepare(const struct sketch *space, const float *que
 {
     struct sketch_query *q = memory;
     query_layout(space, q, memory);
-    turn(space, q->y, q->parts, query, 1);
+    turn(space, q->y, &q->turn, query, 1);
     q->terms = (struct sketch_terms){ .tables = q->tables, .head = q->head };
     prepare_fields(space, q);
     prepare_heads(space, q);

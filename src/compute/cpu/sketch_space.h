@@ -10,9 +10,10 @@
 
 enum { SKETCH_DIM_MAX = 4096, SKETCH_PARTS_MAX = SKETCH_DIM_MAX / SKETCH_PART };
 
-/* The front of a blob. Behind it, all float32: mean [dim]; deviation [directions], largest first:
- * the heads, then the two-bit and the one-bit directions; part [directions], the part of dim that a
- * direction lies in; and the directions themselves, each as long as its part. */
+/* The front of a blob. Behind it, in float32: mean [dim]; deviation [directions], largest first: the
+ * heads, then the two-bit and the one-bit directions; part [directions], the part of dim that a
+ * direction lies in; scale [directions]. Then the directions themselves in signed bytes, each as
+ * long as its part and to be multiplied by its scale. */
 struct sketch_header {
     uint64_t magic;
     uint32_t dim, score, block_rows, planes;
@@ -39,7 +40,9 @@ struct sketch {
     const float *mean, *deviation;
     size_t part_first[SKETCH_PARTS_MAX + 1];    /* directions of part p in `order` */
     uint32_t *order;                    /* [directions]: by part */
-    float *panels;                      /* of gemm_f32: the directions of each part in `order` */
+    int8_t *panels;                     /* of gemm_u8s8: the directions of each part in `order` */
+    float *columns;                     /* [3][padded]: scale, sum, bias of the panels' columns */
+    size_t padded, depth;               /* columns of all parts; granules of a part */
     struct sketch_field *fields;        /* [planes * 4], by slot */
 };
 

@@ -167,13 +167,25 @@ static size_t length_of(const struct trainer *tr, const struct direction *d)
     return min_size(tr->part_dim, tr->t->dim - d->part * tr->part_dim);
 }
 
+/* A direction in signed bytes; returns their scale. */
+static float narrow_direction(int8_t *out, const double *direction, size_t length)
+{
+    double largest = 0;
+    for (size_t k = 0; k < length; k++)
+        largest = fmax(largest, fabs(direction[k]));
+    for (size_t k = 0; k < length; k++)
+        out[k] = (int8_t)lrint(largest > 0 ? direction[k] / largest * 127 : 0);
+    return (float)(largest / 127);
+}
+
 static void *write_blob(const struct trainer *tr, size_t *bytes)
 {
     const struct sketch_header *h = &tr->header;
-    size_t dim = tr->t->dim, count = (size_t)h->heads + h->twos + h->ones, floats = dim + 2 * count;
+    size_t dim = tr->t->dim, count = (size_t)h->heads + h->twos + h->ones, used;
+    used = sizeof *h + (dim + 3 * count) * sizeof(float);
     for (size_t i = 0; i < count; i++)
-        floats += length_of(tr, &tr->directions[i]);
-    *bytes = round_up(sizeof *h + floats * sizeof(float), 64);
+        used += length_of(tr, &tr->directions[i]);
+    *bytes = round_up(used, 64);
     void *blob = memory_alloc_aligned(*bytes, 1);
     if (!blob)
         return NULL;
@@ -182,14 +194,14 @@ static void *write_blob(const struct trainer *tr, size_t *bytes)
     float *at = (float *)((struct sketch_header *)blob + 1);
     memcpy(at, tr->mean, dim * sizeof *at);
     at += dim;
+    int8_t *direction = (int8_t *)(at + 3 * count);
     for (size_t i = 0; i < count; i++) {
-        at[i] = (float)sqrt(tr->directions[i].variance / (double)tr->t->count);
-        at[count + i] = (float)tr->directions[i].part;
+        const struct direction *d = &tr->directions[i];
+        at[i] = (float)sqrt(d->variance / (double)tr->t->count);
+        at[count + i] = (float)d->part;
+        at[2 * count + i] = narrow_direction(direction, d->vector, length_of(tr, d));
+        direction += length_of(tr, d);
     }
-    at += 2 * count;
-    for (size_t i = 0; i < count; i++)
-        for (size_t k = 0; k < length_of(tr, &tr->directions[i]); k++)
-            *at++ = (float)tr->directions[i].vector[k];
     return blob;
 }
 
