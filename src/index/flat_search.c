@@ -87,40 +87,77 @@ void flat_search_all(const struct flat *flat, struct flat_scratch *scratch,
 
 /* ---- estimates -------------------------------------------------------------------------- */
 
-/* The best `wanted` estimates of rows that are allowed, as candidates. */
-static bool best_estimates(struct flat_task *task, const uint64_t *allowed, size_t wanted)
+enum { CHUNK_BLOCKS = 8, CHUNK_ROWS = CHUNK_BLOCKS * FLAT_BLOCK_ROWS };
+/* One chunk of so many tells where the threshold of all will be. */
+enum { SAMPLED = 16 };
+
+struct estimates {
+    struct flat_task *task;
+    const struct sketch_query *query;
+    const uint64_t *allowed;
+    float threshold;
+};
+
+/* The least value among the `wanted` largest keys, which are left; -infinity where there are no
+ * more of them. */
+static float keep_largest(struct candidates *c, size_t wanted)
 {
-    const struct flat *flat = task->flat;
-    struct flat_scratch *s = task->scratch;
+    if (c->count < wanted)
+        return -INFINITY;
+    flat_largest(c->keys, c->count, wanted);
+    c->count = wanted;
+    float least = INFINITY;
+    for (size_t i = 0; i < wanted; i++)
+        least = fminf(least, flat_key_value(c->keys[i]));
+    return least;
+}
+
+/* Leaves the `wanted` best estimates of every step-th chunk, of those that reach the threshold. */
+static bool scan_estimates(struct estimates *e, size_t wanted, size_t step)
+{
+    const struct flat *flat = e->task->flat;
+    struct flat_scratch *s = e->task->scratch;
     struct candidates *c = &s->one;
-    size_t blocks = (flat->screen.count + FLAT_BLOCK_ROWS - 1) / FLAT_BLOCK_ROWS;
     size_t bytes = sketch_block_bytes(flat->space), full = 3 * wanted + 64;
-    const struct sketch_query *query = sketch_prepare(flat->space, task->vector, s->prepared);
-    float threshold = -INFINITY;
-    for (size_t b = 0; b < blocks; b += 8) {
-        size_t live = blocks - b < 8 ? blocks - b : 8, first = b * FLAT_BLOCK_ROWS;
-        size_t rows = flat->screen.count - first, found;
-        rows = rows < live * FLAT_BLOCK_ROWS ? rows : live * FLAT_BLOCK_ROWS;
-        sketch_estimate(flat->space, query, flat->sketches + b * bytes, live, s->estimates);
-        found = pick_above(flat->backend, s->found, s->estimates, threshold, rows);
+    c->count = 0;
+    for (size_t first = 0; first < flat->screen.count; first += step * CHUNK_ROWS) {
+        size_t rows = flat->screen.count - first, block = first / FLAT_BLOCK_ROWS;
+        rows = rows < CHUNK_ROWS ? rows : CHUNK_ROWS;
+        sketch_estimate(flat->space, e->query, flat->sketches + block * bytes,
+                        (rows + FLAT_BLOCK_ROWS - 1) / FLAT_BLOCK_ROWS, s->estimates);
+        size_t found = pick_above(flat->backend, s->found, s->estimates, e->threshold, rows);
         for (size_t i = 0; i < found; i++) {
-            uint32_t row = s->found[i] + (uint32_t)first;
-            if (flat_allows(allowed, row) && !candidates_add(c, s->estimates[s->found[i]], row))
+            size_t row = first + s->found[i];
+            if (flat_allows(e->allowed, row) &&
+                !candidates_add(c, s->estimates[s->found[i]], (uint32_t)row))
                 return false;
         }
-        if (c->count < full)
-            continue;
-        flat_largest(c->keys, c->count, wanted);
-        c->count = wanted;
-        threshold = INFINITY;
-        for (size_t i = 0; i < wanted; i++)
-            threshold = fminf(threshold, flat_key_value(c->keys[i]));
+        if (c->count >= full)
+            e->threshold = keep_largest(c, wanted);
     }
-    if (c->count > wanted) {
-        flat_largest(c->keys, c->count, wanted);
-        c->count = wanted;
-    }
+    if (c->count > wanted)
+        keep_largest(c, wanted);
     return true;
+}
+
+/* The best `wanted` estimates of rows that are allowed, as candidates. A sample sets the threshold
+ * so that somewhat more rows reach it, which saves most of the selecting; where it was too high,
+ * all are looked at again without it. */
+static bool best_estimates(struct flat_task *task, const uint64_t *allowed, size_t wanted)
+{
+    struct candidates *c = &task->scratch->one;
+    struct estimates e = { task, sketch_prepare(task->flat->space, task->vector,
+                                                task->scratch->prepared), allowed, -INFINITY };
+    size_t share = wanted / SAMPLED, sampled = share + 3 * (size_t)sqrt((double)share) + 8;
+    if (!scan_estimates(&e, sampled, SAMPLED))
+        return false;
+    e.threshold = keep_largest(c, sampled);
+    if (!scan_estimates(&e, wanted, 1))
+        return false;
+    if (c->count >= wanted || e.threshold == -INFINITY)
+        return true;
+    e.threshold = -INFINITY;
+    return scan_estimates(&e, wanted, 1);
 }
 
 /* Candidates' rows through the bytes, so that the end is that of an exact search among them. */

@@ -233,6 +233,13 @@ void originals_read(const struct backend *backend, const struct originals *from,
     widen_row(kernels_of(backend), &matrix, row, out);
 }
 
+/* All lines of a tile's rows are asked for before the first one is needed: they lie anywhere. */
+static void prefetch_row(const float *row, size_t dim)
+{
+    for (size_t k = 0; k < dim; k += 16)
+        __builtin_prefetch(row + k);
+}
+
 void originals_score(const struct backend *backend, const struct originals *from,
                      const float *query, const uint32_t *list, size_t count, float *scratch,
                      float *scores)
@@ -244,6 +251,7 @@ void originals_score(const struct backend *backend, const struct originals *from
         for (size_t r = 0; r < live; r++) {
             if (from->element == ELEMENT_F32) {
                 pointers[r] = (const float *)from->vectors + list[i + r] * from->dim;
+                prefetch_row(pointers[r], from->dim);
                 continue;
             }
             pointers[r] = scratch + r * from->dim;
