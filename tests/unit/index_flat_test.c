@@ -432,6 +432,70 @@ static void test_same_file(void **state)
     cpu_backend_destroy(&other.backends[0]);
 }
 
+/* What one level of the processor built another one reads: the very same sketches. */
+static void test_levels(void **state)
+{
+    const struct fixture *f = *state;
+    float *queries;
+    struct segment s = sketched(f, 0, SCORE_L2, ELEMENT_F32, &queries);
+    struct segment_blocks blocks = { s.sink.blocks, s.sink.count };
+    struct hit hits[2][MANY_QUERIES * 10];
+    size_t found[2][MANY_QUERIES];
+    struct flat *plain;
+    assert_int_equal(flat_open(f->backends[1], NULL, &s.rows, &blocks, &plain, NULL), AKIN_OK);
+    assert_int_equal(flat_check(plain, NULL), AKIN_OK);
+    for (int exact = 0; exact < 2; exact++) {
+        struct segment_query q = { .queries = queries, .count = MANY_QUERIES, .k = 10,
+                                   .exact = exact, .recall = 0.9f };
+        for (int i = 0; i < 2; i++) {
+            struct segment_hits out = { hits[i], found[i] };
+            assert_int_equal(flat_search(i ? plain : s.flat, &q, &out, NULL), AKIN_OK);
+        }
+        assert_memory_equal(hits[0], hits[1], sizeof hits[0]);
+    }
+    flat_close(&plain);
+    free_segment(&s);
+}
+
+struct crowd {
+    const struct flat *flat;
+    const float *queries;
+    const struct hit *want;
+    bool wrong[64];
+};
+
+static void search_in_crowd(void *context, size_t item, int worker)
+{
+    struct crowd *crowd = context;
+    struct hit hits[10];
+    size_t found, q = item % MANY_QUERIES;
+    (void)worker;
+    struct segment_query query = { .queries = crowd->queries + q * MANY_DIM, .count = 1, .k = 10,
+                                   .exact = item % 2, .recall = 1 };
+    struct segment_hits out = { hits, &found };
+    crowd->wrong[item % 64] |= flat_search(crowd->flat, &query, &out, NULL) != AKIN_OK ||
+                               memcmp(hits, crowd->want + q * 10, sizeof hits);
+}
+
+/* Several threads search one segment, each by itself. */
+static void test_many_threads(void **state)
+{
+    const struct fixture *f = *state;
+    float *queries;
+    struct segment s = sketched(f, 0, SCORE_INNER_PRODUCT, ELEMENT_F32, &queries);
+    struct hit want[MANY_QUERIES * 10];
+    size_t found[MANY_QUERIES];
+    struct segment_hits out = { want, found };
+    struct segment_query query = { .queries = queries, .count = MANY_QUERIES, .k = 10,
+                                   .exact = true };
+    assert_int_equal(flat_search(s.flat, &query, &out, NULL), AKIN_OK);
+    struct crowd crowd = { .flat = s.flat, .queries = queries, .want = want };
+    thread_pool_each(f->pools[0], 240, search_in_crowd, &crowd);
+    for (size_t i = 0; i < 64; i++)
+        assert_false(crowd.wrong[i]);
+    free_segment(&s);
+}
+
 static void test_no_allocations(void **state)
 {
     const struct fixture *f = *state;
@@ -582,6 +646,8 @@ int main(void)
         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_recall),
         cmocka_unit_test(test_same_file),
+        cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_many_threads),
         cmocka_unit_test(test_no_allocations),
         cmocka_unit_test(test_bad_input),
         cmocka_unit_test(test_sink_fails),
