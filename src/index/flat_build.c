@@ -8,7 +8,7 @@
 
 enum {
     CHUNK_ROWS = 4096,          /* a multiple of FLAT_BLOCK_ROWS */
-    SAMPLE_ROWS = 8192,         /* that a space of sketches is learned from */
+    SAMPLE_ROWS = 4096,         /* that a space of sketches is learned from */
 };
 
 struct builder {
@@ -26,8 +26,6 @@ struct builder {
     size_t first;                       /* of the chunk */
 };
 
-/* A row as it will be scored: what ELEMENT_I8 keeps of it, otherwise the original. codes [stride]
- * where numbers are asked for. */
 static void read_row(const struct builder *b, size_t row, float *x)
 {
     const struct segment_rows *rows = &b->build->rows;
@@ -38,6 +36,7 @@ static void read_row(const struct builder *b, size_t row, float *x)
     originals_read(b->build->backend, &from, row, x);
 }
 
+/* codes [stride], and the row as it will be scored to x: what ELEMENT_I8 keeps, or the original. */
 static double encode_row(const struct builder *b, size_t row, float *x, uint8_t *codes,
                          float numbers[4])
 {
@@ -49,6 +48,16 @@ static double encode_row(const struct builder *b, size_t row, float *x, uint8_t 
     for (size_t k = 0; k < dim; k++)
         x[k] = numbers[0] * (float)((int)codes[k] - 128);
     return screen_measure(x, dim, codes, numbers);
+}
+
+/* The row as it will be scored, alone; codes and numbers are room. */
+static void kept_row(const struct builder *b, size_t row, float *x, uint8_t *codes,
+                     float numbers[4])
+{
+    if (b->build->rows.element == ELEMENT_I8)
+        encode_row(b, row, x, codes, numbers);
+    else
+        read_row(b, row, x);
 }
 
 static size_t chunk_rows(const struct builder *b)
@@ -81,7 +90,7 @@ static void sketch_range(void *context, size_t begin, size_t end, int worker)
         live = live < FLAT_BLOCK_ROWS ? live : FLAT_BLOCK_ROWS;
         for (size_t i = 0; i < live; i++) {
             rows[i] = x + i * dim;
-            encode_row(b, first + i, x + i * dim, codes, numbers);
+            kept_row(b, first + i, x + i * dim, codes, numbers);
         }
         sketch_encode(b->space, rows, live, b->sketches + first / FLAT_BLOCK_ROWS * bytes,
                       b->scratch + (size_t)worker * b->scratch_bytes);
@@ -129,7 +138,7 @@ static enum akin_status train(struct builder *b, struct akin_error *error)
         TRY_DONE(error_memory(error));
     for (size_t i = 0; i < count; i++) {
         pointers[i] = sample + i * rows->dim;
-        encode_row(b, i * (rows->count / count), sample + i * rows->dim, b->codes, numbers);
+        kept_row(b, i * (rows->count / count), sample + i * rows->dim, b->codes, numbers);
     }
     struct sketch_training training = { .rows = pointers, .count = count, .dim = rows->dim,
                                         .score = rows->score, .block_rows = FLAT_BLOCK_ROWS };

@@ -229,7 +229,7 @@ done:
     return status;
 }
 
-/* From the table, between two ks and beyond the last one in proportion. */
+/* From the table; between two ks as a power of k, beyond the last one in proportion. */
 static double table_value(const struct flat_header *header, double k, size_t j)
 {
     size_t i = 0;
@@ -241,7 +241,8 @@ static double table_value(const struct flat_header *header, double k, size_t j)
     if (i == 0)
         return here;
     double before = header->candidates[i - 1][j];
-    return before + (here - before) * (k - flat_ks[i - 1]) / (flat_ks[i] - flat_ks[i - 1]);
+    double share = log(k / flat_ks[i - 1]) / log((double)flat_ks[i] / flat_ks[i - 1]);
+    return before > 0 && here > before ? before * pow(here / before, share) : here;
 }
 
 /* The recall in between two of the table: candidates grow as what may be missed shrinks. */

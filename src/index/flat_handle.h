@@ -114,8 +114,8 @@ bool candidates_finish(struct candidates *c, struct flat_task *task, struct hit 
 
 /* ---- parts of a search ------------------------------------------------------------------ */
 
-/* flat_batch.c: the queries [first, first + count) in groups of at most `group`, at most FLAT_GROUPS
- * of them. */
+/* flat_batch.c: the queries [first, first + count) in groups of at most `group`, at most
+ * FLAT_GROUPS of them. */
 bool flat_search_groups(const struct flat *flat, struct flat_scratch *scratch,
                         const struct segment_query *query, size_t first, size_t count,
                         size_t group, const struct segment_hits *hits);

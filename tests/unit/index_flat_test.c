@@ -1,5 +1,5 @@
-/* Segments of the flat kind: exact means the ids and the bits of the scores of brute force, whatever
- * the rows; sketches keep a floor of recall; what is damaged is refused or found. */
+/* Segments of the flat kind: exact means the ids and the bits of the scores of brute force,
+ * whatever the rows; sketches keep a floor of recall; what is damaged is refused or found. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -331,7 +331,7 @@ static void test_empty(void **state)
 
 /* ---- sketches --------------------------------------------------------------------------- */
 
-enum { MANY = FLAT_SKETCHED_ROWS + 500, MANY_DIM = 96, MANY_QUERIES = 60 };
+enum { MANY = FLAT_SKETCHED_ROWS + 500, MANY_DIM = 96, MANY_QUERIES = 120 };
 
 /* Rows with a spectrum that falls, as those of sentences do, and queries that are none of them. */
 static struct segment sketched(const struct fixture *f, int i, enum score score,
@@ -376,7 +376,8 @@ static double recall_of(const struct fixture *f, const struct segment *s, const 
         assert_int_equal(expected, found[q]);
         for (size_t j = 0; j < expected; j++)
             for (size_t l = 0; l < expected; l++)
-                same += hits[q * k + j].row == want[l].row && hits[q * k + j].score == want[l].score;
+                same +=
+                    hits[q * k + j].row == want[l].row && hits[q * k + j].score == want[l].score;
         all += expected;
     }
     return (double)same / (double)all;
@@ -396,7 +397,7 @@ static void test_recall(void **state)
             for (size_t k = 1; k <= 100; k *= 10) {
                 double got = recall_of(f, &s, queries, k, recalls[r], NULL, MANY);
                 /* of so few queries */
-                double margin = k == 1 ? 0.05 : k == 10 ? 0.015 : 0.01;
+                double margin = k == 1 ? 0.045 : k == 10 ? 0.015 : 0.01;
                 if (got < (double)recalls[r] - margin)
                     fail_msg("recall %.3f of %zu for %.3f", got, k, (double)recalls[r]);
                 got = recall_of(f, &s, queries, k, recalls[r], allowed, allowed_count);

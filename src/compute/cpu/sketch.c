@@ -198,8 +198,8 @@ struct turn_scratch {
     float *parts;               /* [GEMM_MR_MAX][padded] */
 };
 
-/* out [rows][directions] of x [rows][dim], rows <= u8s8.mr: products of bytes, which are the same on
- * every level of the processor. */
+/* out [rows][directions] of x [rows][dim], rows <= u8s8.mr: products of bytes, which are the same
+ * on every level of the processor. */
 static void turn(const struct sketch *s, float *out, const struct turn_scratch *scratch,
                  const float *x, size_t rows)
 {
@@ -235,7 +235,8 @@ struct encode_scratch {
     struct turn_scratch turn;
 };
 
-/* Places the parts of a scratch from `base` on (NULL: nowhere); returns how many bytes they take. */
+/* Places the parts of a scratch from `base` on (NULL: nowhere); returns how many bytes they take.
+ */
 static size_t encode_layout(const struct sketch *s, struct encode_scratch *to, unsigned char *base)
 {
     size_t at = 0;

@@ -10,8 +10,8 @@
 
 enum { SKETCH_DIM_MAX = 4096, SKETCH_PARTS_MAX = SKETCH_DIM_MAX / SKETCH_PART };
 
-/* The front of a blob. Behind it, in float32: mean [dim]; deviation [directions], largest first: the
- * heads, then the two-bit and the one-bit directions; part [directions], the part of dim that a
+/* The front of a blob. Behind it, in float32: mean [dim]; deviation [directions], largest first:
+ * the heads, then the two-bit and the one-bit directions; part [directions], the part of dim that a
  * direction lies in; scale [directions]. Then the directions themselves in signed bytes, each as
  * long as its part and to be multiplied by its scale. */
 struct sketch_header {

@@ -62,7 +62,8 @@ struct covariance_job {
     size_t first, length;
 };
 
-/* Rows [begin, end) of the covariance of a part; eight of them at a time share what is read. */
+/* Rows [begin, end) of the covariance of a part, up to the diagonal; eight of them at a time share
+ * what is read. */
 static void covariance_rows(void *context, size_t begin, size_t end, int worker)
 {
     const struct covariance_job *job = context;
@@ -75,10 +76,17 @@ static void covariance_rows(void *context, size_t begin, size_t end, int worker)
             const float *u = job->tr->unit + r * t->dim + job->first;
             for (size_t a = i; a < end && a < i + 8; a++) {
                 double x = (double)u[a], *row = job->tr->covariance + a * n;
-                for (size_t b = 0; b < n; b++)
+                for (size_t b = 0; b <= a; b++)
                     row[b] += x * (double)u[b];
             }
         }
+}
+
+static void mirror(double *a, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < i; j++)
+            a[j * n + i] = a[i * n + j];
 }
 
 static void find_directions(struct trainer *tr, struct thread_pool *pool)
@@ -89,6 +97,7 @@ static void find_directions(struct trainer *tr, struct thread_pool *pool)
         double *vectors = tr->vectors + p * tr->part_dim * tr->part_dim;
         struct covariance_job job = { tr, first, length };
         thread_pool_run(pool, length, covariance_rows, &job);
+        mirror(tr->covariance, length);
         eigen_symmetric(tr->covariance, length, tr->values, vectors, tr->scratch);
         for (size_t i = 0; i < length; i++)
             tr->directions[first + i] =
