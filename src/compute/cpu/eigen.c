@@ -157,7 +157,7 @@ static void sort_descending(double *values, double *vectors, double *spare, size
     }
 }
 
-void eigen_symmetric(double *a, size_t n, double *values, double *vectors, double *scratch)
+void eigen_solve(double *a, size_t n, double *values, double *vectors, double *scratch)
 {
     double *e = scratch, *w = scratch + n;
     tridiagonalize(a, n, values, e, vectors, w);

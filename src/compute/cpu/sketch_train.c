@@ -98,7 +98,7 @@ static void find_directions(struct trainer *tr, struct thread_pool *pool)
         struct covariance_job job = { tr, first, length };
         thread_pool_run(pool, length, covariance_rows, &job);
         mirror(tr->covariance, length);
-        eigen_symmetric(tr->covariance, length, tr->values, vectors, tr->scratch);
+        eigen_solve(tr->covariance, length, tr->values, vectors, tr->scratch);
         for (size_t i = 0; i < length; i++)
             tr->directions[first + i] =
                 (struct direction){ fmax(tr->values[i], 0), vectors + i * length, p };
