@@ -55,11 +55,12 @@ static void narrow_query(const struct ivfpq *v, const float *query, struct prepa
     p->length = sqrtf(squares);
     p->query_scale = most / QUERY_LEVELS;
     float factor = most > 0 ? QUERY_LEVELS / most : 0;
+    const float magic = 0x1.8p23f;      /* adding it rounds to a whole number, to even */
     if (!isfinite(factor))
         factor = p->query_scale = 0;
     for (size_t i = 0; i < dim; i++) {
-        float level = p->vector[i] * factor;
-        p->query[i] = fabsf(level) <= QUERY_LEVELS + 1 ? (int16_t)lrintf(level) : 0;
+        float level = p->vector[i] * factor + magic - magic;
+        p->query[i] = level >= -QUERY_LEVELS && level <= QUERY_LEVELS ? (int16_t)level : 0;
     }
     memset(p->query + dim, 0, (v->depth - dim) * sizeof *p->query);
 }
@@ -81,8 +82,8 @@ static void order_cells(struct prepared *p, const float *promises, size_t cells)
     uint32_t starts[BUCKETS + 1] = { 0 };
     float most = -INFINITY, least = INFINITY;
     for (size_t c = 0; c < cells; c++) {
-        most = fmaxf(most, promises[c]);
-        least = fminf(least, promises[c]);
+        most = promises[c] > most ? promises[c] : most;
+        least = promises[c] < least ? promises[c] : least;
     }
     float factor = most > least ? (BUCKETS - 1) / (most - least) : 0;
     uint32_t *bucket = (uint32_t *)p->dots;     /* done with */
@@ -152,7 +153,7 @@ void prepare(const struct ivfpq *v, const float *query, struct prepared *p)
     for (size_t c = 0; c < cells; c++) {
         float scale = record_tail(v, v->centroids + c * v->stride).scale * p->query_scale;
         p->scores[c] = (float)p->dots[c] * scale + v->cells[c].offset;
-        best = fmaxf(best, p->scores[c]);
+        best = p->scores[c] > best ? p->scores[c] : best;
     }
     float factor = 1 / p->step;
     for (size_t c = 0; c < cells; c++) {
