@@ -8,11 +8,11 @@
 #include "base/limits.h"
 #include "base/memory.h"
 #include "base/thread.h"
+#include "index/greatest.h"
 #include "index/ivfpq_parts.h"
-#include "index/kmeans.h"
 
-enum { SCAN_BLOCKS = 16, SCAN_ROWS = SCAN_BLOCKS * PQ4_BLOCK_ROWS, EXTRA_ROWS = 16,
-       CHUNK_ROWS = 1024 };
+enum { SCAN_BLOCKS = 16, SCAN_ROWS = SCAN_BLOCKS * PQ4_BLOCK_ROWS, EXTRA_ROWS = 8,
+       CHUNK_ROWS = 1024, PREFETCH_BYTES = 4096 };
 
 struct scratch {
     struct scratch *next;
@@ -65,70 +65,6 @@ static void scratch_give(struct ivfpq *v, struct scratch *s)
     s->next = v->free;
     v->free = s;
     mutex_unlock(v->lock);
-}
-
-/* ---- the greatest of many --------------------------------------------------------------- */
-
-/* Numbers are all different: the row is part of them, inverted, so that ties go to the lower. */
-static uint64_t int_key(int32_t score, uint32_t row)
-{
-    return (uint64_t)((uint32_t)score ^ 0x80000000u) << 32 | (uint32_t)~row;
-}
-
-static int32_t key_score(uint64_t key)
-{
-    return (int32_t)((uint32_t)(key >> 32) ^ 0x80000000u);
-}
-
-static uint32_t key_row(uint64_t key)
-{
-    return ~(uint32_t)key;
-}
-
-/* A float as a number of the same order; NaN is the least. */
-static uint64_t float_key(float score, uint32_t row)
-{
-    uint32_t bits;
-    memcpy(&bits, &score, sizeof bits);
-    bits = isnan(score) ? 0 : bits >> 31 ? ~bits : bits | 0x80000000u;
-    return (uint64_t)bits << 32 | (uint32_t)~row;
-}
-
-static void swap_keys(uint64_t *a, uint64_t *b)
-{
-    uint64_t was = *a;
-    *a = *b;
-    *b = was;
-}
-
-/* Moves the `keep` greatest of x [count] to the front; the least of them is at keep - 1. */
-static void keep_greatest(uint64_t *x, size_t count, size_t keep)
-{
-    size_t low = 0, high = count - 1, wanted = keep - 1;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (x[middle] > x[low])
-            swap_keys(&x[middle], &x[low]);
-        if (x[high] > x[low])
-            swap_keys(&x[high], &x[low]);
-        if (x[high] > x[middle])
-            swap_keys(&x[high], &x[middle]);
-        uint64_t pivot = x[middle];
-        size_t i = low, j = high;
-        for (;;) {
-            while (x[i] > pivot)
-                i++;
-            while (x[j] < pivot)
-                j--;
-            if (i >= j)
-                break;
-            swap_keys(&x[i++], &x[j--]);
-        }
-        if (wanted <= j)
-            high = j;
-        else
-            low = j + 1;
-    }
 }
 
 /* ---- the plan --------------------------------------------------------------------------- */
@@ -255,11 +191,25 @@ static void score_survivors(const struct one *o, struct scratch *s, size_t keep,
         score_records(o, s, s->chunk, count, keep, kept);
 }
 
+/* Cells lie anywhere: without this each begins with a wait for memory. */
+static void prefetch_cell(const struct ivfpq *v, uint32_t cell)
+{
+    enum { LINES = 48 };
+    size_t block_bytes = (size_t)v->header->groups * PQ4_GROUP_BYTES;
+    const uint8_t *codes = v->codes + v->cells[cell].first * block_bytes;
+    size_t lines = (v->cells[cell].rows + 31) / PQ4_BLOCK_ROWS * block_bytes / 64;
+    for (size_t i = 0; i < lines && i < LINES; i++)
+        __builtin_prefetch(codes + i * 64);
+}
+
 static void score_probed(const struct one *o, struct scratch *s, size_t keep, size_t *kept)
 {
     struct pool pool = { .keys = s->candidates, .keep = o->plan.candidates, .floor = INT32_MIN };
-    for (size_t i = 0; i < o->plan.probes; i++)
+    for (size_t i = 0; i < o->plan.probes; i++) {
+        if (i + 1 < o->plan.probes)
+            prefetch_cell(o->v, s->prepared.order[i + 1]);
         scan_cell(o, s, s->prepared.order[i], &pool);
+    }
     shrink(&pool);
     for (size_t i = 0; i < pool.count; ) {
         size_t count = 0;
@@ -317,7 +267,7 @@ static bool search_one(const struct one *o, size_t q, struct scratch *s, struct 
 {
     struct ivfpq *v = o->v;
     const float *query = o->query->queries + q * v->rows.dim;
-    size_t k = o->query->k, keep = k + k / 2 + EXTRA_ROWS, kept = 0;
+    size_t k = o->query->k, keep = k + k / 4 + EXTRA_ROWS, kept = 0;
     if (keep > o->query->allowed_count)
         keep = o->query->allowed_count;
     if (!reserve(o, s, keep))
@@ -327,6 +277,11 @@ static bool search_one(const struct one *o, size_t q, struct scratch *s, struct 
         score_survivors(o, s, keep, &kept);
     else
         score_probed(o, s, keep, &kept);
+    const char *originals = v->rows.vectors;
+    size_t bytes = v->rows.dim * element_bytes(v->rows.element);
+    for (size_t i = 0; i < kept && bytes <= PREFETCH_BYTES; i++)
+        for (size_t b = 0; b < bytes; b += 64)
+            __builtin_prefetch(originals + key_row(s->rescored[i]) * bytes + b);
     for (size_t i = 0; i < kept; i++) {
         uint32_t row = key_row(s->rescored[i]);
         const float *original = (const float *)v->rows.vectors + row * v->rows.dim;
