@@ -1,5 +1,5 @@
-/* The greatest of many, as numbers of 64 bits: a score above an inverted row, so that all differ and
- * ties go to the lower row. */
+/* The greatest of many, as numbers of 64 bits: a score above an inverted row, so that all differ
+ * and ties go to the lower row. */
 #pragma once
 
 #include <math.h>

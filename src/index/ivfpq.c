@@ -99,7 +99,8 @@ static enum akin_status check_cells(const struct ivfpq *v, struct akin_error *er
     return AKIN_OK;
 }
 
-/* Every block, with the size that the header gives it. The products fit: all factors are bounded. */
+/* Every block, with the size that the header gives it. The products fit: all factors are bounded.
+ */
 static enum akin_status find_blocks(struct ivfpq *v, const struct segment_blocks *blocks,
                                     struct akin_error *error)
 {
@@ -184,7 +185,8 @@ static enum akin_status check_numbers(const struct ivfpq *v, struct akin_error *
     return fine ? AKIN_OK : damaged(error, "a number is not finite, or a plan beyond the cells");
 }
 
-/* What the build makes of one row must be what stands there; the norm's parts are not made again. */
+/* What the build makes of one row must be what stands there; the norm's parts are not made again.
+ */
 struct checker {
     const struct ivfpq *v;
     struct encoder encoder;
@@ -224,13 +226,15 @@ static enum akin_status check_entries(struct checker *c, uint8_t *seen, struct a
         for (size_t i = 0; i < v->cells[cell].rows; i++) {
             uint32_t row = entries[i];
             if (row >= v->header->rows || seen[row] || (i && row <= entries[i - 1]))
-                return error_set(error, AKIN_FORMAT, "ivfpq segment: cell %zu has row %u out of "
-                                                     "range, order, or twice; build the index again",
+                return error_set(error, AKIN_FORMAT,
+                                 "ivfpq segment: cell %zu has row %u out of "
+                                 "range, order, or twice; build the index again",
                                  cell, row);
             seen[row] = 1;
             if (!entry_right(c, cell, i))
-                return error_set(error, AKIN_FORMAT, "ivfpq segment: row %u does not have the codes "
-                                                     "of its vector; build the index again",
+                return error_set(error, AKIN_FORMAT,
+                                 "ivfpq segment: row %u does not have the codes "
+                                 "of its vector; build the index again",
                                  row);
         }
     }

@@ -2,8 +2,8 @@
  * residuals of another sample; then one pass over the rows writes their records and codes. What is
  * in memory at a time is the codes and a few numbers per row, never the rows.
  *
- * Residuals are taken from the centroids as they are stored, in eight bits, so that a row's score is
- * the centroid's plus its codes', and nothing is lost in between. */
+ * Residuals are taken from the centroids as they are stored, in eight bits, so that a row's score
+ * is the centroid's plus its codes', and nothing is lost in between. */
 #include <math.h>
 #include <string.h>
 
@@ -35,14 +35,14 @@ struct builder {
 
 /* ---- sizes ------------------------------------------------------------------------------ */
 
-/* Four times the square root of the rows; from 260,000 rows on 2,048, until those are few again: the
- * build compares every row with every centroid. */
+/* Four times the square root of the rows; from 147,000 rows on 1,536, until those are few again:
+ * the build compares every row with every centroid. */
 static size_t choose_cells(const struct segment_build *build)
 {
     size_t rows = build->rows.count, wanted = build->settings.nlist;
     double root = sqrt((double)rows);
     if (!wanted)
-        wanted = (size_t)fmin(4 * root, fmax(2048, root));
+        wanted = (size_t)fmin(4 * root, fmax(1536, root));
     size_t most = rows / ROWS_PER_CELL > 1 ? rows / ROWS_PER_CELL : 1;
     wanted = wanted > most ? most : wanted;
     wanted = wanted > IVFPQ_CELLS_MAX ? IVFPQ_CELLS_MAX : wanted;

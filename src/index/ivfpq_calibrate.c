@@ -1,14 +1,15 @@
-/* Kind "ivfpq": how many cells to probe and how many candidates to score again for a recall, measured
- * at the end of a build. For each test query and each true neighbour we note at which place its cell
- * comes, and how many rows of the cells up to there have better codes; a plan finds the neighbour if
- * it goes as far in both. The cheapest plan that reaches the target with every family of queries is
- * listed.
+/* Kind "ivfpq": how many cells to probe and how many candidates to score again for a recall,
+ * measured at the end of a build. For each test query and each true neighbour we note at which
+ * place its cell comes, and how many rows of the cells up to there have better codes; a plan finds
+ * the neighbour if it goes as far in both. The cheapest plan that reaches the target with every
+ * family of queries is listed.
  *
  * Families. People's queries lie off the rows: they name what is particular about what they look
- * for and leave out what it shares with its like. A row less 0.7 of its cell's centre lies off in the
- * same way, and on film titles with typed queries needs the same cells to within a tenth; rows
- * themselves, their midpoints, or rows with noise need less than half. Midpoints are the second
- * family. With L2, where less of a vector is another place, a row moves by another row's residual. */
+ * for and leave out what it shares with its like. A row less 0.7 of its cell's centre lies off in
+ * the same way, and on film titles with typed queries needs the same cells to within a tenth; rows
+ * themselves, their midpoints, or rows with noise need less than half. The sum of two such rows is
+ * the second family. With L2, where less of a vector is another place, a row moves by another row's
+ * residual, and the second family are midpoints. */
 #include <math.h>
 #include <string.h>
 
@@ -19,9 +20,17 @@
 enum { FAMILIES = 2, OFF_QUERIES = 128, MIDDLE_QUERIES = 64, QUERIES = OFF_QUERIES + MIDDLE_QUERIES,
        TRUTHS = 100, PROBE_STEPS = 40, CANDIDATE_STEPS = 36, PIECE_BLOCKS = 16 };
 
-/* The share of what a target leaves open that is asked of the test queries on top of it: they are few,
- * and people's may be a little harder. */
+/* The share of what a target leaves open that is asked of the test queries on top of it: they are
+ * few, and people's may be a little harder. */
 static const float MARGIN = 0.3f;
+
+/* One candidate for each so many rows scanned costs an eighth of the time of the scan; at least
+ * those are taken, because the larger a collection, the closer its best rows lie to each other for
+ * queries like people's, and the less the test queries say about their order. */
+enum { CHEAP_ROWS = 160 };
+
+/* How much of its cell's centre a query lacks. */
+static const float SHARED = 0.7f;
 
 static const float targets[IVFPQ_PLANS] = { 0.8f,  0.85f, 0.9f,  0.925f, 0.95f, 0.96f,
                                             0.97f, 0.98f, 0.99f, 0.995f, 0.999f };
@@ -88,8 +97,8 @@ static void load_neighbours(const struct calibration *c, const struct prepared *
     }
 }
 
-/* Counts the rows of a cell that have better codes than a neighbour: better[i] are better than i, but
- * not than i - 1. */
+/* Counts the rows of a cell that have better codes than a neighbour: better[i] are better than i,
+ * but not than i - 1. */
 static void count_better(const struct calibration *c, const struct prepared *p, size_t cell,
                          const struct neighbour *neighbours, uint32_t *better)
 {
@@ -158,33 +167,41 @@ static void measure_query(void *context, size_t query, int worker)
 
 /* ---- the queries ------------------------------------------------------------------------ */
 
+/* A row, and the centre of its cell as the segment has it. */
+static void load_row(const struct calibration *c, size_t row, float *x, float *centre)
+{
+    const struct ivfpq *v = c->v;
+    segment_row(v->backend, &v->rows, row, NULL, x);
+    record_read(v, v->centroids + cell_at(v, c->position[row]) * v->stride, centre);
+    for (size_t d = 0; d < v->rows.dim; d++)
+        centre[d] += v->mean[d];
+}
+
 static bool make_queries(const struct calibration *c, uint64_t seed, float *queries)
 {
     const struct ivfpq *v = c->v;
     size_t dim = v->rows.dim, rows = v->rows.count, count = rows < QUERIES ? rows : QUERIES;
     uint32_t sample[QUERIES], others[QUERIES];
-    float *other = memory_alloc(2 * dim, sizeof *other), *centroid = other ? other + dim : NULL;
-    if (!other)
+    float *x = memory_alloc(3 * dim, sizeof *x), *centre = x ? x + dim : NULL;
+    float *other_centre = x ? centre + dim : NULL;
+    if (!x)
         return false;
     sample_rows(seed, rows, count, sample);
     sample_rows(seed + 1, rows, count, others);
     for (size_t i = 0; i < QUERIES; i++) {
         float *q = queries + i * dim;
-        size_t row = sample[i % count], second = others[(i + i / count + 1) * 31 % count];
-        bool l2 = segment_is_l2(v), off = i < OFF_QUERIES;
-        segment_row(v->backend, &v->rows, row, NULL, q);
-        segment_row(v->backend, &v->rows, second, NULL, other);
-        size_t cell = cell_at(v, c->position[l2 ? second : row]);
-        record_read(v, v->centroids + cell * v->stride, centroid);
+        load_row(c, sample[i % count], q, centre);
+        load_row(c, others[(i + i / count + 1) * 31 % count], x, other_centre);
         for (size_t d = 0; d < dim; d++) {
-            float centre = centroid[d] + v->mean[d];
-            if (off)
-                q[d] = l2 ? q[d] + other[d] - centre : q[d] - 0.7f * centre;
+            if (segment_is_l2(v))
+                q[d] = i < OFF_QUERIES ? q[d] + x[d] - other_centre[d] : (q[d] + x[d]) / 2;
+            else if (i < OFF_QUERIES)
+                q[d] -= SHARED * centre[d];
             else
-                q[d] = (q[d] + other[d]) / 2;
+                q[d] += x[d] - SHARED * (centre[d] + other_centre[d]);
         }
     }
-    memory_free(other);
+    memory_free(x);
     return true;
 }
 
@@ -209,7 +226,8 @@ static size_t enough_candidates(const struct calibration *c, const struct tally 
     static const size_t queries[FAMILIES] = { OFF_QUERIES, MIDDLE_QUERIES };
     size_t deep = depth == 0 && c->truths > 10 ? 10 : c->truths, needed = 0;
     for (size_t f = 0; f < FAMILIES; f++) {
-        double want = (double)(target + MARGIN * (1 - target)) * (double)(queries[f] * deep), found = 0;
+        double want = (double)(target + MARGIN * (1 - target)) * (double)(queries[f] * deep),
+               found = 0;
         size_t s = 0;
         for (; s < CANDIDATE_STEPS; s++) {
             found += sum->found[f][depth][step][s];
@@ -241,6 +259,8 @@ static struct ivfpq_plan cheapest(const struct calibration *c, const struct tall
             plan = (struct ivfpq_plan){ target, c->probes[step], c->candidates[s] };
         }
     }
+    uint32_t cheap = (uint32_t)((double)plan.probes / h->cells * (double)h->rows / CHEAP_ROWS);
+    plan.candidates = cheap > plan.candidates ? cheap : plan.candidates;
     return plan;
 }
 

@@ -7,13 +7,13 @@
 
 enum ivfpq_block {
     IVFPQ_HEADER = 32,
-    IVFPQ_CENTROIDS,        /* [cells] records */
-    IVFPQ_CELLS,            /* struct ivfpq_cell [cells] */
-    IVFPQ_MEAN,             /* float [dim]: taken off every row */
-    IVFPQ_CODEBOOK,         /* float [parts][width][PQ4_CODES] */
-    IVFPQ_CODES,            /* [blocks][groups][PQ4_GROUP_BYTES], see kernels.h */
-    IVFPQ_ENTRIES,          /* uint32_t [blocks][PQ4_BLOCK_ROWS]: row numbers, ascending in a cell */
-    IVFPQ_ROWS,             /* [rows] records */
+    IVFPQ_CENTROIDS, /* [cells] records */
+    IVFPQ_CELLS,     /* struct ivfpq_cell [cells] */
+    IVFPQ_MEAN,      /* float [dim]: taken off every row */
+    IVFPQ_CODEBOOK,  /* float [parts][width][PQ4_CODES] */
+    IVFPQ_CODES,     /* [blocks][groups][PQ4_GROUP_BYTES], see kernels.h */
+    IVFPQ_ENTRIES,   /* uint32_t [blocks][PQ4_BLOCK_ROWS]: row numbers, ascending in a cell */
+    IVFPQ_ROWS,      /* [rows] records */
     IVFPQ_BLOCK_END
 };
 

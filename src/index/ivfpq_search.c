@@ -78,8 +78,8 @@ static const struct ivfpq_plan *listed(const struct ivfpq *v, size_t depth, floa
     return &plans[i];
 }
 
-/* A filter that passes one row in ten makes the 10 nearest of it the 100 nearest of all. Deeper than
- * what was measured, candidates grow with the depth and cells with its square root. */
+/* A filter that passes one row in ten makes the 10 nearest of it the 100 nearest of all. Deeper
+ * than what was measured, candidates grow with the depth and cells with its square root. */
 struct ivfpq_plan ivfpq_plan(const struct ivfpq *v, float recall, size_t k, size_t allowed)
 {
     double rows = (double)v->header->rows, share = (double)(allowed ? allowed : 1) / rows;

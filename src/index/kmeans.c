@@ -11,7 +11,7 @@
 #include "base/thread.h"
 #include "compute/cpu/kernels.h"
 
-enum { CHUNK_ROWS = 96, SAMPLE_MAX = 65536, MEAN_ROWS = 16384, ITERATIONS = 8, NARROW_FROM = 64 };
+enum { CHUNK_ROWS = 96, SAMPLE_MAX = 65536, MEAN_ROWS = 16384, ITERATIONS = 6, NARROW_FROM = 64 };
 
 enum akin_status kmeans_mean(struct backend *backend, const struct segment_rows *rows,
                              uint64_t seed, float *mean, struct akin_error *error)

@@ -1,14 +1,14 @@
-/* k-means over float32 or half rows: cells for an inverted file, starting points for others. Lloyd's
- * iterations on a sample; the same centroids for the same rows, settings and seed, whatever the
- * number of threads. Distances are compared in eight bits where the rows are long (a cell that is a
- * hair further away does no harm), in float32 where they are short. */
+/* k-means over float32 or half rows: cells for an inverted file, starting points for others.
+ * Lloyd's iterations on a sample; the same centroids for the same rows, settings and seed, whatever
+ * the number of threads. Distances are compared in eight bits where the rows are long (a cell that
+ * is a hair further away does no harm), in float32 where they are short. */
 #pragma once
 
 #include "index/segment_rows.h"
 
 struct kmeans_settings {
     size_t clusters;        /* at least 1; at most the rows there are */
-    size_t iterations, sample_max;  /* 0: 8, and up to 65,536 rows */
+    size_t iterations, sample_max;  /* 0: 6, and up to 65,536 rows */
     uint64_t seed;
     struct akin_progress progress;
 };
@@ -25,8 +25,8 @@ enum akin_status kmeans_train(struct backend *backend, struct thread_pool *pool,
                               const struct kmeans_settings *settings, float *centroids,
                               struct akin_error *error);
 
-/* The nearest centroid of rows which[begin .. end) (NULL: the rows themselves): cells [end - begin].
- * One call at a time; it uses the pool. Rows, origin and `which` outlive the assigner. */
+/* The nearest centroid of rows which[begin .. end) (NULL: the rows themselves): cells [end -
+ * begin]. One call at a time; it uses the pool. Rows, origin and `which` outlive the assigner. */
 struct kmeans_assigner;
 enum akin_status kmeans_assigner_create(struct backend *backend, struct thread_pool *pool,
                                         const struct segment_rows *rows, const float *origin,

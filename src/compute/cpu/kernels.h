@@ -60,9 +60,9 @@
  *                  multiple of bf16.granule; bias [nr] may be NULL. bounded, n = depth + 1, and
  *                  depth FLT_MIN beside.
  * pq4_products_f32 out[m][j] = start[m][j] (NULL: 0) + sum over d < width of x[m][d] *
- *                  codebook[m][d][j], m < parts, j < PQ4_CODES; fused, d = 0, 1, 2 ... The same bits
- *                  on every level. bounded, n = width + 1.
- * argmax_f32       best[r] = the first column of row r (x + r * stride) with its greatest number; cols
+ *                  codebook[m][d][j], m < parts, j < PQ4_CODES; fused, d = 0, 1, 2 ... The same
+ * bits on every level. bounded, n = width + 1. argmax_f32       best[r] = the first column of row r
+ * (x + r * stride) with its greatest number; cols
  *                  >= 1. Any column where the row has a NaN. exact.
  * pq4_scan         sums[b][r] = the sum of a table entry for each part of row r of block b: see
  *                  PQ4_GROUP_BYTES. Entries are at most 127, their sum at most 65535. exact.
@@ -138,10 +138,10 @@ struct s8_panel {
     X(score_s16s8,   void,   (int32_t *out, const int16_t *query, const int8_t *rows,            \
                               size_t stride, const uint32_t *which, size_t count, size_t depth))
 
-/* Codes of four bits. A block has 32 rows; a group is four parts, of which byte b < 32 holds parts 0
- * (low half) and 2 of row b / 2 + 16 (b % 2), and byte 32 + b parts 1 and 3: so a row's sums come
- * out in order. codes [blocks][groups][PQ4_GROUP_BYTES]; tables [groups][4 parts][2][PQ4_CODES], both
- * copies equal, because a table fills a lane of a register and a register has rows twice. */
+/* Codes of four bits. A block has 32 rows; a group is four parts, of which byte b < 32 holds parts
+ * 0 (low half) and 2 of row b / 2 + 16 (b % 2), and byte 32 + b parts 1 and 3: so a row's sums come
+ * out in order. codes [blocks][groups][PQ4_GROUP_BYTES]; tables [groups][4 parts][2][PQ4_CODES],
+ * both copies equal, because a table fills a lane of a register and a register has rows twice. */
 enum { PQ4_CODES = 16, PQ4_BLOCK_ROWS = 32, PQ4_GROUP = 4, PQ4_GROUP_BYTES = 64,
        PQ4_GROUP_TABLES = 128 };
 

@@ -1,4 +1,5 @@
-/* The specification of the loops of product quantisation, and what a processor without AVX2 runs. */
+/* The specification of the loops of product quantisation, and what a processor without AVX2 runs.
+ */
 #include <math.h>
 
 #include "compute/cpu/kernels.h"
