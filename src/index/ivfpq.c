@@ -74,7 +74,7 @@ static enum akin_status check_header(const struct ivfpq *v, uint64_t bytes,
     if (h->score != (uint32_t)v->rows.score || h->dim != v->rows.dim || h->rows != v->rows.count)
         return damaged(error, "the header and the rows differ in score, dimension or count");
     if (h->dim < 1 || h->dim > IVFPQ_DIM_MAX || h->cells > IVFPQ_CELLS_MAX ||
-        (h->cells == 0) != (h->rows == 0) || h->rows >= UINT32_MAX)
+        (h->cells == 0) != (h->rows == 0) || h->rows > IVFPQ_ROWS_MAX)
         return damaged(error, "dimension, cells or rows out of range");
     if (h->parts < 1 || h->parts > h->dim || h->width < 1 || h->width > h->dim ||
         (uint64_t)h->parts * h->width < h->dim || h->parts * h->width >= h->dim + h->width ||

@@ -17,7 +17,8 @@
 
 struct ivfpq;
 
-/* Writes the blocks of `build`'s rows to `sink`. At most 2^32 - 2 rows, 65,536 cells. */
+/* Writes the blocks of `build`'s rows to `sink`. At most 4,292,870,142 rows, 65,536
+ * cells, 4,096 dimensions. */
 enum akin_status ivfpq_build(const struct segment_build *build, const struct segment_sink *sink,
                              struct akin_error *error);
 

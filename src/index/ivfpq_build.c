@@ -57,8 +57,9 @@ static enum akin_status choose_sizes(struct builder *b, struct akin_error *error
         return error_set(error, AKIN_LIMIT, "vectors of dimension %zu; an ivfpq index takes 1..%d: "
                                             "use kind flat",
                          dim, IVFPQ_DIM_MAX);
-    if (rows >= UINT32_MAX)
-        return error_set(error, AKIN_LIMIT, "%zu rows; a segment takes at most 2^32 - 2", rows);
+    if (rows > IVFPQ_ROWS_MAX)
+        return error_set(error, AKIN_LIMIT, "%zu rows; an ivfpq segment takes at most %u", rows,
+                         IVFPQ_ROWS_MAX);
     size_t parts = build->settings.pq_bytes ? 2 * build->settings.pq_bytes : (dim + 3) / 4;
     parts = parts > dim ? dim : parts;
     size_t width = (dim + parts - 1) / parts;

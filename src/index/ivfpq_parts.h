@@ -19,6 +19,9 @@ enum ivfpq_block {
 
 enum { IVFPQ_VERSION = 1, IVFPQ_PLANS = 11, IVFPQ_CELLS_MAX = 65536, IVFPQ_DIM_MAX = 4096 };
 
+/* With a block begun in every cell, places still fit in 32 bits. */
+#define IVFPQ_ROWS_MAX (UINT32_MAX - 32u * IVFPQ_CELLS_MAX - 1)
+
 /* Depths of the measured lists: plans[0] is for the 10 nearest, plans[1] for the 100 nearest. */
 enum { IVFPQ_DEPTHS = 2 };
 
