@@ -1,6 +1,6 @@
 /* kernelcheck.c checks the inner loops in float32, kernelcheck_attend.c attention,
  * kernelcheck_narrow.c those in eight and sixteen bits, kernelcheck_scan.c those that screen rows,
- * kernelbench.c times them: one program. */
+ * kernelcheck_pq.c product quantisation, kernelbench.c times them: one program. */
 #pragma once
 
 #include <stdbool.h>
@@ -56,6 +56,13 @@ void check_dot_u8s8(const struct kernels *k);
 void check_pick_f32(const struct kernels *k);
 void check_pick_dots(const struct kernels *k);
 void check_pick_tile(const struct kernels *k);
+
+/* kernelcheck_pq.c */
+void check_pq4_products_f32(const struct kernels *k);
+void check_argmax_f32(const struct kernels *k);
+void check_pq4_scan(const struct kernels *k);
+void check_select_u16(const struct kernels *k);
+void check_score_s16s8(const struct kernels *k);
 
 /* Prints the speed of every loop of `k`, its share of what this machine can do and its ratio to
  * `below` (NULL: there is no level below), as text or as one JSON object. */

@@ -342,8 +342,9 @@ static void pick_tile(uint64_t *masks, const float *values, size_t stride, size_
 void kernels_use_ref(struct kernels *k)
 {
 #define X(name, result, params) k->name = name;
-    KERNELS(X)
+    KERNELS_WIDE(X) KERNELS_NARROW(X)
 #undef X
+    kernels_use_pq_ref(k);
     k->gemm = (struct gemm_blocks){ .mr = 8, .nr = NR, .rows = 128, .depth = 512, .granule = 1 };
     k->u8s8 = (struct gemm_blocks){ .mr = 8, .nr = NR, .rows = 96, .granule = 4 };
     k->bf16 = (struct gemm_blocks){ .mr = 8, .nr = NR, .rows = 96, .granule = 2 };
