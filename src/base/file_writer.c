@@ -127,8 +127,8 @@ enum akin_status file_writer_patch(struct file_writer *w, uint64_t offset, const
     return report(w, error);
 }
 
-/* Makes the rename durable. File systems that cannot sync a folder say EINVAL: no error. */
-static enum akin_status sync_folder(const char *path, struct akin_error *error)
+/* File systems that cannot sync a folder say EINVAL: no error. */
+enum akin_status path_sync_folder(const char *path, struct akin_error *error)
 {
     char folder[PATH_BYTES_MAX];
     size_t length = (size_t)(path_last(path) - path);
@@ -163,7 +163,7 @@ enum akin_status file_writer_commit(struct file_writer **writer, struct akin_err
     char path[PATH_BYTES_MAX];
     snprintf(path, sizeof path, "%s", w->path);
     file_writer_abort(writer);
-    return renamed && !is_special(path) ? sync_folder(path, error) : status;
+    return renamed && !is_special(path) ? path_sync_folder(path, error) : status;
 }
 
 void file_writer_abort(struct file_writer **writer)
