@@ -291,11 +291,11 @@ enum akin_status store_publish(struct store *store, const struct store_layout *l
                          store->file.path, layout->sealed);
     uint64_t replay = dropped < store->tail_count ? store->tail[dropped].at : store->end;
     uint64_t at = 0, bytes = 0;
-    struct store_layout old = store->layout;
+    struct store_layout old = store->layout, wanted = *layout;  /* they may be one */
     uint64_t old_fixed = store->live_fixed;
     store->layout = (struct store_layout){ 0 };
     /* Taken over first: that says whether the frames are what they should be. */
-    enum akin_status status = store_take_layout(store, layout, store->end, error);
+    enum akin_status status = store_take_layout(store, &wanted, store->end, error);
     if (status == AKIN_FORMAT)
         status = error_context(error, AKIN_ARGUMENT, "a layout that cannot be");
     if (status == AKIN_OK)
