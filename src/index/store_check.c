@@ -125,7 +125,7 @@ static enum akin_status check_marks(const struct checker *c, struct akin_error *
     for (int slot = 0; slot < 2; slot++) {
         struct store_mark mark;
         bool valid = false;
-        for (int attempt = 0; attempt < 64 && !valid; attempt++)
+        for (int attempt = 0; attempt < 8 && !valid; attempt++)
             TRY(store_read_mark(&c->store->file, slot, &mark, &valid, error));
         if (!valid)
             return error_set(

@@ -10,7 +10,7 @@
 #include "base/memory.h"
 #include "index/store_file.h"
 
-enum { MARK_READS = 64, LOCK_TRIES = 16 };
+enum { MARK_READS = 8, LOCK_TRIES = 16 };
 
 void store_free_layout(struct store_layout *layout)
 {
@@ -193,14 +193,17 @@ static enum akin_status walk_tail(struct store *store, uint64_t from, struct aki
             expected += frame.rows;
             TRY_DONE(store_add_tail(store, at, &frame, error));
         }
+        if (frame.type == STORE_MANIFEST && at > store->manifest)
+            TRY_DONE(store_damaged(store, at, error, "a manifest newer than the mark's"));
         at += frame.bytes;
     }
     if (expected != store->mark.operations)
         status =
             error_set(error, AKIN_FORMAT,
-                      "%s: the frames end at operation %" PRIu64 " where the mark says %" PRIu64
+                      "%s: the frames up to byte %" PRIu64 " end at operation %" PRIu64
+                           " where the mark says %" PRIu64
                       ": the file is damaged: restore a copy or build it again",
-                      store->file.path, expected, store->mark.operations);
+                      store->file.path, end, expected, store->mark.operations);
 done:
     file_window_close(&window);
     return status;

@@ -157,6 +157,23 @@ static inline void rig_expect_tail(struct rig *rig, size_t count)
     store_close(&store);
 }
 
+/* The tail begins with `rows` known rows; `operations` is the number of the next one. */
+static inline void rig_expect_tail_start(struct rig *rig, size_t rows, uint64_t operations)
+{
+    struct store *store = rig_open(rig, STORE_READ);
+    struct store_tail *tail;
+    struct store_operation operation;
+    bool more = false;
+    assert_int_equal(store_operations(store), operations);
+    assert_int_equal(store_tail_open(store, &tail, &rig->error), AKIN_OK);
+    assert_int_equal(store_tail_next(tail, &operation, &more, &rig->error), AKIN_OK);
+    assert_true(more);
+    assert_int_equal(operation.count, rows);
+    rig_expect_rows(&operation, 0);
+    store_tail_close(&tail);
+    store_close(&store);
+}
+
 static inline unsigned char *rig_load(const char *from, size_t *bytes)
 {
     struct file_map map;
