@@ -136,11 +136,17 @@ enum akin_status path_sync_folder(const char *path, struct akin_error *error)
         snprintf(folder, sizeof folder, ".");
     else
         snprintf(folder, sizeof folder, "%.*s", (int)length, path);
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd, result;
+    do {
+        fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    } while (fd < 0 && errno == EINTR);
     if (fd < 0)
         return error_system(error, "%s", folder);
     enum akin_status status = AKIN_OK;
-    if (fsync(fd) && errno != EINVAL)
+    do {
+        result = fsync(fd);
+    } while (result && errno == EINTR);
+    if (result && errno != EINVAL)
         status = error_system(error, "%s: cannot be made durable", folder);
     close(fd);
     return status;
