@@ -309,8 +309,9 @@ enum akin_status store_publish(struct store *store, const struct store_layout *l
     store_free_layout(&old);
     store->manifest = at;
     store->manifest_bytes = bytes;
-    memmove(store->tail, store->tail + dropped,
-            (store->tail_count - dropped) * sizeof *store->tail);
+    if (dropped)
+        memmove(store->tail, store->tail + dropped,
+                (store->tail_count - dropped) * sizeof *store->tail);
     store->tail_count -= dropped;
     return AKIN_OK;
 }

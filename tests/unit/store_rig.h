@@ -25,6 +25,12 @@ static const unsigned char rig_pattern[64] = { 1, 2, 3, 5, 8, 13, 21, 34, 55, 89
                      rig.error.message);                                                 \
     } while (0)
 
+static inline void rig_ok(const struct rig *rig, enum akin_status status)
+{
+    if (status != AKIN_OK)
+        fail_msg("status %d, \"%s\"", status, rig->error.message);
+}
+
 static inline int rig_begin(struct rig *rig)
 {
     *rig = (struct rig){ .folder = "/tmp/akin_store_XXXXXX" };
@@ -112,6 +118,40 @@ static inline uint64_t rig_segment(struct rig *rig, struct store *store, size_t 
     if (store_segment_end(&writer, 1, rows, &frame, &rig->error) != AKIN_OK)
         fail_msg("%s", rig->error.message);
     return frame;
+}
+
+/* Where the frames of the small file begin. */
+struct rig_small {
+    uint64_t segment, dead, manifest, rows, deletes, end;
+};
+
+/* One frame of each type, all of it promised; with `more` a frame that is not. */
+static inline struct rig_small rig_small(struct rig *rig, bool more)
+{
+    struct rig_small at;
+    uint64_t dead[1] = { 5 };
+    struct store *store = rig_create(rig);
+    at.segment = rig_segment(rig, store, 4);
+    rig_ok(rig, store_append_dead(store, dead, 4, &at.dead, &rig->error));
+    struct store_segment_ref ref = { at.segment, at.dead };
+    struct store_layout layout = { &ref, 1, 0, "abc", 3 };
+    struct store_stats stats;
+    store_stats(store, &stats);
+    at.manifest = stats.file_bytes;
+    rig_ok(rig, store_publish(store, &layout, &rig->error));
+    store_stats(store, &stats);
+    at.rows = stats.file_bytes;
+    rig_add(rig, store, 0, 3);
+    store_stats(store, &stats);
+    at.deletes = stats.file_bytes;
+    rig_ok(rig, store_append_delete(store, (int64_t[]){ 1, 2 }, 2, NULL, &rig->error));
+    rig_ok(rig, store_appear(store, NULL, &rig->error));
+    store_stats(store, &stats);
+    at.end = stats.file_bytes;
+    if (more)
+        rig_add(rig, store, 3, 2);
+    store_close(&store);
+    return at;
 }
 
 static inline void rig_expect_rows(const struct store_operation *operation, size_t first)
