@@ -120,8 +120,9 @@ enum akin_status store_create(const char *path, const struct store_settings *set
                               struct store **store, struct akin_error *error)
 {
     TRY(check_settings(path, settings, error));
-    if (strlen(path) >= PATH_BYTES_MAX)
-        return error_set(error, AKIN_LIMIT, "%.200s...: the path is too long", path);
+    char resolved[PATH_BYTES_MAX];
+    TRY(path_resolve(path, resolved, error));   /* a link stays a link */
+    path = resolved;
     if (path_is_folder(path))
         return error_set(error, AKIN_IO, "%s: is a folder, not a file to write", path);
     remove_abandoned(path);
@@ -174,6 +175,9 @@ enum akin_status store_appear(struct store *store, struct store *old, struct aki
             return status;
         }
     }
+    const struct file_at *replaced = old ? &old->file : &present;
+    if (replaced->fd >= 0)
+        file_at_take_mode(&store->file, replaced);
     enum akin_status status = path_rename(store->file.path, store->target, error);
     file_at_close(&present);
     TRY(status);

@@ -7,9 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "base/thread.h"
 #include "store_rig.h"
 
 static struct rig rig;
@@ -240,6 +243,55 @@ static void a_segment_is_streamed_and_mapped(void **state)
     (void)state;
 }
 
+struct side_by_side {
+    struct store *store;
+    struct store_segment_writer *writer;
+};
+
+/* Item 0 streams a segment, item 1 appends, syncs and compacts meanwhile. */
+static void do_item(void *context, size_t item, int worker)
+{
+    struct side_by_side *s = context;
+    struct akin_error error;
+    (void)worker;
+    if (item == 0) {
+        struct segment_sink sink = store_segment_sink(s->writer);
+        sink.begin(sink.context, 16, NULL);
+        for (size_t i = 0; i < 40000; i++)
+            sink.append(sink.context, rig_pattern, sizeof rig_pattern, NULL);
+        return;
+    }
+    for (size_t i = 0; i < 20; i++) {
+        rig_add(&rig, s->store, i * 5, 5);
+        if (store_sync(s->store, NULL, &error) != AKIN_OK ||
+            (i == 10 && store_compact(s->store, &error) != AKIN_OK))
+            fail_msg("%s", error.message);
+    }
+}
+
+static void a_segment_is_built_while_rows_arrive(void **state)
+{
+    struct side_by_side s = { .store = rig_new(&rig) };
+    struct thread_pool *pool = thread_pool_create(2);
+    assert_non_null(pool);
+    assert_ok(store_segment_begin(s.store, &s.writer, &rig.error));
+    thread_pool_each(pool, 2, do_item, &s);
+    thread_pool_destroy(&pool);
+    uint64_t frame;
+    assert_ok(store_segment_end(&s.writer, 1, 40000, &frame, &rig.error));
+    struct store_segment_ref ref = { frame, 0 };
+    assert_ok(store_publish(s.store, &(struct store_layout){ &ref, 1, 5, NULL, 0 }, &rig.error));
+    assert_ok(store_sync(s.store, NULL, &rig.error));
+    store_close(&s.store);
+    struct store_report report;
+    check(&report, NULL);
+    assert_int_equal(report.rows, 100);
+    s.store = rig_open(&rig, STORE_READ);
+    rig_expect_tail_from(s.store, 5, 95);
+    store_close(&s.store);
+    (void)state;
+}
+
 static void an_abandoned_segment_is_gone(void **state)
 {
     struct store *store = rig_create(&rig);
@@ -442,6 +494,30 @@ static void abandoned_new_files_are_removed(void **state)
     (void)state;
 }
 
+static void links_and_permissions_stay(void **state)
+{
+    char link[300];
+    struct stat info;
+    snprintf(link, sizeof link, "%s/link.akx", rig.folder);
+    struct store *store = rig_new(&rig);
+    rig_add(&rig, store, 0, 3);
+    assert_ok(store_sync(store, NULL, &rig.error));
+    store_close(&store);
+    assert_int_equal(chmod(rig.path, 0640), 0);
+    assert_int_equal(symlink(rig.path, link), 0);
+    assert_ok(store_open(link, STORE_WRITE, &store, &rig.error));
+    assert_ok(store_compact(store, &rig.error));
+    store_close(&store);
+    assert_int_equal(lstat(link, &info), 0);
+    assert_true(S_ISLNK(info.st_mode));
+    assert_int_equal(lstat(rig.path, &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0640);
+    assert_true(S_ISREG(info.st_mode));
+    rig_expect_tail(&rig, 3);
+    assert_int_equal(rig_files(&rig), 2);
+    (void)state;
+}
+
 /* ---- bad input ---------------------------------------------------------------------------- */
 
 static void bad_settings_are_refused(void **state)
@@ -520,6 +596,7 @@ int main(void)
         TEST(what_was_not_synced_is_not_there),
         TEST(sync_of_nothing_does_nothing),
         TEST(a_segment_is_streamed_and_mapped),
+        TEST(a_segment_is_built_while_rows_arrive),
         TEST(an_abandoned_segment_is_gone),
         TEST(dead_rows_come_back),
         TEST(layouts_that_cannot_be_are_refused),
@@ -527,6 +604,7 @@ int main(void)
         TEST(readers_follow_the_writer),
         TEST(compaction_keeps_what_is_live),
         TEST(abandoned_new_files_are_removed),
+        TEST(links_and_permissions_stay),
         TEST(bad_settings_are_refused),
         TEST(version_1_opens_as_one_segment),
     };
