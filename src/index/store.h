@@ -211,6 +211,20 @@ void store_stats(const struct store *store, struct store_stats *stats);
  * order of segments stay, offsets change (see store_layout). Readers of the old file go on. */
 enum akin_status store_compact(struct store *store, struct akin_error *error);
 
+/* For whoever merges segments into a new file while the old one goes on taking rows: what is large
+ * is streamed (store_segment_begin) or copied from a reading handle of its own; then, on the
+ * writer's thread, the tail that came meanwhile, store_publish, and store_appear in the old one's
+ * place. Frames are copied as they are, checksums included.
+ *
+ * A segment with its dead rows; what it is called in `to` is in *copied. */
+enum akin_status store_copy_segment(struct store *to, const struct store *from,
+                                    const struct store_segment_ref *ref,
+                                    struct store_segment_ref *copied, struct akin_error *error);
+/* The frames of the tail of `from` whose operations are not in `to` yet. AKIN_ARGUMENT unless the
+ * next operation of `to` is the first of a frame, or the next one, of `from`. */
+enum akin_status store_copy_tail(struct store *to, const struct store *from,
+                                 struct akin_error *error);
+
 /* ---- checking --------------------------------------------------------------------------- */
 
 struct store_report {

@@ -6,6 +6,7 @@
  *   store_driver follow PATH OPERATIONS                   reads while another process writes, until
  *                                                         there are so many
  *   store_driver rate PATH ROWS DIMENSION BATCH           rows synced after each batch, then sealed
+ *   store_driver open PATH                                how long that takes
  *
  * Operation n: batches of BATCH; each eighth batch deletes, the others add row n with id n. What is
  * deleted and what a vector holds are functions of n, so that N operations are one state. Rows are
@@ -466,5 +467,7 @@ int main(int argc, char **argv)
         return follow(argv[2], number(argv[3]));
     if (argc == 6 && !strcmp(argv[1], "rate"))
         return rate(argv[2], number(argv[3]), number(argv[4]), number(argv[5]));
+    if (argc == 3 && !strcmp(argv[1], "open"))
+        return printf("opened in %.2f ms\n", open_ms(argv[2])) < 0;
     die(64, "see the top of store_driver.c");
 }

@@ -476,6 +476,52 @@ static void compaction_keeps_what_is_live(void **state)
     (void)state;
 }
 
+static void a_merge_into_a_new_file_misses_nothing(void **state)
+{
+    struct store *old = rig_new(&rig), *fresh;
+    uint64_t few[1] = { 9 };
+    struct store_segment_ref ref = { rig_segment(&rig, old, 60), 0 }, copied[2] = { { 0 } };
+    assert_ok(store_append_dead(old, few, 60, &ref.dead, &rig.error));
+    rig_add(&rig, old, 0, 5);
+    rig_add(&rig, old, 5, 5);
+    assert_ok(store_publish(old, &(struct store_layout){ &ref, 1, 5, NULL, 0 }, &rig.error));
+    struct store_settings settings = *store_settings(old);
+    settings.first_operation = 10;
+    assert_ok(store_create(rig.path, &settings, &fresh, &rig.error));
+    assert_ok(store_copy_segment(fresh, old, &ref, &copied[0], &rig.error));
+    copied[1].frame = rig_segment(&rig, fresh, 7);      /* rows 0 to 9, as it were */
+    rig_add(&rig, old, 10, 3);                          /* meanwhile */
+    assert_ok(store_copy_tail(fresh, old, &rig.error));
+    rig_add(&rig, old, 13, 2);
+    assert_ok(store_copy_tail(fresh, old, &rig.error));
+    assert_ok(store_copy_tail(fresh, old, &rig.error));
+    assert_ok(store_publish(fresh, &(struct store_layout){ copied, 2, 10, NULL, 0 }, &rig.error));
+    assert_ok(store_appear(fresh, old, &rig.error));
+    assert_int_equal(store_append_delete(old, (int64_t[]){ 1 }, 1, NULL, &rig.error),
+                     AKIN_ARGUMENT);
+    rig_expect_tail_from(old, 5, 10);
+    store_close(&old);
+    rig_add(&rig, fresh, 15, 1);
+    assert_ok(store_sync(fresh, NULL, &rig.error));
+    store_close(&fresh);
+    check(NULL, NULL);
+    fresh = rig_open(&rig, STORE_READ);
+    rig_expect_tail_from(fresh, 10, 6);
+    uint64_t got[1];
+    size_t count;
+    assert_ok(store_read_dead(fresh, store_layout(fresh)->segments[0].dead, 60, got, &count,
+                              &rig.error));
+    assert_int_equal(got[0], 9);
+    store_close(&fresh);
+    assert_ok(store_open(rig.path, STORE_WRITE, &old, &rig.error));
+    settings.first_operation = 3;
+    assert_ok(store_create(rig.path, &settings, &fresh, &rig.error));
+    assert_int_equal(store_copy_tail(fresh, old, &rig.error), AKIN_ARGUMENT);
+    store_close(&fresh);
+    store_close(&old);
+    (void)state;
+}
+
 static void abandoned_new_files_are_removed(void **state)
 {
     char name[300], other[300];
@@ -603,6 +649,7 @@ int main(void)
         TEST(a_second_writer_is_refused),
         TEST(readers_follow_the_writer),
         TEST(compaction_keeps_what_is_live),
+        TEST(a_merge_into_a_new_file_misses_nothing),
         TEST(abandoned_new_files_are_removed),
         TEST(links_and_permissions_stay),
         TEST(bad_settings_are_refused),
