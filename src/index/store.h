@@ -85,6 +85,7 @@ void store_close(struct store **store);  /* does not sync; maps of segments and 
 enum akin_status store_refresh(struct store *store, bool *changed, bool *replaced,
                                struct akin_error *error);
 
+/* What they point to lives as long as the handle, and until store_compact or store_refresh. */
 const struct store_settings *store_settings(const struct store *store);
 const char *store_path(const struct store *store);
 uint32_t store_version(const struct store *store);

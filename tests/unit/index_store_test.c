@@ -513,7 +513,8 @@ static void a_merge_into_a_new_file_misses_nothing(void **state)
                               &rig.error));
     assert_int_equal(got[0], 9);
     store_close(&fresh);
-    assert_ok(store_open(rig.path, STORE_WRITE, &old, &rig.error));
+    old = rig_open(&rig, STORE_WRITE);
+    settings = *store_settings(old);
     settings.first_operation = 3;
     assert_ok(store_create(rig.path, &settings, &fresh, &rig.error));
     assert_int_equal(store_copy_tail(fresh, old, &rig.error), AKIN_ARGUMENT);
