@@ -96,6 +96,10 @@ static void one_descriptor_has_the_lock(void **state)
     assert_int_equal(file_at_lock(&first, &error), AKIN_OK);
     assert_false(file_at_is_locked(&first));
     assert_true(file_at_is_locked(&second));
+    struct file_at reader;
+    assert_int_equal(file_at_open(path, FILE_AT_READ, &reader, &error), AKIN_OK);
+    assert_true(file_at_is_locked(&reader));
+    file_at_close(&reader);
     assert_int_equal(file_at_lock(&second, &error), AKIN_BUSY);
     assert_non_null(strstr(error.message, "locked by another writer"));
     assert_true(file_at_is_current(&first));
