@@ -272,6 +272,7 @@ static double work_pick_tile(const struct kernels *k)
 {
     (void)k;
     return 4.0 * 12 * 32;
+}
 
 static void run_pq4_products_f32(const struct kernels *k)
 {
