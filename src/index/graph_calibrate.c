@@ -1,0 +1,166 @@
+/* Which width gives which recall: measured on vectors like those that people's words become, which
+ * lie off the rows. Truth is a comparison with every row in eight bits; what the originals add to
+ * that, the search adds too. */
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/rng.h"
+#include "base/thread.h"
+#include "index/graph_builder.h"
+
+enum { QUERIES = 256, TRUTH = 100, BLOCK_ROWS = 256, TABLES = 2 };
+
+static const uint32_t table_k[TABLES] = { 10, 100 };
+
+struct trial {
+    struct graph_builder *builder;
+    float *values;              /* [QUERIES][padded] */
+    struct graph_near *truth;   /* [QUERIES][TRUTH], ascending */
+    size_t *truth_count;        /* [QUERIES] */
+    size_t *hits;               /* [QUERIES][TABLES] */
+    size_t beam;
+};
+
+size_t graph_beam_width(size_t number)
+{
+    return (size_t)(number % 2 ? 24 : 16) << number / 2;
+}
+
+/* Between two rows, near one, or moved from one by the difference of two others. */
+static void make_query(struct graph_builder *b, struct rng *rng, size_t number, float *values)
+{
+    const struct graph_view *view = &b->view;
+    const unsigned char *node[3];
+    float noise = 0;
+    for (size_t i = 0; i < 3; i++)
+        node[i] = node_at(view, rng_below(rng, b->count));
+    if (number % 4 != 0)
+        noise = sqrtf(node_tail(view, node[0])->square / (float)view->padded);
+    for (size_t i = 0; i < view->padded; i++) {
+        float x[3];
+        for (size_t j = 0; j < 3; j++)
+            x[j] = node_tail(view, node[j])->scale * (float)(node_row(view, node[j])[i] - 128);
+        switch (number % 4) {
+        case 0:
+            values[i] = 0.5f * (x[0] + x[1]);
+            break;
+        case 1:
+            values[i] = x[0] + 0.5f * (x[1] - x[2]);
+            break;
+        case 2:
+            values[i] = 0.5f * (x[0] + x[1]) + 0.5f * noise * rng_normal(rng);
+            break;
+        default:
+            values[i] = x[0] + noise * rng_normal(rng);
+        }
+    }
+}
+
+/* Everything compared with the queries of one worker's share. */
+static void find_truth(void *context, size_t item, int worker_number)
+{
+    struct trial *trial = context;
+    struct graph_builder *b = trial->builder;
+    struct graph_worker *worker = &b->workers[worker_number];
+    struct graph_near *truth = trial->truth + item * TRUTH;
+    size_t count = 0;
+    int32_t dots[BLOCK_ROWS];
+    memcpy(worker->query.values, trial->values + item * b->view.padded,
+           b->view.padded * sizeof *worker->query.values);
+    graph_query_prepare(&worker->query, b->view.padded);
+    int32_t correction = 128 * worker->query.byte_sum;
+    for (size_t row = 0; row < b->count; row += BLOCK_ROWS) {
+        size_t live = b->count - row < BLOCK_ROWS ? b->count - row : BLOCK_ROWS;
+        b->view.kernels->dot_u8s8(dots, 0, worker->query.bytes, 0, 1,
+                                  node_row(&b->view, node_at(&b->view, row)), b->view.stride, NULL,
+                                  live, b->view.padded);
+        for (size_t i = 0; i < live; i++) {
+            const struct graph_tail *tail = node_tail(&b->view, node_at(&b->view, row + i));
+            float square = b->view.score == SCORE_L2 ? tail->square : 0;
+            float distance =
+                square - 2 * worker->query.scale * tail->scale * (float)(dots[i] - correction);
+            if (count == TRUTH && !(distance < truth[TRUTH - 1].distance))
+                continue;
+            size_t at = count < TRUTH ? count++ : TRUTH - 1;
+            for (; at && truth[at - 1].distance > distance; at--)
+                truth[at] = truth[at - 1];
+            truth[at] = (struct graph_near){ distance, (uint32_t)(row + i) };
+        }
+    }
+    trial->truth_count[item] = count;
+}
+
+/* Found is what is as near as the k-th true one. */
+static void try_query(void *context, size_t item, int worker_number)
+{
+    struct trial *trial = context;
+    struct graph_builder *b = trial->builder;
+    struct graph_worker *worker = &b->workers[worker_number];
+    const struct graph_near *truth = trial->truth + item * TRUTH;
+    memcpy(worker->query.values, trial->values + item * b->view.padded,
+           b->view.padded * sizeof *worker->query.values);
+    graph_query_prepare(&worker->query, b->view.padded);
+    graph_walk(&b->view, &worker->query, trial->beam, TRUTH, NULL, &worker->scratch);
+    for (size_t t = 0; t < TABLES; t++) {
+        size_t k = trial->truth_count[item] < table_k[t] ? trial->truth_count[item] : table_k[t];
+        size_t found = 0;
+        while (found < k && found < worker->scratch.best_count &&
+               worker->scratch.best[found].distance <= truth[k - 1].distance)
+            found++;
+        trial->hits[item * TABLES + t] = found;
+    }
+}
+
+static void record(struct trial *trial, size_t number)
+{
+    for (size_t t = 0; t < TABLES; t++) {
+        struct graph_table *table = &trial->builder->header.tables[t];
+        double wanted = 0, found = 0;
+        for (size_t q = 0; q < QUERIES; q++) {
+            wanted += (double)(trial->truth_count[q] < table_k[t] ? trial->truth_count[q]
+                                                                  : table_k[t]);
+            found += (double)trial->hits[q * TABLES + t];
+        }
+        float recall = wanted > 0 ? (float)(found / wanted) : 1;
+        table->k = table_k[t];
+        table->recall[number] =
+            number ? fmaxf(recall, table->recall[number - 1]) : recall;
+    }
+}
+
+enum akin_status graph_calibrate(struct graph_builder *b, struct akin_error *error)
+{
+    enum akin_status status = AKIN_OK;
+    const struct akin_progress *progress = &b->build->settings.progress;
+    struct trial trial = { .builder = b };
+    struct rng rng;
+    rng_seed(&rng, b->header.seed ^ 0x63616c);
+    trial.values = memory_alloc_aligned(QUERIES * b->view.padded, sizeof *trial.values);
+    trial.truth = memory_alloc(QUERIES * TRUTH, sizeof *trial.truth);
+    trial.truth_count = memory_alloc(QUERIES, sizeof *trial.truth_count);
+    trial.hits = memory_alloc(QUERIES * TABLES, sizeof *trial.hits);
+    if (!trial.values || !trial.truth || !trial.truth_count || !trial.hits)
+        TRY_DONE(error_memory(error));
+    for (size_t q = 0; q < QUERIES; q++)
+        make_query(b, &rng, q, trial.values + q * b->view.padded);
+    thread_pool_each(b->pool, QUERIES, find_truth, &trial);
+    for (size_t number = 0; number < GRAPH_BEAMS; number++) {
+        if (progress->update &&
+            !progress->update(progress->cookie, "recall", number, GRAPH_BEAMS))
+            TRY_DONE(error_set(error, AKIN_CANCELLED,
+                               "the graph was stopped before it was finished"));
+        trial.beam = graph_beam_width(number);
+        for (int w = 0; w < b->worker_count; w++)
+            if (!graph_scratch_reserve(&b->workers[w].scratch, trial.beam, TRUTH))
+                TRY_DONE(error_memory(error));
+        thread_pool_each(b->pool, QUERIES, try_query, &trial);
+        record(&trial, number);
+    }
+done:
+    memory_free(trial.values);
+    memory_free(trial.truth);
+    memory_free(trial.truth_count);
+    memory_free(trial.hits);
+    return status;
+}

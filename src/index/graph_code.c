@@ -1,0 +1,222 @@
+/* Rows and queries as bytes, edges as bits. The bits are those of RaBitQ (Gao and Long, 2024), taken
+ * of the difference to the node that holds the edge, as SymphonyQG does. */
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/rng.h"
+#include "index/graph_internal.h"
+
+/* ---- rotation --------------------------------------------------------------------------- */
+
+bool graph_rotation_init(struct graph_rotation *rotation, size_t padded, uint64_t seed)
+{
+    rotation->padded = padded;
+    rotation->signs = memory_alloc(GRAPH_ROUNDS * padded, sizeof *rotation->signs);
+    if (!rotation->signs)
+        return false;
+    struct rng rng;
+    rng_seed(&rng, seed);
+    uint64_t bits = 0;
+    for (size_t i = 0; i < GRAPH_ROUNDS * padded; i++, bits >>= 1) {
+        if (i % 64 == 0)
+            bits = rng_next(&rng);
+        rotation->signs[i] = bits & 1 ? 0.35355339f : -0.35355339f;   /* 1 / sqrt 8 */
+    }
+    return true;
+}
+
+void graph_rotation_deinit(struct graph_rotation *rotation)
+{
+    memory_free(rotation->signs);
+    rotation->signs = NULL;
+}
+
+void graph_rotate(const struct graph_rotation *rotation, float *x, float *scratch)
+{
+    size_t padded = rotation->padded, groups = padded / 8;
+    for (size_t round = 0; round < GRAPH_ROUNDS; round++) {
+        const float *signs = rotation->signs + round * padded;
+        for (size_t i = 0; i < padded; i++)
+            scratch[i] = x[i] * signs[i];
+        for (size_t first = 0; first < padded; first += 64)
+            for (size_t h = 8; h < 64; h *= 2)
+                for (size_t i = 0; i < 64; i += (i + 8) & h ? h + 8 : 8) {
+                    float *a = scratch + first + i, *b = a + h;
+                    for (size_t lane = 0; lane < 8; lane++) {
+                        float sum = a[lane] + b[lane], difference = a[lane] - b[lane];
+                        a[lane] = sum;
+                        b[lane] = difference;
+                    }
+                }
+        for (size_t g = 0; g < groups; g++)
+            for (size_t lane = 0; lane < 8; lane++)
+                x[lane * groups + g] = scratch[g * 8 + lane];
+    }
+}
+
+/* ---- queries ---------------------------------------------------------------------------- */
+
+bool graph_query_init(struct graph_query *query, size_t padded)
+{
+    query->values = memory_alloc_aligned(padded, sizeof *query->values);
+    query->bytes = memory_alloc_aligned(padded, sizeof *query->bytes);
+    query->table = memory_alloc_aligned(padded, 4);
+    return query->values && query->bytes && query->table;
+}
+
+void graph_query_deinit(struct graph_query *query)
+{
+    memory_free(query->values);
+    memory_free(query->bytes);
+    memory_free(query->table);
+    *query = (struct graph_query){ 0 };
+}
+
+/* The scale that puts the largest value on 127. */
+static float byte_scale(const float *values, size_t count)
+{
+    float largest = 0;
+    for (size_t i = 0; i < count; i++)
+        largest = fmaxf(largest, fabsf(values[i]));
+    float scale = largest / 127;
+    return scale >= 0x1p-120f ? scale : 0;
+}
+
+static void write_table(struct graph_query *query, size_t padded)
+{
+    float range = 0, total = 0;
+    for (size_t g = 0; g < padded; g += 4) {
+        float sum = 0;
+        for (size_t i = 0; i < 4; i++)
+            sum += fabsf(query->values[g + i]);
+        range = fmaxf(range, sum);
+        total += sum;
+    }
+    query->step = 2 * range / EDGE_LEVEL_MAX;
+    query->low = -total;
+    float factor = query->step >= 0x1p-120f ? 1 / query->step : 0;
+    if (factor == 0)
+        query->step = 0;
+    for (size_t g = 0; g < padded; g += 4) {
+        float entries[16] = { 0 };
+        for (size_t i = 0; i < 4; i++) {
+            float value = query->values[g + i] * 2 * factor;
+            float unset = value < 0 ? -value : 0, set = value > 0 ? value : 0;
+            for (size_t code = 0; code < 16; code++)
+                entries[code] += code >> i & 1 ? set : unset;
+        }
+        for (size_t code = 0; code < 16; code++) {
+            int level = (int)(entries[code] + 0.5f);
+            query->table[g * 4 + code] =
+                (uint8_t)(level > EDGE_LEVEL_MAX ? EDGE_LEVEL_MAX : level);
+        }
+    }
+}
+
+void graph_query_prepare(struct graph_query *query, size_t padded)
+{
+    query->scale = byte_scale(query->values, padded);
+    float factor = query->scale > 0 ? 1 / query->scale : 0, error = 0;
+    query->byte_sum = 0;
+    for (size_t i = 0; i < padded; i++) {
+        long level = lrintf(query->values[i] * factor);
+        query->bytes[i] = (int8_t)(level < -127 ? -127 : level > 127 ? 127 : level);
+        query->byte_sum += query->bytes[i];
+        float missed = query->values[i] - query->scale * (float)query->bytes[i];
+        error += missed * missed;
+    }
+    query->error = sqrtf(error);
+    write_table(query, padded);
+}
+
+void graph_query_from_row(struct graph_query *query, const struct graph_view *view,
+                          const void *node)
+{
+    const uint8_t *row = node_row(view, node);
+    query->scale = node_tail(view, node)->scale;
+    query->byte_sum = 0;
+    query->error = 0;
+    for (size_t i = 0; i < view->padded; i++) {
+        query->bytes[i] = (int8_t)(row[i] - 128);
+        query->byte_sum += query->bytes[i];
+        query->values[i] = query->scale * (float)query->bytes[i];
+    }
+    write_table(query, view->padded);
+}
+
+/* ---- rows ------------------------------------------------------------------------------- */
+
+void graph_write_row(const struct graph_view *view, unsigned char *node, const float *values)
+{
+    uint8_t *row = (uint8_t *)node_row(view, node);
+    struct graph_tail *tail = (struct graph_tail *)node_tail(view, node);
+    float scale = byte_scale(values, view->padded), factor = scale > 0 ? 1 / scale : 0;
+    double square = 0, error = 0, length = 0;
+    for (size_t i = 0; i < view->padded; i++) {
+        long level = lrintf(values[i] * factor);
+        level = level < -127 ? -127 : level > 127 ? 127 : level;
+        row[i] = (uint8_t)(level + 128);
+        double value = (double)scale * (double)level, missed = (double)values[i] - value;
+        square += value * value;
+        error += missed * missed;
+        length += (double)values[i] * (double)values[i];
+    }
+    memset(tail, 0, sizeof *tail);
+    tail->scale = scale;
+    tail->square = (float)square;
+    /* The rotation's own rounding: a few roundings of sums of eight per round, far below 2^-18. */
+    tail->error = (float)(sqrt(error) * 1.0001 + sqrt(length) * 0x1p-18);
+}
+
+/* ---- edges ------------------------------------------------------------------------------ */
+
+static void write_code(const struct graph_view *view, unsigned char *node, size_t edge,
+                       const uint64_t *bits)
+{
+    size_t half = edge / 16 * 4;
+    for (size_t g = 0; g < view->padded / 4; g++) {
+        unsigned code = bits[g / 16] >> g % 16 * 4 & 15;
+        node[g * 16 + edge % 16] |= (unsigned char)(code << half);
+    }
+}
+
+void graph_write_edges(const struct graph_view *view, unsigned char *node, const uint32_t *ids,
+                       size_t count)
+{
+    struct graph_tail *tail = (struct graph_tail *)node_tail(view, node);
+    uint32_t *node_list = (uint32_t *)node_ids(view, node);
+    int16_t *offsets = (int16_t *)node_offsets(view, node), *slopes = offsets + EDGES;
+    float offset[EDGES], slope[EDGES], low = INFINITY, high = -INFINITY, steepest = 0;
+    uint64_t bits[GRAPH_DIM_MAX / 64 + 1];
+    memset(node, 0, view->padded * 4);
+    for (size_t e = 0; e < count; e++) {
+        const unsigned char *other = node_at(view, ids[e]);
+        const struct graph_tail *there = node_tail(view, other);
+        struct edge_sums sums;
+        view->kernels->edge_bits(bits, &sums, node_row(view, other), there->scale,
+                                 node_row(view, node), tail->scale, view->padded);
+        write_code(view, node, e, bits);
+        float factor = sums.absolutes > 0 ? sums.squares / sums.absolutes : 0;
+        offset[e] = -2 * (sums.centre_dot - factor * sums.centre_signed);
+        if (view->score == SCORE_L2)
+            offset[e] += there->square;
+        slope[e] = -2 * factor;
+        low = fminf(low, offset[e]);
+        high = fmaxf(high, offset[e]);
+        steepest = fmaxf(steepest, -slope[e]);
+    }
+    tail->edges = (uint32_t)count;
+    tail->offset_base = count ? 0.5f * low + 0.5f * high : 0;
+    tail->offset_scale = count ? (high - low) / 65534 : 0;
+    tail->slope_scale = steepest / 32767;
+    for (size_t e = 0; e < EDGES; e++) {
+        bool used = e < count;
+        node_list[e] = used ? ids[e] : GRAPH_NO_NODE;
+        offsets[e] = used && tail->offset_scale > 0
+                         ? (int16_t)lrintf((offset[e] - tail->offset_base) / tail->offset_scale)
+                         : 0;
+        slopes[e] = used && tail->slope_scale > 0 ? (int16_t)lrintf(slope[e] / tail->slope_scale)
+                                                  : 0;
+    }
+}
