@@ -49,7 +49,7 @@ static void write_row(struct graph_builder *b, size_t row, struct graph_worker *
     (void)context;
     load_row(b, row, worker->row);
     if (b->header.lifted) {
-        double rest = (double)b->header.lift - squared_length(worker->row, b->header.dim);
+        double rest = (double)b->header.square - squared_length(worker->row, b->header.dim);
         worker->row[b->header.dim] = rest > 0 ? (float)sqrt(rest) : 0;
     }
     graph_rotate(&b->rotation, worker->row, worker->rotation);
@@ -66,7 +66,8 @@ static void find_lift(struct graph_builder *b, const double *squares)
         high = fmax(high, squares[row]);
     }
     b->header.lifted = b->build->rows.score == SCORE_INNER_PRODUCT && high > low * 1.002;
-    b->header.lift = b->header.lifted ? (float)high : 0;
+    b->header.square = b->build->rows.score == SCORE_INNER_PRODUCT ? (float)high : 0;
+    b->view.square = b->header.square;
 }
 
 /* ---- entries ---------------------------------------------------------------------------- */
@@ -122,7 +123,8 @@ static void refine(struct graph_builder *b, size_t row, struct graph_worker *wor
 {
     (void)context;
     graph_query_from_row(&worker->query, &b->view, node_at(&b->view, row));
-    graph_walk(&b->view, &worker->query, b->beam, b->beam, NULL, &worker->scratch);
+    if (!graph_walk(&b->view, &worker->query, b->beam, b->beam, NULL, &worker->scratch))
+        worker->failed = true;
     size_t count = 0;
     uint32_t *list = b->lists + row * EDGES;
     for (; count < worker->scratch.best_count; count++)
@@ -132,6 +134,14 @@ static void refine(struct graph_builder *b, size_t row, struct graph_worker *wor
     graph_distances(b, row, count, worker->near, worker);
     count = graph_sort(worker->near, count, (uint32_t)row);
     b->list_counts[row] = (uint8_t)graph_prune(b, worker->near, count, list, worker);
+}
+
+enum akin_status graph_workers_ok(const struct graph_builder *b, struct akin_error *error)
+{
+    for (int w = 0; w < b->worker_count; w++)
+        if (b->workers[w].failed)
+            return error_memory(error);
+    return AKIN_OK;
 }
 
 /* ---- memory ----------------------------------------------------------------------------- */
@@ -270,6 +280,7 @@ static enum akin_status make_edges(struct graph_builder *b, struct akin_error *e
     TRY(graph_reverse(b, error));
     TRY(graph_encode(b, error));
     TRY(graph_each_row(b, "edges", refine, NULL, error));
+    TRY(graph_workers_ok(b, error));
     TRY(graph_reverse(b, error));
     TRY(graph_connect(b, error));
     TRY(graph_encode(b, error));

@@ -21,6 +21,7 @@ struct graph_worker {
     size_t list_capacity;
     int8_t *tile;               /* [4][padded] rows as signed bytes */
     float *row, *rotation;      /* [padded] */
+    bool failed;                /* memory ran out on the way */
 };
 
 struct graph_builder {
@@ -44,6 +45,9 @@ typedef void graph_row_fn(struct graph_builder *builder, size_t row, struct grap
 /* fn for every row, shared out; asks progress in between. */
 enum akin_status graph_each_row(struct graph_builder *builder, const char *stage, graph_row_fn *fn,
                                 void *context, struct akin_error *error);
+
+/* AKIN_MEMORY where a worker ran out of it. */
+enum akin_status graph_workers_ok(const struct graph_builder *builder, struct akin_error *error);
 
 /* Squared distances, in eight bits, from row `from` to `count` rows of worker->ids, to `near`. */
 void graph_distances(const struct graph_builder *builder, size_t from, size_t count,

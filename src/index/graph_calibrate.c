@@ -101,7 +101,8 @@ static void try_query(void *context, size_t item, int worker_number)
     memcpy(worker->query.values, trial->values + item * b->view.padded,
            b->view.padded * sizeof *worker->query.values);
     graph_query_prepare(&worker->query, b->view.padded);
-    graph_walk(&b->view, &worker->query, trial->beam, TRUTH, NULL, &worker->scratch);
+    if (!graph_walk(&b->view, &worker->query, trial->beam, TRUTH, NULL, &worker->scratch))
+        worker->failed = true;
     for (size_t t = 0; t < TABLES; t++) {
         size_t k = trial->truth_count[item] < table_k[t] ? trial->truth_count[item] : table_k[t];
         size_t found = 0;
@@ -155,6 +156,7 @@ enum akin_status graph_calibrate(struct graph_builder *b, struct akin_error *err
             if (!graph_scratch_reserve(&b->workers[w].scratch, trial.beam, TRUTH))
                 TRY_DONE(error_memory(error));
         thread_pool_each(b->pool, QUERIES, try_query, &trial);
+        TRY_DONE(graph_workers_ok(b, error));
         record(&trial, number);
     }
 done:

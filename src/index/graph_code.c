@@ -83,35 +83,45 @@ static float byte_scale(const float *values, size_t count)
     return scale >= 0x1p-120f ? scale : 0;
 }
 
+/* Which of four bits a code has. */
+static const uint8_t code_bits[4][16] = {
+    { 0, 255, 0, 255, 0, 255, 0, 255, 0, 255, 0, 255, 0, 255, 0, 255 },
+    { 0, 0, 255, 255, 0, 0, 255, 255, 0, 0, 255, 255, 0, 0, 255, 255 },
+    { 0, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0, 0, 255, 255, 255, 255 },
+    { 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255 },
+};
+
+/* Each value is rounded to a level of its own, so that entries are sums of bytes, and the query that
+ * the table stands for is one vector. */
 static void write_table(struct graph_query *query, size_t padded)
 {
-    float range = 0, total = 0;
+    float range = 0;
     for (size_t g = 0; g < padded; g += 4) {
         float sum = 0;
         for (size_t i = 0; i < 4; i++)
             sum += fabsf(query->values[g + i]);
-        range = fmaxf(range, sum);
-        total += sum;
+        range = sum > range ? sum : range;
     }
-    query->step = 2 * range / EDGE_LEVEL_MAX;
-    query->low = -total;
-    float factor = query->step >= 0x1p-120f ? 1 / query->step : 0;
-    if (factor == 0)
-        query->step = 0;
+    float step = 2 * range / (EDGE_LEVEL_MAX - 3);
+    if (step < 0x1p-120f)
+        step = 0;
+    float factor = step > 0 ? 2 / step : 0;
+    int32_t total = 0;
     for (size_t g = 0; g < padded; g += 4) {
-        float entries[16] = { 0 };
+        uint8_t entries[16] = { 0 };
         for (size_t i = 0; i < 4; i++) {
-            float value = query->values[g + i] * 2 * factor;
-            float unset = value < 0 ? -value : 0, set = value > 0 ? value : 0;
+            float value = query->values[g + i];
+            int level = (int)(fabsf(value) * factor + 0.5f);
+            uint8_t flip = value < 0 ? 255 : 0, byte = (uint8_t)level;
+            total += level;
             for (size_t code = 0; code < 16; code++)
-                entries[code] += code >> i & 1 ? set : unset;
+                entries[code] =
+                    (uint8_t)(entries[code] + ((code_bits[i][code] ^ flip) & byte));
         }
-        for (size_t code = 0; code < 16; code++) {
-            int level = (int)(entries[code] + 0.5f);
-            query->table[g * 4 + code] =
-                (uint8_t)(level > EDGE_LEVEL_MAX ? EDGE_LEVEL_MAX : level);
-        }
+        memcpy(query->table + g * 4, entries, sizeof entries);
     }
+    query->step = step;
+    query->low = -0.5f * step * (float)total;
 }
 
 void graph_query_prepare(struct graph_query *query, size_t padded)

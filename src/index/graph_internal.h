@@ -15,6 +15,7 @@ enum {
     GRAPH_BEAM_MIN = 16, GRAPH_BEAM_MAX = 8192,
     GRAPH_BEAMS = 19,           /* widths whose recall is measured: 16 to 8192 by halves and powers */
     GRAPH_ENTRIES_MAX = 8192,
+    GRAPH_BUCKETS = 2048,
     GRAPH_ROUNDS = 4,           /* of the rotation */
 };
 
@@ -33,7 +34,8 @@ struct graph_header {
     uint32_t score, lifted;     /* enum score; 1: one more dimension evens out the lengths */
     uint64_t count, nodes;      /* rows; and with the blocks that hold the entries */
     uint64_t stride, seed;
-    float lift;                 /* the length that all rows then have, squared */
+    float square;               /* of the longest row's length, for inner products; with `lifted`
+                                   of every row's */
     uint32_t reserved;
     struct graph_table tables[2];
 };
@@ -55,6 +57,7 @@ struct graph_view {
     size_t count, node_count;
     size_t padded, stride;
     enum score score;
+    float square;               /* inner products: the squared length of the longest row */
 };
 
 static inline const unsigned char *node_at(const struct graph_view *view, size_t node)
@@ -132,13 +135,26 @@ struct graph_near {
     uint32_t id;
 };
 
+/* A candidate, in the list of its bucket. */
+struct graph_cell {
+    uint32_t id, next;
+};
+
+/* What a walk needs while it goes on; see graph_walk.c. */
 struct graph_scratch {
-    struct graph_near *beam;    /* [beam_capacity], ascending */
-    struct graph_near *best;    /* [best_capacity], ascending: the visited ones, in eight bits */
+    struct graph_near *best;    /* [best_capacity], ascending: of the visited ones, in eight bits */
+    struct graph_cell *cells;   /* [cell_capacity] candidates in the order in which they came */
     uint32_t *seen;             /* [seen_capacity], open addressing */
-    size_t beam_capacity, best_capacity, seen_capacity;
-    size_t beam_count, best_count, seen_count, seen_mask;
-    size_t visited;             /* nodes, of the last walk */
+    size_t best_capacity, cell_capacity, seen_capacity;
+    size_t best_count, cell_limit, seen_mask;
+    size_t beam, inside;        /* candidates wanted, and in the buckets up to `last` */
+    float shift;                /* squared distance = distance + shift */
+    uint32_t lowest;            /* the bits of bucket 0 */
+    uint32_t last, first_word, cell_count;
+    size_t visited;
+    uint64_t filled[GRAPH_BUCKETS / 64];
+    uint32_t counts[GRAPH_BUCKETS];     /* visited ones included */
+    uint32_t heads[GRAPH_BUCKETS];      /* of filled ones */
 };
 
 /* Room for a walk of this width that keeps `best` nodes. false: no memory. Keeps what is larger. */
@@ -146,9 +162,7 @@ bool graph_scratch_reserve(struct graph_scratch *scratch, size_t beam, size_t be
 void graph_scratch_deinit(struct graph_scratch *scratch);
 
 /* Visits nodes until the `beam` nearest known ones are visited; leaves the nearest `best` of those
- * that `allowed` passes (NULL: all) in scratch->best, by distance and number. */
-void graph_walk(const struct graph_view *view, const struct graph_query *query, size_t beam,
+ * that `allowed` passes (NULL: all) in scratch->best, by distance and number. A distance is square
+ * - 2 <query, row>, without the square for inner products. false: no memory. */
+bool graph_walk(const struct graph_view *view, const struct graph_query *query, size_t beam,
                 size_t best, const uint64_t *allowed, struct graph_scratch *scratch);
-/* square - 2 <query, row>; without the square for inner products. */
-float graph_distance(const struct graph_view *view, const struct graph_query *query,
-                     const void *node);

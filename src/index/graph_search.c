@@ -152,11 +152,12 @@ static void prepare(const struct graph *graph, const float *query, struct graph_
 static size_t walk(const struct graph *graph, const float *query, size_t k, size_t beam,
                    const uint64_t *allowed, struct graph_desk *desk, struct hit *hits)
 {
-    size_t best = k + (k / 2 > 16 ? k / 2 : 16);
+    size_t best = k + (k / 2 > 10 ? k / 2 : 10);
     if (!graph_scratch_reserve(&desk->walk, beam, best) ||
         !array_reserve((void **)&desk->hits, &desk->hit_capacity, best, sizeof *desk->hits))
         return SIZE_MAX;
-    graph_walk(&graph->view, &desk->query, beam, best, allowed, &desk->walk);
+    if (!graph_walk(&graph->view, &desk->query, beam, best, allowed, &desk->walk))
+        return SIZE_MAX;
     size_t found = desk->walk.best_count, row_bytes = graph->rows.dim *
         element_bytes(graph->rows.element);
     for (size_t i = 0; i < found; i++)
@@ -301,7 +302,7 @@ enum akin_status graph_open(struct backend *backend, struct thread_pool *pool,
     g->view = (struct graph_view){
         .kernels = cpu_kernels(backend), .nodes = nodes->data, .count = rows->count,
         .node_count = g->header.nodes, .padded = g->header.padded, .stride = g->header.stride,
-        .score = rows->score,
+        .score = rows->score, .square = g->header.square,
     };
     g->desk_lock = mutex_create();
     if (!g->desk_lock || !graph_rotation_init(&g->rotation, g->view.padded, g->header.seed))

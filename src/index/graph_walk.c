@@ -1,47 +1,49 @@
 /* The walk: best first, by the estimates that the edges give, a fixed number of candidates wide. A
- * node that is visited gets its distance in eight bits; the block of the next one is fetched while
- * this one is scored, so the order is best first but for one step. */
+ * node that is visited gets its distance in eight bits; the blocks of the next ones are fetched
+ * while this one is scored, so the order is best first but for a few steps.
+ *
+ * Candidates stand in a queue of buckets: the bucket of one is the exponent and the first bits of
+ * its distance, so putting and taking one are a few instructions, whatever the width. The estimates
+ * are far less exact than that. */
 #include <math.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "index/graph_internal.h"
 
-#define VISITED ((uint32_t)1 << 31)
+enum {
+    STARTS = 32, LINE = 64,
+    AHEAD = 2,                  /* nodes that are on their way while one is scored */
+    MANTISSA_BITS = 7,          /* of a distance that make its bucket */
+    CELLS_PER_BEAM = 12,        /* candidates that a walk usually meets */
+};
 
-enum { STARTS = 32, LINE = 64 };
+/* ---- memory ----------------------------------------------------------------------------- */
 
-bool graph_scratch_reserve(struct graph_scratch *scratch, size_t beam, size_t best)
+/* Room for so many candidates; the table of those seen is at most half full. */
+static bool reserve_cells(struct graph_scratch *s, size_t cells)
 {
-    if (beam < STARTS)
-        beam = STARTS;
     size_t seen = 512;
-    while (seen < beam * 8)
+    while (seen < cells * 2)
         seen *= 2;
-    if (beam > scratch->beam_capacity) {
-        memory_free(scratch->beam);
-        scratch->beam = memory_alloc_aligned(beam + 1, sizeof *scratch->beam);
-        scratch->beam_capacity = scratch->beam ? beam : 0;
-    }
-    if (best > scratch->best_capacity) {
-        memory_free(scratch->best);
-        scratch->best = memory_alloc_aligned(best + 1, sizeof *scratch->best);
-        scratch->best_capacity = scratch->best ? best : 0;
-    }
-    if (seen > scratch->seen_capacity) {
-        memory_free(scratch->seen);
-        scratch->seen = memory_alloc_aligned(seen, sizeof *scratch->seen);
-        scratch->seen_capacity = scratch->seen ? seen : 0;
-    }
-    return scratch->beam && scratch->best && scratch->seen;
+    if (!array_reserve((void **)&s->cells, &s->cell_capacity, cells, sizeof *s->cells) ||
+        !array_reserve((void **)&s->seen, &s->seen_capacity, seen, sizeof *s->seen))
+        return false;
+    return true;
 }
 
-void graph_scratch_deinit(struct graph_scratch *scratch)
+bool graph_scratch_reserve(struct graph_scratch *s, size_t beam, size_t best)
 {
-    memory_free(scratch->beam);
-    memory_free(scratch->best);
-    memory_free(scratch->seen);
-    *scratch = (struct graph_scratch){ 0 };
+    return array_reserve((void **)&s->best, &s->best_capacity, best + 1, sizeof *s->best) &&
+           reserve_cells(s, (beam < STARTS ? STARTS : beam) * CELLS_PER_BEAM);
+}
+
+void graph_scratch_deinit(struct graph_scratch *s)
+{
+    memory_free(s->cells);
+    memory_free(s->best);
+    memory_free(s->seen);
+    *s = (struct graph_scratch){ 0 };
 }
 
 /* ---- which candidates are known --------------------------------------------------------- */
@@ -53,52 +55,114 @@ static bool seen_put(struct graph_scratch *s, uint32_t id)
         if (s->seen[at] == id)
             return false;
     s->seen[at] = id;
-    s->seen_count++;
     return true;
 }
 
-static void seen_clear(struct graph_scratch *s)
+/* An empty table for `cells` candidates. */
+static void seen_clear(struct graph_scratch *s, size_t cells)
 {
+    s->seen_mask = 511;
+    while (s->seen_mask + 1 < cells * 2)
+        s->seen_mask = s->seen_mask * 2 + 1;
     memset(s->seen, 0xff, (s->seen_mask + 1) * sizeof *s->seen);
-    s->seen_count = 0;
+    s->cell_limit = cells;
 }
 
-/* A full table forgets all but the beam: what fell out of it comes in again only by a better
- * estimate. */
-static void seen_renew(struct graph_scratch *s)
+/* A walk that meets more than usual goes on with more memory. */
+static bool more_cells(struct graph_scratch *s)
 {
-    seen_clear(s);
-    for (size_t i = 0; i < s->beam_count; i++)
-        seen_put(s, s->beam[i].id & ~VISITED);
+    size_t cells = s->cell_limit * 2;
+    if (!reserve_cells(s, cells))
+        return false;
+    seen_clear(s, cells);
+    for (uint32_t i = 0; i < s->cell_count; i++)
+        seen_put(s, s->cells[i].id);
+    return true;
 }
 
-/* ---- sorted lists ----------------------------------------------------------------------- */
+/* ---- the queue -------------------------------------------------------------------------- */
 
-static bool nearer(struct graph_near a, float distance, uint32_t id)
+static float float_of(uint32_t bits)
 {
-    return a.distance < distance || (a.distance == distance && (a.id & ~VISITED) < id);
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
 }
 
-/* Into an ascending list of at most `capacity`; returns where, or `capacity` when it is no match. */
-static size_t insert(struct graph_near *list, size_t *count, size_t capacity,
-                     struct graph_near entry)
+/* Of a distance that is below the limit, so at most the last one. */
+static uint32_t bucket_of(const struct graph_scratch *s, float distance)
 {
-    size_t low = 0, high = *count;
-    if (high == capacity && !(high && nearer(entry, list[high - 1].distance,
-                                             list[high - 1].id & ~VISITED)))
-        return capacity;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (nearer(list[middle], entry.distance, entry.id))
-            low = middle + 1;
-        else
-            high = middle;
+    float squared = distance + s->shift;
+    uint32_t bits;
+    memcpy(&bits, &squared, sizeof bits);
+    bits >>= 23 - MANTISSA_BITS;
+    if (!(squared > 0) || bits < s->lowest)
+        return 0;
+    bits -= s->lowest;
+    return bits < GRAPH_BUCKETS - 1 ? bits : GRAPH_BUCKETS - 1;
+}
+
+/* What a candidate must be below to be of use. */
+static float limit_of(const struct graph_scratch *s)
+{
+    if (s->last == GRAPH_BUCKETS - 1)
+        return INFINITY;
+    return float_of((s->last + 1 + s->lowest) << (23 - MANTISSA_BITS)) - s->shift;
+}
+
+/* Puts a candidate in; the buckets that are then too many to be visited are closed. */
+static void put(struct graph_scratch *s, float distance, uint32_t id)
+{
+    uint32_t bucket = bucket_of(s, distance);
+    if (bucket > s->last)
+        return;
+    uint32_t cell = s->cell_count++;
+    uint64_t bit = (uint64_t)1 << bucket % 64;
+    bool empty = !(s->filled[bucket / 64] & bit);
+    s->cells[cell] = (struct graph_cell){ id, empty ? GRAPH_NO_NODE : s->heads[bucket] };
+    s->heads[bucket] = cell;
+    s->filled[bucket / 64] |= bit;
+    s->first_word = bucket / 64 < s->first_word ? bucket / 64 : s->first_word;
+    s->counts[bucket]++;
+    for (s->inside++; s->inside - s->counts[s->last] >= s->beam && s->last; s->last--)
+        s->inside -= s->counts[s->last];
+}
+
+/* Takes one of the nearest that were not visited. */
+static uint32_t take(struct graph_scratch *s)
+{
+    for (; s->first_word <= s->last / 64; s->first_word++) {
+        uint64_t word = s->filled[s->first_word];
+        if (!word)
+            continue;
+        uint32_t bucket = s->first_word * 64 + (uint32_t)__builtin_ctzll(word);
+        if (bucket > s->last)
+            return GRAPH_NO_NODE;
+        struct graph_cell cell = s->cells[s->heads[bucket]];
+        s->heads[bucket] = cell.next;
+        if (cell.next == GRAPH_NO_NODE)
+            s->filled[s->first_word] = word & (word - 1);
+        return cell.id;
     }
-    size_t move = *count - low - (*count == capacity);
-    memmove(list + low + 1, list + low, move * sizeof *list);
-    list[low] = entry;
-    *count += *count < capacity;
-    return low;
+    return GRAPH_NO_NODE;
+}
+
+/* ---- the nearest visited ones ----------------------------------------------------------- */
+
+static bool nearer(struct graph_near a, struct graph_near b)
+{
+    return a.distance < b.distance || (a.distance == b.distance && a.id < b.id);
+}
+
+/* Into an ascending list of at most `capacity`. */
+static void keep(struct graph_near *list, size_t *count, size_t capacity, struct graph_near entry)
+{
+    if (*count == capacity && !(capacity && nearer(entry, list[capacity - 1])))
+        return;
+    size_t at = *count < capacity ? (*count)++ : capacity - 1;
+    for (; at && nearer(entry, list[at - 1]); at--)
+        list[at] = list[at - 1];
+    list[at] = entry;
 }
 
 /* ---- steps ------------------------------------------------------------------------------ */
@@ -119,13 +183,6 @@ static float product(const struct graph_view *view, const struct graph_query *qu
     return query->scale * node_tail(view, node)->scale * (float)(dot - 128 * query->byte_sum);
 }
 
-float graph_distance(const struct graph_view *view, const struct graph_query *query,
-                     const void *node)
-{
-    float square = view->score == SCORE_L2 ? node_tail(view, node)->square : 0;
-    return square - 2 * product(view, query, node);
-}
-
 /* Estimates of a node's neighbours to out [EDGES]; returns which are below the bound. */
 static uint32_t estimate(const struct graph_view *view, const struct graph_query *query,
                          const unsigned char *node, float dot, float bound, float *out)
@@ -141,95 +198,101 @@ static uint32_t estimate(const struct graph_view *view, const struct graph_query
     return tail->edges >= EDGES ? below : below & (((uint32_t)1 << tail->edges) - 1);
 }
 
-/* Adds what is near enough to the beam; returns the first place where something came in. */
-static size_t step(const struct graph_view *view, const struct graph_query *query, uint32_t id,
-                   float dot, size_t beam, struct graph_scratch *s)
+/* Puts what is near enough into the queue. */
+static bool step(const struct graph_view *view, const struct graph_query *query, uint32_t id,
+                 float dot, struct graph_scratch *s)
 {
     const unsigned char *node = node_at(view, id);
-    float near[EDGES], bound = s->beam_count == beam ? s->beam[beam - 1].distance : INFINITY;
-    uint32_t below = estimate(view, query, node, dot, bound, near);
+    float near[EDGES], bound = limit_of(s);
+    uint32_t below = estimate(view, query, node, dot, bound, near), last = s->last;
     const uint32_t *ids = node_ids(view, node);
-    size_t first = beam;
+    if (s->cell_count + EDGES > s->cell_limit && !more_cells(s))
+        return false;
     for (; below; below &= below - 1) {
         size_t e = (size_t)__builtin_ctz(below);
         if (ids[e] >= view->count || !(near[e] < bound) || !seen_put(s, ids[e]))
             continue;
-        size_t at = insert(s->beam, &s->beam_count, beam, (struct graph_near){ near[e], ids[e] });
-        first = at < first ? at : first;
-        if (s->beam_count == beam)
-            bound = s->beam[beam - 1].distance;
-        if (s->seen_count * 4 > s->seen_mask * 3)
-            seen_renew(s);
+        put(s, near[e], ids[e]);
+        if (s->last != last) {
+            last = s->last;
+            bound = limit_of(s);
+        }
     }
-    return first;
+    return true;
 }
 
-/* The entries nearest to the query are the first candidates. */
-static void start(const struct graph_view *view, const struct graph_query *query, size_t beam,
+/* The entries nearest to the query are the first candidates; they also say which distances the
+ * buckets are for. */
+static void start(const struct graph_view *view, const struct graph_query *query,
                   struct graph_scratch *s)
 {
-    struct graph_near first[STARTS + 1];
-    size_t count = 0, limit = beam < STARTS ? beam : STARTS;
+    struct graph_near first[STARTS];
+    size_t count = 0;
     for (size_t n = view->count; n < view->node_count; n++) {
         const unsigned char *node = node_at(view, n);
-        float near[EDGES], bound = count == limit ? first[limit - 1].distance : INFINITY;
+        float near[EDGES], bound = count == STARTS ? first[STARTS - 1].distance : INFINITY;
         uint32_t below =
             estimate(view, query, node, product(view, query, node), bound, near);
         const uint32_t *ids = node_ids(view, node);
         for (; below; below &= below - 1) {
             size_t e = (size_t)__builtin_ctz(below);
             if (ids[e] < view->count)
-                insert(first, &count, limit, (struct graph_near){ near[e], ids[e] });
+                keep(first, &count, STARTS, (struct graph_near){ near[e], ids[e] });
         }
     }
+    float farthest = count ? 2 * (first[count - 1].distance + s->shift) : 1;
+    uint32_t bits;
+    memcpy(&bits, &farthest, sizeof bits);
+    bits >>= 23 - MANTISSA_BITS;
+    s->lowest = farthest > 0 && bits > GRAPH_BUCKETS ? bits - GRAPH_BUCKETS : 0;
     for (size_t i = 0; i < count; i++)
         if (seen_put(s, first[i].id))
-            insert(s->beam, &s->beam_count, beam, first[i]);
+            put(s, first[i].distance, first[i].id);
 }
 
-/* Takes the nearest candidate from `*cursor` on that was not visited. */
-static uint32_t take(struct graph_scratch *s, size_t *cursor)
+/* All squared distances are distance + shift. */
+static float shift_of(const struct graph_view *view, const struct graph_query *query)
 {
-    while (*cursor < s->beam_count && s->beam[*cursor].id & VISITED)
-        ++*cursor;
-    if (*cursor == s->beam_count)
-        return GRAPH_NO_NODE;
-    uint32_t id = s->beam[*cursor].id;
-    s->beam[(*cursor)++].id |= VISITED;
-    return id;
+    double square = view->score == SCORE_L2 ? 0 : (double)view->square;
+    for (size_t i = 0; i < view->padded; i++)
+        square += (double)query->values[i] * (double)query->values[i];
+    return (float)square;
 }
 
-void graph_walk(const struct graph_view *view, const struct graph_query *query, size_t beam,
+bool graph_walk(const struct graph_view *view, const struct graph_query *query, size_t beam,
                 size_t best, const uint64_t *allowed, struct graph_scratch *s)
 {
-    s->beam_count = s->best_count = s->visited = 0;
-    s->seen_mask = 511;
-    while (s->seen_mask + 1 < beam * 8)
-        s->seen_mask = s->seen_mask * 2 + 1;
-    seen_clear(s);
-    start(view, query, beam, s);
-    size_t cursor = 0;
-    uint32_t id = take(s, &cursor);
-    if (id != GRAPH_NO_NODE)
-        fetch(view, id);
-    while (id != GRAPH_NO_NODE) {
-        uint32_t next = take(s, &cursor);
-        if (next != GRAPH_NO_NODE)
-            fetch(view, next);
+    s->best_count = s->visited = s->inside = 0;
+    s->cell_count = 0;
+    s->last = GRAPH_BUCKETS - 1;
+    s->first_word = GRAPH_BUCKETS / 64;
+    s->beam = beam;
+    s->shift = shift_of(view, query);
+    memset(s->filled, 0, sizeof s->filled);
+    memset(s->counts, 0, sizeof s->counts);
+    seen_clear(s, (beam < STARTS ? STARTS : beam) * CELLS_PER_BEAM);
+    start(view, query, s);
+    uint32_t ahead[AHEAD];
+    size_t waiting = 0;
+    for (;;) {
+        for (uint32_t id; waiting < AHEAD && (id = take(s)) != GRAPH_NO_NODE; waiting++) {
+            fetch(view, id);
+            ahead[waiting] = id;
+        }
+        if (!waiting)
+            return true;
+        uint32_t id = ahead[0];
+        for (size_t i = 1; i < waiting; i++)
+            ahead[i - 1] = ahead[i];
+        waiting--;
         const unsigned char *node = node_at(view, id);
         float dot = product(view, query, node);
         float distance = view->score == SCORE_L2 ? node_tail(view, node)->square - 2 * dot
                                                  : -2 * dot;
         if (!allowed || allowed[id / 64] >> id % 64 & 1)
-            insert(s->best, &s->best_count, best, (struct graph_near){ distance, id });
-        size_t first = step(view, query, id, dot, beam, s);
-        cursor = first < cursor ? first : cursor;
+            keep(s->best, &s->best_count, best, (struct graph_near){ distance, id });
+        if (!step(view, query, id, dot, s))
+            return false;
         s->visited++;
-        if (next == GRAPH_NO_NODE) {
-            next = take(s, &cursor);
-            if (next != GRAPH_NO_NODE)
-                fetch(view, next);
-        }
-        id = next;
     }
 }
