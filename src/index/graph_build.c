@@ -11,7 +11,9 @@
 #include "base/thread.h"
 #include "index/graph_builder.h"
 
-enum { BEAM = 64, SAMPLE_ROWS = 4096, ENTRY_SHARE = 128 };
+#define SPREAD 1.1f             /* of squared distances; see docs/decisions */
+
+enum { BEAM = 64, PASSES = 2, SAMPLE_ROWS = 4096, ENTRY_SHARE = 128 };
 
 static void load_row(const struct graph_builder *b, size_t row, float *values)
 {
@@ -121,9 +123,9 @@ static void write_entries(struct graph_builder *b)
 /* What a walk to the row itself met, and the neighbours it has. */
 static void refine(struct graph_builder *b, size_t row, struct graph_worker *worker, void *context)
 {
-    (void)context;
+    size_t beam = *(size_t *)context;
     graph_query_from_row(&worker->query, &b->view, node_at(&b->view, row));
-    if (!graph_walk(&b->view, &worker->query, b->beam, b->beam, NULL, &worker->scratch))
+    if (!graph_walk(&b->view, &worker->query, beam, beam, NULL, &worker->scratch))
         worker->failed = true;
     size_t count = 0;
     uint32_t *list = b->lists + row * EDGES;
@@ -278,10 +280,13 @@ static enum akin_status make_edges(struct graph_builder *b, struct akin_error *e
     write_entries(b);
     TRY(graph_knn(b, error));
     TRY(graph_reverse(b, error));
-    TRY(graph_encode(b, error));
-    TRY(graph_each_row(b, "edges", refine, NULL, error));
-    TRY(graph_workers_ok(b, error));
-    TRY(graph_reverse(b, error));
+    for (int pass = 1; pass <= PASSES; pass++) {
+        size_t beam = pass < PASSES ? b->beam / 2 : b->beam;
+        TRY(graph_encode(b, error));
+        TRY(graph_each_row(b, "edges", refine, &beam, error));
+        TRY(graph_workers_ok(b, error));
+        TRY(graph_reverse(b, error));
+    }
     TRY(graph_connect(b, error));
     TRY(graph_encode(b, error));
     return graph_calibrate(b, error);
@@ -295,7 +300,7 @@ enum akin_status graph_build(const struct segment_build *build, const struct seg
     enum akin_status status = AKIN_OK;
     size_t nodes = rows->count + entry_nodes(rows->count);
     struct graph_builder b = {
-        .build = build, .pool = build->pool, .count = rows->count, .spread = 1.2f,
+        .build = build, .pool = build->pool, .count = rows->count, .spread = SPREAD,
         .degree = build->settings.degree ? build->settings.degree : EDGES,
         .beam = build->settings.beam ? build->settings.beam : BEAM,
         .worker_count = thread_pool_size(build->pool),

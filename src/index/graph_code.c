@@ -163,10 +163,12 @@ void graph_write_row(const struct graph_view *view, unsigned char *node, const f
     struct graph_tail *tail = (struct graph_tail *)node_tail(view, node);
     float scale = byte_scale(values, view->padded), factor = scale > 0 ? 1 / scale : 0;
     double square = 0, error = 0, length = 0;
+    int32_t sum = 0;
     for (size_t i = 0; i < view->padded; i++) {
         long level = lrintf(values[i] * factor);
         level = level < -127 ? -127 : level > 127 ? 127 : level;
         row[i] = (uint8_t)(level + 128);
+        sum += (int32_t)level;
         double value = (double)scale * (double)level, missed = (double)values[i] - value;
         square += value * value;
         error += missed * missed;
@@ -175,20 +177,34 @@ void graph_write_row(const struct graph_view *view, unsigned char *node, const f
     memset(tail, 0, sizeof *tail);
     tail->scale = scale;
     tail->square = (float)square;
+    tail->byte_sum = sum;
     /* The rotation's own rounding: a few roundings of sums of eight per round, far below 2^-18. */
     tail->error = (float)(sqrt(error) * 1.0001 + sqrt(length) * 0x1p-18);
 }
 
 /* ---- edges ------------------------------------------------------------------------------ */
 
-static void write_code(const struct graph_view *view, unsigned char *node, size_t edge,
-                       const uint64_t *bits)
+/* Eight codes of four bits to a byte each. */
+static uint64_t spread(uint32_t codes)
 {
-    size_t half = edge / 16 * 4;
-    for (size_t g = 0; g < view->padded / 4; g++) {
-        unsigned code = bits[g / 16] >> g % 16 * 4 & 15;
-        node[g * 16 + edge % 16] |= (unsigned char)(code << half);
-    }
+    uint64_t x = codes;
+    x = (x | x << 16) & 0x0000ffff0000ffff;
+    x = (x | x << 8) & 0x00ff00ff00ff00ff;
+    return (x | x << 4) & 0x0f0f0f0f0f0f0f0f;
+}
+
+/* The bits of edges `edge` and `edge` + 16 into their column. */
+static void write_codes(unsigned char *node, size_t edge, const uint64_t *low, const uint64_t *high,
+                        size_t padded)
+{
+    unsigned char *at = node + edge;
+    for (size_t word = 0; word < padded / 64; word++)
+        for (size_t half = 0; half < 64; half += 32) {
+            uint64_t codes = spread((uint32_t)(low[word] >> half)) |
+                             spread((uint32_t)(high[word] >> half)) << 4;
+            for (size_t g = 0; g < 8; g++, at += 16, codes >>= 8)
+                *at = (unsigned char)codes;
+        }
 }
 
 void graph_write_edges(const struct graph_view *view, unsigned char *node, const uint32_t *ids,
@@ -198,15 +214,15 @@ void graph_write_edges(const struct graph_view *view, unsigned char *node, const
     uint32_t *node_list = (uint32_t *)node_ids(view, node);
     int16_t *offsets = (int16_t *)node_offsets(view, node), *slopes = offsets + EDGES;
     float offset[EDGES], slope[EDGES], low = INFINITY, high = -INFINITY, steepest = 0;
-    uint64_t bits[GRAPH_DIM_MAX / 64 + 1];
-    memset(node, 0, view->padded * 4);
+    uint64_t bits[EDGES][GRAPH_DIM_MAX / 64 + 1];
+    for (size_t e = count; e < EDGES; e++)
+        memset(bits[e], 0, view->padded / 8);
     for (size_t e = 0; e < count; e++) {
         const unsigned char *other = node_at(view, ids[e]);
         const struct graph_tail *there = node_tail(view, other);
         struct edge_sums sums;
-        view->kernels->edge_bits(bits, &sums, node_row(view, other), there->scale,
+        view->kernels->edge_bits(bits[e], &sums, node_row(view, other), there->scale,
                                  node_row(view, node), tail->scale, view->padded);
-        write_code(view, node, e, bits);
         float factor = sums.absolutes > 0 ? sums.squares / sums.absolutes : 0;
         offset[e] = -2 * (sums.centre_dot - factor * sums.centre_signed);
         if (view->score == SCORE_L2)
@@ -216,6 +232,8 @@ void graph_write_edges(const struct graph_view *view, unsigned char *node, const
         high = fmaxf(high, offset[e]);
         steepest = fmaxf(steepest, -slope[e]);
     }
+    for (size_t e = 0; e < EDGES / 2; e++)
+        write_codes(node, e, bits[e], bits[e + EDGES / 2], view->padded);
     tail->edges = (uint32_t)count;
     tail->offset_base = count ? 0.5f * low + 0.5f * high : 0;
     tail->offset_scale = count ? (high - low) / 65534 : 0;

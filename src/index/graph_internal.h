@@ -46,7 +46,8 @@ struct graph_tail {
     float error;                /* at least the distance between it and the original */
     float offset_base, offset_scale, slope_scale;
     uint32_t edges;             /* in use; the rest are GRAPH_NO_NODE */
-    uint32_t reserved[9];
+    int32_t byte_sum;           /* of byte - 128 */
+    uint32_t reserved[8];
 };
 
 /* Where the parts of a block are: codes [padded / 4][16], offset and slope [EDGES], ids [EDGES],

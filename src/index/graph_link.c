@@ -37,12 +37,13 @@ size_t graph_sort(struct graph_near *near, size_t count, uint32_t self)
 static int32_t load_row(const struct graph_view *view, size_t from, int8_t *bytes)
 {
     const uint8_t *row = node_row(view, node_at(view, from));
-    int32_t sum = 0;
-    for (size_t i = 0; i < view->padded; i++) {
-        bytes[i] = (int8_t)(row[i] - 128);
-        sum += row[i] - 128;
+    for (size_t i = 0; i < view->padded; i += 8) {
+        uint64_t eight;
+        memcpy(&eight, row + i, sizeof eight);
+        eight ^= 0x8080808080808080;
+        memcpy(bytes + i, &eight, sizeof eight);
     }
-    return 128 * sum;
+    return 128 * node_tail(view, node_at(view, from))->byte_sum;
 }
 
 void graph_distances(const struct graph_builder *b, size_t from, size_t count,
