@@ -72,9 +72,8 @@ static void find_truth(void *context, size_t item, int worker_number)
     int32_t correction = 128 * worker->query.byte_sum;
     for (size_t row = 0; row < b->count; row += BLOCK_ROWS) {
         size_t live = b->count - row < BLOCK_ROWS ? b->count - row : BLOCK_ROWS;
-        b->view.kernels->dot_u8s8(dots, 0, worker->query.bytes, 0, 1,
-                                  node_row(&b->view, node_at(&b->view, row)), b->view.stride, NULL,
-                                  live, b->view.padded);
+        b->view.kernels->dot_u8s8(dots, node_row(&b->view, node_at(&b->view, row)), b->view.stride,
+                                  NULL, live, worker->query.bytes, b->view.padded);
         for (size_t i = 0; i < live; i++) {
             const struct graph_tail *tail = node_tail(&b->view, node_at(&b->view, row + i));
             float square = b->view.score == SCORE_L2 ? tail->square : 0;

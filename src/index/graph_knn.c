@@ -64,7 +64,7 @@ static void assign(void *context, size_t item, int worker_number)
         for (size_t t = 0; t < live; t++)
             ids[t] = (uint32_t)(row + t);
         load_tile(&b->view, ids, live, worker->tile, sums);
-        b->view.kernels->dot_u8s8(dots, knn->row_capacity, worker->tile, b->view.padded, live,
+        b->view.kernels->dot_tile_u8s8(dots, knn->row_capacity, worker->tile, b->view.padded, live,
                                   node_row(&b->view, b->nodes), b->view.stride, knn->leaders,
                                   knn->leader_count, b->view.padded);
         for (size_t t = 0; t < live; t++) {
@@ -110,7 +110,7 @@ static void compare(void *context, size_t leaf, int worker_number)
         for (size_t t = 0; t < live; t++)
             ids[t] = members[i + t] / KNN_LEAVES;
         load_tile(view, ids, live, worker->tile, sums);
-        view->kernels->dot_u8s8(dots, knn->row_capacity, worker->tile, padded, live, rows, padded,
+        view->kernels->dot_tile_u8s8(dots, knn->row_capacity, worker->tile, padded, live, rows, padded,
                                 NULL, count, padded);
         for (size_t t = 0; t < live; t++) {
             struct graph_near *slots = knn->slots + (size_t)members[i + t] * KNN_NEAREST;

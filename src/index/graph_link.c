@@ -52,8 +52,8 @@ void graph_distances(const struct graph_builder *b, size_t from, size_t count,
     const struct graph_view *view = &b->view;
     const struct graph_tail *here = node_tail(view, node_at(view, from));
     int32_t sum = load_row(view, from, worker->tile);
-    view->kernels->dot_u8s8(worker->dots, 0, worker->tile, 0, 1, node_row(view, b->nodes),
-                            view->stride, worker->ids, count, view->padded);
+    view->kernels->dot_u8s8(worker->dots, node_row(view, b->nodes), view->stride, worker->ids,
+                            count, worker->tile, view->padded);
     for (size_t i = 0; i < count; i++) {
         const struct graph_tail *there = node_tail(view, node_at(view, worker->ids[i]));
         float dot = here->scale * there->scale * (float)(worker->dots[i] - sum);

@@ -178,8 +178,8 @@ static float product(const struct graph_view *view, const struct graph_query *qu
                      const void *node)
 {
     int32_t dot;
-    view->kernels->dot_u8s8(&dot, 1, query->bytes, view->padded, 1, node_row(view, node), 0, NULL,
-                            1, view->padded);
+    view->kernels->dot_u8s8(&dot, node_row(view, node), view->padded, NULL, 1, query->bytes,
+                            view->padded);
     return query->scale * node_tail(view, node)->scale * (float)(dot - 128 * query->byte_sum);
 }
 

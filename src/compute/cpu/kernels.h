@@ -63,8 +63,8 @@
  *
  * A graph's rows are bytes around 128 and its edges one bit per dimension (index/graph.h). dim is a
  * multiple of 64, at most 4096.
- * dot_u8s8         out[q][r] = sum of queries[q][k] * rows[ids[r]][k] in int32 (ids NULL: row r);
- *                  nothing saturates. exact.
+ * dot_tile_u8s8    out[q][r] = sum of queries[q][k] * rows[ids[r]][k] in int32 (ids NULL: row r):
+ *                  dot_u8s8 for many queries. exact.
  * edge_bits        With y = row_scale * (row[k] - 128), c = scale * (centre[k] - 128), d = y - c,
  *                  each one rounding: bit k % 64 of bits[k / 64] is d > 0, and the sums over k:
  *                  of d * d, |d|, c * d, and c where the bit is set, -c elsewhere. Sixteen partial
@@ -153,7 +153,7 @@ struct edge_sums {
                               const float *bias))
 
 #define KERNELS_GRAPH(X)                                                                         \
-    X(dot_u8s8,      void,   (int32_t *out, size_t out_stride, const int8_t *queries,            \
+    X(dot_tile_u8s8,      void,   (int32_t *out, size_t out_stride, const int8_t *queries,            \
                               size_t query_stride, size_t query_count, const uint8_t *rows,      \
                               size_t row_stride, const uint32_t *ids, size_t row_count,          \
                               size_t dim))                                                       \

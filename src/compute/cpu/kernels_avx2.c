@@ -305,7 +305,7 @@ static int32_t dot_one(const int8_t *query, const uint8_t *row, size_t dim)
     return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
 }
 
-static void dot_u8s8(int32_t *out, size_t out_stride, const int8_t *queries, size_t query_stride,
+static void dot_tile_u8s8(int32_t *out, size_t out_stride, const int8_t *queries, size_t query_stride,
                      size_t query_count, const uint8_t *rows, size_t row_stride,
                      const uint32_t *ids, size_t row_count, size_t dim)
 {
@@ -374,7 +374,7 @@ void kernels_use_avx2(struct kernels *k)
 {
     use_wide(k);
     k->gemm_u8s8 = gemm_u8s8;
-    k->dot_u8s8 = dot_u8s8;
+    k->dot_tile_u8s8 = dot_tile_u8s8;
     k->score_edges = score_edges;
     k->u8s8 = (struct gemm_blocks){ .mr = 8, .nr = BYTE_COLS, .rows = 96, .granule = 4 };
     k->gemm = (struct gemm_blocks){

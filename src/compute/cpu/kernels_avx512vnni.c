@@ -130,7 +130,7 @@ ALWAYS_INLINE void dot_tile(int32_t *out, size_t out_stride, const int8_t *queri
                               sum_lanes(sums[q][0], sums[q][1], sums[q][2], sums[q][3]));
 }
 
-static void dot_u8s8(int32_t *out, size_t out_stride, const int8_t *queries, size_t query_stride,
+static void dot_tile_u8s8(int32_t *out, size_t out_stride, const int8_t *queries, size_t query_stride,
                      size_t query_count, const uint8_t *rows, size_t row_stride,
                      const uint32_t *ids, size_t row_count, size_t dim)
 {
@@ -153,6 +153,6 @@ static void dot_u8s8(int32_t *out, size_t out_stride, const int8_t *queries, siz
 void kernels_use_avx512vnni(struct kernels *k)
 {
     k->gemm_u8s8 = gemm_u8s8;
-    k->dot_u8s8 = dot_u8s8;
+    k->dot_tile_u8s8 = dot_tile_u8s8;
     k->u8s8 = (struct gemm_blocks){ .mr = ROWS, .nr = COLS, .rows = 96, .granule = 4 };
 }

@@ -264,7 +264,7 @@ static void edge_bits(uint64_t *bits, struct edge_sums *sums, const uint8_t *row
                                 tree_sum(signs) };
 }
 
-static void dot_u8s8(int32_t *out, size_t out_stride, const int8_t *queries, size_t query_stride,
+static void dot_tile_u8s8(int32_t *out, size_t out_stride, const int8_t *queries, size_t query_stride,
                      size_t query_count, const uint8_t *rows, size_t row_stride,
                      const uint32_t *ids, size_t row_count, size_t dim)
 {
