@@ -223,15 +223,15 @@ static double work_edge_bits(const struct kernels *k)
 }
 
 /* All neighbours of a node. */
-static void run_score_edges(const struct kernels *k)
+static void run_edge_scores(const struct kernels *k)
 {
     struct edge_codes edges = { data.bytes, (const int16_t *)data.halves,
                                 (const int16_t *)data.halves + EDGES, 1, 1 };
     struct edge_query query = { data.blocks, 1, 0, 0 };
-    k->score_edges(data.c, &edges, &query, BENCH_DIM, 0);
+    k->edge_scores(data.c, &edges, &query, BENCH_DIM, 0);
 }
 
-static double work_score_edges(const struct kernels *k)
+static double work_edge_scores(const struct kernels *k)
 {
     (void)k;
     return 8.0 * BENCH_DIM;     /* codes, and the query's table */

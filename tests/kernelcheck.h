@@ -54,7 +54,7 @@ void check_pick_tile(const struct kernels *k);
 /* kernelcheck_graph.c */
 void check_dot_tile_u8s8(const struct kernels *k);
 void check_edge_bits(const struct kernels *k);
-void check_score_edges(const struct kernels *k);
+void check_edge_scores(const struct kernels *k);
 
 /* Prints the speed of every loop of `k`, its share of what this machine can do and its ratio to
  * `below` (NULL: there is no level below), as text or as one JSON object. */

@@ -100,7 +100,7 @@ void check_edge_bits(const struct kernels *k)
         }
 }
 
-/* ---- score_edges ------------------------------------------------------------------------- */
+/* ---- edge_scores ------------------------------------------------------------------------- */
 
 static void score_one(const struct kernels *k, size_t dim, bool largest)
 {
@@ -127,18 +127,18 @@ static void score_one(const struct kernels *k, size_t dim, bool largest)
                        fmaf(edges.offset_scale, (float)edges.offset[e], query.start));
         bound = e == 7 ? want[e] : bound;
     }
-    uint32_t below = k->score_edges(out, &edges, &query, dim, bound), want_below = 0;
+    uint32_t below = k->edge_scores(out, &edges, &query, dim, bound), want_below = 0;
     for (size_t e = 0; e < EDGES; e++)
         want_below |= (uint32_t)(want[e] < bound) << e;
     expect(same_bits(out, want, EDGES) && canary_intact(out), "wrong bits");
     expect(below == want_below, "wrong mask");
-    expect(k->score_edges(out, &edges, &query, dim, INFINITY) == UINT32_MAX, "not all below inf");
+    expect(k->edge_scores(out, &edges, &query, dim, INFINITY) == UINT32_MAX, "not all below inf");
     query.start = NAN;
-    expect(k->score_edges(out, &edges, &query, dim, INFINITY) == 0, "NaN is below");
+    expect(k->edge_scores(out, &edges, &query, dim, INFINITY) == 0, "NaN is below");
     release_all();
 }
 
-void check_score_edges(const struct kernels *k)
+void check_edge_scores(const struct kernels *k)
 {
     for (size_t d = 0; d < COUNT_OF(dims); d++)
         for (int i = 0; i < 20; i++)

@@ -15,45 +15,22 @@
 
 enum { BEAM = 64, PASSES = 2, SAMPLE_ROWS = 4096, ENTRY_SHARE = 128 };
 
-static void load_row(const struct graph_builder *b, size_t row, float *values)
-{
-    const struct segment_rows *rows = &b->build->rows;
-    const char *at = (const char *)rows->vectors + row * rows->dim * element_bytes(rows->element);
-    if (rows->element == ELEMENT_F32)
-        memcpy(values, at, rows->dim * sizeof *values);
-    else if (rows->element == ELEMENT_F16)
-        b->view.kernels->widen_f16(values, at, rows->dim);
-    else
-        b->view.kernels->widen_bf16(values, at, rows->dim);
-    memset(values + rows->dim, 0, (b->view.padded - rows->dim) * sizeof *values);
-}
-
-static double squared_length(const float *values, size_t count)
-{
-    double square = 0;
-    for (size_t i = 0; i < count; i++)
-        square += (double)values[i] * (double)values[i];
-    return square;
-}
-
 /* ---- rows as bytes ---------------------------------------------------------------------- */
 
 static void measure(struct graph_builder *b, size_t row, struct graph_worker *worker, void *context)
 {
     double *squares = context;
-    load_row(b, row, worker->row);
-    squares[row] = squared_length(worker->row, b->header.dim);
+    graph_load_row(b->view.kernels, &b->build->rows, &b->header, row, worker->row);
+    squares[row] = 0;
+    for (size_t i = 0; i < b->header.dim; i++)
+        squares[row] += (double)worker->row[i] * (double)worker->row[i];
 }
 
 static void write_row(struct graph_builder *b, size_t row, struct graph_worker *worker,
                       void *context)
 {
     (void)context;
-    load_row(b, row, worker->row);
-    if (b->header.lifted) {
-        double rest = (double)b->header.square - squared_length(worker->row, b->header.dim);
-        worker->row[b->header.dim] = rest > 0 ? (float)sqrt(rest) : 0;
-    }
+    graph_load_row(b->view.kernels, &b->build->rows, &b->header, row, worker->row);
     graph_rotate(&b->rotation, worker->row, worker->rotation);
     graph_write_row(&b->view, b->nodes + row * b->view.stride, worker->row);
 }
@@ -230,6 +207,9 @@ static enum akin_status check_settings(const struct segment_build *build, struct
     if (rows->dim < 1 || rows->dim > GRAPH_DIM_MAX)
         return error_set(error, AKIN_LIMIT, "a graph takes vectors of 1 to %d dimensions, these "
                          "have %zu: use another kind of index", GRAPH_DIM_MAX, rows->dim);
+    if (rows->element == ELEMENT_I8)
+        return error_set(error, AKIN_UNSUPPORTED, "a graph is built from rows in float32, float16 "
+                         "or bfloat16, and these are bytes");
     if (rows->count >= GRAPH_COUNT_MAX)
         return error_set(error, AKIN_LIMIT, "a graph takes fewer than %" PRIu64 " rows, not %zu: "
                          "build several segments", GRAPH_COUNT_MAX, rows->count);
@@ -251,7 +231,7 @@ static enum akin_status make_rows(struct graph_builder *b, struct akin_error *er
     measuring.row = memory_alloc_aligned(padded_dim(dim, true), sizeof *measuring.row);
     if (!squares || !measuring.row)
         TRY_DONE(error_memory(error));
-    b->view.padded = padded_dim(dim, true);
+    b->header.padded = (uint32_t)padded_dim(dim, true);
     if (b->build->rows.score == SCORE_INNER_PRODUCT)
         for (size_t row = 0; row < b->count; row++)
             measure(b, row, &measuring, squares);

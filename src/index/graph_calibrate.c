@@ -129,6 +129,18 @@ static void record(struct trial *trial, size_t number)
     }
 }
 
+/* Wider walks than one that found everything are as good. */
+static bool all_found(struct graph_header *header, size_t number)
+{
+    for (size_t t = 0; t < TABLES; t++)
+        if (header->tables[t].recall[number] < 1)
+            return false;
+    for (size_t t = 0; t < TABLES; t++)
+        for (size_t i = number + 1; i < GRAPH_BEAMS; i++)
+            header->tables[t].recall[i] = 1;
+    return true;
+}
+
 enum akin_status graph_calibrate(struct graph_builder *b, struct akin_error *error)
 {
     enum akin_status status = AKIN_OK;
@@ -157,6 +169,8 @@ enum akin_status graph_calibrate(struct graph_builder *b, struct akin_error *err
         thread_pool_each(b->pool, QUERIES, try_query, &trial);
         TRY_DONE(graph_workers_ok(b, error));
         record(&trial, number);
+        if (all_found(&b->header, number))
+            break;
     }
 done:
     memory_free(trial.values);

@@ -157,6 +157,26 @@ void graph_query_from_row(struct graph_query *query, const struct graph_view *vi
 
 /* ---- rows ------------------------------------------------------------------------------- */
 
+void graph_load_row(const struct kernels *kernels, const struct segment_rows *rows,
+                    const struct graph_header *header, size_t row, float *values)
+{
+    size_t dim = rows->dim;
+    const char *at = (const char *)rows->vectors + row * dim * element_bytes(rows->element);
+    if (rows->element == ELEMENT_F32)
+        memcpy(values, at, dim * sizeof *values);
+    else if (rows->element == ELEMENT_F16)
+        kernels->widen_f16(values, at, dim);
+    else
+        kernels->widen_bf16(values, at, dim);
+    memset(values + dim, 0, (header->padded - dim) * sizeof *values);
+    if (!header->lifted)
+        return;
+    double rest = (double)header->square;
+    for (size_t i = 0; i < dim; i++)
+        rest -= (double)values[i] * (double)values[i];
+    values[dim] = rest > 0 ? (float)sqrt(rest) : 0;
+}
+
 void graph_write_row(const struct graph_view *view, unsigned char *node, const float *values)
 {
     uint8_t *row = (uint8_t *)node_row(view, node);
@@ -217,6 +237,8 @@ void graph_write_edges(const struct graph_view *view, unsigned char *node, const
     uint64_t bits[EDGES][GRAPH_DIM_MAX / 64 + 1];
     for (size_t e = count; e < EDGES; e++)
         memset(bits[e], 0, view->padded / 8);
+    for (size_t e = 0; e < count; e++)
+        graph_fetch_row(view, ids[e]);
     for (size_t e = 0; e < count; e++) {
         const unsigned char *other = node_at(view, ids[e]);
         const struct graph_tail *there = node_tail(view, other);

@@ -91,6 +91,14 @@ static inline const struct graph_tail *node_tail(const struct graph_view *view, 
     return (const struct graph_tail *)((const unsigned char *)node + view->padded * 5 + EDGES * 8);
 }
 
+/* Asks for a row and its tail, long before they are read. */
+static inline void graph_fetch_row(const struct graph_view *view, size_t node)
+{
+    const unsigned char *row = node_row(view, node_at(view, node));
+    for (size_t at = 0; at <= view->padded; at += 64)
+        __builtin_prefetch(row + at);
+}
+
 /* ---- graph_code.c: numbers to bytes and bits -------------------------------------------- */
 
 /* Random signs and Hadamard transforms of eight, in rounds with a transposition between them. */
@@ -108,7 +116,7 @@ void graph_rotate(const struct graph_rotation *rotation, float *x, float *scratc
 struct graph_query {
     float *values;              /* [padded] rotated */
     int8_t *bytes;              /* [padded], value = scale * byte */
-    uint8_t *table;             /* [padded / 4][16], see score_edges */
+    uint8_t *table;             /* [padded / 4][16], see edge_scores */
     float scale, step, low;
     int32_t byte_sum;
     float error;                /* distance between the bytes and the values */
@@ -121,6 +129,9 @@ void graph_query_prepare(struct graph_query *query, size_t padded);
 /* From a row of the graph, whose bytes it takes over. */
 void graph_query_from_row(struct graph_query *query, const struct graph_view *view,
                           const void *node);
+/* A row as float32 [padded], with the dimension that evens out the lengths. */
+void graph_load_row(const struct kernels *kernels, const struct segment_rows *rows,
+                    const struct graph_header *header, size_t row, float *values);
 /* Writes row, scale, square and error of a node. */
 void graph_write_row(const struct graph_view *view, unsigned char *node, const float *values);
 /* Writes the `count` <= EDGES edges of a node, whose row and theirs are there. */

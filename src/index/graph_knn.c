@@ -9,7 +9,7 @@
 #include "base/thread.h"
 #include "index/graph_builder.h"
 
-enum { LEAF_ROWS = 1000, LEAF_ROWS_MAX = 1536, LEADERS_MAX = 8192, TILE = 4 };
+enum { LEAF_ROWS = 1000, LEAF_ROWS_MAX = 1536, LEADERS_MAX = 8192, TILE = 4, AHEAD = 6 };
 
 struct knn {
     struct graph_builder *builder;
@@ -100,6 +100,8 @@ static void compare(void *context, size_t leaf, int worker_number)
     float *square = scale + knn->row_capacity;
     for (size_t i = 0; i < count; i++) {
         const unsigned char *node = node_at(view, members[i] / KNN_LEAVES);
+        if (i + AHEAD < count)
+            graph_fetch_row(view, members[i + AHEAD] / KNN_LEAVES);
         memcpy(rows + i * padded, node_row(view, node), padded);
         scale[i] = node_tail(view, node)->scale;
         square[i] = node_tail(view, node)->square;

@@ -51,6 +51,8 @@ void graph_distances(const struct graph_builder *b, size_t from, size_t count,
 {
     const struct graph_view *view = &b->view;
     const struct graph_tail *here = node_tail(view, node_at(view, from));
+    for (size_t i = 0; i < count; i++)
+        graph_fetch_row(view, worker->ids[i]);
     int32_t sum = load_row(view, from, worker->tile);
     view->kernels->dot_u8s8(worker->dots, node_row(view, b->nodes), view->stride, worker->ids,
                             count, worker->tile, view->padded);

@@ -273,6 +273,8 @@ static enum akin_status check_header(const struct segment_rows *rows, const stru
         h->padded != (h->dim + h->lifted + 63) / 64 * 64 || h->stride != graph_stride(h->padded))
         return error_set(error, AKIN_FORMAT, "graph: %u dimensions in blocks of %llu bytes: the "
                          "header is damaged", h->dim, (unsigned long long)h->stride);
+    if (rows->element == ELEMENT_I8)
+        return error_set(error, AKIN_UNSUPPORTED, "graph: its rows are bytes");
     uint64_t entries = h->nodes - h->count;
     if (h->nodes < h->count || entries > GRAPH_ENTRIES_MAX / EDGES || (h->count > 0) != (entries > 0)
         || node_bytes != h->nodes * h->stride)

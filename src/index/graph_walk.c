@@ -194,7 +194,7 @@ static uint32_t estimate(const struct graph_view *view, const struct graph_query
     };
     struct edge_query table = { query->table, query->step, query->low,
                                 tail->offset_base - 2 * dot };
-    uint32_t below = view->kernels->score_edges(out, &codes, &table, view->padded, bound);
+    uint32_t below = view->kernels->edge_scores(out, &codes, &table, view->padded, bound);
     return tail->edges >= EDGES ? below : below & (((uint32_t)1 << tail->edges) - 1);
 }
 

@@ -90,7 +90,7 @@
  *                  of d * d, |d|, c * d, and c where the bit is set, -c elsewhere. Sixteen partial
  *                  sums, fused, and the tree, as in score_dot_f32. bits exact, same bits on every
  *                  level; the sums bounded, n = dim.
- * score_edges      With u[e] the sum over g < dim / 4 of table[g][code of edge e], the code of
+ * edge_scores      With u[e] the sum over g < dim / 4 of table[g][code of edge e], the code of
  *                  edges 0..15 the low and of 16..31 the high half of codes[g][e % 16]:
  *                  out[e] = fma(slope_scale * slope[e], fma(step, u[e], low),
  *                               fma(offset_scale, offset[e], start)). Entries of the table are at
@@ -233,7 +233,7 @@ struct dot_query {
                               size_t query_stride, size_t query_count, const uint8_t *rows,      \
                               size_t row_stride, const uint32_t *ids, size_t row_count,          \
                               size_t dim))                                                       \
-    X(score_edges,   uint32_t, (float *out, const struct edge_codes *edges,                      \
+    X(edge_scores,   uint32_t, (float *out, const struct edge_codes *edges,                      \
                               const struct edge_query *query, size_t dim, float bound))
 
 /* How a matrix product is cut, chosen together with its micro-kernel. */

@@ -303,7 +303,7 @@ static inline unsigned edge_lines(float *out, __m128i sums, const int16_t *offse
 
 /* Bytes are added four at a time (4 x 63 < 256), then as sixteen bits: the even ones with what the
  * odd ones carry above them, the odd ones alone, and at the end the difference. */
-static uint32_t score_edges(float *out, const struct edge_codes *edges,
+static uint32_t edge_scores(float *out, const struct edge_codes *edges,
                             const struct edge_query *query, size_t dim, float bound)
 {
     __m256i half = _mm256_set1_epi8(15), sums[2][2];
@@ -558,7 +558,7 @@ void kernels_use_avx2(struct kernels *k)
     use_screening(k);
     k->gemm_u8s8 = gemm_u8s8;
     k->dot_tile_u8s8 = dot_tile_u8s8;
-    k->score_edges = score_edges;
+    k->edge_scores = edge_scores;
     k->u8s8 = (struct gemm_blocks){ .mr = 8, .nr = BYTE_COLS, .rows = 96, .granule = 4 };
     k->gemm = (struct gemm_blocks){
         .mr = GEMM_ROWS, .nr = GEMM_COLS, .rows = 96, .depth = 384, .granule = 1 };

@@ -159,7 +159,7 @@ static inline __m256i edge_order(__m512i mixed, __m512i odd)
 
 /* Bytes are added four at a time (4 x 63 < 256), then as sixteen bits: the even ones with what the
  * odd ones carry above them, the odd ones alone, and at the end the difference. */
-static uint32_t score_edges(float *out, const struct edge_codes *edges,
+static uint32_t edge_scores(float *out, const struct edge_codes *edges,
                             const struct edge_query *query, size_t dim, float bound)
 {
     const __m512i half = _mm512_set1_epi8(15);
@@ -269,7 +269,7 @@ static void pick_tile(uint64_t *masks, const float *values, size_t stride, size_
 void kernels_use_avx512(struct kernels *k)
 {
     use_wide(k);
-    k->score_edges = score_edges;
+    k->edge_scores = edge_scores;
     k->pick_f32 = pick_f32;
     k->pick_dots = pick_dots;
     k->pick_tile = pick_tile;

@@ -363,7 +363,7 @@ static void dot_tile_u8s8(int32_t *out, size_t out_stride, const int8_t *queries
                  queries + q * query_stride, dim);
 }
 
-static uint32_t score_edges(float *out, const struct edge_codes *edges,
+static uint32_t edge_scores(float *out, const struct edge_codes *edges,
                             const struct edge_query *query, size_t dim, float bound)
 {
     uint32_t sums[EDGES] = { 0 }, below = 0;
