@@ -97,12 +97,12 @@ static void write_entries(struct graph_builder *b)
 
 /* ---- edges ------------------------------------------------------------------------------ */
 
-/* What a walk to the row itself met, and the neighbours it has. */
+/* What a walk around the row met, and the neighbours it has. */
 static void refine(struct graph_builder *b, size_t row, struct graph_worker *worker, void *context)
 {
     size_t beam = *(size_t *)context;
     graph_query_from_row(&worker->query, &b->view, node_at(&b->view, row));
-    if (!graph_walk(&b->view, &worker->query, beam, beam, NULL, &worker->scratch))
+    if (!graph_walk(&b->view, &worker->query, row, beam, beam, NULL, &worker->scratch))
         worker->failed = true;
     size_t count = 0;
     uint32_t *list = b->lists + row * EDGES;

@@ -173,8 +173,8 @@ struct graph_scratch {
 bool graph_scratch_reserve(struct graph_scratch *scratch, size_t beam, size_t best);
 void graph_scratch_deinit(struct graph_scratch *scratch);
 
-/* Visits nodes until the `beam` nearest known ones are visited; leaves the nearest `best` of those
+/* Starts at the neighbours of `from`, GRAPH_NO_NODE: at the entries. Visits nodes until the `beam` nearest known ones are visited; leaves the nearest `best` of those
  * that `allowed` passes (NULL: all) in scratch->best, by distance and number. A distance is square
  * - 2 <query, row>, without the square for inner products. false: no memory. */
-bool graph_walk(const struct graph_view *view, const struct graph_query *query, size_t beam,
-                size_t best, const uint64_t *allowed, struct graph_scratch *scratch);
+bool graph_walk(const struct graph_view *view, const struct graph_query *query, size_t from,
+                size_t beam, size_t best, const uint64_t *allowed, struct graph_scratch *scratch);

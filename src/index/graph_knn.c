@@ -14,6 +14,8 @@ enum { LEAF_ROWS = 1000, LEAF_ROWS_MAX = 1536, LEADERS_MAX = 8192, TILE = 4, AHE
 struct knn {
     struct graph_builder *builder;
     uint32_t *leaders;          /* [leader_count] */
+    unsigned char *leader_rows; /* [leader_count][padded], side by side for the cache's sake */
+    float *leader_scale, *leader_square;
     size_t leader_count;
     uint32_t *leaf;             /* [count][KNN_LEAVES]; the leaf of each membership */
     uint32_t *members;          /* [count * KNN_LEAVES] memberships, by leaf */
@@ -65,16 +67,14 @@ static void assign(void *context, size_t item, int worker_number)
             ids[t] = (uint32_t)(row + t);
         load_tile(&b->view, ids, live, worker->tile, sums);
         b->view.kernels->dot_tile_u8s8(dots, knn->row_capacity, worker->tile, b->view.padded, live,
-                                  node_row(&b->view, b->nodes), b->view.stride, knn->leaders,
-                                  knn->leader_count, b->view.padded);
+                                  knn->leader_rows, b->view.padded, NULL, knn->leader_count,
+                                  b->view.padded);
         for (size_t t = 0; t < live; t++) {
             struct graph_near nearest[KNN_LEAVES];
             size_t found = 0;
             float scale = 2 * node_tail(&b->view, node_at(&b->view, ids[t]))->scale;
             for (size_t l = 0; l < knn->leader_count; l++) {
-                const struct graph_tail *tail =
-                    node_tail(&b->view, node_at(&b->view, knn->leaders[l]));
-                float distance = tail->square - scale * tail->scale *
+                float distance = knn->leader_square[l] - scale * knn->leader_scale[l] *
                     (float)(dots[t * knn->row_capacity + l] - sums[t]);
                 if (found < KNN_LEAVES || distance < nearest[found - 1].distance)
                     keep(nearest, &found, KNN_LEAVES, (struct graph_near){ distance, (uint32_t)l });
@@ -143,6 +143,12 @@ static void draw_leaders(struct knn *knn)
     for (size_t row = 0; row < b->count && taken < knn->leader_count; row++)
         if (rng_below(&rng, b->count - row) < knn->leader_count - taken)
             knn->leaders[taken++] = (uint32_t)row;
+    for (size_t l = 0; l < taken; l++) {
+        const unsigned char *node = node_at(&b->view, knn->leaders[l]);
+        memcpy(knn->leader_rows + l * b->view.padded, node_row(&b->view, node), b->view.padded);
+        knn->leader_scale[l] = node_tail(&b->view, node)->scale;
+        knn->leader_square[l] = node_tail(&b->view, node)->square;
+    }
 }
 
 /* Memberships in the order of their leaves; leaves that are too large are dealt out like cards. */
@@ -206,11 +212,6 @@ static enum akin_status run(struct graph_builder *b, const char *stage, size_t c
                             struct akin_error *error)
 {
     const struct akin_progress *progress = &b->build->settings.progress;
-    struct slice {
-        void (*fn)(void *, size_t, int);
-        void *context;
-    };
-    (void)sizeof(struct slice);
     if (progress->update && !progress->update(progress->cookie, stage, 0, count))
         return error_set(error, AKIN_CANCELLED, "the graph was not finished: stopped on request");
     thread_pool_each(b->pool, count, fn, context);
@@ -227,13 +228,16 @@ enum akin_status graph_knn(struct graph_builder *b, struct akin_error *error)
         knn.leader_count = LEADERS_MAX;
     knn.row_capacity = knn.leader_count > LEAF_ROWS_MAX ? knn.leader_count : LEAF_ROWS_MAX;
     knn.leaders = memory_alloc(knn.leader_count, sizeof *knn.leaders);
+    knn.leader_rows = memory_alloc_aligned(knn.leader_count, b->view.padded);
+    knn.leader_scale = memory_alloc(knn.leader_count, sizeof *knn.leader_scale);
+    knn.leader_square = memory_alloc(knn.leader_count, sizeof *knn.leader_square);
     knn.leaf = memory_alloc(b->count, KNN_LEAVES * sizeof *knn.leaf);
     knn.members = memory_alloc(b->count, KNN_LEAVES * sizeof *knn.members);
     knn.slots = memory_alloc_aligned(b->count, KNN_LEAVES * KNN_NEAREST * sizeof *knn.slots);
     knn.scores = memory_alloc_aligned(workers * TILE * knn.row_capacity, sizeof *knn.scores);
     knn.sums = memory_alloc_aligned(workers * TILE * knn.row_capacity, sizeof *knn.sums);
     knn.rows = memory_alloc_aligned(workers * LEAF_ROWS_MAX, b->view.padded);
-    if (!knn.leaders || !knn.leaf || !knn.members || !knn.slots || !knn.scores || !knn.sums ||
+    if (!knn.leaders || !knn.leader_rows || !knn.leader_scale || !knn.leader_square || !knn.leaf || !knn.members || !knn.slots || !knn.scores || !knn.sums ||
         !knn.rows)
         TRY_DONE(error_memory(error));
     draw_leaders(&knn);
@@ -244,6 +248,9 @@ enum akin_status graph_knn(struct graph_builder *b, struct akin_error *error)
     TRY_DONE(graph_each_row(b, "first edges", gather, &knn, error));
 done:
     memory_free(knn.leaders);
+    memory_free(knn.leader_rows);
+    memory_free(knn.leader_scale);
+    memory_free(knn.leader_square);
     memory_free(knn.leaf);
     memory_free(knn.members);
     memory_free(knn.leaf_begin);

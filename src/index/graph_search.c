@@ -156,7 +156,7 @@ static size_t walk(const struct graph *graph, const float *query, size_t k, size
     if (!graph_scratch_reserve(&desk->walk, beam, best) ||
         !array_reserve((void **)&desk->hits, &desk->hit_capacity, best, sizeof *desk->hits))
         return SIZE_MAX;
-    if (!graph_walk(&graph->view, &desk->query, beam, best, allowed, &desk->walk))
+    if (!graph_walk(&graph->view, &desk->query, GRAPH_NO_NODE, beam, best, allowed, &desk->walk))
         return SIZE_MAX;
     size_t found = desk->walk.best_count, row_bytes = graph->rows.dim *
         element_bytes(graph->rows.element);

@@ -221,14 +221,14 @@ static bool step(const struct graph_view *view, const struct graph_query *query,
     return true;
 }
 
-/* The entries nearest to the query are the first candidates; they also say which distances the
+/* Of the neighbours of nodes `from` to `to`, the nearest are the first candidates; they also say which distances the
  * buckets are for. */
-static void start(const struct graph_view *view, const struct graph_query *query,
-                  struct graph_scratch *s)
+static void start(const struct graph_view *view, const struct graph_query *query, size_t from,
+                  size_t to, struct graph_scratch *s)
 {
     struct graph_near first[STARTS];
     size_t count = 0;
-    for (size_t n = view->count; n < view->node_count; n++) {
+    for (size_t n = from; n < to; n++) {
         const unsigned char *node = node_at(view, n);
         float near[EDGES], bound = count == STARTS ? first[STARTS - 1].distance : INFINITY;
         uint32_t below =
@@ -259,8 +259,8 @@ static float shift_of(const struct graph_view *view, const struct graph_query *q
     return (float)square;
 }
 
-bool graph_walk(const struct graph_view *view, const struct graph_query *query, size_t beam,
-                size_t best, const uint64_t *allowed, struct graph_scratch *s)
+bool graph_walk(const struct graph_view *view, const struct graph_query *query, size_t from,
+                size_t beam, size_t best, const uint64_t *allowed, struct graph_scratch *s)
 {
     s->best_count = s->visited = s->inside = 0;
     s->cell_count = 0;
@@ -271,7 +271,10 @@ bool graph_walk(const struct graph_view *view, const struct graph_query *query, 
     memset(s->filled, 0, sizeof s->filled);
     memset(s->counts, 0, sizeof s->counts);
     seen_clear(s, (beam < STARTS ? STARTS : beam) * CELLS_PER_BEAM);
-    start(view, query, s);
+    if (from < view->count)
+        start(view, query, from, from + 1, s);
+    else
+        start(view, query, view->count, view->node_count, s);
     uint32_t ahead[AHEAD];
     size_t waiting = 0;
     for (;;) {
