@@ -66,7 +66,8 @@ static void edge_one(const struct kernels *k, size_t dim, float row_scale, float
     struct edge_sums sums, ref;
     k->edge_bits(bits, &sums, row, row_scale, centre, scale, dim);
     reference.edge_bits(ref_bits, &ref, row, row_scale, centre, scale, dim);
-    expect(!memcmp(bits, ref_bits, dim / 8) && canary_intact(bits), "other bits than the reference");
+    expect(!memcmp(bits, ref_bits, dim / 8) && canary_intact(bits),
+           "other bits than the reference");
     expect(!memcmp(&sums, &ref, sizeof sums), "other sums than the reference");
     double squares = 0, absolutes = 0, dots = 0, signs = 0, dot_size = 0, sign_size = 0;
     bool right = true;

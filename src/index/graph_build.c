@@ -90,6 +90,7 @@ static void write_entries(struct graph_builder *b)
             continue;
         unsigned char *at = b->nodes + node++ * view->stride;
         graph_write_row(view, at, mean);
+        ((struct graph_tail *)node_tail(view, at))->error = 0;     /* nothing is screened by it */
         graph_write_edges(view, at, ids, held);
         held = 0;
     }

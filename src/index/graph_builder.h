@@ -1,5 +1,5 @@
-/* What the files that build a graph share. Every step is a function of what was there before it, row
- * by row: so the graph depends on the rows and settings alone, never on the threads. */
+/* What the files that build a graph share. Every step is a function of what was there before it,
+ * row by row: so the graph depends on the rows and settings alone, never on the threads. */
 #pragma once
 
 #include "index/graph_internal.h"

@@ -27,27 +27,44 @@ size_t graph_beam_width(size_t number)
     return (size_t)(number % 2 ? 24 : 16) << number / 2;
 }
 
-/* Near a row but off it, nearer and farther; in the middle of three; moved from one by the difference
- * of two others. Recall on these is a little below that on what people type about films. */
-static void make_query(struct graph_builder *b, struct rng *rng, size_t number, float *values)
+/* Takes the part along the dimension that evens out lengths: queries have none. */
+static void drop_lift(const float *lift, float *values, size_t padded)
+{
+    float along = 0;
+    for (size_t i = 0; i < padded; i++)
+        along += lift[i] * values[i];
+    for (size_t i = 0; i < padded; i++)
+        values[i] -= along * lift[i];
+}
+
+/* Near a row but off it, nearer and farther; in the middle of three; moved from one by the
+ * difference of two others. Recall on these is a little below that on what people type about films.
+ */
+static void make_query(struct graph_builder *b, struct rng *rng, size_t number, const float *lift,
+                       float *values)
 {
     static const float parts[4][3] = { { 1, 0, 0 }, { 1, 0, 0 }, { 1, 1, 1 }, { 1, 0.5f, -0.5f } };
-    static const float noises[4] = { 1, 1.5f, 1.5f, 0 };
+    static const float noises[4] = { 1, 1.5f, 0.75f, 0 };
     const struct graph_view *view = &b->view;
-    const unsigned char *node[3];
-    for (size_t i = 0; i < 3; i++)
-        node[i] = node_at(view, rng_below(rng, b->count));
-    const float *part = parts[number % 4];
-    float whole = part[0] + part[1] + part[2];
-    float noise = noises[number % 4] *
-        sqrtf(node_tail(view, node[0])->square / (float)view->padded);
-    for (size_t i = 0; i < view->padded; i++) {
-        float sum = 0;
-        for (size_t j = 0; j < 3; j++)
-            sum += part[j] * node_tail(view, node[j])->scale *
-                (float)(node_row(view, node[j])[i] - 128);
-        values[i] = (sum + noise * rng_normal(rng)) / whole;
+    memset(values, 0, view->padded * sizeof *values);
+    for (size_t j = 0; j < 3; j++) {
+        const unsigned char *node = node_at(view, rng_below(rng, b->count));
+        float factor = parts[number % 4][j] * node_tail(view, node)->scale;
+        for (size_t i = 0; i < view->padded; i++)
+            values[i] += factor * (float)(node_row(view, node)[i] - 128);
     }
+    if (b->header.lifted)
+        drop_lift(lift, values, view->padded);
+    double square = 0;
+    for (size_t i = 0; i < view->padded; i++)
+        square += (double)values[i] * (double)values[i];
+    float noise = noises[number % 4] * (float)sqrt(square / (double)b->header.dim);
+    for (size_t i = 0; i < view->padded; i++)
+        values[i] += noise * rng_normal(rng);
+    if (b->header.lifted)
+        drop_lift(lift, values, view->padded);
+    for (size_t i = 0; i < view->padded && number % 4 == 2; i++)
+        values[i] /= 3;
 }
 
 /* Everything compared with the queries of one worker's share. */
@@ -123,15 +140,17 @@ static void record(struct trial *trial, size_t number)
     }
 }
 
-/* Wider walks than one that found everything are as good. */
-static bool all_found(struct graph_header *header, size_t number)
+/* Whether wider walks need no trial: this one found everything, or a scan is cheaper than they are.
+ * They are at least as good as this one. */
+static bool wide_enough(struct graph_builder *b, size_t number)
 {
-    for (size_t t = 0; t < TABLES; t++)
-        if (header->tables[t].recall[number] < 1)
-            return false;
+    struct graph_table *tables = b->header.tables;
+    if ((tables[0].recall[number] < 1 || tables[1].recall[number] < 1) &&
+        graph_beam_width(number) * GRAPH_VISIT_COST < b->count)
+        return false;
     for (size_t t = 0; t < TABLES; t++)
         for (size_t i = number + 1; i < GRAPH_BEAMS; i++)
-            header->tables[t].recall[i] = 1;
+            tables[t].recall[i] = tables[t].recall[number];
     return true;
 }
 
@@ -148,8 +167,13 @@ enum akin_status graph_calibrate(struct graph_builder *b, struct akin_error *err
     trial.hits = memory_alloc(QUERIES * TABLES, sizeof *trial.hits);
     if (!trial.values || !trial.truth || !trial.truth_count || !trial.hits)
         TRY_DONE(error_memory(error));
+    float *lift = b->workers[0].row;
+    memset(lift, 0, b->view.padded * sizeof *lift);
+    if (b->header.lifted)
+        lift[b->header.dim] = 1;
+    graph_rotate(&b->rotation, lift, b->workers[0].rotation);
     for (size_t q = 0; q < QUERIES; q++)
-        make_query(b, &rng, q, trial.values + q * b->view.padded);
+        make_query(b, &rng, q, lift, trial.values + q * b->view.padded);
     thread_pool_each(b->pool, QUERIES, find_truth, &trial);
     for (size_t number = 0; number < GRAPH_BEAMS; number++) {
         if (progress->update &&
@@ -163,7 +187,7 @@ enum akin_status graph_calibrate(struct graph_builder *b, struct akin_error *err
         thread_pool_each(b->pool, QUERIES, try_query, &trial);
         TRY_DONE(graph_workers_ok(b, error));
         record(&trial, number);
-        if (all_found(&b->header, number))
+        if (wide_enough(b, number))
             break;
     }
 done:

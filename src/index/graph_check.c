@@ -76,6 +76,9 @@ static enum akin_status check_contents(struct checking *c, size_t number, struct
         graph_write_row(view, c->again, c->values);
     } else {
         memcpy(c->again, node, view->stride);
+        memset(tail->reserved, 0, sizeof tail->reserved);
+        tail->error = 0;
+        graph_sum_row(view, c->again);
     }
     graph_write_edges(view, c->again, node_ids(view, node), node_tail(view, node)->edges);
     bool row_same = !memcmp(node_row(view, c->again), node_row(view, node), view->padded);

@@ -1,5 +1,5 @@
-/* Rows and queries as bytes, edges as bits. The bits are those of RaBitQ (Gao and Long, 2024), taken
- * of the difference to the node that holds the edge, as SymphonyQG does. */
+/* Rows and queries as bytes, edges as bits. The bits are those of RaBitQ (Gao and Long, 2024),
+ * taken of the difference to the node that holds the edge, as SymphonyQG does. */
 #include <math.h>
 #include <string.h>
 
@@ -91,8 +91,8 @@ static const uint8_t code_bits[4][16] = {
     { 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255 },
 };
 
-/* Each value is rounded to a level of its own, so that entries are sums of bytes, and the query that
- * the table stands for is one vector. */
+/* Each value is rounded to a level of its own, so that entries are sums of bytes, and the query
+ * that the table stands for is one vector. */
 static void write_table(struct graph_query *query, size_t padded)
 {
     float range = 0;
@@ -177,29 +177,40 @@ void graph_load_row(const struct kernels *kernels, const struct segment_rows *ro
     values[dim] = rest > 0 ? (float)sqrt(rest) : 0;
 }
 
+void graph_sum_row(const struct graph_view *view, unsigned char *node)
+{
+    const uint8_t *row = node_row(view, node);
+    struct graph_tail *tail = (struct graph_tail *)node_tail(view, node);
+    int64_t squares = 0;
+    int32_t sum = 0;
+    for (size_t i = 0; i < view->padded; i++) {
+        int32_t level = row[i] - 128;
+        sum += level;
+        squares += level * level;
+    }
+    tail->byte_sum = sum;
+    tail->square = (float)((double)tail->scale * (double)tail->scale * (double)squares);
+}
+
 void graph_write_row(const struct graph_view *view, unsigned char *node, const float *values)
 {
     uint8_t *row = (uint8_t *)node_row(view, node);
     struct graph_tail *tail = (struct graph_tail *)node_tail(view, node);
     float scale = byte_scale(values, view->padded), factor = scale > 0 ? 1 / scale : 0;
-    double square = 0, error = 0, length = 0;
-    int32_t sum = 0;
+    double error = 0, length = 0;
     for (size_t i = 0; i < view->padded; i++) {
         long level = lrintf(values[i] * factor);
         level = level < -127 ? -127 : level > 127 ? 127 : level;
         row[i] = (uint8_t)(level + 128);
-        sum += (int32_t)level;
-        double value = (double)scale * (double)level, missed = (double)values[i] - value;
-        square += value * value;
+        double missed = (double)values[i] - (double)scale * (double)level;
         error += missed * missed;
         length += (double)values[i] * (double)values[i];
     }
     memset(tail, 0, sizeof *tail);
     tail->scale = scale;
-    tail->square = (float)square;
-    tail->byte_sum = sum;
     /* The rotation's own rounding: a few roundings of sums of eight per round, far below 2^-18. */
     tail->error = (float)(sqrt(error) * 1.0001 + sqrt(length) * 0x1p-18);
+    graph_sum_row(view, node);
 }
 
 /* ---- edges ------------------------------------------------------------------------------ */

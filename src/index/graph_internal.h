@@ -1,4 +1,5 @@
-/* What the files of the graph share: its blocks, and the walk that both building and searching do. */
+/* What the files of the graph share: its blocks, and the walk that both building and searching do.
+ */
 #pragma once
 
 #include "compute/cpu/kernels.h"
@@ -12,11 +13,13 @@ enum graph_block {
 enum {
     GRAPH_VERSION = 1,
     GRAPH_DIM_MAX = 4096,
-    GRAPH_BEAM_MIN = 16, GRAPH_BEAM_MAX = 8192,
-    GRAPH_BEAMS = 19,           /* widths whose recall is measured: 16 to 8192 by halves and powers */
+    GRAPH_BEAM_MIN = 16,
+    GRAPH_BEAM_MAX = 8192,
+    GRAPH_BEAMS = 19, /* widths whose recall is measured: 16 to 8192 by halves and powers */
     GRAPH_ENTRIES_MAX = 8192,
     GRAPH_BUCKETS = 2048,
-    GRAPH_ROUNDS = 4,           /* of the rotation */
+    GRAPH_VISIT_COST = 5,       /* of a walk, in rows of a scan */
+    GRAPH_ROUNDS = 4, /* of the rotation */
 };
 
 #define GRAPH_COUNT_MAX ((uint64_t)1 << 31)
@@ -132,6 +135,8 @@ void graph_query_from_row(struct graph_query *query, const struct graph_view *vi
 /* A row as float32 [padded], with the dimension that evens out the lengths. */
 void graph_load_row(const struct kernels *kernels, const struct segment_rows *rows,
                     const struct graph_header *header, size_t row, float *values);
+/* Writes square and sum of a row whose bytes and scale are there. */
+void graph_sum_row(const struct graph_view *view, unsigned char *node);
 /* Writes row, scale, square and error of a node. */
 void graph_write_row(const struct graph_view *view, unsigned char *node, const float *values);
 /* Writes the `count` <= EDGES edges of a node, whose row and theirs are there. */
@@ -173,8 +178,9 @@ struct graph_scratch {
 bool graph_scratch_reserve(struct graph_scratch *scratch, size_t beam, size_t best);
 void graph_scratch_deinit(struct graph_scratch *scratch);
 
-/* Starts at the neighbours of `from`, GRAPH_NO_NODE: at the entries. Visits nodes until the `beam` nearest known ones are visited; leaves the nearest `best` of those
- * that `allowed` passes (NULL: all) in scratch->best, by distance and number. A distance is square
+/* Starts at the neighbours of `from`, GRAPH_NO_NODE: at the entries. Visits nodes until the `beam`
+ * nearest known ones are visited; leaves the nearest `best` of those that `allowed` passes (NULL:
+ * all) in scratch->best, by distance and number. A distance is square
  * - 2 <query, row>, without the square for inner products. false: no memory. */
 bool graph_walk(const struct graph_view *view, const struct graph_query *query, size_t from,
                 size_t beam, size_t best, const uint64_t *allowed, struct graph_scratch *scratch);

@@ -112,8 +112,8 @@ static void compare(void *context, size_t leaf, int worker_number)
         for (size_t t = 0; t < live; t++)
             ids[t] = members[i + t] / KNN_LEAVES;
         load_tile(view, ids, live, worker->tile, sums);
-        view->kernels->dot_tile_u8s8(dots, knn->row_capacity, worker->tile, padded, live, rows, padded,
-                                NULL, count, padded);
+        view->kernels->dot_tile_u8s8(dots, knn->row_capacity, worker->tile, padded, live, rows,
+                                     padded, NULL, count, padded);
         for (size_t t = 0; t < live; t++) {
             struct graph_near *slots = knn->slots + (size_t)members[i + t] * KNN_NEAREST;
             size_t found = 0;
@@ -237,8 +237,8 @@ enum akin_status graph_knn(struct graph_builder *b, struct akin_error *error)
     knn.scores = memory_alloc_aligned(workers * TILE * knn.row_capacity, sizeof *knn.scores);
     knn.sums = memory_alloc_aligned(workers * TILE * knn.row_capacity, sizeof *knn.sums);
     knn.rows = memory_alloc_aligned(workers * LEAF_ROWS_MAX, b->view.padded);
-    if (!knn.leaders || !knn.leader_rows || !knn.leader_scale || !knn.leader_square || !knn.leaf || !knn.members || !knn.slots || !knn.scores || !knn.sums ||
-        !knn.rows)
+    if (!knn.leaders || !knn.leader_rows || !knn.leader_scale || !knn.leader_square || !knn.leaf ||
+        !knn.members || !knn.slots || !knn.scores || !knn.sums || !knn.rows)
         TRY_DONE(error_memory(error));
     draw_leaders(&knn);
     TRY_DONE(run(b, "leaves", slabs, assign, &knn, error));

@@ -76,8 +76,8 @@ static bool compare(struct scan *scan, const uint32_t *ids, size_t count)
     int32_t dots[BATCH], correction = 128 * query->byte_sum;
     for (size_t i = 0; i < count; i++)
         __builtin_prefetch(node_tail(view, node_at(view, ids[i])));
-    view->kernels->dot_u8s8(dots, node_row(view, view->nodes), view->stride, ids, count, query->bytes,
-                            view->padded);
+    view->kernels->dot_u8s8(dots, node_row(view, view->nodes), view->stride, ids, count,
+                            query->bytes, view->padded);
     if (scan->bound_count + count > scan->desk->bound_capacity) {
         compact(scan);
         if (!array_reserve((void **)&scan->desk->bounds, &scan->desk->bound_capacity,

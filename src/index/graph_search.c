@@ -7,9 +7,6 @@
 #include "base/memory.h"
 #include "index/graph_handle.h"
 
-/* What a visit of a walk and a row of a scan cost, in the same unit. */
-enum { VISIT_COST = 5, ROW_COST = 1 };
-
 /* ---- desks ------------------------------------------------------------------------------ */
 
 static void desk_destroy(struct graph_desk *desk)
@@ -132,7 +129,7 @@ static size_t plan(const struct graph *graph, const struct segment_query *query)
     if (!beam || query->k > GRAPH_BEAM_MAX / 2)
         return 0;
     double width = (double)beam * (double)rows / (double)passed;
-    if (width > GRAPH_BEAM_MAX || width * VISIT_COST >= (double)passed * ROW_COST)
+    if (width > GRAPH_BEAM_MAX || width * GRAPH_VISIT_COST >= (double)passed)
         return 0;
     return (size_t)width;
 }
@@ -276,8 +273,8 @@ static enum akin_status check_header(const struct segment_rows *rows, const stru
     if (rows->element == ELEMENT_I8)
         return error_set(error, AKIN_UNSUPPORTED, "graph: its rows are bytes");
     uint64_t entries = h->nodes - h->count;
-    if (h->nodes < h->count || entries > GRAPH_ENTRIES_MAX / EDGES || (h->count > 0) != (entries > 0)
-        || node_bytes != h->nodes * h->stride)
+    if (h->nodes < h->count || entries > GRAPH_ENTRIES_MAX / EDGES ||
+        (h->count > 0) != (entries > 0) || node_bytes != h->nodes * h->stride)
         return error_set(error, AKIN_FORMAT, "graph: %llu bytes of nodes do not fit %llu nodes of "
                          "%llu", (unsigned long long)node_bytes, (unsigned long long)h->nodes,
                          (unsigned long long)h->stride);

@@ -221,8 +221,8 @@ static bool step(const struct graph_view *view, const struct graph_query *query,
     return true;
 }
 
-/* Of the neighbours of nodes `from` to `to`, the nearest are the first candidates; they also say which distances the
- * buckets are for. */
+/* Of the neighbours of nodes `from` to `to`, the nearest are the first candidates; they also say
+ * which distances the buckets are for. */
 static void start(const struct graph_view *view, const struct graph_query *query, size_t from,
                   size_t to, struct graph_scratch *s)
 {

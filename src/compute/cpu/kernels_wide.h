@@ -390,7 +390,8 @@ static void gemm_f32(float *out, size_t out_stride, const float *x, size_t x_str
     }
 }
 
-/* The edge of a graph: a difference in one bit per dimension, and the sums that make it a measure. */
+/* The edge of a graph: a difference in one bit per dimension, and the sums that make it a measure.
+ */
 static void edge_bits(uint64_t *bits, struct edge_sums *sums, const uint8_t *row, float row_scale,
                       const uint8_t *centre, float scale, size_t dim)
 {
