@@ -18,7 +18,7 @@ enum {
     GRAPH_BEAMS = 19, /* widths whose recall is measured: 16 to 8192 by halves and powers */
     GRAPH_ENTRIES_MAX = 8192,
     GRAPH_BUCKETS = 2048,
-    GRAPH_VISIT_COST = 5,       /* of a walk, in rows of a scan */
+    GRAPH_VISIT_COST = 12,      /* of a walk, in rows of a scan */
     GRAPH_ROUNDS = 4, /* of the rotation */
 };
 

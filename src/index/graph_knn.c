@@ -22,10 +22,11 @@ struct knn {
     size_t *leaf_begin;         /* [leaves + 1] */
     size_t leaves;
     struct graph_near *slots;   /* [count * KNN_LEAVES][KNN_NEAREST] of each membership */
-    float *scores;              /* [workers][TILE][row_capacity] */
+    float *factors;             /* [workers][TILE][row_capacity] scales and squares of a leaf */
     int32_t *sums;              /* [workers][TILE][row_capacity] */
     unsigned char *rows;        /* [workers][LEAF_ROWS_MAX][padded] */
     size_t row_capacity;
+    size_t first;               /* item of the current part */
 };
 
 /* Keeps the KNN_NEAREST least; `worst` is the last one's distance. */
@@ -53,9 +54,10 @@ static void load_tile(const struct graph_view *view, const uint32_t *ids, size_t
 }
 
 /* The two nearest leaders of four rows. */
-static void assign(void *context, size_t item, int worker_number)
+static void assign(void *context, size_t part, int worker_number)
 {
     struct knn *knn = context;
+    size_t item = knn->first + part;
     struct graph_builder *b = knn->builder;
     struct graph_worker *worker = &b->workers[worker_number];
     int32_t *dots = knn->sums + (size_t)worker_number * TILE * knn->row_capacity, sums[TILE];
@@ -86,9 +88,10 @@ static void assign(void *context, size_t item, int worker_number)
 }
 
 /* All pairs of a leaf. */
-static void compare(void *context, size_t leaf, int worker_number)
+static void compare(void *context, size_t part, int worker_number)
 {
     struct knn *knn = context;
+    size_t leaf = knn->first + part;
     struct graph_builder *b = knn->builder;
     const struct graph_view *view = &b->view;
     struct graph_worker *worker = &b->workers[worker_number];
@@ -96,7 +99,7 @@ static void compare(void *context, size_t leaf, int worker_number)
     size_t count = knn->leaf_begin[leaf + 1] - knn->leaf_begin[leaf], padded = view->padded;
     unsigned char *rows = knn->rows + (size_t)worker_number * LEAF_ROWS_MAX * padded;
     int32_t *dots = knn->sums + (size_t)worker_number * TILE * knn->row_capacity, sums[TILE];
-    float *scale = knn->scores + (size_t)worker_number * TILE * knn->row_capacity;
+    float *scale = knn->factors + (size_t)worker_number * TILE * knn->row_capacity;
     float *square = scale + knn->row_capacity;
     for (size_t i = 0; i < count; i++) {
         const unsigned char *node = node_at(view, members[i] / KNN_LEAVES);
@@ -207,14 +210,18 @@ static void gather(struct graph_builder *b, size_t row, struct graph_worker *wor
         (uint8_t)graph_prune(b, worker->near, count, b->lists + row * EDGES, worker);
 }
 
-static enum akin_status run(struct graph_builder *b, const char *stage, size_t count,
-                            void (*fn)(void *, size_t, int), void *context,
-                            struct akin_error *error)
+/* fn for `count` items, asking progress between parts of them. */
+static enum akin_status run(struct knn *knn, const char *stage, size_t count,
+                            void (*fn)(void *, size_t, int), struct akin_error *error)
 {
+    struct graph_builder *b = knn->builder;
     const struct akin_progress *progress = &b->build->settings.progress;
-    if (progress->update && !progress->update(progress->cookie, stage, 0, count))
-        return error_set(error, AKIN_CANCELLED, "the graph was not finished: stopped on request");
-    thread_pool_each(b->pool, count, fn, context);
+    size_t part = (size_t)b->worker_count * 16;
+    for (knn->first = 0; knn->first < count; knn->first += part) {
+        if (progress->update && !progress->update(progress->cookie, stage, knn->first, count))
+            return error_set(error, AKIN_CANCELLED, "the graph was stopped before it was finished");
+        thread_pool_each(b->pool, count - knn->first < part ? count - knn->first : part, fn, knn);
+    }
     return AKIN_OK;
 }
 
@@ -234,17 +241,17 @@ enum akin_status graph_knn(struct graph_builder *b, struct akin_error *error)
     knn.leaf = memory_alloc(b->count, KNN_LEAVES * sizeof *knn.leaf);
     knn.members = memory_alloc(b->count, KNN_LEAVES * sizeof *knn.members);
     knn.slots = memory_alloc_aligned(b->count, KNN_LEAVES * KNN_NEAREST * sizeof *knn.slots);
-    knn.scores = memory_alloc_aligned(workers * TILE * knn.row_capacity, sizeof *knn.scores);
+    knn.factors = memory_alloc_aligned(workers * TILE * knn.row_capacity, sizeof *knn.factors);
     knn.sums = memory_alloc_aligned(workers * TILE * knn.row_capacity, sizeof *knn.sums);
     knn.rows = memory_alloc_aligned(workers * LEAF_ROWS_MAX, b->view.padded);
     if (!knn.leaders || !knn.leader_rows || !knn.leader_scale || !knn.leader_square || !knn.leaf ||
-        !knn.members || !knn.slots || !knn.scores || !knn.sums || !knn.rows)
+        !knn.members || !knn.slots || !knn.factors || !knn.sums || !knn.rows)
         TRY_DONE(error_memory(error));
     draw_leaders(&knn);
-    TRY_DONE(run(b, "leaves", slabs, assign, &knn, error));
+    TRY_DONE(run(&knn, "leaves", slabs, assign, error));
     if (!sort_members(&knn))
         TRY_DONE(error_memory(error));
-    TRY_DONE(run(b, "near neighbours", knn.leaves, compare, &knn, error));
+    TRY_DONE(run(&knn, "near neighbours", knn.leaves, compare, error));
     TRY_DONE(graph_each_row(b, "first edges", gather, &knn, error));
 done:
     memory_free(knn.leaders);
@@ -255,7 +262,7 @@ done:
     memory_free(knn.members);
     memory_free(knn.leaf_begin);
     memory_free(knn.slots);
-    memory_free(knn.scores);
+    memory_free(knn.factors);
     memory_free(knn.sums);
     memory_free(knn.rows);
     return status;
