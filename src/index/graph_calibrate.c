@@ -110,6 +110,7 @@ static void try_query(void *context, size_t item, int worker_number)
     memcpy(worker->query.values, trial->values + item * b->view.padded,
            b->view.padded * sizeof *worker->query.values);
     graph_query_prepare(&worker->query, b->view.padded);
+    graph_query_table(&worker->query, b->view.padded);
     if (!graph_walk(&b->view, &worker->query, GRAPH_NO_NODE, trial->beam, TRUTH, NULL,
                     &worker->scratch))
         worker->failed = true;

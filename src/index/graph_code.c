@@ -93,7 +93,7 @@ static const uint8_t code_bits[4][16] = {
 
 /* Each value is rounded to a level of its own, so that entries are sums of bytes, and the query
  * that the table stands for is one vector. */
-static void write_table(struct graph_query *query, size_t padded)
+void graph_query_table(struct graph_query *query, size_t padded)
 {
     float range = 0;
     for (size_t g = 0; g < padded; g += 4) {
@@ -137,7 +137,6 @@ void graph_query_prepare(struct graph_query *query, size_t padded)
         error += missed * missed;
     }
     query->error = sqrtf(error);
-    write_table(query, padded);
 }
 
 void graph_query_from_row(struct graph_query *query, const struct graph_view *view,
@@ -152,7 +151,7 @@ void graph_query_from_row(struct graph_query *query, const struct graph_view *vi
         query->byte_sum += query->bytes[i];
         query->values[i] = query->scale * (float)query->bytes[i];
     }
-    write_table(query, view->padded);
+    graph_query_table(query, view->padded);
 }
 
 /* ---- rows ------------------------------------------------------------------------------- */

@@ -127,8 +127,9 @@ struct graph_query {
 
 bool graph_query_init(struct graph_query *query, size_t padded);
 void graph_query_deinit(struct graph_query *query);
-/* From `values`. */
+/* From `values`: the bytes; and the table, which only walks need. */
 void graph_query_prepare(struct graph_query *query, size_t padded);
+void graph_query_table(struct graph_query *query, size_t padded);
 /* From a row of the graph, whose bytes it takes over. */
 void graph_query_from_row(struct graph_query *query, const struct graph_view *view,
                           const void *node);

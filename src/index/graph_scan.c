@@ -9,7 +9,7 @@
 #include "base/memory.h"
 #include "index/graph_handle.h"
 
-enum { BATCH = 256, AHEAD = 8 };
+enum { BATCH = 64 };
 
 struct scan {
     const struct graph *graph;
@@ -75,7 +75,7 @@ static bool compare(struct scan *scan, const uint32_t *ids, size_t count)
     const struct graph_query *query = &scan->desk->query;
     int32_t dots[BATCH], correction = 128 * query->byte_sum;
     for (size_t i = 0; i < count; i++)
-        __builtin_prefetch(node_tail(view, node_at(view, ids[i])));
+        graph_fetch_row(view, ids[i]);
     view->kernels->dot_u8s8(dots, node_row(view, view->nodes), view->stride, ids, count,
                             query->bytes, view->padded);
     if (scan->bound_count + count > scan->desk->bound_capacity) {

@@ -153,6 +153,7 @@ static size_t walk(const struct graph *graph, const float *query, size_t k, size
     if (!graph_scratch_reserve(&desk->walk, beam, best) ||
         !array_reserve((void **)&desk->hits, &desk->hit_capacity, best, sizeof *desk->hits))
         return SIZE_MAX;
+    graph_query_table(&desk->query, graph->view.padded);
     if (!graph_walk(&graph->view, &desk->query, GRAPH_NO_NODE, beam, best, allowed, &desk->walk))
         return SIZE_MAX;
     size_t found = desk->walk.best_count, row_bytes = graph->rows.dim *
