@@ -11,6 +11,7 @@
 #include "base/thread.h"
 #include "index/graph_builder.h"
 
+#define SQUARE_MAX 0x1p100     /* of a row's length: sums of several stay numbers */
 #define SPREAD 1.1f             /* of squared distances; see docs/decisions */
 
 enum { BEAM = 64, PASSES = 2, SAMPLE_ROWS = 4096, ENTRY_SHARE = 128 };
@@ -233,9 +234,12 @@ static enum akin_status make_rows(struct graph_builder *b, struct akin_error *er
     if (!squares || !measuring.row)
         TRY_DONE(error_memory(error));
     b->header.padded = (uint32_t)padded_dim(dim, true);
-    if (b->build->rows.score == SCORE_INNER_PRODUCT)
-        for (size_t row = 0; row < b->count; row++)
-            measure(b, row, &measuring, squares);
+    for (size_t row = 0; row < b->count; row++) {
+        measure(b, row, &measuring, squares);
+        if (!(squares[row] <= SQUARE_MAX))
+            TRY_DONE(error_set(error, AKIN_ARGUMENT, "row %zu has a number that is not finite, or "
+                               "is longer than 2^50: leave it out", row));
+    }
     find_lift(b, squares);
     b->view.padded = padded_dim(dim, b->header.lifted);
     b->view.stride = graph_stride(b->view.padded);

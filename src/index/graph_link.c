@@ -21,15 +21,10 @@ size_t graph_sort(struct graph_near *near, size_t count, uint32_t self)
 {
     size_t kept = 0;
     qsort(near, count, sizeof *near, by_distance);
-    for (size_t i = 0; i < count; i++) {
-        bool again = near[i].id == self;
-        /* The same row has the same distance, so repetitions are neighbours but for other rows at
-         * that distance. */
-        for (size_t j = kept; !again && j-- && near[j].distance == near[i].distance; )
-            again = near[j].id == near[i].id;
-        if (!again)
+    /* The same row has the same distance, so repetitions are neighbours. */
+    for (size_t i = 0; i < count; i++)
+        if (near[i].id != self && !(kept && near[kept - 1].id == near[i].id))
             near[kept++] = near[i];
-    }
     return kept;
 }
 

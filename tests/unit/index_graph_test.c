@@ -563,6 +563,15 @@ static void bad_requests(void **state)
     struct segment_rows bytes = { x, ELEMENT_I8, 2, 2, SCORE_L2 };
     assert_int_equal(build(1, &bytes, (struct segment_settings){ 0 }, &store, &error),
                      AKIN_UNSUPPORTED);
+    float odd[4] = { 1, 2, 3, INFINITY };
+    struct segment_rows endless = { odd, ELEMENT_F32, 2, 2, SCORE_L2 };
+    for (int i = 0; i < 3; i++) {
+        odd[3] = i == 0 ? INFINITY : i == 1 ? NAN : 1e20f;
+        endless.score = i ? SCORE_INNER_PRODUCT : SCORE_L2;
+        assert_int_equal(build(2, &endless, (struct segment_settings){ 0 }, &store, &error),
+                         AKIN_ARGUMENT);
+        assert_non_null(strstr(error.message, "row 1 "));
+    }
     assert_int_equal(store.count, 0);
     struct graph *graph = make(&rows, &store);
     struct hit hits[1];
