@@ -166,6 +166,7 @@ static void builder_deinit(struct graph_builder *b)
     memory_free(b->workers);
     memory_free(b->nodes);
     memory_free(b->lists);
+    memory_free(b->order);
     memory_free(b->list_counts);
     graph_rotation_deinit(&b->rotation);
 }
@@ -192,7 +193,7 @@ size_t graph_build_bytes(size_t count, size_t dim, int threads)
 {
     size_t padded = padded_dim(dim, true), row, bytes, each, nodes;
     /* Blocks; two sets of lists and what is sorted to turn them round; memberships of leaves. */
-    row = graph_stride(padded) + 3 * EDGES * sizeof(uint32_t) + 2 * sizeof(size_t);
+    row = graph_stride(padded) + 3 * EDGES * sizeof(uint32_t) + 3 * sizeof(size_t);
     size_t leaves = KNN_LEAVES * (KNN_NEAREST * sizeof(struct graph_near) + 2 * sizeof(uint32_t));
     row += leaves > EDGES * sizeof(uint32_t) ? leaves - EDGES * sizeof(uint32_t) : 0;
     nodes = entry_nodes(count) * graph_stride(padded);

@@ -194,6 +194,19 @@ done:
     return knn->leaf_begin != NULL;
 }
 
+/* Rows by their first leaf. */
+static bool order_rows(struct knn *knn)
+{
+    struct graph_builder *b = knn->builder;
+    size_t taken = 0;
+    b->order = memory_alloc(b->count, sizeof *b->order);
+    for (size_t i = 0; b->order && i < knn->leaf_begin[knn->leaves]; i++)
+        if (knn->members[i] % KNN_LEAVES == 0)
+            b->order[taken++] = knn->members[i] / KNN_LEAVES;
+    ASSERT(!b->order || taken == b->count);
+    return b->order != NULL;
+}
+
 /* What a row's leaves gave, as its list. */
 static void gather(struct graph_builder *b, size_t row, struct graph_worker *worker, void *context)
 {
@@ -249,7 +262,7 @@ enum akin_status graph_knn(struct graph_builder *b, struct akin_error *error)
         TRY_DONE(error_memory(error));
     draw_leaders(&knn);
     TRY_DONE(run(&knn, "leaves", slabs, assign, error));
-    if (!sort_members(&knn))
+    if (!sort_members(&knn) || !order_rows(&knn))
         TRY_DONE(error_memory(error));
     TRY_DONE(run(&knn, "near neighbours", knn.leaves, compare, error));
     TRY_DONE(graph_each_row(b, "first edges", gather, &knn, error));

@@ -104,8 +104,10 @@ static void each_slab(void *context, size_t item, int worker)
     const struct each *each = context;
     size_t begin = each->begin + item * SLAB_ROWS, end = begin + SLAB_ROWS;
     end = end < each->end ? end : each->end;
-    for (size_t row = begin; row < end; row++)
-        each->fn(each->builder, row, &each->builder->workers[worker], each->context);
+    const uint32_t *order = each->builder->order;
+    for (size_t i = begin; i < end; i++)
+        each->fn(each->builder, order ? order[i] : i, &each->builder->workers[worker],
+                 each->context);
 }
 
 enum akin_status graph_each_row(struct graph_builder *b, const char *stage, graph_row_fn *fn,
