@@ -35,8 +35,8 @@ struct graph_builder {
     float spread;               /* alpha of the pruning, for squared distances */
     uint32_t *lists;            /* [count][EDGES] */
     uint8_t *list_counts;       /* [count] */
-    uint32_t *order;            /* [count] in which rows are taken: near ones one after the other, so
-                                   that they find each other's neighbours in the cache; or NULL */
+    uint32_t *order; /* [count] in which rows are taken: near ones one after the other, so
+                        that they find each other's neighbours in the cache; or NULL */
     struct graph_worker *workers;
     int worker_count;
 };

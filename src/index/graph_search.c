@@ -90,8 +90,11 @@ void graph_sort_hits(struct hit *hits, size_t count)
 
 /* ---- width ------------------------------------------------------------------------------ */
 
-static double width_in(const struct graph_table *table, float recall)
+/* A seventh of what may be missed is kept in reserve: the tables are measured on a sample, and on
+ * other queries than those that come. */
+static double width_in(const struct graph_table *table, float wanted)
 {
+    float recall = wanted + (1 - wanted) / 7;
     for (size_t i = 0; i < GRAPH_BEAMS; i++) {
         if (!(table->recall[i] >= recall))
             continue;
