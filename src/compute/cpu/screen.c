@@ -215,7 +215,7 @@ void screen_tile(const struct backend *backend, const struct screen_rows *rows,
     struct row_terms terms = { t->scale + first, t->radius + first, t->norm + first,
                                t->bias ? t->bias + first : NULL };
     k->gemm_u8s8(values, SCREEN_GROUP_MAX, &x, &panel, group_depth(backend, rows->dim), count,
-                 group->count);
+                 group->count, false);
     k->pick_tile(masks, values, SCREEN_GROUP_MAX, count, group->count, &terms,
                  group->slack_radius, group->slack_norm, threshold);
 }

@@ -217,7 +217,7 @@ static void turn(const struct sketch *s, float *out, const struct turn_scratch *
                                       s->columns + s->padded + column,
                                       s->columns + 2 * s->padded + column };
             k->gemm_u8s8(scratch->parts + column, s->padded, &left, &panel, s->depth, rows,
-                         min_size(nr, count - c));
+                         min_size(nr, count - c), false);
         }
     }
     for (size_t p = 0, i = 0, first = 0; p < s->header->parts; p++) {
