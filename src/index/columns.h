@@ -39,9 +39,9 @@ enum akin_status columns_row_check(const char *text, size_t bytes, const char *w
 
 /* Texts as they lie in their two blocks. */
 struct columns_texts {
-    const uint64_t *starts;
+    const uint64_t *starts;     /* NULL: no row has metadata */
     const char *json;
-    size_t rows;
+    size_t rows, json_bytes;
 };
 
 /* Finds the two blocks; checks sizes only. Without them every row has no metadata. */
@@ -72,7 +72,9 @@ struct columns {
  * AKIN_FORMAT names the block. */
 enum akin_status columns_open(struct columns *columns, const struct segment_blocks *blocks,
                               size_t rows, struct akin_error *error);
-/* Reads everything: texts are metadata, and the columns are those that they make. */
+/* Reads everything: that texts are metadata, and of the columns all that evaluation relies on:
+ * order, bounds, and that bitmaps and lists agree. Whether a row's columns say what its text says
+ * is for the checksums of the file. */
 enum akin_status columns_check(const struct columns *columns, struct akin_error *error);
 
 /* As filter_table_evaluate. Any thread. */

@@ -33,8 +33,7 @@ struct filter;
 
 /* AKIN_ARGUMENT: "filter, column 7: expected a value, found the end". AKIN_LIMIT: longer or deeper
  * than FILTER_NODES_MAX and FILTER_DEPTH_MAX. Other fields than the given ones are a mistake;
- * `fields` NULL: any name is a field, which may hold texts and numbers. `fields` must outlive the
- * filter. Any thread. */
+ * `fields` NULL: any name is a field, which may hold texts and numbers. Any thread. */
 enum akin_status filter_compile(const struct filter_field *fields, size_t field_count,
                                 const char *text, struct filter **filter,
                                 struct akin_error *error);

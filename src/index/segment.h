@@ -5,9 +5,9 @@
  * Each kind (flat.h, ivfpq.h, graph.h) implements the four functions named KIND_build, KIND_open,
  * KIND_search and KIND_check over these structs; segment.c is the only switch over kinds.
  *
- * Bits: what a search returns depends on the segment's bytes and the query alone, never on the batch,
- * the threads or the instruction set beyond what compute/cpu/kernels.h grants. A build depends on
- * rows, settings and seed alone, never on the number of threads. */
+ * Bits: what a search returns depends on the segment's bytes and the query alone, never on the
+ * batch, the threads or the instruction set beyond what compute/cpu/kernels.h grants. A build
+ * depends on rows, settings and seed alone, never on the number of threads. */
 #pragma once
 
 #include <stdbool.h>
@@ -52,7 +52,7 @@ struct segment_sink {
 struct segment_settings {
     uint64_t seed;
     size_t nlist, pq_bytes;     /* ivfpq; 0: chosen by size */
-    size_t degree, beam;        /* graph: neighbours of a node, width of the search that finds them */
+    size_t degree, beam; /* graph: neighbours of a node, width of the search that finds them */
     struct akin_progress progress;
 };
 
