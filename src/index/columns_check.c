@@ -135,6 +135,8 @@ static enum akin_status check_image(const struct columns_image *image, struct ak
     struct checker c = { .rows = image->rows, .words = filter_words(image->rows) };
     struct image_field last = { 0 };
     enum akin_status status = AKIN_OK;
+    if (!image->data)
+        return AKIN_OK;
     c.seen = memory_alloc(c.words, sizeof *c.seen);
     if (!c.seen)
         return error_memory(error);
