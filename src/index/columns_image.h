@@ -134,6 +134,7 @@ struct row_values {
     struct row_value *values;
     size_t count, capacity;
     struct bytes bytes;
+    struct bytes plain;         /* a string without its escapes, while it is read */
 };
 
 enum akin_status row_parse(const char *text, size_t bytes, const char *where,

@@ -1,8 +1,11 @@
 /* Metadata of any bytes: refused with one line that names the row, or sealed and in memory alike,
- * sound, and retrieved as it was. */
+ * sound, and retrieved as it was. What jansson refuses is refused, and a field that it reads as a
+ * value is one. */
 #include <stdint.h>
 #include <string.h>
 
+#include "base/json.h"
+#include "base/limits.h"
 #include "base/memory.h"
 #include "index/columns.h"
 
@@ -67,6 +70,38 @@ static void compare(const struct blocks *blocks, const struct columns_tail *tail
     }
 }
 
+static bool is_text(const json_t *value)
+{
+    return json_is_string(value) && json_string_length(value) <= METADATA_TEXT_BYTES_MAX;
+}
+
+/* Values that a row may have; numbers aside, whose limits are our own. */
+static bool is_value(const json_t *value)
+{
+    bool fine = true;
+    size_t i;
+    const json_t *item;
+    json_array_foreach(value, i, item)
+        fine = fine && is_text(item);
+    return json_is_array(value) ? fine
+                                : is_text(value) || json_is_boolean(value) || json_is_null(value);
+}
+
+/* Holds the reader of rows against another one. */
+static void compare_with_jansson(const struct input *input, enum akin_status status)
+{
+    json_error_t problem;
+    json_t *root = json_loadb(input->text, input->bytes, JSON_REJECT_DUPLICATES, &problem);
+    ASSERT(root || status != AKIN_OK);
+    bool fine = json_is_object(root) && json_object_size(root) == 1;
+    const char *key;
+    json_t *value;
+    json_object_foreach(root, key, value)
+        fine = fine && *key && strlen(key) <= METADATA_NAME_BYTES_MAX && is_value(value);
+    ASSERT(!fine || status == AKIN_OK);
+    json_decref(root);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input input = { (const char *)data, size };
@@ -79,6 +114,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     enum akin_status status = columns_tail_add(tail, &rows, &error);
     ASSERT(columns_build(&rows, &sink, &built) == status);
+    compare_with_jansson(&input, status);
     if (status == AKIN_OK)
         compare(&blocks, tail, &input);
     else
