@@ -116,7 +116,7 @@ void filter_destroy(struct filter **filter)
         return;
     memory_free(f->nodes);
     memory_free(f->values);
-    string_pool_deinit(&f->pool);
+    bytes_deinit(&f->texts);
     memory_free(f);
     *filter = NULL;
 }

@@ -41,7 +41,6 @@ struct parser {
     struct filter *filter;
     const struct filter_field *field;   /* of the condition being read; NULL: any */
     struct bytes value;         /* of the name or value read last, as typed */
-    struct bytes folded;
     struct akin_error *error;
 };
 
@@ -253,15 +252,15 @@ static enum akin_status read_value(struct parser *p)
     return p->value.failed ? error_memory(p->error) : AKIN_OK;
 }
 
-/* What stands in p->value, folded, for as long as the filter lives. */
-static enum akin_status keep_folded(struct parser *p, const char **text, size_t *bytes)
+/* Adds what stands in p->value, folded, to the texts of the filter. */
+static enum akin_status keep_folded(struct parser *p, size_t *at, size_t *bytes)
 {
-    bytes_clear(&p->folded);
-    if (!fold_append(&p->folded, p->value.data, p->value.count))
-        return error_memory(p->error);
-    *text = string_pool_add(&p->filter->pool, p->folded.data, p->folded.count);
-    *bytes = p->folded.count;
-    return *text ? AKIN_OK : error_memory(p->error);
+    struct bytes *texts = &p->filter->texts;
+    *at = texts->count;
+    bool fine = fold_append(texts, p->value.data, p->value.count);
+    *bytes = texts->count - *at;
+    bytes_append(texts, "", 1);
+    return fine && !texts->failed ? AKIN_OK : error_memory(p->error);
 }
 
 /* Reads a value and adds it in the forms that texts and numbers are compared with. */
@@ -275,16 +274,15 @@ static enum akin_status take_value(struct parser *p, bool number)
             return refuse_at(p, at, "expected a number");
         value.number = NAN;
     }
-    TRY(keep_folded(p, &value.text, &value.text_bytes));
+    TRY(keep_folded(p, &value.text_at, &value.text_bytes));
     return add_value(p, value);
 }
 
-/* Whether the folded name in p->value is one of the words in `names`. */
-static bool is_named(const char *names, const struct parser *p)
+/* Whether a folded name is one of the words in `names`. */
+static bool is_named(const char *names, const char *name, size_t bytes)
 {
     for (const char *n = names; *(n += strspn(n, " ")); n += strcspn(n, " "))
-        if (strcspn(n, " ") == p->folded.count &&
-            !strncasecmp(n, p->folded.data, p->folded.count))
+        if (strcspn(n, " ") == bytes && !strncasecmp(n, name, bytes))
             return true;
     return false;
 }
@@ -321,19 +319,20 @@ static enum akin_status take_field(struct parser *p, struct filter_node *node)
     }
     if (p->value.failed)
         return error_memory(p->error);
-    TRY(keep_folded(p, &node->name, &node->name_bytes));
+    TRY(keep_folded(p, &node->name_at, &node->name_bytes));
+    const char *name = p->filter->texts.data + node->name_at;
     p->field = NULL;
     for (size_t i = 0; i < p->field_count && !p->field; i++)
-        if (is_named(p->fields[i].names, p))
+        if (is_named(p->fields[i].names, name, node->name_bytes))
             p->field = &p->fields[i];
     if (p->field) {     /* the first of its names is the one that sources know */
         bytes_clear(&p->value);
         bytes_append(&p->value, p->field->names, strcspn(p->field->names, " "));
-        TRY(keep_folded(p, &node->name, &node->name_bytes));
+        TRY(keep_folded(p, &node->name_at, &node->name_bytes));
     } else if (p->fields) {
         return unknown_field(p, &token);
     }
-    node->name_hash = hash_bytes(node->name, node->name_bytes);
+    node->name_hash = hash_bytes(p->filter->texts.data + node->name_at, node->name_bytes);
     return AKIN_OK;
 }
 
@@ -487,6 +486,15 @@ static enum akin_status parse_all(struct parser *p)
     return p->token.type == TOKEN_END ? AKIN_OK : expected(p, "AND, OR or the end");
 }
 
+/* The texts stay where they are from now on. */
+static void point_to_texts(struct filter *f)
+{
+    for (size_t i = 0; i < f->node_count; i++)
+        f->nodes[i].name = f->texts.data + f->nodes[i].name_at;
+    for (size_t i = 0; i < f->value_count; i++)
+        f->values[i].text = f->texts.data + f->values[i].text_at;
+}
+
 enum akin_status filter_compile(const struct filter_field *fields, size_t field_count,
                                 const char *text, struct filter **filter,
                                 struct akin_error *error)
@@ -501,7 +509,7 @@ enum akin_status filter_compile(const struct filter_field *fields, size_t field_
         return error_memory(error);
     enum akin_status status = parse_all(&p);
     bytes_deinit(&p.value);
-    bytes_deinit(&p.folded);
+    point_to_texts(p.filter);
     if (status == AKIN_OK)
         *filter = p.filter;
     else

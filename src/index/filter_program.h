@@ -16,14 +16,14 @@ enum filter_op {
 struct filter_value {
     double number; /* NaN, which equals no number, where the value does not read as one */
     const char *text;           /* folded */
-    size_t text_bytes;
+    size_t text_at, text_bytes; /* in the texts of the filter */
 };
 
 struct filter_node {
     enum filter_op op;
     bool negated;
     const char *name;           /* of the field, folded; with a NUL behind */
-    size_t name_bytes;
+    size_t name_at, name_bytes;
     uint64_t name_hash;         /* hash_bytes */
     size_t first_value, value_count;
 };
@@ -36,7 +36,7 @@ struct filter {
     struct filter_value *values;
     size_t value_count, value_capacity;
     size_t stack, stack_max;    /* bitmaps: now, while compiling; at most, while evaluating */
-    struct string_pool pool;
+    struct bytes texts;         /* names and values, folded, each with a NUL behind */
 };
 
 /* Rows whose fields are tested. `test` writes bits for every row, what is behind the last row does
