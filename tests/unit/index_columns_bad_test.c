@@ -178,7 +178,8 @@ static void many_fields(void **state)
     char (*texts)[64] = memory_alloc(ROWS, sizeof *texts);
     const char **pointers = memory_alloc(ROWS, sizeof *pointers);
     for (int r = 0; r < ROWS; r++) {
-        sprintf(texts[r], "{\"f%d\": %d, \"F%d\": \"t%d\"}", 2 * r, r, 2 * r + 1, r);
+        snprintf(texts[r], sizeof texts[r], "{\"f%d\": %d, \"F%d\": \"t%d\"}", 2 * r, r, 2 * r + 1,
+                 r);
         pointers[r] = texts[r];
     }
     struct columns_rows rows = rig_rows(pointers, ROWS);
@@ -248,8 +249,8 @@ static void build_damaged(struct rig_segment *segment)
     static char texts[DAMAGED_ROWS][96];
     static const char *pointers[DAMAGED_ROWS];
     for (int r = 0; r < DAMAGED_ROWS; r++) {
-        sprintf(texts[r], "{\"g\": [\"all\", \"t%d\"], \"y\": %d, \"%s\": \"s\"}", r / 3, r % 70,
-                r % 50 ? "z" : "rare");
+        snprintf(texts[r], sizeof texts[r], "{\"g\": [\"all\", \"t%d\"], \"y\": %d, \"%s\": \"s\"}",
+                 r / 3, r % 70, r % 50 ? "z" : "rare");
         pointers[r] = texts[r];
     }
     struct columns_rows rows = rig_rows(pointers, DAMAGED_ROWS);

@@ -57,12 +57,12 @@ static const char *const few[] = {
 
 enum { FEW = sizeof few / sizeof *few };
 
-static void show_rows(const uint64_t *bits, size_t rows, char *shown)
+static void show_rows(const uint64_t *bits, size_t rows, char *shown, size_t bytes)
 {
     *shown = 0;
     for (size_t r = 0; r < rows; r++)
         if (bits[r / 64] >> r % 64 & 1)
-            sprintf(shown + strlen(shown), "%s%zu", *shown ? " " : "", r);
+            snprintf(shown + strlen(shown), bytes - strlen(shown), "%s%zu", *shown ? " " : "", r);
 }
 
 static void rules(void **state)
@@ -119,9 +119,9 @@ static void rules(void **state)
         struct filter *filter = compiled(cases[i].text);
         assert_int_equal(columns_evaluate(&columns, filter, bits, &passing, NULL), AKIN_OK);
         assert_int_equal(passing, __builtin_popcountll(bits[0]));
-        show_rows(bits, FEW, sealed);
+        show_rows(bits, FEW, sealed, sizeof sealed);
         assert_int_equal(columns_tail_evaluate(tail, FEW, filter, bits, &passing, NULL), AKIN_OK);
-        show_rows(bits, FEW, added);
+        show_rows(bits, FEW, added, sizeof added);
         if (strcmp(sealed, cases[i].rows) || strcmp(added, cases[i].rows))
             fail_msg("%s: rows \"%s\" sealed and \"%s\" in memory, expected \"%s\"",
                      cases[i].text, sealed, added, cases[i].rows);
@@ -333,13 +333,13 @@ static void draw_condition(struct draw *draw, bool *truth)
         char *value = i ? c.b : c.a;
         size_t kind = below(draw, c.form < LESS ? 4 : 3);
         if (kind == 0)
-            sprintf(value, "%d", 1980 + (int)below(draw, 41));
+            snprintf(value, sizeof c.a, "%d", 1980 + (int)below(draw, 41));
         else if (kind == 1)
-            sprintf(value, "%d", (int)below(draw, 12));
+            snprintf(value, sizeof c.a, "%d", (int)below(draw, 12));
         else if (kind == 2)
-            sprintf(value, "%.2f", (double)rng_float(&draw->rng) * 10 - 2);
+            snprintf(value, sizeof c.a, "%.2f", (double)rng_float(&draw->rng) * 10 - 2);
         else
-            strcpy(value, any_word(draw));
+            snprintf(value, sizeof c.a, "%s", any_word(draw));
     }
     if (c.form == CONTAINS)
         c.a[1 + below(draw, 2)] = 0;
@@ -480,7 +480,7 @@ static void ranges(void **state)
     for (size_t r = 0; r < ROWS; r++) {     /* a third has one of two values, which span cuts */
         size_t kind = (size_t)rng_below(&rng, 6);
         numbers[r] = kind < 2 ? 300 + 400 * (int)kind : (int)rng_below(&rng, 1000);
-        sprintf(texts[r], "{\"n\": %d}", numbers[r]);
+        snprintf(texts[r], sizeof texts[r], "{\"n\": %d}", numbers[r]);
         pointers[r] = texts[r];
     }
     open_checked(&segment, pointers, ROWS, &columns);
@@ -494,7 +494,7 @@ static void ranges(void **state)
         b += (int)rng_below(&rng, 1 + rng_below(&rng, 1002));
         char text[64];
         size_t passing, expected = 0;
-        sprintf(text, "n BETWEEN %d AND %d", a, b);
+        snprintf(text, sizeof text, "n BETWEEN %d AND %d", a, b);
         struct filter *filter = compiled(text);
         assert_int_equal(columns_evaluate(&columns, filter, bits, &passing, NULL), AKIN_OK);
         for (size_t r = 0; r < ROWS; r++) {
@@ -541,7 +541,7 @@ static void share(void *context, size_t begin, size_t end, int worker)
             char text[64];
             const char *pointer = text;
             struct columns_rows rows = rig_rows(&pointer, 1);
-            sprintf(text, "{\"n\": %zu, \"s\": [\"a%zu\", \"b\"]}", told % 3, told);
+            snprintf(text, sizeof text, "{\"n\": %zu, \"s\": [\"a%zu\", \"b\"]}", told % 3, told);
             if (columns_tail_add(shared->tail, &rows, NULL) != AKIN_OK)
                 shared->wrong = true;
             mutex_lock(shared->told_lock);
