@@ -134,8 +134,7 @@ bool image_builder_number(struct image_builder *b, size_t row, const char *name,
     if (!field || !array_reserve((void **)&field->numbers, &field->number_capacity,
                                  field->number_count + 1, sizeof *field->numbers))
         return false;
-    /* adding 0 makes 0 of -0: equal numbers are one value */
-    field->numbers[field->number_count++] = (struct number_row){ number + 0.0, (uint32_t)row };
+    field->numbers[field->number_count++] = (struct number_row){ number, (uint32_t)row };
     return true;
 }
 

@@ -332,10 +332,9 @@ static void write_range(const struct image_field *field, size_t first, size_t la
     size_t first_rank = rank_of(field, first), last_rank = rank_of(field, last);
     size_t low = find_cut(field, first), high = find_cut(field, last);
     const uint32_t *rows = field->number_rows;
-    bool between = low <= field->number_cuts && value_of_cut(field, low) <= last;
     low = nearest_cut(field, low, first_rank);
     high = nearest_cut(field, high, last_rank);
-    if (!between || first >= last || low >= high) {
+    if (first >= last || low >= high) {
         memset(target->bits, 0, target->words * sizeof *target->bits);
         set_rows(target, rows, first_rank, last_rank);
         return;

@@ -249,8 +249,8 @@ static void build_damaged(struct rig_segment *segment)
     static char texts[DAMAGED_ROWS][96];
     static const char *pointers[DAMAGED_ROWS];
     for (int r = 0; r < DAMAGED_ROWS; r++) {
-        snprintf(texts[r], sizeof texts[r], "{\"g\": [\"all\", \"t%d\"], \"y\": %d, \"%s\": \"s\"}",
-                 r / 3, r % 70, r % 50 ? "z" : "rare");
+        snprintf(texts[r], sizeof texts[r], "{\"g\": [\"all\", \"t%d\"], \"y\": %d, %s%d}",
+                 r / 3, r % 70, r % 50 ? "\"z\": 1" : "\"rare\": ", r);
         pointers[r] = texts[r];
     }
     struct columns_rows rows = rig_rows(pointers, DAMAGED_ROWS);
@@ -328,11 +328,12 @@ static void lies(void **state)
 {
     struct rig_segment segment;
     struct columns columns;
-    struct image_field g, y;
+    struct image_field g, y, rare;
     build_damaged(&segment);
     assert_int_equal(columns_open(&columns, &segment.all, DAMAGED_ROWS, NULL), AKIN_OK);
     assert_int_equal(columns_check(&columns, NULL), AKIN_OK);
     assert_true(image_find(&columns.image, "g", 1, &g) && image_find(&columns.image, "y", 1, &y));
+    assert_true(image_find(&columns.image, "rare", 4, &rare) && !rare.number_cuts);
     assert_true(g.text_maps && y.number_cuts && g.text_present);
     static const uint64_t huge = (uint64_t)1 << 62;
     uint64_t *header = (uint64_t *)segment.blocks[0].data;
@@ -362,6 +363,7 @@ static void lies(void **state)
         { (double *)y.values + 1, &(double){ 0 }, 8, "'y': its numbers are not in order" },
         { (uint32_t *)y.number_rows + 1, &(uint32_t){ 0 }, 4, "'y': a list of rows" },
         { (uint32_t *)y.number_rows, &(uint32_t){ 69 }, 4, "'y': " },
+        { (uint32_t *)rare.number_rows + 1, &(uint32_t){ 0 }, 4, "'rare': a row has two numbers" },
         { (uint64_t *)y.cut_bits, &(uint64_t){ 1 }, 8, "'y': a cut disagrees" },
         { (uint64_t *)y.cuts, &(uint64_t){ 5 }, 8, "'y': " },
         { (uint64_t *)segment.blocks[1].data, &huge, 8, "block 5" },
