@@ -80,6 +80,7 @@ enum akin_status columns_check(const struct columns *columns, struct akin_error 
 /* As filter_table_evaluate. Any thread. */
 enum akin_status columns_evaluate(const struct columns *columns, const struct filter *filter,
                                   uint64_t *bits, size_t *passing, struct akin_error *error);
+/* The JSON text of a row, as columns_texts_get. */
 #define columns_text(columns, row, bytes) columns_texts_get(&(columns)->texts, row, bytes)
 
 /* Fields in the order of their folded names. */

@@ -1,5 +1,5 @@
 /* From the JSON text of a row to its values, in one pass and without a tree: a reader for all of
- * JSON takes eight times as long, and every row is read when it is added, sealed and merged. It
+ * JSON takes four times as long, and every row is read when it is added, sealed and merged. It
  * takes what RFC 8259 allows and no more; the fuzz target holds it against jansson.
  *
  * What is no value is refused and not passed over: nobody should find out by a filter that finds
