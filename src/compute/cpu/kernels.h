@@ -60,6 +60,27 @@
  *                  multiple of bf16.granule; bias [nr] may be NULL. bounded, n = depth + 1, and
  *                  depth FLT_MIN beside.
  * widen_f16        float32 of IEEE half or bfloat16 numbers, `in` unaligned, little-endian. exact.
+ * sketch_tables    What sketch_scores of the same level looks up for one query, from the summands
+ *                  of the 2-bit fields of a sketch: fields[(4 p + j) * 4 + c] is what field j of
+ *                  plane p adds when it is c. The three low fields of a plane add up to at most 63,
+ *                  and so do the top fields of three planes 3 m .. 3 m + 2. planes is a multiple
+ *                  of 3; tables is aligned to 64 and has sketch_table_bytes(planes).
+ * sketch_scores    Estimates of `count` blocks of sketches; struct sketch_form says how they lie:
+ *                  S = the summands of all fields of a row, D = sum head[h] * head byte h, both in
+ *                  integers, then score = fma(fma(step, S, fma(head_step, D, offset)), factor,
+ *                  shift); where there is a bias it takes the place of shift, which is then added
+ *                  at last. exact.
+ * dot_u8s8         sums[i] = sum over k < dim of row[k] * query[k] in int32, where row is number
+ *                  ids[i], or i where ids is NULL, of rows [..][stride]. dim is at most 65536. exact.
+ * pick_f32         Writes the numbers i < count with values[i] >= threshold (or NaN), ascending, to
+ *                  `at`, and returns how many. `at` has room for count + 15. exact.
+ * pick_dots        The same for sums of dot_u8s8: v = fma(scale[i] * step, (float)(sums[i] -
+ *                  offset), bias[i]), where a bias that is NULL is 0; picks those with fma(norm[i],
+ *                  slack_norm, fma(radius[i], slack_radius, v)) >= threshold (or NaN), and writes v
+ *                  beside. |sums - offset| < 2^31. Both outputs have room for count + 15. exact.
+ * pick_tile        Bit c of masks[r], r < rows, c < cols <= 64, for values [r][c] of gemm_u8s8: is
+ *                  fma(norm[r], slack_norm[c], fma(radius[r], slack_radius[c], value + bias[r]))
+ *                  >= threshold[c] (or NaN)? A bias that is NULL is 0. exact.
  */
 #pragma once
 
@@ -80,8 +101,47 @@ struct s8_panel {
     const float *scale, *sum, *bias;    /* [nr]; sum of the column's values, exact in a float */
 };
 
+/* A block of sketches (compute/sketch.h): `rows` of them (32 or 64), in this order
+ *   planes   [planes][rows] bytes of four 2-bit fields; row r at byte 2 r, or 2 (r - rows / 2) + 1
+ *            from rows / 2 on, so that even bytes are the first half
+ *   heads    [heads][rows][4] bytes, each at most 127
+ *   factor   [rows] float32, and where `biased` bias [rows] behind it */
+struct sketch_form {
+    size_t rows, planes, heads;     /* planes is a multiple of 3, at most SKETCH_PLANES_MAX */
+    bool biased;
+};
+
+enum { SKETCH_PLANES_MAX = 780 };   /* 260 lookups of at most 4 * 63 fit in sixteen bits */
+
+static inline size_t sketch_form_bytes(const struct sketch_form *form)
+{
+    return form->rows * (form->planes + 4 * form->heads + (form->biased ? 8 : 4));
+}
+
+static inline size_t sketch_table_bytes(size_t planes)
+{
+    return planes / 3 * 4 * 64;
+}
+
+struct sketch_terms {
+    const uint8_t *tables;          /* of sketch_tables */
+    const int8_t *head;             /* [4 * heads] */
+    float step, head_step, offset, shift;
+};
+
+/* What rows as bytes are worth (compute/screen.h), from the first row of a call on. */
+struct row_terms {
+    const float *scale, *radius, *norm;
+    const float *bias;              /* may be NULL */
+};
+
+struct dot_query {
+    float step, slack_radius, slack_norm;
+    int32_t offset;
+};
+
 /*    name           result  parameters */
-#define KERNELS(X) KERNELS_WIDE(X) KERNELS_NARROW(X)
+#define KERNELS(X) KERNELS_WIDE(X) KERNELS_NARROW(X) KERNELS_SCAN(X)
 
 #define KERNELS_WIDE(X)                                                                          \
     X(gemm_f32,      void,   (float *out, size_t out_stride, const float *x, size_t x_stride,    \
@@ -115,6 +175,23 @@ struct s8_panel {
                               const uint16_t *panel, size_t depth, size_t rows, size_t cols,     \
                               const float *bias))
 
+/* Integers that many rows are screened by. */
+#define KERNELS_SCAN(X)                                                                          \
+    X(sketch_tables, void,   (uint8_t *tables, const uint8_t *fields, size_t planes))            \
+    X(sketch_scores, void,   (float *scores, const uint8_t *blocks, size_t count,                \
+                              const struct sketch_form *form, const struct sketch_terms *terms)) \
+    X(dot_u8s8,      void,   (int32_t *sums, const uint8_t *rows, size_t stride,                 \
+                              const uint32_t *ids, size_t count, const int8_t *query,            \
+                              size_t dim))                                                       \
+    X(pick_f32,      size_t, (uint32_t *at, const float *values, float threshold, size_t count)) \
+    X(pick_dots,     size_t, (uint32_t *at, float *values, const int32_t *sums,                  \
+                              const struct row_terms *terms, const struct dot_query *query,      \
+                              float threshold, size_t count))                                    \
+    X(pick_tile,     void,   (uint64_t *masks, const float *values, size_t stride, size_t rows,  \
+                              size_t cols, const struct row_terms *terms,                        \
+                              const float *slack_radius, const float *slack_norm,                \
+                              const float *threshold))
+
 /* How a matrix product is cut, chosen together with its micro-kernel. */
 struct gemm_blocks {
     size_t mr, nr;          /* one call of the micro-kernel: rows, columns of a panel */
@@ -143,4 +220,5 @@ void kernels_use_avx2(struct kernels *k);
 void kernels_use_avx512(struct kernels *k);
 void kernels_use_avx512vnni(struct kernels *k);
 void kernels_use_avx512bf16(struct kernels *k);
+void kernels_use_avx512vbmi(struct kernels *k);
 void kernels_use_amx(struct kernels *k);
