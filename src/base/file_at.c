@@ -217,6 +217,13 @@ bool file_at_is_locked(const struct file_at *file)
     return fcntl(file->fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
+void file_at_take_mode(const struct file_at *to, const struct file_at *from)
+{
+    struct stat info;
+    if (fstat(from->fd, &info) || fchmod(to->fd, info.st_mode & 07777))
+        return;                         /* the umask's, then */
+}
+
 bool file_at_is_current(const struct file_at *file)
 {
     struct stat ours, named;

@@ -85,6 +85,7 @@ void store_close(struct store **store);  /* does not sync; maps of segments and 
 enum akin_status store_refresh(struct store *store, bool *changed, bool *replaced,
                                struct akin_error *error);
 
+/* What they point to lives as long as the handle, and until store_compact or store_refresh. */
 const struct store_settings *store_settings(const struct store *store);
 const char *store_path(const struct store *store);
 uint32_t store_version(const struct store *store);
@@ -210,6 +211,20 @@ void store_stats(const struct store *store, struct store_stats *stats);
 /* Writes what is live to a new file and puts it in place of the old one. Operation numbers and the
  * order of segments stay, offsets change (see store_layout). Readers of the old file go on. */
 enum akin_status store_compact(struct store *store, struct akin_error *error);
+
+/* For whoever merges segments into a new file while the old one goes on taking rows: what is large
+ * is streamed (store_segment_begin) or copied from a reading handle of its own; then, on the
+ * writer's thread, the tail that came meanwhile, store_publish, and store_appear in the old one's
+ * place. Frames are copied as they are, checksums included.
+ *
+ * A segment with its dead rows; what it is called in `to` is in *copied. */
+enum akin_status store_copy_segment(struct store *to, const struct store *from,
+                                    const struct store_segment_ref *ref,
+                                    struct store_segment_ref *copied, struct akin_error *error);
+/* The frames of the tail of `from` whose operations are not in `to` yet. AKIN_ARGUMENT unless the
+ * next operation of `to` is the first of a frame, or the next one, of `from`. */
+enum akin_status store_copy_tail(struct store *to, const struct store *from,
+                                 struct akin_error *error);
 
 /* ---- checking --------------------------------------------------------------------------- */
 

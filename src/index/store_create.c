@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/hash.h"
+#include "base/limits.h"
 #include "base/memory.h"
 #include "index/index.h"
 #include "index/store_file.h"
@@ -120,8 +121,9 @@ enum akin_status store_create(const char *path, const struct store_settings *set
                               struct store **store, struct akin_error *error)
 {
     TRY(check_settings(path, settings, error));
-    if (strlen(path) >= PATH_BYTES_MAX)
-        return error_set(error, AKIN_LIMIT, "%.200s...: the path is too long", path);
+    char resolved[PATH_BYTES_MAX];
+    TRY(path_resolve(path, resolved, error));   /* a link stays a link */
+    path = resolved;
     if (path_is_folder(path))
         return error_set(error, AKIN_IO, "%s: is a folder, not a file to write", path);
     remove_abandoned(path);
@@ -174,6 +176,9 @@ enum akin_status store_appear(struct store *store, struct store *old, struct aki
             return status;
         }
     }
+    const struct file_at *replaced = old ? &old->file : &present;
+    if (replaced->fd >= 0)
+        file_at_take_mode(&store->file, replaced);
     enum akin_status status = path_rename(store->file.path, store->target, error);
     file_at_close(&present);
     TRY(status);
@@ -197,7 +202,15 @@ static enum akin_status copy_frame(const struct store *from, uint64_t at, struct
     struct store_frame frame;
     TRY(file_at_read(&from->file, at, &frame, sizeof frame, error));
     TRY(store_check_frame(from, &frame, at, from->end - at, error));
-    TRY(file_at_copy(&from->file, at, &to->file, to->end, frame.bytes, error));
+    if (frame.bytes > STORE_FILE_BYTES_MAX - to->end)
+        return error_set(error, AKIN_LIMIT, "%s: would be longer than %" PRIu64 " bytes",
+                         to->file.path, STORE_FILE_BYTES_MAX);
+    enum akin_status status =
+        file_at_copy(&from->file, at, &to->file, to->end, frame.bytes, error);
+    if (status != AKIN_OK) {
+        file_at_truncate(&to->file, to->end, NULL);
+        return status;
+    }
     *new_at = to->end;
     *bytes = frame.bytes;
     to->end += frame.bytes;
@@ -205,25 +218,57 @@ static enum akin_status copy_frame(const struct store *from, uint64_t at, struct
     return AKIN_OK;
 }
 
+enum akin_status store_copy_segment(struct store *to, const struct store *from,
+                                    const struct store_segment_ref *ref,
+                                    struct store_segment_ref *copied, struct akin_error *error)
+{
+    struct store_segment_ref copy = { 0 };
+    uint64_t bytes;
+    TRY(store_writable(to, error));
+    ASSERT(!to->streaming && !from->old.header);
+    TRY(copy_frame(from, ref->frame, to, &copy.frame, &bytes, error));
+    if (ref->dead)
+        TRY(copy_frame(from, ref->dead, to, &copy.dead, &bytes, error));
+    *copied = copy;
+    return AKIN_OK;
+}
+
+enum akin_status store_copy_tail(struct store *to, const struct store *from,
+                                 struct akin_error *error)
+{
+    TRY(store_writable(to, error));
+    ASSERT(!to->streaming);
+    size_t i = 0;
+    while (i < from->tail_count && from->tail[i].operation < to->next)
+        i++;
+    if (to->next != (i < from->tail_count ? from->tail[i].operation : from->next))
+        return error_set(error, AKIN_ARGUMENT,
+                         "%s: the tail of %s does not go on at operation %" PRIu64, to->file.path,
+                         from->file.path, to->next);
+    for (; i < from->tail_count; i++) {
+        const struct store_tail_frame *t = &from->tail[i];
+        struct store_frame frame = { .operation = t->operation, .rows = t->count };
+        uint64_t at;
+        TRY(store_add_tail(to, 0, &frame, error));
+        enum akin_status status = copy_frame(from, t->at, to, &at, &frame.bytes, error);
+        if (status != AKIN_OK) {
+            to->tail_count--;
+            return status;
+        }
+        to->tail[to->tail_count - 1].at = at;
+        to->tail[to->tail_count - 1].bytes = frame.bytes;
+        to->next += t->count;
+    }
+    return AKIN_OK;
+}
+
 static enum akin_status copy_live(const struct store *from, struct store *to,
                                   struct store_segment_ref *refs, struct akin_error *error)
 {
     struct store_layout layout = from->layout;
-    uint64_t bytes;
-    for (size_t i = 0; i < layout.segment_count; i++) {
-        refs[i].dead = 0;
-        TRY(copy_frame(from, layout.segments[i].frame, to, &refs[i].frame, &bytes, error));
-        if (layout.segments[i].dead)
-            TRY(copy_frame(from, layout.segments[i].dead, to, &refs[i].dead, &bytes, error));
-    }
-    for (size_t i = 0; i < from->tail_count; i++) {
-        const struct store_tail_frame *t = &from->tail[i];
-        uint64_t at;
-        TRY(copy_frame(from, t->at, to, &at, &bytes, error));
-        struct store_frame frame = { .bytes = bytes, .operation = t->operation, .rows = t->count };
-        TRY(store_add_tail(to, at, &frame, error));
-        to->next += t->count;
-    }
+    for (size_t i = 0; i < layout.segment_count; i++)
+        TRY(store_copy_segment(to, from, &layout.segments[i], &refs[i], error));
+    TRY(store_copy_tail(to, from, error));
     layout.segments = refs;
     return store_publish(to, &layout, error);
 }

@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "index/store_file.h"
 
+/* While the sink is at work on a thread of its own, `store` is another thread's. */
 struct store_segment_writer {
     struct store *store;
     struct file_at spool;               /* fd -1: straight into the store's file */
@@ -82,7 +83,7 @@ static void put_granule(struct store_segment_writer *w, const void *data, size_t
         return;
     if (w->at + bytes > STORE_FILE_BYTES_MAX) {
         error_set(&w->failure, AKIN_LIMIT, "%s: would be longer than %" PRIu64 " bytes",
-                  w->store->file.path, STORE_FILE_BYTES_MAX);
+                  w->file->path, STORE_FILE_BYTES_MAX);
         return;
     }
     if (!array_reserve((void **)&w->sums, &w->sum_capacity, w->sum_count + 1, sizeof *w->sums)) {
@@ -107,7 +108,7 @@ static enum akin_status sink_begin(void *context, uint32_t type, struct akin_err
     finish_block(w);
     if (w->failure.status == AKIN_OK && w->count == STORE_BLOCKS_MAX)
         error_set(&w->failure, AKIN_LIMIT, "%s: more than %d blocks in a segment",
-                  w->store->file.path, STORE_BLOCKS_MAX);
+                  w->file->path, STORE_BLOCKS_MAX);
     else if (w->failure.status == AKIN_OK &&
              !array_reserve((void **)&w->entries, &w->capacity, w->count + 1, sizeof *w->entries))
         error_memory(&w->failure);

@@ -4,7 +4,8 @@ and what it holds is exactly what some number of operations make.
 
     crash_test.py kill   DRIVER --trials 25
     crash_test.py faults DRIVER --shim SHIM      every call, every kind of failure
-    crash_test.py power  DRIVER --shim SHIM --trials 300
+    crash_test.py power  DRIVER --shim SHIM --trials 30       (ten losses each)
+    crash_test.py readers DRIVER                  readers while it is written to, no blow
 
 Model of a power loss: of the writes since the last fdatasync of a file any subset is on the disk, a
 write torn at multiples of 512 bytes; lengths likewise; of the renames since the last fsync of the
@@ -77,7 +78,7 @@ def kill(args, folder):
 def faults(args, folder):
     """Each call in turn fails, until a run meets no fault."""
     path, runs, sync = os.path.join(folder, "x.akx"), 0, "2"
-    for kind in ["EIO", "ENOSPC", "EINTR", "SHORT", "KILL_BEFORE", "KILL_AFTER"]:
+    for kind in ["EIO", "ENOSPC", "EINTR", "SHORT", "FULL", "KILL_BEFORE", "KILL_AFTER"]:
         nth = 0
         while True:
             nth += 1
@@ -99,6 +100,19 @@ def faults(args, folder):
             verify(args.driver, path, acked, what)
             runs += 1
     print(f"{runs} runs, each with one fault")
+
+
+def readers(args, folder):
+    """Two processes look on while a third one writes, seals, merges and compacts."""
+    path = os.path.join(folder, "x.akx")
+    following = [subprocess.Popen([args.driver, "follow", path, args.operations],
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                 for _ in range(2)]
+    done = subprocess.run([args.driver, "write", path, args.operations, "1"], capture_output=True)
+    said = [reader.communicate(timeout=60) for reader in following]
+    if done.returncode or any(reader.returncode for reader in following):
+        fail(f"{done.stderr.decode()} {said}")
+    print("; ".join(output.strip() for output, _ in said))
 
 
 class Inode:
@@ -216,7 +230,7 @@ def power(args, folder):
             fail(done.stderr.decode())
     events = list(read_trace(trace))
     cuts, states, disk = [], 0, Disk()
-    for number in range(args.trials):
+    for number in range(10 * args.trials):
         cuts.append(rng.randrange(len(events)))
     for number, event in enumerate(events):
         if not disk.step(*event):
@@ -236,7 +250,7 @@ def power(args, folder):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("mode", choices=["kill", "faults", "power"])
+    parser.add_argument("mode", choices=["kill", "faults", "power", "readers"])
     parser.add_argument("driver")
     parser.add_argument("--shim")
     parser.add_argument("--trials", type=int, default=25)
@@ -244,9 +258,9 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     # What fails by plan does so on any disk: a fast one will do.
-    fast = "/dev/shm" if args.mode != "kill" and os.access("/dev/shm", os.W_OK) else None
+    fast = "/dev/shm" if args.mode in ("faults", "power") and os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="akin_crash_", dir=fast) as folder:
-        {"kill": kill, "faults": faults, "power": power}[args.mode](args, folder)
+        {"kill": kill, "faults": faults, "power": power, "readers": readers}[args.mode](args, folder)
 
 
 main()

@@ -4,6 +4,7 @@
  *
  *   FAULT_NTH=n      from 1; each call below of a kind that can fail so counts
  *   FAULT_KIND=...   EIO ENOSPC EINTR: fails with that; SHORT: a write of half the bytes;
+ *                    FULL: this and all later writes fail with ENOSPC;
  *                    KILL_BEFORE KILL_AFTER: the process dies by SIGKILL around the call
  *   FAULT_TRACE=F    appends each call to F; see crash_test.py for the form */
 #include <errno.h>
@@ -56,7 +57,12 @@ static int verdict(const char *call, int is_write)
     if (!nth || !kind || (!strcmp(kind, "SHORT") && !is_write) ||
         (!strcmp(kind, "EINTR") && !strcmp(call, "rename")))    /* which no signal interrupts */
         return PASS;
-    if (++count != strtol(nth, NULL, 10))
+    long wanted = strtol(nth, NULL, 10);
+    if (!strcmp(kind, "FULL") && count >= wanted) {
+        errno = ENOSPC;
+        return is_write ? FAIL : PASS;
+    }
+    if (++count != wanted)
         return PASS;
     raw_write(2, "fault fired: ", 13);
     raw_write(2, call, strlen(call));
@@ -67,7 +73,11 @@ static int verdict(const char *call, int is_write)
         return DIE_AFTER;
     if (!strcmp(kind, "SHORT"))
         return SHORT;
-    errno = !strcmp(kind, "ENOSPC") ? ENOSPC : !strcmp(kind, "EINTR") ? EINTR : EIO;
+    if (!strcmp(kind, "FULL") && !is_write)
+        return PASS;
+    errno = !strcmp(kind, "ENOSPC") || !strcmp(kind, "FULL") ? ENOSPC
+            : !strcmp(kind, "EINTR")                         ? EINTR
+                                                             : EIO;
     return FAIL;
 }
 
@@ -85,8 +95,8 @@ struct event {
     uint64_t inode, offset, bytes;      /* of the data that follow */
 };
 
-static void trace(const char *what, int fd, uint64_t offset, const struct iovec *parts, int parts_count,
-                  size_t bytes)
+static void trace(const char *what, int fd, uint64_t offset, const struct iovec *parts,
+                  int parts_count, size_t bytes)
 {
     if (trace_fd < 0)
         return;
@@ -155,7 +165,8 @@ ssize_t write(int fd, const void *data, size_t bytes)
     int what = verdict("write", 1);
     if (what == FAIL)
         return -1;
-    return finish(what, syscall(SYS_write, fd, data, what == SHORT && bytes > 1 ? bytes / 2 : bytes));
+    return finish(what,
+                  syscall(SYS_write, fd, data, what == SHORT && bytes > 1 ? bytes / 2 : bytes));
 }
 
 int fdatasync(int fd)

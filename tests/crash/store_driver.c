@@ -3,7 +3,10 @@
  *
  *   store_driver write PATH OPERATIONS BATCHES_PER_SYNC   prints "synced N" after each durable N
  *   store_driver verify PATH ACKED                        a fresh look: N >= ACKED, and all of N
- *   store_driver rate PATH ROWS DIMENSION BATCH           rows a second, synced after each batch
+ *   store_driver follow PATH OPERATIONS                   reads while another process writes, until
+ *                                                         there are so many
+ *   store_driver rate PATH ROWS DIMENSION BATCH           rows synced after each batch, then sealed
+ *   store_driver open PATH                                how long that takes
  *
  * Operation n: batches of BATCH; each eighth batch deletes, the others add row n with id n. What is
  * deleted and what a vector holds are functions of n, so that N operations are one state. Rows are
@@ -92,7 +95,8 @@ static void count_row(const char *what, uint64_t frame, int64_t id, const float 
 {
     float expected[DIM];
     if (id < 0 || (uint64_t)id >= seen->count || seen->live[id])
-        die(2, "%s at byte %" PRIu64 ": id %" PRId64 " is not one, or there twice", what, frame, id);
+        die(2, "%s at byte %" PRIu64 ": id %" PRId64 " is not one, or there twice", what, frame,
+            id);
     vector_of((uint64_t)id, expected);
     if (memcmp(expected, vector, sizeof expected))
         die(2, "%s at byte %" PRIu64 ": id %" PRId64 " has another vector", what, frame, id);
@@ -174,6 +178,51 @@ static int verify(const char *path, uint64_t acked)
     store_close(&store);
     if (store_check(path, &report, &error) != AKIN_OK || report.unpromised_bytes)
         die(2, "check after opening for writing: %s", error.message);
+    return 0;
+}
+
+/* Every state that it meets is one that a number of operations makes, and numbers only grow. */
+static int follow(const char *path, uint64_t operations)
+{
+    struct store *store = NULL;
+    struct store_segment *kept = NULL;
+    uint64_t seen = 0, looks = 0, replacements = 0;
+    bool changed = true, replaced = false;
+    while (seen < operations) {
+        if (!store) {
+            enum akin_status status = store_open(path, STORE_READ, &store, &error);
+            if (status == AKIN_NOT_FOUND)
+                continue;
+            MUST(status);
+            changed = true;
+        }
+        if (changed) {
+            if (store_operations(store) < seen)
+                die(2, "%" PRIu64 " operations after %" PRIu64, store_operations(store), seen);
+            seen = store_operations(store);
+            compare(store);
+            if (++looks % 16 == 0)
+                MUST(store_check(path, NULL, &error));
+        }
+        if (!kept && store_layout(store)->segment_count)
+            MUST(store_segment_open(store, store_layout(store)->segments[0].frame, &kept, &error));
+        MUST(store_refresh(store, &changed, &replaced, &error));
+        if (replaced) {
+            store_close(&store);
+            replacements++;
+        }
+    }
+    /* The first segment that it saw is long out of the file, or of a file long replaced. */
+    float expected[DIM];
+    const int64_t *ids = kept ? store_segment_find(kept, STORE_BLOCK_IDS)->data : NULL;
+    vector_of(kept ? (uint64_t)ids[0] : 0, expected);
+    if (kept && memcmp(store_segment_find(kept, STORE_BLOCK_VECTORS)->data, expected,
+                       sizeof expected))
+        die(2, "the memory of a segment changed");
+    if (kept)
+        store_segment_close(&kept);
+    store_close(&store);
+    printf("%" PRIu64 " looks, %" PRIu64 " new files\n", looks, replacements);
     return 0;
 }
 
@@ -289,6 +338,7 @@ static void reopen(const char *path, struct store **store)
 static void again(const char *path, struct store **store, enum akin_status (*step)(struct store *))
 {
     uint64_t before = store_operations(*store);
+    error = (struct akin_error){ 0 };
     if (step(*store) == AKIN_OK)
         return;
     fprintf(stderr, "failed: %s\n", error.message);
@@ -348,6 +398,16 @@ static int write_all(const char *path, uint64_t operations, uint64_t batches_per
 
 /* ---- rate ------------------------------------------------------------------------------- */
 
+static double open_ms(const char *path)
+{
+    struct store *store;
+    uint64_t begin = clock_monotonic_ns();
+    MUST(store_open(path, STORE_READ, &store, &error));
+    double ms = (double)(clock_monotonic_ns() - begin) * 1e-6;
+    store_close(&store);
+    return ms;
+}
+
 static int rate(const char *path, size_t rows, size_t dim, size_t batch)
 {
     struct store *store;
@@ -364,13 +424,29 @@ static int rate(const char *path, size_t rows, size_t dim, size_t batch)
         MUST(store_append_rows(store, &r, NULL, &error));
         MUST(store_sync(store, NULL, &error));
     }
-    double seconds = (double)(clock_monotonic_ns() - begin) * 1e-9;
+    double append_s = (double)(clock_monotonic_ns() - begin) * 1e-9;
     store_close(&store);
+    double tail_ms = open_ms(path);
+    MUST(store_open(path, STORE_WRITE, &store, &error));
+    struct store_segment_writer *writer;
+    struct store_segment_ref ref = { 0 };
+    MUST(store_segment_begin(store, &writer, &error));
+    struct segment_sink sink = store_segment_sink(writer);
     begin = clock_monotonic_ns();
-    MUST(store_open(path, STORE_READ, &store, &error));
-    double open_ms = (double)(clock_monotonic_ns() - begin) * 1e-6;
+    sink.begin(sink.context, STORE_BLOCK_VECTORS, NULL);
+    for (size_t done = 0; done < rows; done += batch)
+        sink.append(sink.context, vectors, batch * dim * sizeof *vectors, NULL);
+    double stream_s = (double)(clock_monotonic_ns() - begin) * 1e-9;
+    begin = clock_monotonic_ns();
+    MUST(store_segment_end(&writer, 1, rows, &ref.frame, &error));
+    double copy_s = (double)(clock_monotonic_ns() - begin) * 1e-9;
+    struct store_layout layout = { &ref, 1, store_operations(store), NULL, 0 };
+    MUST(store_publish(store, &layout, &error));
+    MUST(store_sync(store, NULL, &error));
     store_close(&store);
-    printf("%.0f rows/s, opened in %.2f ms\n", (double)rows / seconds, open_ms);
+    printf("%.0f rows/s, opened in %.2f ms; sealed in %.2f s and %.2f s of copying, opened in %.2f "
+           "ms\n",
+           (double)rows / append_s, tail_ms, stream_s, copy_s, open_ms(path));
     memory_free(ids);
     memory_free(vectors);
     return 0;
@@ -387,7 +463,11 @@ int main(int argc, char **argv)
         return write_all(argv[2], number(argv[3]), number(argv[4]));
     if (argc == 4 && !strcmp(argv[1], "verify"))
         return verify(argv[2], number(argv[3]));
+    if (argc == 4 && !strcmp(argv[1], "follow"))
+        return follow(argv[2], number(argv[3]));
     if (argc == 6 && !strcmp(argv[1], "rate"))
         return rate(argv[2], number(argv[3]), number(argv[4]), number(argv[5]));
+    if (argc == 3 && !strcmp(argv[1], "open"))
+        return printf("opened in %.2f ms\n", open_ms(argv[2])) < 0;
     die(64, "see the top of store_driver.c");
 }

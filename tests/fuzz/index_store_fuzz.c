@@ -1,7 +1,7 @@
 /* An .akx file of any bytes: opened, read to its last byte, checked, opened for writing, added to,
  * compacted; refused or accepted, never a crash. Once as it is, and once with every checksum made
- * right that can be found, so that what lies behind them is reached. The file has no name on a disk:
- * it is reached through its descriptor. */
+ * right that can be found, so that what lies behind them is reached. The file has no name on a
+ * disk: it is reached through its descriptor. */
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>

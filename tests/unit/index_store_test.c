@@ -7,9 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "base/thread.h"
 #include "store_rig.h"
 
 static struct rig rig;
@@ -240,6 +243,55 @@ static void a_segment_is_streamed_and_mapped(void **state)
     (void)state;
 }
 
+struct side_by_side {
+    struct store *store;
+    struct store_segment_writer *writer;
+};
+
+/* Item 0 streams a segment, item 1 appends, syncs and compacts meanwhile. */
+static void do_item(void *context, size_t item, int worker)
+{
+    struct side_by_side *s = context;
+    struct akin_error error;
+    (void)worker;
+    if (item == 0) {
+        struct segment_sink sink = store_segment_sink(s->writer);
+        sink.begin(sink.context, 16, NULL);
+        for (size_t i = 0; i < 40000; i++)
+            sink.append(sink.context, rig_pattern, sizeof rig_pattern, NULL);
+        return;
+    }
+    for (size_t i = 0; i < 20; i++) {
+        rig_add(&rig, s->store, i * 5, 5);
+        if (store_sync(s->store, NULL, &error) != AKIN_OK ||
+            (i == 10 && store_compact(s->store, &error) != AKIN_OK))
+            fail_msg("%s", error.message);
+    }
+}
+
+static void a_segment_is_built_while_rows_arrive(void **state)
+{
+    struct side_by_side s = { .store = rig_new(&rig) };
+    struct thread_pool *pool = thread_pool_create(2);
+    assert_non_null(pool);
+    assert_ok(store_segment_begin(s.store, &s.writer, &rig.error));
+    thread_pool_each(pool, 2, do_item, &s);
+    thread_pool_destroy(&pool);
+    uint64_t frame;
+    assert_ok(store_segment_end(&s.writer, 1, 40000, &frame, &rig.error));
+    struct store_segment_ref ref = { frame, 0 };
+    assert_ok(store_publish(s.store, &(struct store_layout){ &ref, 1, 5, NULL, 0 }, &rig.error));
+    assert_ok(store_sync(s.store, NULL, &rig.error));
+    store_close(&s.store);
+    struct store_report report;
+    check(&report, NULL);
+    assert_int_equal(report.rows, 100);
+    s.store = rig_open(&rig, STORE_READ);
+    rig_expect_tail_from(s.store, 5, 95);
+    store_close(&s.store);
+    (void)state;
+}
+
 static void an_abandoned_segment_is_gone(void **state)
 {
     struct store *store = rig_create(&rig);
@@ -424,6 +476,53 @@ static void compaction_keeps_what_is_live(void **state)
     (void)state;
 }
 
+static void a_merge_into_a_new_file_misses_nothing(void **state)
+{
+    struct store *old = rig_new(&rig), *fresh;
+    uint64_t few[1] = { 9 };
+    struct store_segment_ref ref = { rig_segment(&rig, old, 60), 0 }, copied[2] = { { 0 } };
+    assert_ok(store_append_dead(old, few, 60, &ref.dead, &rig.error));
+    rig_add(&rig, old, 0, 5);
+    rig_add(&rig, old, 5, 5);
+    assert_ok(store_publish(old, &(struct store_layout){ &ref, 1, 5, NULL, 0 }, &rig.error));
+    struct store_settings settings = *store_settings(old);
+    settings.first_operation = 10;
+    assert_ok(store_create(rig.path, &settings, &fresh, &rig.error));
+    assert_ok(store_copy_segment(fresh, old, &ref, &copied[0], &rig.error));
+    copied[1].frame = rig_segment(&rig, fresh, 7);      /* rows 0 to 9, as it were */
+    rig_add(&rig, old, 10, 3);                          /* meanwhile */
+    assert_ok(store_copy_tail(fresh, old, &rig.error));
+    rig_add(&rig, old, 13, 2);
+    assert_ok(store_copy_tail(fresh, old, &rig.error));
+    assert_ok(store_copy_tail(fresh, old, &rig.error));
+    assert_ok(store_publish(fresh, &(struct store_layout){ copied, 2, 10, NULL, 0 }, &rig.error));
+    assert_ok(store_appear(fresh, old, &rig.error));
+    assert_int_equal(store_append_delete(old, (int64_t[]){ 1 }, 1, NULL, &rig.error),
+                     AKIN_ARGUMENT);
+    rig_expect_tail_from(old, 5, 10);
+    store_close(&old);
+    rig_add(&rig, fresh, 15, 1);
+    assert_ok(store_sync(fresh, NULL, &rig.error));
+    store_close(&fresh);
+    check(NULL, NULL);
+    fresh = rig_open(&rig, STORE_READ);
+    rig_expect_tail_from(fresh, 10, 6);
+    uint64_t got[1];
+    size_t count;
+    assert_ok(store_read_dead(fresh, store_layout(fresh)->segments[0].dead, 60, got, &count,
+                              &rig.error));
+    assert_int_equal(got[0], 9);
+    store_close(&fresh);
+    old = rig_open(&rig, STORE_WRITE);
+    settings = *store_settings(old);
+    settings.first_operation = 3;
+    assert_ok(store_create(rig.path, &settings, &fresh, &rig.error));
+    assert_int_equal(store_copy_tail(fresh, old, &rig.error), AKIN_ARGUMENT);
+    store_close(&fresh);
+    store_close(&old);
+    (void)state;
+}
+
 static void abandoned_new_files_are_removed(void **state)
 {
     char name[300], other[300];
@@ -439,6 +538,30 @@ static void abandoned_new_files_are_removed(void **state)
     store_close(&store);
     store_close(&living);
     assert_int_equal(rig_files(&rig), 0);
+    (void)state;
+}
+
+static void links_and_permissions_stay(void **state)
+{
+    char link[300];
+    struct stat info;
+    snprintf(link, sizeof link, "%s/link.akx", rig.folder);
+    struct store *store = rig_new(&rig);
+    rig_add(&rig, store, 0, 3);
+    assert_ok(store_sync(store, NULL, &rig.error));
+    store_close(&store);
+    assert_int_equal(chmod(rig.path, 0640), 0);
+    assert_int_equal(symlink(rig.path, link), 0);
+    assert_ok(store_open(link, STORE_WRITE, &store, &rig.error));
+    assert_ok(store_compact(store, &rig.error));
+    store_close(&store);
+    assert_int_equal(lstat(link, &info), 0);
+    assert_true(S_ISLNK(info.st_mode));
+    assert_int_equal(lstat(rig.path, &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0640);
+    assert_true(S_ISREG(info.st_mode));
+    rig_expect_tail(&rig, 3);
+    assert_int_equal(rig_files(&rig), 2);
     (void)state;
 }
 
@@ -520,13 +643,16 @@ int main(void)
         TEST(what_was_not_synced_is_not_there),
         TEST(sync_of_nothing_does_nothing),
         TEST(a_segment_is_streamed_and_mapped),
+        TEST(a_segment_is_built_while_rows_arrive),
         TEST(an_abandoned_segment_is_gone),
         TEST(dead_rows_come_back),
         TEST(layouts_that_cannot_be_are_refused),
         TEST(a_second_writer_is_refused),
         TEST(readers_follow_the_writer),
         TEST(compaction_keeps_what_is_live),
+        TEST(a_merge_into_a_new_file_misses_nothing),
         TEST(abandoned_new_files_are_removed),
+        TEST(links_and_permissions_stay),
         TEST(bad_settings_are_refused),
         TEST(version_1_opens_as_one_segment),
     };
