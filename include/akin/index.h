@@ -72,8 +72,9 @@ AKIN_API void akin_index_close(struct akin_index **index);
 AKIN_API enum akin_status akin_index_refresh(struct akin_index *index, struct akin_error *error);
 
 struct akin_index_info {
-    char kind[16];                  /* what was asked for */
-    char why[256];                  /* what it means here, one sentence */
+    char kind[16];                  /* that most rows are searched by, or will be once sealed */
+    char asked[16];                 /* akin_index_settings.kind */
+    char why[256];                  /* from the one to the other, in one sentence */
     enum akin_metric metric;
     uint32_t version;
     size_t count;                   /* rows that can be found */

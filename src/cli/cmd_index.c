@@ -10,6 +10,7 @@ static json_t *index_json(const char *path, const struct akin_index_info *info)
     json_t *root = json_object();
     json_object_set_new(root, "index", json_of_text(path));
     json_object_set_new(root, "kind", json_of_text(info->kind));
+    json_object_set_new(root, "asked", json_of_text(info->asked));
     json_object_set_new(root, "why", json_of_text(info->why));
     json_object_set_new(root, "metric", json_of_text(akin_metric_name(info->metric)));
     json_object_set_new(root, "version", json_of_count(info->version));

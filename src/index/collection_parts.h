@@ -18,7 +18,7 @@
 /* Blocks of ROWS and SEGMENT frames beside vectors and ids. */
 enum {
     COLLECTION_BLOCK_KEYS = 3,          /* struct texts */
-    COLLECTION_BLOCK_KEY_ORDER = 4,     /* SEGMENT: uint32 [rows], rows by key; without: last */
+    COLLECTION_BLOCK_KEY_ORDER = 7,     /* SEGMENT: uint32 [rows], rows by key; without: last */
     COLLECTION_BLOCK_METADATA = 5,      /* struct texts */
 };
 

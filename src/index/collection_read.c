@@ -46,26 +46,33 @@ enum akin_status collection_text(const struct collection *c, int64_t id, enum co
     return status;
 }
 
+/* The kind of most sealed rows, and why; without any, what a segment of today would be. */
 static void describe(const struct collection *c, const struct snapshot *s,
                      struct akin_index_info *info)
 {
-    size_t rows[SEGMENT_GRAPH + 1] = { 0 }, largest = 0;
-    char why[200];
+    size_t rows[SEGMENT_GRAPH + 1] = { 0 };
+    char why[sizeof info->why];
+    uint32_t most = SEGMENT_PLAIN;
     for (size_t i = 0; i < s->sealed; i++) {
         uint32_t kind = s->views[i].part->stored->kind;
-        if (kind <= SEGMENT_GRAPH)
-            rows[kind] += s->views[i].rows;
-        if (s->views[i].rows > largest)
-            largest = s->views[i].rows;
+        rows[kind <= SEGMENT_GRAPH ? kind : SEGMENT_PLAIN] += s->views[i].rows;
     }
-    plan_kind(&c->creation, largest ? largest : s->live, c->dim, why, sizeof why);
-    snprintf(info->why, sizeof info->why, "%s", why);
-    /* What is in the file decides, whatever memory or another program would choose today. */
     for (uint32_t kind = SEGMENT_FLAT; kind <= SEGMENT_GRAPH; kind++)
-        if (rows[kind] && strncmp(why, segment_kind_name(kind), 4) && 2 * rows[kind] > s->live)
-            snprintf(info->why, sizeof info->why,
-                     "%s: chosen when its largest segment was made; now %s",
-                     segment_kind_name(kind), why);
+        if (rows[kind] > rows[most])
+            most = kind;
+    enum segment_kind now = plan_kind(&c->creation, s->live, c->dim, why, sizeof why);
+    if (!rows[most])
+        most = now;
+    snprintf(info->asked, sizeof info->asked, "%s",
+             c->creation.kind ? segment_kind_name(c->creation.kind) : "auto");
+    /* A plain segment is a flat one that is too old or too small for codes. */
+    const char *kind = segment_kind_name(most == SEGMENT_PLAIN ? SEGMENT_FLAT : most);
+    snprintf(info->kind, sizeof info->kind, "%s", kind);
+    if (most == now || most == SEGMENT_PLAIN)
+        snprintf(info->why, sizeof info->why, "%s", why);
+    else
+        snprintf(info->why, sizeof info->why, "%s: chosen when most rows were sealed; now %.200s",
+                 kind, why);
 }
 
 void collection_info(const struct collection *c, struct akin_index_info *info)
@@ -82,8 +89,6 @@ void collection_info(const struct collection *c, struct akin_index_info *info)
         const struct view *view = &s->views[i];
         info->memory_bytes += part_memory(view->part) + (view->bits ? view->bits->words * 8 : 0);
     }
-    const char *kind = c->creation.kind ? segment_kind_name(c->creation.kind) : "auto";
-    snprintf(info->kind, sizeof info->kind, "%s", kind);
     describe(c, s, info);
     mutex_lock(c->writing);
     store_stats(c->store, &stats);
