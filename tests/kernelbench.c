@@ -196,6 +196,47 @@ static void run_dot_u8s8(const struct kernels *k)
                 (const int8_t *)data.bytes, BENCH_DIM);
 }
 
+/* Four queries, as a partition's leaf is compared with itself. */
+static void run_dot_tile_u8s8(const struct kernels *k)
+{
+    k->dot_tile_u8s8((int32_t *)data.c, BENCH_PICKS, (const int8_t *)data.bytes, BENCH_DIM, 4,
+                     data.blocks, BENCH_DIM, NULL, BENCH_PICKS, BENCH_DIM);
+}
+
+static double work_dot_tile_u8s8(const struct kernels *k)
+{
+    (void)k;
+    return 4.0 * BENCH_PICKS * BENCH_DIM;
+}
+
+static void run_edge_bits(const struct kernels *k)
+{
+    uint64_t bits[BENCH_DIM / 64];
+    struct edge_sums sums;
+    k->edge_bits(bits, &sums, data.bytes, 1, data.bytes + BENCH_DIM, 2, BENCH_DIM);
+}
+
+static double work_edge_bits(const struct kernels *k)
+{
+    (void)k;
+    return 2.0 * BENCH_DIM;
+}
+
+/* All neighbours of a node. */
+static void run_edge_scores(const struct kernels *k)
+{
+    struct edge_codes edges = { data.bytes, (const int16_t *)data.halves,
+                                (const int16_t *)data.halves + EDGES, 1, 1 };
+    struct edge_query query = { data.blocks, 1, 0, 0 };
+    k->edge_scores(data.c, &edges, &query, BENCH_DIM, 0);
+}
+
+static double work_edge_scores(const struct kernels *k)
+{
+    (void)k;
+    return 8.0 * BENCH_DIM;     /* codes, and the query's table */
+}
+
 static double work_dot_u8s8(const struct kernels *k)
 {
     (void)k;

@@ -81,6 +81,21 @@
  * pick_tile        Bit c of masks[r], r < rows, c < cols <= 64, for values [r][c] of gemm_u8s8: is
  *                  fma(norm[r], slack_norm[c], fma(radius[r], slack_radius[c], value + bias[r]))
  *                  >= threshold[c] (or NaN)? A bias that is NULL is 0. exact.
+ *
+ * A graph's rows are bytes around 128 and its edges one bit per dimension (index/graph.h). dim is a
+ * multiple of 64, at most 4096.
+ * dot_tile_u8s8    out[q][r] = sum of queries[q][k] * rows[ids[r]][k] in int32 (ids NULL: row r):
+ *                  dot_u8s8 for many queries. exact.
+ * edge_bits        With y = row_scale * (row[k] - 128), c = scale * (centre[k] - 128), d = y - c,
+ *                  each one rounding: bit k % 64 of bits[k / 64] is d > 0, and the sums over k:
+ *                  of d * d, |d|, c * d, and c where the bit is set, -c elsewhere. Sixteen partial
+ *                  sums, fused, and the tree, as in score_dot_f32. bits exact, same bits on every
+ *                  level; the sums bounded, n = dim.
+ * edge_scores      With u[e] the sum over g < dim / 4 of table[g][code of edge e], the code of
+ *                  edges 0..15 the low and of 16..31 the high half of codes[g][e % 16]:
+ *                  out[e] = fma(slope_scale * slope[e], fma(step, u[e], low),
+ *                               fma(offset_scale, offset[e], start)). Entries of the table are at
+ *                  most EDGE_LEVEL_MAX. Returns the mask of edges with out[e] < bound. exact.
  */
 #pragma once
 
@@ -99,6 +114,26 @@ struct u8_rows {
 struct s8_panel {
     const int8_t *values;           /* [depth / 4][nr][4] */
     const float *scale, *sum, *bias;    /* [nr]; sum of the column's values, exact in a float */
+};
+
+/* The edges of one node of a graph: their estimated distances are lines in what the query's table
+ * says about their bits. */
+enum { EDGES = 32, EDGE_LEVEL_MAX = 63 };
+
+struct edge_codes {
+    const uint8_t *codes;               /* [dim / 4][16] */
+    const int16_t *offset, *slope;      /* [EDGES] */
+    float offset_scale, slope_scale;
+};
+
+/* What a query contributes. */
+struct edge_query {
+    const uint8_t *table;               /* [dim / 4][16] */
+    float step, low, start;
+};
+
+struct edge_sums {
+    float squares, absolutes, centre_dot, centre_signed;
 };
 
 /* A block of sketches (compute/sketch.h): `rows` of them (32 or 64), in this order
@@ -141,7 +176,7 @@ struct dot_query {
 };
 
 /*    name           result  parameters */
-#define KERNELS(X) KERNELS_WIDE(X) KERNELS_NARROW(X) KERNELS_SCAN(X)
+#define KERNELS(X) KERNELS_WIDE(X) KERNELS_NARROW(X) KERNELS_SCAN(X) KERNELS_GRAPH(X)
 
 #define KERNELS_WIDE(X)                                                                          \
     X(gemm_f32,      void,   (float *out, size_t out_stride, const float *x, size_t x_stride,    \
@@ -162,6 +197,8 @@ struct dot_query {
     X(scale_f32,     void,   (float *x, float factor, size_t count))                             \
     X(widen_f16,     void,   (float *out, const void *in, size_t count))                         \
     X(widen_bf16,    void,   (float *out, const void *in, size_t count))                         \
+    X(edge_bits,     void,   (uint64_t *bits, struct edge_sums *sums, const uint8_t *row,        \
+                              float row_scale, const uint8_t *centre, float scale, size_t dim))  \
     X(quantize_u8,   void,   (uint8_t *out, const float *x, const float *factor, size_t count,   \
                               size_t padded, float *scale, float *zero_point))
 
@@ -191,6 +228,14 @@ struct dot_query {
                               size_t cols, const struct row_terms *terms,                        \
                               const float *slack_radius, const float *slack_norm,                \
                               const float *threshold))
+
+#define KERNELS_GRAPH(X)                                                                         \
+    X(dot_tile_u8s8, void,   (int32_t *out, size_t out_stride, const int8_t *queries,            \
+                              size_t query_stride, size_t query_count, const uint8_t *rows,      \
+                              size_t row_stride, const uint32_t *ids, size_t row_count,          \
+                              size_t dim))                                                       \
+    X(edge_scores,   uint32_t, (float *out, const struct edge_codes *edges,                      \
+                              const struct edge_query *query, size_t dim, float bound))
 
 /* How a matrix product is cut, chosen together with its micro-kernel. */
 struct gemm_blocks {
