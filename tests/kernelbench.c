@@ -280,6 +280,35 @@ static double work_pick_tile(const struct kernels *k)
     return 4.0 * 12 * 32;
 }
 
+static void run_pq4_products_f32(const struct kernels *k)
+{
+    k->pq4_products_f32(data.c, data.a, data.b, NULL, BENCH_DIM / 4, 4);
+}
+
+static void run_argmax_f32(const struct kernels *k)
+{
+    uint32_t best;
+    k->argmax_f32(&best, data.a, BENCH_DIM, 1, BENCH_DIM);
+    __asm__ volatile("" ::"r"(best));
+}
+
+/* 96 parts, a row of 384 numbers in 48 bytes; the tables lie beyond the codes. */
+static void run_pq4_scan(const struct kernels *k)
+{
+    k->pq4_scan((uint16_t *)data.c, data.bytes + 96 * 32, data.bytes, 24, 16);
+}
+
+static void run_select_u16(const struct kernels *k)
+{
+    k->select_u16((uint32_t *)data.c, data.halves, BENCH_DIM, 65000);
+}
+
+static void run_score_s16s8(const struct kernels *k)
+{
+    k->score_s16s8((int32_t *)data.c, (const int16_t *)data.halves, (const int8_t *)data.bytes,
+                   BENCH_DIM, NULL, BENCH_ROWS, BENCH_DIM);
+}
+
 /* The rest are counted in bytes read and written: floats per element, times four. */
 #define WORK_BYTES(name, floats)                                                     \
     static double work_##name(const struct kernels *k)                               \
@@ -299,6 +328,11 @@ WORK_BYTES(widen_f16, 1.5)
 WORK_BYTES(widen_bf16, 1.5)
 WORK_BYTES(quantize_u8, 2.25)
 WORK_BYTES(narrow_bf16, 1.5)
+WORK_BYTES(pq4_products_f32, 21)
+WORK_BYTES(argmax_f32, 1)
+WORK_BYTES(pq4_scan, 16)
+WORK_BYTES(select_u16, 0.5)
+WORK_BYTES(score_s16s8, BENCH_ROWS / 4.0)
 
 static bool counts_flops(const char *name)
 {

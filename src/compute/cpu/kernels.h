@@ -59,6 +59,17 @@
  *                  the same for every row. Denormal inputs and results may count as 0. depth is a
  *                  multiple of bf16.granule; bias [nr] may be NULL. bounded, n = depth + 1, and
  *                  depth FLT_MIN beside.
+ * pq4_products_f32 out[m][j] = start[m][j] (NULL: 0) + sum over d < width of x[m][d] *
+ *                  codebook[m][d][j], m < parts, j < PQ4_CODES; fused, d = 0, 1, 2 ... The same
+ * bits on every level. bounded, n = width + 1. argmax_f32       best[r] = the first column of row r
+ * (x + r * stride) with its greatest number; cols
+ *                  >= 1. Any column where the row has a NaN. exact.
+ * pq4_scan         sums[b][r] = the sum of a table entry for each part of row r of block b: see
+ *                  PQ4_GROUP_BYTES. Entries are at most 127, their sum at most 65535. exact.
+ * select_u16       Writes the i < count, ascending, with x[i] >= floor; returns how many. exact.
+ * score_s16s8      out[i] = sum over k < depth of query[k] * row[k] for the row which[i] (NULL: i),
+ *                  `stride` bytes apart. depth is a multiple of 32; the sum of magnitudes is below
+ *                  2^31. exact.
  * widen_f16        float32 of IEEE half or bfloat16 numbers, `in` unaligned, little-endian. exact.
  * sketch_tables    What sketch_scores of the same level looks up for one query, from the summands
  *                  of the 2-bit fields of a sketch: fields[(4 p + j) * 4 + c] is what field j of
@@ -176,7 +187,8 @@ struct dot_query {
 };
 
 /*    name           result  parameters */
-#define KERNELS(X) KERNELS_WIDE(X) KERNELS_NARROW(X) KERNELS_SCAN(X) KERNELS_GRAPH(X)
+#define KERNELS(X) KERNELS_WIDE(X) KERNELS_NARROW(X) KERNELS_SCAN(X) KERNELS_GRAPH(X) \
+    KERNELS_PQ(X)
 
 #define KERNELS_WIDE(X)                                                                          \
     X(gemm_f32,      void,   (float *out, size_t out_stride, const float *x, size_t x_stride,    \
@@ -237,6 +249,31 @@ struct dot_query {
     X(edge_scores,   uint32_t, (float *out, const struct edge_codes *edges,                      \
                               const struct edge_query *query, size_t dim, float bound))
 
+/* Product quantisation and what a search by it does beside; kernels_pq_*.c. */
+#define KERNELS_PQ(X)                                                                            \
+    X(pq4_products_f32, void, (float *out, const float *x, const float *codebook,                \
+                               const float *start, size_t parts, size_t width))                  \
+    X(argmax_f32,    void,   (uint32_t *best, const float *x, size_t stride, size_t rows,        \
+                              size_t cols))                                                      \
+    X(pq4_scan,      void,   (uint16_t *sums, const uint8_t *codes, const uint8_t *tables,       \
+                              size_t groups, size_t blocks))                                     \
+    X(select_u16,    size_t, (uint32_t *out, const uint16_t *x, size_t count, uint16_t floor))   \
+    X(score_s16s8,   void,   (int32_t *out, const int16_t *query, const int8_t *rows,            \
+                              size_t stride, const uint32_t *which, size_t count, size_t depth))
+
+/* Codes of four bits. A block has 32 rows; a group is four parts, of which byte b < 32 holds parts
+ * 0 (low half) and 2 of row b / 2 + 16 (b % 2), and byte 32 + b parts 1 and 3: so a row's sums come
+ * out in order. codes [blocks][groups][PQ4_GROUP_BYTES]; tables [groups][4 parts][2][PQ4_CODES],
+ * both copies equal, because a table fills a lane of a register and a register has rows twice. */
+enum { PQ4_CODES = 16, PQ4_BLOCK_ROWS = 32, PQ4_GROUP = 4, PQ4_GROUP_BYTES = 64,
+       PQ4_GROUP_TABLES = 128 };
+
+/* The byte of a group where row r of a block has its parts 0 and 2; parts 1 and 3 are 32 behind. */
+static inline size_t pq4_byte(size_t r)
+{
+    return r % 16 * 2 + r / 16;
+}
+
 /* How a matrix product is cut, chosen together with its micro-kernel. */
 struct gemm_blocks {
     size_t mr, nr;          /* one call of the micro-kernel: rows, columns of a panel */
@@ -256,6 +293,10 @@ enum { GEMM_MR_MAX = 16, GEMM_NR_MAX = 64 };
 /* And of u8s8.rows and bf16.rows; upper limit of their depth. */
 enum { NARROW_ROWS_MAX = 96, NARROW_DEPTH_MAX = 65536 };
 
+/* The loops that a CPU backend runs, for those who call them directly: single scores and scans. */
+struct backend;
+const struct kernels *cpu_kernels(const struct backend *backend);
+
 /* The fastest version of every operation that `cpu_flags` (base/cpu.h) allow. */
 void kernels_select(struct kernels *k, unsigned cpu_flags);
 
@@ -267,3 +308,6 @@ void kernels_use_avx512vnni(struct kernels *k);
 void kernels_use_avx512bf16(struct kernels *k);
 void kernels_use_avx512vbmi(struct kernels *k);
 void kernels_use_amx(struct kernels *k);
+void kernels_use_pq_ref(struct kernels *k);
+void kernels_use_pq_avx2(struct kernels *k);
+void kernels_use_pq_avx512(struct kernels *k);

@@ -382,8 +382,9 @@ static uint32_t edge_scores(float *out, const struct edge_codes *edges,
 void kernels_use_ref(struct kernels *k)
 {
 #define X(name, result, params) k->name = name;
-    KERNELS(X)
+    KERNELS_WIDE(X) KERNELS_NARROW(X) KERNELS_SCAN(X) KERNELS_GRAPH(X)
 #undef X
+    kernels_use_pq_ref(k);
     k->gemm = (struct gemm_blocks){ .mr = 8, .nr = NR, .rows = 128, .depth = 512, .granule = 1 };
     k->u8s8 = (struct gemm_blocks){ .mr = 8, .nr = NR, .rows = 96, .granule = 4 };
     k->bf16 = (struct gemm_blocks){ .mr = 8, .nr = NR, .rows = 96, .granule = 2 };
