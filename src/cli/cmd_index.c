@@ -72,9 +72,8 @@ enum akin_status tell_index(struct cli *cli, const char *path, double seconds)
     {"seed", 0, OPTION_COUNT, "N", "1", "of all that is trained", 0, 1e9}
 
 static const struct option build_options[] = {
-    {"input", 'i', OPTION_TEXT, "V.npy", NULL, "float32 matrix [vectors, dimension]", 0, 0},
+    ROWS_OPTIONS("row numbers"),
     {"output", 'o', OPTION_TEXT, "X.akx", NULL, "the index file", 0, 0},
-    {"ids", 0, OPTION_TEXT, "I.npy", NULL, "int64 ids [vectors]; without them: row numbers", 0, 0},
     KIND_OPTIONS,
 };
 
@@ -107,7 +106,7 @@ static enum akin_status run_build(struct cli *cli)
     TRY(need_text(cli, "output", &output));
     TRY(read_settings(cli, &settings));
     settings.progress = progress_begin(&cli->progress, "vectors");
-    TRY_DONE(rows_file_open(cli, input, options_text(&cli->options, "ids"), &file));
+    TRY_DONE(rows_file_open(cli, input, &file));
     TRY_DONE(cli_engine(cli));
     uint64_t begin = akin_clock_ns();
     TRY_DONE(akin_index_build(cli->engine, output, &file.rows, file.dimension, &settings,

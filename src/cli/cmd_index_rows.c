@@ -20,40 +20,8 @@ static enum akin_status open_ids(struct cli *cli, const char *path, struct npy *
     return AKIN_OK;
 }
 
-enum akin_status rows_file_open(struct cli *cli, const char *vectors, const char *ids,
-                                struct rows_file *file)
-{
-    TRY(npy_open_matrix(vectors, &file->vectors, &cli->error));
-    file->vectors_open = true;
-    file->rows.vectors = file->vectors.data;
-    file->rows.count = file->vectors.shape[0];
-    file->dimension = file->vectors.shape[1];
-    if (!ids)
-        return AKIN_OK;
-    TRY(open_ids(cli, ids, &file->ids, &file->ids_open));
-    if (file->ids.shape[0] != file->rows.count)
-        return error_set(&cli->error, AKIN_FORMAT, "%s: %zu ids for %zu vectors", ids,
-                         file->ids.shape[0], file->rows.count);
-    file->rows.ids = file->ids.data;
-    return AKIN_OK;
-}
-
-void rows_file_close(struct rows_file *file)
-{
-    if (file->vectors_open)
-        npy_close(&file->vectors);
-    if (file->ids_open)
-        npy_close(&file->ids);
-}
-
-/* Keys, a line each; metadata, a JSON object on a line each. */
-struct lines {
-    struct string_pool pool;
-    const char **items;
-    size_t count, capacity;
-};
-
-static enum akin_status read_lines(struct cli *cli, const char *path, struct lines *lines)
+/* A line each. */
+static enum akin_status read_lines(struct cli *cli, const char *path, struct text_lines *lines)
 {
     struct line_reader *reader = NULL;
     enum akin_status status = AKIN_OK;
@@ -83,7 +51,7 @@ done:
 }
 
 static enum akin_status read_texts(struct cli *cli, const char *option, size_t rows,
-                                   struct lines *lines)
+                                   struct text_lines *lines, const char *const **texts)
 {
     const char *path = options_text(&cli->options, option);
     if (!path)
@@ -92,23 +60,53 @@ static enum akin_status read_texts(struct cli *cli, const char *option, size_t r
     if (lines->count != rows)
         return error_set(&cli->error, AKIN_FORMAT, "%s: %zu lines for %zu vectors", path,
                          lines->count, rows);
+    *texts = lines->items;
     return AKIN_OK;
 }
 
-static void lines_deinit(struct lines *lines)
+static void lines_deinit(struct text_lines *lines)
 {
     memory_free(lines->items);
     string_pool_deinit(&lines->pool);
 }
 
+enum akin_status rows_file_open(struct cli *cli, const char *vectors, struct rows_file *file)
+{
+    const char *ids = options_text(&cli->options, "ids");
+    struct akin_index_rows *rows = &file->rows;
+    if (ids && options_given(&cli->options, "keys"))
+        return wrong_use(cli, "--ids and --keys: rows are named by one of them");
+    TRY(npy_open_matrix(vectors, &file->vectors, &cli->error));
+    file->vectors_open = true;
+    rows->vectors = file->vectors.data;
+    rows->count = file->vectors.shape[0];
+    file->dimension = file->vectors.shape[1];
+    TRY(read_texts(cli, "keys", rows->count, &file->keys, &rows->keys));
+    TRY(read_texts(cli, "metadata", rows->count, &file->metadata, &rows->metadata));
+    if (!ids)
+        return AKIN_OK;
+    TRY(open_ids(cli, ids, &file->ids, &file->ids_open));
+    if (file->ids.shape[0] != rows->count)
+        return error_set(&cli->error, AKIN_FORMAT, "%s: %zu ids for %zu vectors", ids,
+                         file->ids.shape[0], rows->count);
+    rows->ids = file->ids.data;
+    return AKIN_OK;
+}
+
+void rows_file_close(struct rows_file *file)
+{
+    if (file->vectors_open)
+        npy_close(&file->vectors);
+    if (file->ids_open)
+        npy_close(&file->ids);
+    lines_deinit(&file->keys);
+    lines_deinit(&file->metadata);
+}
+
 /* ---- add, update ------------------------------------------------------------------------- */
 
 static const struct option add_options[] = {
-    {"input", 'i', OPTION_TEXT, "V.npy", NULL, "float32 matrix [vectors, dimension]", 0, 0},
-    {"ids", 0, OPTION_TEXT, "I.npy", NULL, "int64 ids [vectors]; without: the next free ones", 0,
-     0},
-    {"keys", 0, OPTION_TEXT, "FILE", NULL, "names instead of ids, one on a line", 0, 0},
-    {"metadata", 0, OPTION_TEXT, "FILE", NULL, "a JSON object on a line for each vector", 0, 0},
+    ROWS_OPTIONS("the next free ones"),
     {"sync-every", 0, OPTION_COUNT, "N", "1000", "rows made durable together", 1, 1e9},
 };
 
@@ -116,7 +114,6 @@ struct adding {
     struct cli *cli;
     struct akin_index *index;
     struct rows_file file;
-    struct lines keys, metadata;
     bool update;
 };
 
@@ -140,8 +137,8 @@ static enum akin_status add_all(struct adding *a)
         struct akin_index_rows rows = {
             .vectors = all->vectors + at * a->file.dimension,
             .ids = all->ids ? all->ids + at : NULL,
-            .keys = a->keys.items ? a->keys.items + at : NULL,
-            .metadata = a->metadata.items ? a->metadata.items + at : NULL, .count = count,
+            .keys = all->keys ? all->keys + at : NULL,
+            .metadata = all->metadata ? all->metadata + at : NULL, .count = count,
         };
         TRY(check_interrupted(cli));
         enum akin_status status = a->update ? akin_index_update(a->index, &rows, &cli->error)
@@ -160,13 +157,9 @@ static enum akin_status run_adding(struct cli *cli, bool update)
     struct akin_index_info info;
     enum akin_status status = AKIN_OK;
     TRY(need_text(cli, "input", &input));
-    if (options_given(&cli->options, "ids") && options_given(&cli->options, "keys"))
-        return wrong_use(cli, "--ids and --keys: rows are named by one of them");
     if (update && !options_given(&cli->options, "ids") && !options_given(&cli->options, "keys"))
         return wrong_use(cli, "index update needs --ids I.npy or --keys FILE");
-    TRY_DONE(rows_file_open(cli, input, options_text(&cli->options, "ids"), &a.file));
-    TRY_DONE(read_texts(cli, "keys", a.file.rows.count, &a.keys));
-    TRY_DONE(read_texts(cli, "metadata", a.file.rows.count, &a.metadata));
+    TRY_DONE(rows_file_open(cli, input, &a.file));
     TRY_DONE(cli_engine(cli));
     TRY_DONE(akin_index_open(cli->engine, path, AKIN_INDEX_WRITE, &a.index, &cli->error));
     akin_index_info(a.index, &info);
@@ -178,8 +171,6 @@ static enum akin_status run_adding(struct cli *cli, bool update)
 done:
     akin_index_close(&a.index);
     rows_file_close(&a.file);
-    lines_deinit(&a.keys);
-    lines_deinit(&a.metadata);
     return status;
 }
 
@@ -247,7 +238,7 @@ static enum akin_status delete_named(struct cli *cli, struct akin_index *index, 
     const char *ids_path = options_text(o, "ids"), *keys_path = options_text(o, "keys");
     const char *one_id = options_text(o, "id"), *one_key = options_text(o, "key");
     struct npy ids = {0};
-    struct lines keys = {0};
+    struct text_lines keys = {0};
     bool open = false;
     int64_t id = 0;
     enum akin_status status = AKIN_OK;
