@@ -14,6 +14,7 @@
 #define K_MAX                 1000000              /* neighbours asked for at once */
 #define FILTER_NODES_MAX      1024
 #define FILTER_DEPTH_MAX      64
+#define INDEX_KEY_BYTES_MAX   4096                 /* the key of a row */
 #define STORE_FILE_BYTES_MAX  ((uint64_t)1 << 46)  /* an index file: 64 TiB */
 #define STORE_BLOCKS_MAX      4096                 /* blocks of one frame of an index file */
 #define STORE_SEGMENTS_MAX    4096                 /* live segments of an index file */

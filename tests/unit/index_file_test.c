@@ -15,6 +15,7 @@
 #include "base/hash.h"
 #include "base/memory.h"
 #include "index/index.h"
+#include "index_v1_writer.h"
 #include "index/index_file.h"
 
 #define FIXTURE AKIN_SOURCE_DIR "/tests/fixtures/index/flat_v1.akx"
@@ -51,7 +52,7 @@ static size_t files_in_folder(void)
 static struct akin_index_settings settings_of(enum akin_metric metric)
 {
     struct akin_index_settings settings;
-    index_settings_default(&settings);
+    settings = (struct akin_index_settings){ .kind = "auto" };
     settings.metric = metric;
     return settings;
 }

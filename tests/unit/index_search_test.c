@@ -18,6 +18,7 @@
 #include "base/rng.h"
 #include "base/thread.h"
 #include "compute/backend.h"
+#include "index/collection.h"
 #include "index/index.h"
 
 enum { THREADS_TRIED = 3 };
@@ -51,22 +52,43 @@ static int tear_down(void **state)
     return path_remove_tree(folder, NULL);
 }
 
-static struct index *open_index(struct backend *backend)
+static struct collection_host host_of(int threads)
 {
-    struct index *index = NULL;
+    return (struct collection_host){ backends[threads - 1], pools[threads - 1], cpu_detect() };
+}
+
+static struct collection *open_index(int threads)
+{
+    struct collection *index = NULL;
     struct akin_error error = { 0 };
-    if (index_open(backend, path, &index, &error) != AKIN_OK)
+    struct collection_host host = host_of(threads);
+    if (collection_open(&host, path, AKIN_INDEX_READ, &index, &error) != AKIN_OK)
         fail_msg("%s", error.message);
     return index;
 }
 
-static void build(const float *vectors, const int64_t *ids, size_t count, size_t dim,
-                  enum akin_metric metric)
+static enum akin_status search(const struct collection *index, const float *queries, size_t count,
+                               size_t k, const char *filter, int64_t *ids, float *scores,
+                               struct akin_error *error)
+{
+    struct akin_index_query query = { .vectors = queries, .count = count, .k = k, .exact = true,
+                                      .filter = filter };
+    return collection_search(index, &query, ids, scores, error);
+}
+
+static void build(const float *vectors, const int64_t *ids, const char *const *metadata,
+                  size_t count, size_t dim, enum akin_metric metric)
 {
     struct akin_index_settings settings;
-    index_settings_default(&settings);
+    struct collection_host host = host_of(2);
+    struct akin_index_rows rows = { .vectors = vectors, .ids = ids, .metadata = metadata,
+                                    .count = count };
+    struct akin_error error = { 0 };
+    collection_settings_default(&settings);
     settings.metric = metric;
-    assert_int_equal(index_build(path, vectors, ids, count, dim, &settings, NULL), AKIN_OK);
+    if (collection_build(&host, path, &rows, dim, &settings, &error) != AKIN_OK)
+        fail_msg("%s", error.message);
+    assert_int_equal(collection_check(&host, path, NULL), AKIN_OK);
 }
 
 /* ---- the naive search ------------------------------------------------------------------- */
@@ -117,22 +139,21 @@ static void compare_with_naive(enum akin_metric metric, bool with_ids, bool mask
             *found = memory_alloc(QUERIES * K, sizeof *found);
     float *scores = memory_alloc(QUERIES * K, sizeof *scores);
     struct naive *all = memory_alloc(ROWS, sizeof *all);
-    uint64_t allowed[ROWS / 64 + 1] = { 0 };
+    const char **passes = memory_alloc(ROWS, sizeof *passes);
     for (size_t i = 0; i < ROWS; i++) {
         ids[i] = with_ids ? (int64_t)(i * 1237 % ROWS) * 1000000007 : (int64_t)i;
-        if (rng_below(&rng, 3) == 0)
-            allowed[i / 64] |= (uint64_t)1 << i % 64;
+        passes[i] = rng_below(&rng, 3) == 0 ? "{\"passes\": 1}" : "{\"passes\": \"not\"}";
     }
-    build(vectors, with_ids ? ids : NULL, ROWS, DIM, metric);
-    struct index *index = open_index(backends[1]);
+    build(vectors, with_ids ? ids : NULL, masked ? passes : NULL, ROWS, DIM, metric);
+    struct collection *index = open_index(2);
     assert_int_equal(
-        index_search(index, queries, QUERIES, K, masked ? allowed : NULL, found, scores, NULL),
+        search(index, queries, QUERIES, K, masked ? "passes=1" : NULL, found, scores, NULL),
         AKIN_OK);
     double tolerance = metric == AKIN_METRIC_COSINE ? 2e-6 : 0;
     for (size_t q = 0; q < QUERIES; q++) {
         size_t count = 0;
         for (size_t i = 0; i < ROWS; i++)
-            if (!masked || allowed[i / 64] >> i % 64 & 1)
+            if (!masked || strstr(passes[i], ": 1"))
                 all[count++] = (struct naive){
                     naive_score(queries + q * DIM, vectors + i * DIM, DIM, metric), ids[i]};
         qsort(all, count, sizeof *all, by_score_then_id);
@@ -144,8 +165,9 @@ static void compare_with_naive(enum akin_metric metric, bool with_ids, bool mask
                 assert_true(found[q * K + i] > found[q * K + i - 1]);
         }
     }
-    index_close(&index);
+    collection_close(&index);
     assert_null(index);
+    memory_free(passes);
     memory_free(all);
     memory_free(scores);
     memory_free(found);
@@ -184,21 +206,20 @@ static void every_k(void **state)
     const float vectors[] = { 1, 5, 5, -3, 0, 2, 4, 4, 4, 7 }, query[] = { 1, -1 };
     const int64_t expected[2][10] = {{9, 1, 2, 6, 7, 8, 5, 0, 4, 3},
                                      {3, 4, 0, 5, 6, 7, 8, 1, 2, 9}};
-    build(vectors, NULL, 10, 1, AKIN_METRIC_INNER_PRODUCT);
-    struct index *index = open_index(backends[0]);
+    build(vectors, NULL, NULL, 10, 1, AKIN_METRIC_INNER_PRODUCT);
+    struct collection *index = open_index(1);
     struct akin_index_info info;
-    index_info(index, &info);
+    collection_info(index, &info);
     assert_string_equal(info.kind, "flat");
     assert_int_equal(info.count, 10);
     assert_int_equal(info.dimension, 1);
-    assert_int_equal(info.version, 1);
+    assert_int_equal(info.version, 2);
     assert_int_equal(info.metric, AKIN_METRIC_INNER_PRODUCT);
-    assert_int_equal(info.file_bytes, 192 + 64);
     for (size_t c = 0; c < sizeof ks / sizeof *ks; c++) {
         size_t k = ks[c];
         int64_t *ids = memory_alloc(2 * k, sizeof *ids);
         float *scores = memory_alloc(2 * k, sizeof *scores);
-        assert_int_equal(index_search(index, query, 2, k, NULL, ids, scores, NULL), AKIN_OK);
+        assert_int_equal(search(index, query, 2, k, NULL, ids, scores, NULL), AKIN_OK);
         for (size_t i = 0; i < 2 * k; i++) {
             size_t rank = i % k;
             assert_int_equal(ids[i], rank < 10 ? expected[i / k][rank] : -1);
@@ -208,49 +229,51 @@ static void every_k(void **state)
         memory_free(ids);
     }
     struct akin_error error = { 0 };
-    assert_int_equal(index_search(index, query, 1, K_MAX + 1, NULL, NULL, NULL, &error),
+    assert_int_equal(search(index, query, 1, K_MAX + 1, NULL, NULL, NULL, &error),
                      AKIN_LIMIT);
-    assert_int_equal(index_search(index, query, 0, 3, NULL, NULL, NULL, &error), AKIN_OK);
+    assert_int_equal(search(index, query, 0, 3, NULL, NULL, NULL, &error), AKIN_OK);
     const float bad[] = { 1, NAN };
     int64_t id[2] = { 77, 77 };
     float score[2];
-    assert_int_equal(index_search(index, bad, 2, 1, NULL, id, score, &error), AKIN_ARGUMENT);
+    assert_int_equal(search(index, bad, 2, 1, NULL, id, score, &error), AKIN_ARGUMENT);
     assert_non_null(strstr(error.message, "query 1: column 0 is not finite"));
     assert_int_equal(id[0], 77);
-    index_close(&index);
+    collection_close(&index);
     (void)state;
 }
 
-static void mask_of_nothing(void **state)
+static void filter_of_nothing(void **state)
 {
     const float vectors[] = { 1, 2, 3 };
-    const uint64_t none = 0, last = 4;
-    build(vectors, (int64_t[]){ 30, 20, 10 }, 3, 1, AKIN_METRIC_L2);
-    struct index *index = open_index(backends[0]);
+    const char *const texts[] = { "{\"n\": 1}", NULL, "{\"n\": 3}" };
+    struct akin_error error = { 0 };
+    build(vectors, (int64_t[]){ 30, 20, 10 }, texts, 3, 1, AKIN_METRIC_L2);
+    struct collection *index = open_index(1);
     int64_t ids[2];
     float scores[2];
-    assert_int_equal(index_search(index, vectors, 1, 2, &none, ids, scores, NULL), AKIN_OK);
+    assert_int_equal(search(index, vectors, 1, 2, "n>5", ids, scores, NULL), AKIN_OK);
     assert_int_equal(ids[0], -1);
     assert_true(scores[1] == -INFINITY);
-    assert_int_equal(index_search(index, vectors, 1, 2, &last, ids, scores, NULL), AKIN_OK);
-    assert_int_equal(ids[0], 30);   /* rows of the file ascend by id: its last one is id 30 */
+    assert_int_equal(search(index, vectors, 1, 2, "n=1", ids, scores, NULL), AKIN_OK);
+    assert_int_equal(ids[0], 30);
     assert_true(scores[0] == 0);
     assert_int_equal(ids[1], -1);
-    index_close(&index);
+    assert_int_equal(search(index, vectors, 1, 2, "n=", ids, scores, &error), AKIN_ARGUMENT);
+    assert_non_null(strstr(error.message, "filter"));
+    collection_close(&index);
     (void)state;
 }
 
 static void empty_index(void **state)
 {
-    build(NULL, NULL, 0, 5, AKIN_METRIC_COSINE);
-    assert_int_equal(index_check(path, NULL), AKIN_OK);
-    struct index *index = open_index(backends[0]);
+    build(NULL, NULL, NULL, 0, 5, AKIN_METRIC_COSINE);
+    struct collection *index = open_index(1);
     const float query[5] = { 1 };
     int64_t ids[3];
     float scores[3];
-    assert_int_equal(index_search(index, query, 1, 3, NULL, ids, scores, NULL), AKIN_OK);
+    assert_int_equal(search(index, query, 1, 3, NULL, ids, scores, NULL), AKIN_OK);
     assert_int_equal(ids[2], -1);
-    index_close(&index);
+    collection_close(&index);
     (void)state;
 }
 
@@ -262,24 +285,24 @@ static void same_bits_from_any_thread_count(void **state)
     float *vectors = memory_alloc(ROWS * DIM, sizeof *vectors);
     for (size_t i = 0; i < ROWS * DIM; i++)
         vectors[i] = rng_normal(&rng);
-    build(vectors, NULL, ROWS, DIM, AKIN_METRIC_COSINE);
+    build(vectors, NULL, NULL, ROWS, DIM, AKIN_METRIC_COSINE);
     int64_t *ids[THREADS_TRIED];
     float *scores[THREADS_TRIED], alone_scores[K];
     int64_t alone[K];
     for (int t = 0; t < THREADS_TRIED; t++) {
         ids[t] = memory_alloc(QUERIES * K, sizeof *ids[t]);
         scores[t] = memory_alloc(QUERIES * K, sizeof *scores[t]);
-        struct index *index = open_index(backends[t]);
-        assert_int_equal(index_search(index, vectors, QUERIES, K, NULL, ids[t], scores[t], NULL),
+        struct collection *index = open_index(t + 1);
+        assert_int_equal(search(index, vectors, QUERIES, K, NULL, ids[t], scores[t], NULL),
                          AKIN_OK);
         for (size_t q = 0; q < QUERIES; q += 11) {  /* alone as in a batch */
             assert_int_equal(
-                index_search(index, vectors + q * DIM, 1, K, NULL, alone, alone_scores, NULL),
+                search(index, vectors + q * DIM, 1, K, NULL, alone, alone_scores, NULL),
                 AKIN_OK);
             assert_memory_equal(alone, ids[0] + q * K, sizeof alone);
             assert_memory_equal(alone_scores, scores[0] + q * K, sizeof alone_scores);
         }
-        index_close(&index);
+        collection_close(&index);
         assert_memory_equal(ids[0], ids[t], QUERIES * K * sizeof *ids[t]);
         assert_memory_equal(scores[0], scores[t], QUERIES * K * sizeof *scores[t]);
     }
@@ -298,7 +321,7 @@ int main(void)
         cmocka_unit_test(squared_distance),
         cmocka_unit_test(cosine),
         cmocka_unit_test(every_k),
-        cmocka_unit_test(mask_of_nothing),
+        cmocka_unit_test(filter_of_nothing),
         cmocka_unit_test(empty_index),
         cmocka_unit_test(same_bits_from_any_thread_count),
     };

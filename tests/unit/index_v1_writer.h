@@ -1,6 +1,8 @@
-/* Writing a flat .akx file. Rows go through one block's worth of memory: checked, ordered by id,
+/* Writing an .akx file of version 1, as akin did before version 2: for tests of its reader. Rows go through one block's worth of memory: checked, ordered by id,
  * brought to length 1 where the metric asks for it, hashed, written. The header comes last, over
  * the place kept for it, and the file appears under its name only when it is whole. */
+#pragma once
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -31,11 +33,6 @@ struct builder {
     uint64_t at;                        /* offset of the next block */
     uint64_t block;                     /* its number */
 };
-
-void index_settings_default(struct akin_index_settings *settings)
-{
-    *settings = (struct akin_index_settings){ .kind = "auto", .metric = AKIN_METRIC_COSINE };
-}
 
 static size_t block_rows(size_t item_bytes)
 {
@@ -190,12 +187,11 @@ static enum akin_status write_index(struct builder *b, const char *path, struct 
     return file_writer_commit(&b->writer, error);
 }
 
-enum akin_status index_build(const char *path, const float *vectors, const int64_t *ids,
+static enum akin_status index_build(const char *path, const float *vectors, const int64_t *ids,
                              size_t count, size_t dimension,
                              const struct akin_index_settings *settings, struct akin_error *error)
 {
-    struct akin_index_settings defaults;
-    index_settings_default(&defaults);
+    struct akin_index_settings defaults = { .metric = AKIN_METRIC_COSINE };
     if (!settings)
         settings = &defaults;
     const char *kind = settings->kind ? settings->kind : "auto";
