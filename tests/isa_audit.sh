@@ -20,6 +20,7 @@ audit_object() {
         *_avx512.c.o) wide='%tmm' entry=kernels_use_avx512 ;;
         *_avx512vnni.c.o) wide='%tmm' entry=kernels_use_avx512vnni ;;
         *_avx512bf16.c.o) wide='%tmm' entry=kernels_use_avx512bf16 ;;
+        *_avx512vbmi.c.o) wide='%tmm' entry=kernels_use_avx512vbmi ;;
         *_amx.c.o)    wide='' entry=kernels_use_amx ;;
         *)            wide='[yz]mm|%k[1-7]|%tmm' entry='' ;;
     esac

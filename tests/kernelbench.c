@@ -20,6 +20,7 @@ static struct {
     const float *rows[16];
     uint8_t *bytes;         /* [BENCH_ROWS * BENCH_DIM] */
     uint16_t *halves;       /* likewise, small numbers */
+    uint8_t *tables, *blocks;   /* of sketches */
 } data;
 
 static float *bench_floats(size_t count)
@@ -157,6 +158,85 @@ static void run_gemm_bf16(const struct kernels *k)
 static double work_gemm_bf16(const struct kernels *k)
 {
     return 2.0 * BENCH_DIM * (double)(BENCH_ROWS / k->bf16.mr * k->bf16.mr * k->bf16.nr);
+}
+
+/* Sketches as the index makes them of 384 dimensions. */
+static const struct sketch_form bench_form = { .rows = 64, .planes = 42, .heads = 2 };
+enum { BENCH_BLOCKS = 64 };
+
+static void run_sketch_tables(const struct kernels *k)
+{
+    k->sketch_tables(data.tables, data.bytes, bench_form.planes);
+}
+
+static double work_sketch_tables(const struct kernels *k)
+{
+    (void)k;
+    return 16.0 * (double)bench_form.planes;
+}
+
+static void run_sketch_scores(const struct kernels *k)
+{
+    struct sketch_terms terms = { data.tables, (const int8_t *)data.tables, 1, 1, 0, 0 };
+    k->sketch_scores(data.c, data.blocks, BENCH_BLOCKS, &bench_form, &terms);
+}
+
+static double work_sketch_scores(const struct kernels *k)
+{
+    (void)k;
+    return (double)(BENCH_BLOCKS * sketch_form_bytes(&bench_form));
+}
+
+/* As a scan takes them: thresholds that few pass. */
+enum { BENCH_PICKS = 512 };
+
+static void run_dot_u8s8(const struct kernels *k)
+{
+    k->dot_u8s8((int32_t *)data.c, data.blocks, BENCH_DIM, NULL, BENCH_PICKS,
+                (const int8_t *)data.bytes, BENCH_DIM);
+}
+
+static double work_dot_u8s8(const struct kernels *k)
+{
+    (void)k;
+    return (double)BENCH_PICKS * BENCH_DIM;
+}
+
+static void run_pick_f32(const struct kernels *k)
+{
+    k->pick_f32((uint32_t *)data.c, data.a, 0.99f, BENCH_PICKS);
+}
+
+static void run_pick_dots(const struct kernels *k)
+{
+    struct row_terms terms = { data.a, data.a, data.a, NULL };
+    struct dot_query query = { 1e-9f, 0.1f, 0.1f, 0 };
+    k->pick_dots((uint32_t *)data.c, data.c + 1024, (const int32_t *)data.a, &terms, &query, 0.5f,
+                 BENCH_PICKS);
+}
+
+static void run_pick_tile(const struct kernels *k)
+{
+    struct row_terms terms = { data.a, data.a, data.a, NULL };
+    k->pick_tile((uint64_t *)data.c, data.a, 32, 12, 32, &terms, data.a, data.a, data.a);
+}
+
+static double work_pick_f32(const struct kernels *k)
+{
+    (void)k;
+    return 4.0 * BENCH_PICKS;
+}
+
+static double work_pick_dots(const struct kernels *k)
+{
+    (void)k;
+    return 16.0 * BENCH_PICKS;
+}
+
+static double work_pick_tile(const struct kernels *k)
+{
+    (void)k;
+    return 4.0 * 12 * 32;
 }
 
 /* The rest are counted in bytes read and written: floats per element, times four. */
@@ -318,6 +398,9 @@ void kernelbench(const char *level, const struct kernels *k, const struct kernel
     data.far = bench_floats(far_floats);
     data.bytes = (uint8_t *)bench_floats(BENCH_ROWS * BENCH_DIM / 4);
     data.halves = (uint16_t *)bench_floats(BENCH_ROWS * BENCH_DIM / 2);
+    size_t sketch_bytes = BENCH_BLOCKS * sketch_form_bytes(&bench_form);
+    data.blocks = (uint8_t *)bench_floats(sketch_bytes / sizeof(float));
+    data.tables = (uint8_t *)bench_floats(sketch_table_bytes(bench_form.planes) / sizeof(float));
     reference.narrow_bf16(data.halves, data.a, BENCH_ROWS * BENCH_DIM, BENCH_ROWS * BENCH_DIM);
     for (size_t i = 0; i < 16; i++)
         data.rows[i] = data.far + i * BENCH_DIM;
@@ -347,5 +430,7 @@ void kernelbench(const char *level, const struct kernels *k, const struct kernel
     memory_free(data.far);
     memory_free(data.bytes);
     memory_free(data.halves);
+    memory_free(data.blocks);
+    memory_free(data.tables);
 }
 

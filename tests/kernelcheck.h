@@ -1,5 +1,5 @@
 /* kernelcheck.c checks the inner loops in float32, kernelcheck_narrow.c those in eight and sixteen
- * bits, kernelbench.c times them: one program. */
+ * bits, kernelcheck_scan.c those that screen rows, kernelbench.c times them: one program. */
 #pragma once
 
 #include <stdbool.h>
@@ -42,6 +42,14 @@ void check_quantize_u8(const struct kernels *k);
 void check_gemm_u8s8(const struct kernels *k);
 void check_narrow_bf16(const struct kernels *k);
 void check_gemm_bf16(const struct kernels *k);
+
+/* kernelcheck_scan.c */
+void check_sketch_tables(const struct kernels *k);
+void check_sketch_scores(const struct kernels *k);
+void check_dot_u8s8(const struct kernels *k);
+void check_pick_f32(const struct kernels *k);
+void check_pick_dots(const struct kernels *k);
+void check_pick_tile(const struct kernels *k);
 
 /* Prints the speed of every loop of `k`, its share of what this machine can do and its ratio to
  * `below` (NULL: there is no level below), as text or as one JSON object. */

@@ -1,5 +1,6 @@
-/* akin as search_engines.py calls it: plain C functions over libakin, made into a shared library and
- * called from Python like every peer. All that depends on the shape of akin's index API is here.
+/* akin as search_engines.py calls it: plain C functions over libakin, made into a shared library
+ * and called from Python like every peer. All that depends on the shape of akin's index API is
+ * here.
  *
  * Functions that can fail return 0, or 1 with one line in `message` [1024]. */
 #include <akin/akin.h>
@@ -47,7 +48,8 @@ EXPORT int sa_has_insert(void)
     return 0;
 }
 
-/* `selected` [rows]: bit 0, 1, 2 where a row passes the filters "p10=1", "p1=1", "p01=1"; or NULL. */
+/* `selected` [rows]: bit 0, 1, 2 where a row passes the filters "p10=1", "p1=1", "p01=1"; or NULL.
+ */
 EXPORT int sa_build(const char *path, const char *kind, const float *vectors,
                     const unsigned char *selected, size_t rows, size_t dimension, int threads,
                     char *message)

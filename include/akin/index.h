@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Vector index files (.akx): build, open, search, check. Version 1 holds kind "flat": float32
- * rows, searched exactly, memory-mapped. */
+ * Vector indexes: one .akx file, built whole or grown row by row, searched exactly or to a recall
+ * target, updated while it is searched, safe against crashes. */
 #ifndef AKIN_INDEX_H
 #define AKIN_INDEX_H
 
@@ -17,48 +17,132 @@ enum akin_metric { AKIN_METRIC_INNER_PRODUCT, AKIN_METRIC_COSINE, AKIN_METRIC_L2
 AKIN_API const char *akin_metric_name(enum akin_metric metric);
 AKIN_API bool akin_metric_parse(const char *name, enum akin_metric *metric);
 
+/* What holds for the whole life of an index. */
 struct akin_index_settings {
-    const char *kind;               /* "flat" or "auto" */
+    const char *kind;               /* "auto", "flat", "ivfpq" or "graph" */
     enum akin_metric metric;
+    size_t nlist, pq_bytes;         /* ivfpq; 0: chosen by size */
+    size_t degree, beam;            /* graph; 0: chosen */
+    float recall;                   /* what kind "auto" plans for, above 0 to 1 */
+    uint64_t seed;                  /* of all that is trained */
     struct akin_progress progress;
 };
 
 AKIN_API void akin_index_settings_default(struct akin_index_settings *settings);
 
-/* Writes an index over `vectors` [count][dimension] to `path`, whole or not at all. `ids` [count]
- * are the callers' ids; NULL: row numbers. Errors: AKIN_ARGUMENT (a vector that is not finite,
- * named by row; a repeated id), AKIN_IO, AKIN_LIMIT. */
+/* Rows to add. */
+struct akin_index_rows {
+    const float *vectors;           /* [count][dimension], finite */
+    const int64_t *ids;             /* [count], 0 or larger; NULL: the next free numbers */
+    /* [count] or NULL. A string for each row, not empty, that the row can be named by; `ids` is
+     * then NULL. */
+    const char *const *keys;
+    /* [count] or NULL. A JSON object for each row (or NULL), kept with it. */
+    const char *const *metadata;
+    size_t count;
+};
+
+/* Writes an index over `rows` to `path`, whole or not at all, in one segment of the kind asked for;
+ * rows without ids or keys are numbered from 0. Errors: AKIN_ARGUMENT (a vector that is not finite,
+ * named by row; a repeated id or key), AKIN_BUSY (the old file is being written), AKIN_IO,
+ * AKIN_LIMIT. */
 AKIN_API enum akin_status akin_index_build(struct akin_engine *engine, const char *path,
-                                           const float *vectors, const int64_t *ids, size_t count,
-                                           size_t dimension,
+                                           const struct akin_index_rows *rows, size_t dimension,
                                            const struct akin_index_settings *settings,
                                            struct akin_error *error);
+/* The same without rows. */
+AKIN_API enum akin_status akin_index_create(struct akin_engine *engine, const char *path,
+                                            size_t dimension,
+                                            const struct akin_index_settings *settings,
+                                            struct akin_error *error);
 
-/* Opens an index read-only. A file that lies about itself is AKIN_FORMAT, never a crash. */
+enum akin_index_mode { AKIN_INDEX_READ, AKIN_INDEX_WRITE };
+
+/* Opens an index. One writer over all processes: a second one is AKIN_BUSY. Readers see what was
+ * durable when they opened, or at akin_index_refresh. A file that lies about itself is AKIN_FORMAT,
+ * never a crash. */
 AKIN_API enum akin_status akin_index_open(struct akin_engine *engine, const char *path,
-                                          struct akin_index **index, struct akin_error *error);
+                                          enum akin_index_mode mode, struct akin_index **index,
+                                          struct akin_error *error);
+/* Waits for background work and makes durable what was added; akin_index_sync says whether that
+ * worked. No other call may be under way. */
 AKIN_API void akin_index_close(struct akin_index **index);
 
+/* For readers: takes over what another process has made durable since. */
+AKIN_API enum akin_status akin_index_refresh(struct akin_index *index, struct akin_error *error);
+
 struct akin_index_info {
-    char kind[16];
+    char kind[16];                  /* that most rows are searched by, or will be once sealed */
+    char asked[16];                 /* akin_index_settings.kind */
+    char why[256];                  /* from the one to the other, in one sentence */
     enum akin_metric metric;
     uint32_t version;
-    size_t count, dimension;
-    uint64_t file_bytes;
+    size_t count;                   /* rows that can be found */
+    size_t dead;                    /* rows deleted or replaced that still take space */
+    size_t segments, tail_rows;     /* sealed parts; live rows outside of them */
+    size_t dimension;
+    uint64_t file_bytes, dead_bytes;
+    uint64_t memory_bytes;          /* held beside the map of the file */
 };
 
 AKIN_API void akin_index_info(const struct akin_index *index, struct akin_index_info *info);
 
-/* The k nearest of each of `query_count` queries [query_count][dimension], best first, ties by
- * id. Writes ids [query_count][k] and scores [query_count][k]; where fewer than k exist, id -1 and
- * score -infinity. Scores: inner product, cosine, or minus the squared L2 distance.
- * Any thread; concurrent calls on one engine take turns. */
-AKIN_API enum akin_status akin_index_search(const struct akin_index *index, const float *queries,
-                                            size_t query_count, size_t k, int64_t *ids,
+/* ---- writing: an index open for it; any thread, calls take turns, searches go on ------------ */
+
+/* Adds rows; searches see all of them, or none, at once, and a crash may lose them until
+ * akin_index_sync. AKIN_ARGUMENT where an id or key is there already: then nothing is added. */
+AKIN_API enum akin_status akin_index_add(struct akin_index *index,
+                                         const struct akin_index_rows *rows,
+                                         struct akin_error *error);
+/* The same, replacing rows of the same id or key; a key keeps its id. */
+AKIN_API enum akin_status akin_index_update(struct akin_index *index,
+                                            const struct akin_index_rows *rows,
+                                            struct akin_error *error);
+/* What is not there is no error; *deleted (may be NULL) says how many were. */
+AKIN_API enum akin_status akin_index_delete(struct akin_index *index, const int64_t *ids,
+                                            size_t count, size_t *deleted,
+                                            struct akin_error *error);
+AKIN_API enum akin_status akin_index_delete_keys(struct akin_index *index, const char *const *keys,
+                                                 size_t count, size_t *deleted,
+                                                 struct akin_error *error);
+/* What was added and deleted before survives a crash and a power loss when this returns AKIN_OK.
+ * *rows (may be NULL): live rows then. */
+AKIN_API enum akin_status akin_index_sync(struct akin_index *index, size_t *rows,
+                                          struct akin_error *error);
+/* One segment of the index's kind without dead rows, in a file without dead bytes, durable.
+ * Searches go on meanwhile; adding too, but for the last step. */
+AKIN_API enum akin_status akin_index_compact(struct akin_index *index,
+                                             const struct akin_progress *progress,
+                                             struct akin_error *error);
+
+/* ---- searching: any thread, whatever is added meanwhile ------------------------------------- */
+
+struct akin_index_query {
+    const float *vectors;           /* [count][dimension], finite */
+    size_t count, k;
+    const char *filter;             /* NULL: none; docs/filters.md */
+    float recall;                   /* 0: the default, 0.95; not used where `exact` */
+    bool exact;                     /* the true neighbours */
+};
+
+/* The k nearest of each query, best first, ties by id. Writes ids [count][k] and scores
+ * [count][k], exact float32 scores of the rows found; where fewer than k exist, id -1 and score
+ * -infinity. Scores: inner product, cosine, or minus the squared L2 distance. */
+AKIN_API enum akin_status akin_index_search(const struct akin_index *index,
+                                            const struct akin_index_query *query, int64_t *ids,
                                             float *scores, struct akin_error *error);
 
-/* Reads the whole file and verifies every checksum; the error names the damaged block. */
-AKIN_API enum akin_status akin_index_check(const char *path, struct akin_error *error);
+/* The key or the metadata of a row into text[bytes], with a NUL; "" where it has none.
+ * AKIN_NOT_FOUND: no such id; AKIN_LIMIT: it does not fit. */
+AKIN_API enum akin_status akin_index_key(const struct akin_index *index, int64_t id, char *text,
+                                         size_t bytes, struct akin_error *error);
+AKIN_API enum akin_status akin_index_metadata(const struct akin_index *index, int64_t id,
+                                              char *text, size_t bytes, struct akin_error *error);
+
+/* Reads the whole file: every checksum, and every segment against its own rules; the error names
+ * what is damaged. */
+AKIN_API enum akin_status akin_index_check(struct akin_engine *engine, const char *path,
+                                           struct akin_error *error);
 
 #ifdef __cplusplus
 }

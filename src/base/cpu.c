@@ -43,6 +43,8 @@ unsigned cpu_detect(void)
         flags |= CPU_AVX512_VNNI;
     if (has(a71, 5))
         flags |= CPU_AVX512_BF16;
+    if (has(c7, 1))
+        flags |= CPU_AVX512_VBMI;
     if (has(c7, 14))
         flags |= CPU_AVX512_VPOPCNT;
     if (tiles && has(d7, 24) &&
@@ -56,7 +58,8 @@ unsigned cpu_detect(void)
 }
 
 static const unsigned avx512_flags =
-    CPU_AVX2 | CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16 | CPU_AVX512_VPOPCNT;
+    CPU_AVX2 | CPU_AVX512 | CPU_AVX512_VNNI | CPU_AVX512_BF16 | CPU_AVX512_VPOPCNT |
+    CPU_AVX512_VBMI;
 
 bool cpu_level(const char *name, unsigned detected, unsigned *flags)
 {
@@ -90,7 +93,7 @@ void cpu_flags_text(unsigned flags, char *text, size_t bytes)
     } names[] = {
         { CPU_AVX2, "avx2" },          { CPU_AVX512, "avx512" },
         { CPU_AVX512_VNNI, "vnni" },   { CPU_AVX512_BF16, "bf16" },
-        { CPU_AVX512_VPOPCNT, "vpopcnt" },
+        { CPU_AVX512_VPOPCNT, "vpopcnt" }, { CPU_AVX512_VBMI, "vbmi" },
         { CPU_AMX_INT8, "amx-int8" },  { CPU_AMX_BF16, "amx-bf16" },
     };
     size_t used = 0;

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,6 +150,18 @@ enum akin_status path_remove_tree(const char *path, struct akin_error *error)
     if (status == AKIN_OK && rmdir(path))
         status = error_system(error, "%s: cannot be removed", path);
     return status;
+}
+
+enum akin_status path_resolve(const char *path, char *resolved, struct akin_error *error)
+{
+    _Static_assert(PATH_BYTES_MAX >= PATH_MAX, "realpath writes up to PATH_MAX bytes");
+    if (strlen(path) >= PATH_BYTES_MAX)
+        return error_set(error, AKIN_LIMIT, "%.200s...: the path is too long", path);
+    struct stat info;
+    if (lstat(path, &info) == 0 && S_ISLNK(info.st_mode) && realpath(path, resolved))
+        return AKIN_OK;
+    snprintf(resolved, PATH_BYTES_MAX, "%s", path);
+    return AKIN_OK;
 }
 
 enum akin_status path_rename(const char *from, const char *to, struct akin_error *error)

@@ -76,6 +76,11 @@ enum akin_status path_make_folders(const char *path, struct akin_error *error);
 enum akin_status path_remove(const char *path, struct akin_error *error);
 enum akin_status path_remove_tree(const char *path, struct akin_error *error);
 enum akin_status path_rename(const char *from, const char *to, struct akin_error *error);
+/* Follows links to the file that a write should replace, into resolved[PATH_BYTES_MAX]; a name that
+ * leads nowhere stays as it is. */
+enum akin_status path_resolve(const char *path, char *resolved, struct akin_error *error);
+/* Makes a rename to `path` (or a new file's name) durable: syncs the folder that it is in. */
+enum akin_status path_sync_folder(const char *path, struct akin_error *error);
 /* Names in a folder without "." and "..", sorted by bytes; free with names_deinit. */
 struct names {
     char **items;

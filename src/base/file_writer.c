@@ -127,8 +127,8 @@ enum akin_status file_writer_patch(struct file_writer *w, uint64_t offset, const
     return report(w, error);
 }
 
-/* Makes the rename durable. File systems that cannot sync a folder say EINVAL: no error. */
-static enum akin_status sync_folder(const char *path, struct akin_error *error)
+/* File systems that cannot sync a folder say EINVAL: no error. */
+enum akin_status path_sync_folder(const char *path, struct akin_error *error)
 {
     char folder[PATH_BYTES_MAX];
     size_t length = (size_t)(path_last(path) - path);
@@ -136,11 +136,17 @@ static enum akin_status sync_folder(const char *path, struct akin_error *error)
         snprintf(folder, sizeof folder, ".");
     else
         snprintf(folder, sizeof folder, "%.*s", (int)length, path);
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd, result;
+    do {
+        fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    } while (fd < 0 && errno == EINTR);
     if (fd < 0)
         return error_system(error, "%s", folder);
     enum akin_status status = AKIN_OK;
-    if (fsync(fd) && errno != EINVAL)
+    do {
+        result = fsync(fd);
+    } while (result && errno == EINTR);
+    if (result && errno != EINVAL)
         status = error_system(error, "%s: cannot be made durable", folder);
     close(fd);
     return status;
@@ -163,7 +169,7 @@ enum akin_status file_writer_commit(struct file_writer **writer, struct akin_err
     char path[PATH_BYTES_MAX];
     snprintf(path, sizeof path, "%s", w->path);
     file_writer_abort(writer);
-    return renamed && !is_special(path) ? sync_folder(path, error) : status;
+    return renamed && !is_special(path) ? path_sync_folder(path, error) : status;
 }
 
 void file_writer_abort(struct file_writer **writer)

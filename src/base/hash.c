@@ -74,12 +74,17 @@ static struct string_map_slot *string_slot(const struct string_map *map, uint64_
     }
 }
 
-static bool string_map_grow(struct string_map *map)
+bool string_map_reserve(struct string_map *map, size_t extra)
 {
-    if (map->count + map->count / 2 + 1 < map->capacity)
+    size_t wanted, capacity = map->capacity ? map->capacity : 64;
+    if (!size_add(map->count, extra, &wanted) || !size_add(wanted, wanted / 2, &wanted))
+        return false;
+    while (capacity <= wanted)
+        if (!size_mul(capacity, 2, &capacity))
+            return false;
+    if (capacity == map->capacity)
         return true;
-    struct string_map grown = {.capacity = map->capacity ? 2 * map->capacity : 64,
-                               .count = map->count};
+    struct string_map grown = {.capacity = capacity, .count = map->count};
     grown.slots = memory_alloc(grown.capacity, sizeof *grown.slots);
     if (!grown.slots)
         return false;
@@ -95,7 +100,7 @@ static bool string_map_grow(struct string_map *map)
 bool string_map_put(struct string_map *map, const char *key, size_t bytes, uint64_t value,
                     uint64_t *slot_value, bool *added)
 {
-    if (!string_map_grow(map))
+    if (!string_map_reserve(map, 1))
         return false;
     uint64_t hash = hash_bytes(key, bytes);
     struct string_map_slot *slot = string_slot(map, hash, key, bytes);
@@ -153,12 +158,17 @@ static struct number_map_slot *number_slot(const struct number_map *map, uint64_
             return &map->slots[i];
 }
 
-static bool number_map_grow(struct number_map *map)
+bool number_map_reserve(struct number_map *map, size_t extra)
 {
-    if (map->count + map->count / 2 + 1 < map->capacity)
+    size_t wanted, capacity = map->capacity ? map->capacity : 64;
+    if (!size_add(map->count, extra, &wanted) || !size_add(wanted, wanted / 2, &wanted))
+        return false;
+    while (capacity <= wanted)
+        if (!size_mul(capacity, 2, &capacity))
+            return false;
+    if (capacity == map->capacity)
         return true;
-    struct number_map grown = {.capacity = map->capacity ? 2 * map->capacity : 64,
-                               .count = map->count};
+    struct number_map grown = {.capacity = capacity, .count = map->count};
     grown.slots = memory_alloc(grown.capacity, sizeof *grown.slots);
     if (!grown.slots)
         return false;
@@ -173,7 +183,7 @@ static bool number_map_grow(struct number_map *map)
 bool number_map_put(struct number_map *map, uint64_t key, uint64_t value, uint64_t *slot_value,
                     bool *added)
 {
-    if (!number_map_grow(map))
+    if (!number_map_reserve(map, 1))
         return false;
     struct number_map_slot *slot = number_slot(map, key);
     bool fresh = !slot->used;
@@ -185,6 +195,16 @@ bool number_map_put(struct number_map *map, uint64_t key, uint64_t value, uint64
         *slot_value = slot->value;
     if (added)
         *added = fresh;
+    return true;
+}
+
+bool number_map_set(struct number_map *map, uint64_t key, uint64_t value)
+{
+    bool added;
+    if (!number_map_put(map, key, value, NULL, &added))
+        return false;
+    if (!added)
+        number_slot(map, key)->value = value;
     return true;
 }
 

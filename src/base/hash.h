@@ -31,6 +31,8 @@ struct string_map {
 bool string_map_put(struct string_map *map, const char *key, size_t bytes, uint64_t value,
                     uint64_t *slot_value, bool *added);
 bool string_map_get(const struct string_map *map, const char *key, size_t bytes, uint64_t *value);
+/* Room for `extra` more keys: that many puts and sets cannot fail. */
+bool string_map_reserve(struct string_map *map, size_t extra);
 bool string_map_set(struct string_map *map, const char *key, size_t bytes, uint64_t value);
 void string_map_deinit(struct string_map *map);
 
@@ -42,5 +44,7 @@ struct number_map {
 
 bool number_map_put(struct number_map *map, uint64_t key, uint64_t value, uint64_t *slot_value,
                     bool *added);
+bool number_map_reserve(struct number_map *map, size_t extra);
+bool number_map_set(struct number_map *map, uint64_t key, uint64_t value);
 bool number_map_get(const struct number_map *map, uint64_t key, uint64_t *value);
 void number_map_deinit(struct number_map *map);

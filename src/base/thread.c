@@ -9,6 +9,8 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/limits.h"
 #include "base/memory.h"
@@ -45,6 +47,81 @@ void mutex_lock(struct mutex *mutex)
 void mutex_unlock(struct mutex *mutex)
 {
     pthread_mutex_unlock(&mutex->lock);
+}
+
+struct condition {
+    pthread_cond_t changed;
+};
+
+struct condition *condition_create(void)
+{
+    struct condition *condition = memory_alloc(1, sizeof *condition);
+    if (condition && pthread_cond_init(&condition->changed, NULL)) {
+        memory_free(condition);
+        return NULL;
+    }
+    return condition;
+}
+
+void condition_destroy(struct condition **condition)
+{
+    if (!*condition)
+        return;
+    pthread_cond_destroy(&(*condition)->changed);
+    memory_free(*condition);
+    *condition = NULL;
+}
+
+void condition_wait(struct condition *condition, struct mutex *mutex)
+{
+    pthread_cond_wait(&condition->changed, &mutex->lock);
+}
+
+void condition_wake(struct condition *condition)
+{
+    pthread_cond_broadcast(&condition->changed);
+}
+
+/* ---- single threads --------------------------------------------------------------------- */
+
+enum { BACKGROUND_NICE = 10 };
+
+struct thread {
+    pthread_t thread;
+    void (*fn)(void *context);
+    void *context;
+    bool background;
+};
+
+static void *thread_main(void *argument)
+{
+    struct thread *thread = argument;
+    if (thread->background)     /* of this thread alone, on Linux; a refusal does no harm */
+        (void)setpriority(PRIO_PROCESS, (id_t)gettid(), BACKGROUND_NICE);
+    thread->fn(thread->context);
+    return NULL;
+}
+
+struct thread *thread_start(void (*fn)(void *context), void *context, bool background)
+{
+    struct thread *thread = memory_alloc(1, sizeof *thread);
+    if (!thread)
+        return NULL;
+    *thread = (struct thread){ .fn = fn, .context = context, .background = background };
+    if (pthread_create(&thread->thread, NULL, thread_main, thread)) {
+        memory_free(thread);
+        return NULL;
+    }
+    return thread;
+}
+
+void thread_join(struct thread **thread)
+{
+    if (!*thread)
+        return;
+    pthread_join((*thread)->thread, NULL);
+    memory_free(*thread);
+    *thread = NULL;
 }
 
 /* ---- pool ------------------------------------------------------------------------------- */

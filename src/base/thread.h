@@ -31,5 +31,18 @@ void mutex_destroy(struct mutex **mutex);
 void mutex_lock(struct mutex *mutex);
 void mutex_unlock(struct mutex *mutex);
 
+/* What a thread waits for under a mutex. */
+struct condition;
+struct condition *condition_create(void);
+void condition_destroy(struct condition **condition);
+void condition_wait(struct condition *condition, struct mutex *mutex);  /* may wake for nothing */
+void condition_wake(struct condition *condition);                       /* all who wait */
+
+/* A thread of its own, for work that goes on beside its callers; with `background` the system runs
+ * it behind other threads. NULL when the system refuses. */
+struct thread;
+struct thread *thread_start(void (*fn)(void *context), void *context, bool background);
+void thread_join(struct thread **thread);   /* waits for its end; NULL is fine */
+
 /* CPUs that this process may use (affinity and cgroup quota respected), at least 1. */
 int thread_cpus(void);

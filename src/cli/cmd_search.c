@@ -15,10 +15,9 @@ static const struct option search_options[] = {
     {"output", 'o', OPTION_TEXT, "IDS.npy", NULL, "int64 ids [q, k], and IDS.scores.npy beside it",
      0, 0},
     {"batch", 'b', OPTION_COUNT, "N", "1000", "queries searched together", 1, 1000000},
-    {"exact", 0, OPTION_FLAG, "", NULL, "score every vector (a flat index always does)", 0, 0},
-    {"recall", 0, OPTION_NUMBER, "R", NULL, "recall to reach (a flat index always reaches 1)", 0,
-     1},
-    {"filter", 0, OPTION_TEXT, "FILTER", NULL, "catalogue only: such as 'year>=1990'", 0, 0},
+    {"exact", 0, OPTION_FLAG, "", NULL, "the true neighbours, whatever it takes", 0, 0},
+    {"recall", 0, OPTION_NUMBER, "R", NULL, "share of the true neighbours to reach; 0.95 without", 0, 1},
+    {"filter", 0, OPTION_TEXT, "FILTER", NULL, "such as 'year>=1990'", 0, 0},
     {"prompt", 0, OPTION_TEXT, "TEXT", NULL, "put before --query", 0, 0},
 };
 
@@ -28,6 +27,7 @@ struct search {
     struct cli *cli;
     struct akin_index *index;
     struct akin_index_info info;
+    struct akin_index_query asked;
     struct npy file;
     bool file_open;
     float *query;         /* of --query */
@@ -109,8 +109,10 @@ static enum akin_status search_all(struct search *s, size_t batch)
     for (size_t at = 0; at < s->count; at += batch) {
         size_t n = s->count - at < batch ? s->count - at : batch;
         uint64_t begin = akin_clock_ns();
-        TRY(akin_index_search(s->index, s->queries + at * s->info.dimension, n, s->k,
-                              s->ids + at * s->k, s->scores + at * s->k, error));
+        struct akin_index_query query = s->asked;
+        query.vectors = s->queries + at * s->info.dimension;
+        query.count = n;
+        TRY(akin_index_search(s->index, &query, s->ids + at * s->k, s->scores + at * s->k, error));
         s->call_us[s->calls] = (double)(akin_clock_ns() - begin) / 1e3;
         s->elapsed_ms += s->call_us[s->calls++] / 1e3;
         TRY(check_interrupted(s->cli));
@@ -230,7 +232,13 @@ static enum akin_status search_index(struct cli *cli, const char *path, const ch
     size_t batch = options_count(&cli->options, "batch");
     enum akin_status status = AKIN_OK;
     TRY_DONE(cli_engine(cli));
-    TRY_DONE(akin_index_open(cli->engine, path, &s.index, &cli->error));
+    TRY_DONE(akin_index_open(cli->engine, path, AKIN_INDEX_READ, &s.index, &cli->error));
+    s.asked = (struct akin_index_query){
+        .k = s.k, .filter = options_text(&cli->options, "filter"),
+        .exact = options_flag(&cli->options, "exact"),
+    };
+    if (options_given(&cli->options, "recall"))
+        s.asked.recall = (float)options_number(&cli->options, "recall");
     akin_index_info(s.index, &s.info);
     if (vectors)
         TRY_DONE(open_queries(&s, vectors));
@@ -258,8 +266,6 @@ static enum akin_status run_search(struct cli *cli)
     const char *query = options_text(o, "query"), *vectors = options_text(o, "vectors");
     if (!query == !vectors)
         return wrong_use(cli, "search needs either --query TEXT or --vectors Q.npy");
-    if (index && filter)
-        return wrong_use(cli, "--filter needs a catalogue: an index file knows no genres or years");
     if (index)
         return search_index(cli, index, query, vectors);
     if (vectors || options_text(o, "output") || options_text(o, "prompt"))

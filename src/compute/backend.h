@@ -15,7 +15,8 @@
 
 struct thread_pool;
 
-enum element_type { ELEMENT_F32, ELEMENT_F16, ELEMENT_BF16 };
+/* I8 is for indexes only: bytes with a scale of their own for each row, see compute/screen.h. */
+enum element_type { ELEMENT_F32, ELEMENT_F16, ELEMENT_BF16, ELEMENT_I8 };
 
 size_t element_bytes(enum element_type type);
 

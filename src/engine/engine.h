@@ -19,7 +19,7 @@ struct akin_model {
 };
 
 struct akin_index {
-    struct index *index;
+    struct collection *collection;
 };
 
 struct akin_catalog {

@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "base/status.h"
 #include "engine/engine.h"
+#include "index/collection.h"
 #include "index/index.h"
 
 const char *akin_metric_name(enum akin_metric metric)
@@ -18,25 +19,40 @@ bool akin_metric_parse(const char *name, enum akin_metric *metric)
 
 void akin_index_settings_default(struct akin_index_settings *settings)
 {
-    index_settings_default(settings);
+    collection_settings_default(settings);
+}
+
+static struct collection_host host_of(const struct akin_engine *engine)
+{
+    return (struct collection_host){ engine->backend, engine->pool, engine->cpu_flags };
 }
 
 enum akin_status akin_index_build(struct akin_engine *engine, const char *path,
-                                  const float *vectors, const int64_t *ids, size_t count,
-                                  size_t dimension, const struct akin_index_settings *settings,
+                                  const struct akin_index_rows *rows, size_t dimension,
+                                  const struct akin_index_settings *settings,
                                   struct akin_error *error)
 {
-    (void)engine;       /* flat indexes are written as they come; trained kinds will compute */
-    return index_build(path, vectors, ids, count, dimension, settings, error);
+    struct collection_host host = host_of(engine);
+    return collection_build(&host, path, rows, dimension, settings, error);
+}
+
+enum akin_status akin_index_create(struct akin_engine *engine, const char *path, size_t dimension,
+                                   const struct akin_index_settings *settings,
+                                   struct akin_error *error)
+{
+    struct akin_index_rows none = { 0 };
+    return akin_index_build(engine, path, &none, dimension, settings, error);
 }
 
 enum akin_status akin_index_open(struct akin_engine *engine, const char *path,
-                                 struct akin_index **index, struct akin_error *error)
+                                 enum akin_index_mode mode, struct akin_index **index,
+                                 struct akin_error *error)
 {
     struct akin_index *handle = memory_alloc(1, sizeof *handle);
     if (!handle)
         return error_memory(error);
-    enum akin_status status = index_open(engine->backend, path, &handle->index, error);
+    struct collection_host host = host_of(engine);
+    enum akin_status status = collection_open(&host, path, mode, &handle->collection, error);
     if (status == AKIN_OK)
         *index = handle;
     else
@@ -48,24 +64,78 @@ void akin_index_close(struct akin_index **index)
 {
     if (!*index)
         return;
-    index_close(&(*index)->index);
+    collection_close(&(*index)->collection);
     memory_free(*index);
     *index = NULL;
 }
 
+enum akin_status akin_index_refresh(struct akin_index *index, struct akin_error *error)
+{
+    return collection_refresh(index->collection, error);
+}
+
 void akin_index_info(const struct akin_index *index, struct akin_index_info *info)
 {
-    index_info(index->index, info);
+    collection_info(index->collection, info);
 }
 
-enum akin_status akin_index_search(const struct akin_index *index, const float *queries,
-                                   size_t query_count, size_t k, int64_t *ids, float *scores,
+enum akin_status akin_index_add(struct akin_index *index, const struct akin_index_rows *rows,
+                                struct akin_error *error)
+{
+    return collection_add(index->collection, rows, false, error);
+}
+
+enum akin_status akin_index_update(struct akin_index *index, const struct akin_index_rows *rows,
                                    struct akin_error *error)
 {
-    return index_search(index->index, queries, query_count, k, NULL, ids, scores, error);
+    return collection_add(index->collection, rows, true, error);
 }
 
-enum akin_status akin_index_check(const char *path, struct akin_error *error)
+enum akin_status akin_index_delete(struct akin_index *index, const int64_t *ids, size_t count,
+                                   size_t *deleted, struct akin_error *error)
 {
-    return index_check(path, error);
+    return collection_delete(index->collection, ids, NULL, count, deleted, error);
+}
+
+enum akin_status akin_index_delete_keys(struct akin_index *index, const char *const *keys,
+                                        size_t count, size_t *deleted, struct akin_error *error)
+{
+    return collection_delete(index->collection, NULL, keys, count, deleted, error);
+}
+
+enum akin_status akin_index_sync(struct akin_index *index, size_t *rows, struct akin_error *error)
+{
+    return collection_sync(index->collection, rows, error);
+}
+
+enum akin_status akin_index_compact(struct akin_index *index, const struct akin_progress *progress,
+                                    struct akin_error *error)
+{
+    return collection_compact(index->collection, progress, error);
+}
+
+enum akin_status akin_index_search(const struct akin_index *index,
+                                   const struct akin_index_query *query, int64_t *ids,
+                                   float *scores, struct akin_error *error)
+{
+    return collection_search(index->collection, query, ids, scores, error);
+}
+
+enum akin_status akin_index_key(const struct akin_index *index, int64_t id, char *text,
+                                size_t bytes, struct akin_error *error)
+{
+    return collection_text(index->collection, id, COLLECTION_KEY, text, bytes, error);
+}
+
+enum akin_status akin_index_metadata(const struct akin_index *index, int64_t id, char *text,
+                                     size_t bytes, struct akin_error *error)
+{
+    return collection_text(index->collection, id, COLLECTION_METADATA, text, bytes, error);
+}
+
+enum akin_status akin_index_check(struct akin_engine *engine, const char *path,
+                                  struct akin_error *error)
+{
+    struct collection_host host = host_of(engine);
+    return collection_check(&host, path, error);
 }

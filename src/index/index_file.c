@@ -6,7 +6,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "base/hash.h"
 #include "base/memory.h"
 #include "index/index.h"
@@ -234,16 +233,4 @@ enum akin_status index_view_check(const struct index_view *view, struct akin_err
             return damaged(view, i, error, "its ids do not ascend");
     }
     return AKIN_OK;
-}
-
-enum akin_status index_check(const char *path, struct akin_error *error)
-{
-    struct file_map map;
-    struct index_view view;
-    TRY(file_map_open(path, &map, error));
-    enum akin_status status = index_view_init(&view, path, map.data, map.bytes, error);
-    if (status == AKIN_OK)
-        status = index_view_check(&view, error);
-    file_map_close(&map);
-    return status;
 }

@@ -5,9 +5,9 @@
  * Each kind (flat.h, ivfpq.h, graph.h) implements the four functions named KIND_build, KIND_open,
  * KIND_search and KIND_check over these structs; segment.c is the only switch over kinds.
  *
- * Bits: what a search returns depends on the segment's bytes and the query alone, never on the batch,
- * the threads or the instruction set beyond what compute/cpu/kernels.h grants. A build depends on
- * rows, settings and seed alone, never on the number of threads. */
+ * Bits: what a search returns depends on the segment's bytes and the query alone, never on the
+ * batch, the threads or the instruction set beyond what compute/cpu/kernels.h grants. A build
+ * depends on rows, settings and seed alone, never on the number of threads. */
 #pragma once
 
 #include <stdbool.h>
@@ -52,7 +52,7 @@ struct segment_sink {
 struct segment_settings {
     uint64_t seed;
     size_t nlist, pq_bytes;     /* ivfpq; 0: chosen by size */
-    size_t degree, beam;        /* graph: neighbours of a node, width of the search that finds them */
+    size_t degree, beam; /* graph: neighbours of a node, width of the search that finds them */
     struct akin_progress progress;
 };
 
@@ -81,3 +81,30 @@ struct segment_hits {
     struct hit *hits;
     size_t *found;
 };
+
+/* ---- whatever the kind (segment.c) -------------------------------------------------------- */
+
+/* Numbers as they stand in files. */
+enum segment_kind {
+    SEGMENT_PLAIN = 1,      /* no blocks of its own: rows scored one by one; version 1 of the file */
+    SEGMENT_FLAT = 2,
+    SEGMENT_IVFPQ = 3,
+    SEGMENT_GRAPH = 4,
+};
+
+struct segment;
+
+const char *segment_kind_name(uint32_t kind);   /* NULL: there is no such kind */
+/* Whether `kind` can hold rows of this shape; a build of another one is refused. */
+bool segment_kind_takes(enum segment_kind kind, size_t rows, size_t dim);
+
+enum akin_status segment_build(enum segment_kind kind, const struct segment_build *build,
+                               const struct segment_sink *sink, struct akin_error *error);
+/* AKIN_UNSUPPORTED: a kind that this program does not know. */
+enum akin_status segment_open(uint32_t kind, struct backend *backend, struct thread_pool *pool,
+                              const struct segment_rows *rows, const struct segment_blocks *blocks,
+                              struct segment **segment, struct akin_error *error);
+void segment_close(struct segment **segment);
+enum akin_status segment_search(const struct segment *segment, const struct segment_query *query,
+                                const struct segment_hits *hits, struct akin_error *error);
+enum akin_status segment_check(const struct segment *segment, struct akin_error *error);

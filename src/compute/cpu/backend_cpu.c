@@ -14,7 +14,7 @@
 
 size_t element_bytes(enum element_type type)
 {
-    return type == ELEMENT_F32 ? 4 : 2;
+    return type == ELEMENT_F32 ? 4 : type == ELEMENT_I8 ? 1 : 2;
 }
 
 void host_matrix_to_f32(const struct host_matrix *matrix, float *out)

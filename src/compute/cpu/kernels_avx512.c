@@ -112,9 +112,93 @@ enum { GEMM_ROWS = 12, GEMM_VECTORS = 2, SCORE_QUERIES = 4, SCORE_ROWS = 4 };
 
 #include "compute/cpu/kernels_wide.h"
 
+/* ---- screening -------------------------------------------------------------------------- */
+
+static inline __m512i numbers_from(size_t first)
+{
+    const __m512i count = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    return _mm512_add_epi32(_mm512_set1_epi32((int)first), count);
+}
+
+static inline __mmask16 first_of(size_t live)
+{
+    return live >= 16 ? 0xffff : first_lanes(live);
+}
+
+static size_t pick_f32(uint32_t *at, const float *values, float threshold, size_t count)
+{
+    size_t found = 0;
+    const __m512 limit = _mm512_set1_ps(threshold);
+    for (size_t i = 0; i < count; i += 16) {
+        __mmask16 live = first_of(count - i);
+        __m512 v = _mm512_maskz_loadu_ps(live, values + i);
+        __mmask16 keep = _mm512_mask_cmp_ps_mask(live, v, limit, _CMP_NLT_UQ);
+        if (!keep)
+            continue;
+        _mm512_storeu_si512(at + found, _mm512_maskz_compress_epi32(keep, numbers_from(i)));
+        found += (size_t)__builtin_popcount(keep);
+    }
+    return found;
+}
+
+static size_t pick_dots(uint32_t *at, float *values, const int32_t *sums,
+                        const struct row_terms *terms, const struct dot_query *query,
+                        float threshold, size_t count)
+{
+    size_t found = 0;
+    const __m512 limit = _mm512_set1_ps(threshold), step = _mm512_set1_ps(query->step);
+    const __m512 slack_radius = _mm512_set1_ps(query->slack_radius);
+    const __m512 slack_norm = _mm512_set1_ps(query->slack_norm);
+    const __m512i offset = _mm512_set1_epi32(query->offset);
+    for (size_t i = 0; i < count; i += 16) {
+        __mmask16 live = first_of(count - i);
+        __m512 s = _mm512_cvtepi32_ps(
+            _mm512_sub_epi32(_mm512_maskz_loadu_epi32(live, sums + i), offset));
+        __m512 scale = _mm512_mul_ps(_mm512_maskz_loadu_ps(live, terms->scale + i), step);
+        __m512 bias = _mm512_setzero_ps();
+        if (terms->bias)
+            bias = _mm512_maskz_loadu_ps(live, terms->bias + i);
+        __m512 v = _mm512_fmadd_ps(scale, s, bias);
+        __m512 most = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(live, terms->radius + i),
+                                      slack_radius, v);
+        most = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(live, terms->norm + i), slack_norm, most);
+        __mmask16 keep = _mm512_mask_cmp_ps_mask(live, most, limit, _CMP_NLT_UQ);
+        if (!keep)
+            continue;
+        _mm512_storeu_si512(at + found, _mm512_maskz_compress_epi32(keep, numbers_from(i)));
+        _mm512_storeu_ps(values + found, _mm512_maskz_compress_ps(keep, v));
+        found += (size_t)__builtin_popcount(keep);
+    }
+    return found;
+}
+
+static void pick_tile(uint64_t *masks, const float *values, size_t stride, size_t rows, size_t cols,
+                      const struct row_terms *terms, const float *slack_radius,
+                      const float *slack_norm, const float *threshold)
+{
+    for (size_t r = 0; r < rows; r++)
+        masks[r] = 0;
+    for (size_t c = 0; c < cols; c += 16) {
+        __mmask16 live = first_of(cols - c);
+        __m512 by_radius = _mm512_maskz_loadu_ps(live, slack_radius + c);
+        __m512 by_norm = _mm512_maskz_loadu_ps(live, slack_norm + c);
+        __m512 limit = _mm512_maskz_loadu_ps(live, threshold + c);
+        for (size_t r = 0; r < rows; r++) {
+            __m512 v = _mm512_maskz_loadu_ps(live, values + r * stride + c);
+            v = _mm512_add_ps(v, _mm512_set1_ps(terms->bias ? terms->bias[r] : 0));
+            v = _mm512_fmadd_ps(_mm512_set1_ps(terms->radius[r]), by_radius, v);
+            v = _mm512_fmadd_ps(_mm512_set1_ps(terms->norm[r]), by_norm, v);
+            masks[r] |= (uint64_t)_mm512_mask_cmp_ps_mask(live, v, limit, _CMP_NLT_UQ) << c;
+        }
+    }
+}
+
 void kernels_use_avx512(struct kernels *k)
 {
     use_wide(k);
+    k->pick_f32 = pick_f32;
+    k->pick_dots = pick_dots;
+    k->pick_tile = pick_tile;
     k->gemm = (struct gemm_blocks){
         .mr = GEMM_ROWS, .nr = GEMM_COLS, .rows = 96, .depth = 384, .granule = 1 };
 }

@@ -85,8 +85,71 @@ static void gemm_u8s8(float *out, size_t out_stride, const struct u8_rows *x,
     }
 }
 
+/* ---- one query, many rows --------------------------------------------------------------- */
+
+/* Sixteen products of one row, added up in sixteen lanes. */
+ALWAYS_INLINE __m512i row_sums(const uint8_t *row, const uint8_t *next, const int8_t *query,
+                               size_t dim)
+{
+    __m512i sum = _mm512_setzero_si512();
+    size_t k = 0;
+    for (; k + 64 <= dim; k += 64) {
+        __builtin_prefetch(next + k);
+        sum = _mm512_dpbusd_epi32(sum, _mm512_loadu_si512(row + k), _mm512_loadu_si512(query + k));
+    }
+    if (k < dim) {
+        __mmask64 live = ~0ull >> (64 - (dim - k));
+        __builtin_prefetch(next + k);
+        sum = _mm512_dpbusd_epi32(sum, _mm512_maskz_loadu_epi8(live, row + k),
+                                  _mm512_maskz_loadu_epi8(live, query + k));
+    }
+    return sum;
+}
+
+/* The sums of the lanes of sixteen registers, in order. */
+ALWAYS_INLINE __m512i sum_sixteen(const __m512i sums[16])
+{
+    __m512i four[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        const __m512i *a = sums + 4 * i;
+        __m512i low = _mm512_add_epi32(_mm512_unpacklo_epi32(a[0], a[1]),
+                                       _mm512_unpackhi_epi32(a[0], a[1]));
+        __m512i high = _mm512_add_epi32(_mm512_unpacklo_epi32(a[2], a[3]),
+                                        _mm512_unpackhi_epi32(a[2], a[3]));
+        four[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(low, high),
+                                   _mm512_unpackhi_epi64(low, high));
+    }
+#define FOLD(a, b) _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88), \
+                                    _mm512_shuffle_i32x4(a, b, 0xdd))
+    __m512i low = FOLD(four[0], four[1]), high = FOLD(four[2], four[3]);
+    return FOLD(low, high);
+#undef FOLD
+}
+
+static void dot_u8s8(int32_t *sums, const uint8_t *rows, size_t stride, const uint32_t *ids,
+                     size_t count, const int8_t *query, size_t dim)
+{
+    size_t i = 0;
+    for (; i + 16 <= count; i += 16) {
+        __m512i lanes[16];
+        size_t ahead = i + 32 <= count ? 16 : 0;
+#pragma GCC unroll 16
+        for (size_t r = 0; r < 16; r++)
+            lanes[r] = row_sums(rows + (ids ? ids[i + r] : i + r) * stride,
+                                rows + (ids ? ids[i + r + ahead] : i + r + ahead) * stride, query,
+                                dim);
+        _mm512_storeu_si512(sums + i, sum_sixteen(lanes));
+    }
+    for (; i < count; i++) {
+        const uint8_t *row = rows + (ids ? ids[i] : i) * stride;
+        sums[i] = _mm512_reduce_add_epi32(row_sums(row, row, query, dim));
+    }
+}
+
 void kernels_use_avx512vnni(struct kernels *k)
 {
     k->gemm_u8s8 = gemm_u8s8;
+    k->dot_u8s8 = dot_u8s8;
     k->u8s8 = (struct gemm_blocks){ .mr = ROWS, .nr = COLS, .rows = 96, .granule = 4 };
 }

@@ -234,6 +234,96 @@ static void gemm_bf16(float *out, size_t out_stride, const uint16_t *x, size_t x
     }
 }
 
+/* ---- screening -------------------------------------------------------------------------- */
+
+/* As they come: a table of four for each field. */
+static void sketch_tables(uint8_t *tables, const uint8_t *fields, size_t planes)
+{
+    memcpy(tables, fields, 16 * planes);
+}
+
+static float sketch_score(const uint8_t *block, size_t r, const struct sketch_form *form,
+                          const struct sketch_terms *terms)
+{
+    size_t rows = form->rows, half = rows / 2, at = r < half ? 2 * r : 2 * (r - half) + 1;
+    const uint8_t *heads = block + form->planes * rows;
+    const float *factor = (const float *)(heads + form->heads * rows * 4);
+    int32_t sum = 0, head = 0;
+    for (size_t p = 0; p < form->planes; p++)
+        for (size_t j = 0; j < 4; j++)
+            sum += terms->tables[16 * p + 4 * j + (block[p * rows + at] >> 2 * j & 3)];
+    for (size_t h = 0; h < form->heads; h++)
+        for (size_t i = 0; i < 4; i++)
+            head += terms->head[4 * h + i] * heads[(h * rows + r) * 4 + i];
+    float inner = fmaf(terms->step, (float)sum, fmaf(terms->head_step, (float)head, terms->offset));
+    if (form->biased)
+        return fmaf(inner, factor[r], factor[rows + r]) + terms->shift;
+    return fmaf(inner, factor[r], terms->shift);
+}
+
+static void sketch_scores(float *scores, const uint8_t *blocks, size_t count,
+                          const struct sketch_form *form, const struct sketch_terms *terms)
+{
+    for (size_t b = 0; b < count; b++)
+        for (size_t r = 0; r < form->rows; r++)
+            scores[b * form->rows + r] =
+                sketch_score(blocks + b * sketch_form_bytes(form), r, form, terms);
+}
+
+static void dot_u8s8(int32_t *sums, const uint8_t *rows, size_t stride, const uint32_t *ids,
+                     size_t count, const int8_t *query, size_t dim)
+{
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *row = rows + (ids ? ids[i] : i) * stride;
+        int32_t sum = 0;
+        for (size_t k = 0; k < dim; k++)
+            sum += row[k] * query[k];
+        sums[i] = sum;
+    }
+}
+
+static size_t pick_f32(uint32_t *at, const float *values, float threshold, size_t count)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < count; i++)
+        if (!(values[i] < threshold))
+            at[found++] = (uint32_t)i;
+    return found;
+}
+
+static size_t pick_dots(uint32_t *at, float *values, const int32_t *sums,
+                        const struct row_terms *terms, const struct dot_query *query,
+                        float threshold, size_t count)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < count; i++) {
+        float v = fmaf(terms->scale[i] * query->step, (float)(sums[i] - query->offset),
+                       terms->bias ? terms->bias[i] : 0);
+        float most = fmaf(terms->norm[i], query->slack_norm,
+                          fmaf(terms->radius[i], query->slack_radius, v));
+        if (most < threshold)
+            continue;
+        at[found] = (uint32_t)i;
+        values[found++] = v;
+    }
+    return found;
+}
+
+static void pick_tile(uint64_t *masks, const float *values, size_t stride, size_t rows, size_t cols,
+                      const struct row_terms *terms, const float *slack_radius,
+                      const float *slack_norm, const float *threshold)
+{
+    for (size_t r = 0; r < rows; r++) {
+        masks[r] = 0;
+        for (size_t c = 0; c < cols; c++) {
+            float v = values[r * stride + c] + (terms->bias ? terms->bias[r] : 0);
+            float most = fmaf(terms->norm[r], slack_norm[c],
+                              fmaf(terms->radius[r], slack_radius[c], v));
+            masks[r] |= (uint64_t)!(most < threshold[c]) << c;
+        }
+    }
+}
+
 void kernels_use_ref(struct kernels *k)
 {
 #define X(name, result, params) k->name = name;

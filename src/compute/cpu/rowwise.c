@@ -19,6 +19,8 @@ void widen_row(const struct kernels *k, const struct host_matrix *matrix, size_t
     case ELEMENT_BF16:
         k->widen_bf16(out, from, matrix->cols);
         break;
+    case ELEMENT_I8:        /* never a matrix of weights */
+        break;
     }
 }
 

@@ -1,10 +1,9 @@
 /* Exact search: every row scored, the k best kept in a heap per query and thread. Scores exist for
  * one tile of rows at a time. The order (score down, row up, NaN last) is total, so the k best are
  * the same whoever scans which rows. */
-#include <math.h>
-
 #include "base/limits.h"
 #include "base/thread.h"
+#include "compute/best.h"
 #include "compute/cpu/backend_cpu.h"
 
 enum {
@@ -13,58 +12,6 @@ enum {
     CHUNK_ROWS = 2048,      /* handed to a thread at a time; a multiple of 64 */
     HEAP_HITS = 1 << 22,    /* what the heaps of a thread may hold, where one query allows */
 };
-
-struct best {
-    struct hit *hits;       /* [capacity], a heap with the worst at the root */
-    size_t count, capacity;
-};
-
-static bool better(struct hit a, struct hit b)
-{
-    bool a_nan = isnan(a.score), b_nan = isnan(b.score);
-    if (a_nan != b_nan)
-        return b_nan;
-    if (!a_nan && a.score != b.score)
-        return a.score > b.score;
-    return a.row < b.row;
-}
-
-static void sift_down(struct hit *hits, size_t count, size_t at, struct hit hit)
-{
-    for (size_t child; (child = 2 * at + 1) < count; at = child) {
-        if (child + 1 < count && better(hits[child], hits[child + 1]))
-            child++;
-        if (!better(hit, hits[child]))
-            break;
-        hits[at] = hits[child];
-    }
-    hits[at] = hit;
-}
-
-static void offer(struct best *best, struct hit hit)
-{
-    if (best->count == best->capacity) {
-        if (better(hit, best->hits[0]))
-            sift_down(best->hits, best->count, 0, hit);
-        return;
-    }
-    size_t at = best->count++;
-    for (; at && better(best->hits[(at - 1) / 2], hit); at = (at - 1) / 2)
-        best->hits[at] = best->hits[(at - 1) / 2];
-    best->hits[at] = hit;
-}
-
-/* Empties the heap into hits [count], best first. */
-static void drain(struct best *best, struct hit *hits)
-{
-    while (best->count) {
-        struct hit worst = best->hits[0];
-        best->count--;
-        if (best->count)
-            sift_down(best->hits, best->count, 0, best->hits[best->count]);
-        hits[best->count] = worst;
-    }
-}
 
 static bool contains(const struct row_list *list, uint32_t row)
 {
@@ -118,7 +65,7 @@ static void offer_tile(const struct scan *scan, struct best *best, size_t q, con
         if (best->count == best->capacity && scores[i] <= best->hits[0].score)
             continue;
         if (!skip || !contains(&skip[scan->first_query + q], rows[i]))
-            offer(best, (struct hit){ scores[i], rows[i] });
+            best_offer(best, (struct hit){ scores[i], rows[i] });
     }
 }
 
@@ -166,10 +113,10 @@ static void scan_group(const struct scan *scan, struct thread_pool *pool, struct
         for (size_t w = 1; w < workers; w++) {
             const struct best *other = &scan->best[w * GROUP_QUERIES + q];
             for (size_t i = 0; i < other->count; i++)
-                offer(best, other->hits[i]);
+                best_offer(best, other->hits[i]);
         }
         found[scan->first_query + q] = best->count;
-        drain(best, hits + (scan->first_query + q) * request->k);
+        best_drain(best, hits + (scan->first_query + q) * request->k);
     }
 }
 

@@ -1,0 +1,65 @@
+/* An open file at offsets: read, write, sync, cut, lock, map. Short transfers and interrupted calls
+ * are gone on with; every error names the file. For files that change in place; those that are
+ * written whole go through file_writer of file.h. */
+#pragma once
+
+#include "base/file.h"
+
+struct file_at {
+    int fd;                     /* -1: closed */
+    char *path;
+};
+
+enum file_at_mode {
+    FILE_AT_READ,
+    FILE_AT_WRITE,
+    FILE_AT_CREATE,             /* AKIN_BUSY when it exists */
+    FILE_AT_UNNAMED,            /* `path` is a folder; the file goes away with its descriptor */
+};
+
+enum akin_status file_at_open(const char *path, enum file_at_mode mode, struct file_at *file,
+                              struct akin_error *error);
+void file_at_close(struct file_at *file);
+
+enum akin_status file_at_size(const struct file_at *file, uint64_t *bytes,
+                              struct akin_error *error);
+/* All of it: a file that ends before is AKIN_FORMAT. */
+enum akin_status file_at_read(const struct file_at *file, uint64_t offset, void *data, size_t bytes,
+                              struct akin_error *error);
+
+struct file_part {
+    const void *data;
+    size_t bytes;
+};
+
+/* The parts one behind the other. After a failure any part of it may have been written. */
+enum akin_status file_at_write(const struct file_at *file, uint64_t offset,
+                               const struct file_part *parts, size_t count,
+                               struct akin_error *error);
+enum akin_status file_at_sync(const struct file_at *file, struct akin_error *error);
+enum akin_status file_at_truncate(const struct file_at *file, uint64_t bytes,
+                                  struct akin_error *error);
+/* Copies inside or between files. */
+enum akin_status file_at_copy(const struct file_at *from, uint64_t from_offset,
+                              const struct file_at *to, uint64_t to_offset, uint64_t bytes,
+                              struct akin_error *error);
+
+/* An exclusive lock of this open file, gone when it is closed or its process ends. Does not wait:
+ * AKIN_BUSY while another descriptor, of any process, has it. */
+enum akin_status file_at_lock(const struct file_at *file, struct akin_error *error);
+bool file_at_is_locked(const struct file_at *file);     /* by another descriptor */
+/* Permissions of `from` for `to`, as far as we may. */
+void file_at_take_mode(const struct file_at *to, const struct file_at *from);
+/* Whether the file's path still leads to it. */
+bool file_at_is_current(const struct file_at *file);
+
+/* A part of a file, mapped read-only; it outlives the descriptor. */
+struct file_window {
+    struct file_map map;
+    const unsigned char *data;  /* the byte asked for, wherever the map begins */
+    size_t bytes;
+};
+
+enum akin_status file_window_open(const struct file_at *file, uint64_t offset, size_t bytes,
+                                  struct file_window *window, struct akin_error *error);
+void file_window_close(struct file_window *window);

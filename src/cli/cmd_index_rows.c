@@ -1,0 +1,314 @@
+/* akin index add, update, delete. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "cli/cmd_index.h"
+
+/* ---- files of rows ----------------------------------------------------------------------- */
+
+static enum akin_status open_ids(struct cli *cli, const char *path, struct npy *ids, bool *open)
+{
+    TRY(npy_open(path, ids, &cli->error));
+    *open = true;
+    if (ids->type != NPY_INT64 || ids->dims != 1)
+        return error_set(&cli->error, AKIN_FORMAT,
+                         "%s: expected int64 [rows], found %s with %zu dimensions", path,
+                         ids->descr, ids->dims);
+    return AKIN_OK;
+}
+
+enum akin_status rows_file_open(struct cli *cli, const char *vectors, const char *ids,
+                                struct rows_file *file)
+{
+    TRY(npy_open_matrix(vectors, &file->vectors, &cli->error));
+    file->vectors_open = true;
+    file->rows.vectors = file->vectors.data;
+    file->rows.count = file->vectors.shape[0];
+    file->dimension = file->vectors.shape[1];
+    if (!ids)
+        return AKIN_OK;
+    TRY(open_ids(cli, ids, &file->ids, &file->ids_open));
+    if (file->ids.shape[0] != file->rows.count)
+        return error_set(&cli->error, AKIN_FORMAT, "%s: %zu ids for %zu vectors", ids,
+                         file->ids.shape[0], file->rows.count);
+    file->rows.ids = file->ids.data;
+    return AKIN_OK;
+}
+
+void rows_file_close(struct rows_file *file)
+{
+    if (file->vectors_open)
+        npy_close(&file->vectors);
+    if (file->ids_open)
+        npy_close(&file->ids);
+}
+
+/* Keys, a line each; metadata, a JSON object on a line each. */
+struct lines {
+    struct string_pool pool;
+    const char **items;
+    size_t count, capacity;
+};
+
+static enum akin_status read_lines(struct cli *cli, const char *path, struct lines *lines)
+{
+    struct line_reader *reader = NULL;
+    enum akin_status status = AKIN_OK;
+    TRY(line_reader_open(path, &reader, &cli->error));
+    for (;;) {
+        const char *line;
+        size_t bytes;
+        TRY_DONE(line_reader_next(reader, &line, &bytes, &cli->error));
+        if (!line)
+            break;
+        if (memchr(line, 0, bytes)) {
+            status = error_set(&cli->error, AKIN_FORMAT, "%s:%llu: has a zero byte", path,
+                               (unsigned long long)line_reader_number(reader));
+            goto done;
+        }
+        char *copy = string_pool_add(&lines->pool, line, bytes);
+        if (!copy || !array_reserve((void **)&lines->items, &lines->capacity, lines->count + 1,
+                                    sizeof *lines->items)) {
+            status = error_memory(&cli->error);
+            goto done;
+        }
+        lines->items[lines->count++] = copy;
+    }
+done:
+    line_reader_close(&reader);
+    return status;
+}
+
+static enum akin_status read_texts(struct cli *cli, const char *option, size_t rows,
+                                   struct lines *lines)
+{
+    const char *path = options_text(&cli->options, option);
+    if (!path)
+        return AKIN_OK;
+    TRY(read_lines(cli, path, lines));
+    if (lines->count != rows)
+        return error_set(&cli->error, AKIN_FORMAT, "%s: %zu lines for %zu vectors", path,
+                         lines->count, rows);
+    return AKIN_OK;
+}
+
+static void lines_deinit(struct lines *lines)
+{
+    memory_free(lines->items);
+    string_pool_deinit(&lines->pool);
+}
+
+/* ---- add, update ------------------------------------------------------------------------- */
+
+static const struct option add_options[] = {
+    {"input", 'i', OPTION_TEXT, "V.npy", NULL, "float32 matrix [vectors, dimension]", 0, 0},
+    {"ids", 0, OPTION_TEXT, "I.npy", NULL, "int64 ids [vectors]; without: the next free ones", 0,
+     0},
+    {"keys", 0, OPTION_TEXT, "FILE", NULL, "names instead of ids, one on a line", 0, 0},
+    {"metadata", 0, OPTION_TEXT, "FILE", NULL, "a JSON object on a line for each vector", 0, 0},
+    {"sync-every", 0, OPTION_COUNT, "N", "1000", "rows made durable together", 1, 1e9},
+};
+
+struct adding {
+    struct cli *cli;
+    struct akin_index *index;
+    struct rows_file file;
+    struct lines keys, metadata;
+    bool update;
+};
+
+/* What is printed was made durable: it is flushed at once, for whoever acts on it. */
+static enum akin_status synced(struct adding *a)
+{
+    size_t rows = 0;
+    TRY(akin_index_sync(a->index, &rows, &a->cli->error));
+    printf("synced %zu\n", rows);
+    fflush(stdout);
+    return check_output(a->cli);
+}
+
+static enum akin_status add_all(struct adding *a)
+{
+    struct cli *cli = a->cli;
+    const struct akin_index_rows *all = &a->file.rows;
+    size_t step = options_count(&cli->options, "sync-every");
+    for (size_t at = 0, count; at < all->count; at += count) {
+        count = all->count - at < step ? all->count - at : step;
+        struct akin_index_rows rows = {
+            .vectors = all->vectors + at * a->file.dimension,
+            .ids = all->ids ? all->ids + at : NULL,
+            .keys = a->keys.items ? a->keys.items + at : NULL,
+            .metadata = a->metadata.items ? a->metadata.items + at : NULL, .count = count,
+        };
+        TRY(check_interrupted(cli));
+        enum akin_status status = a->update ? akin_index_update(a->index, &rows, &cli->error)
+                                            : akin_index_add(a->index, &rows, &cli->error);
+        if (status != AKIN_OK)
+            return error_context(&cli->error, status, "rows %zu to %zu", at, at + count - 1);
+        TRY(synced(a));
+    }
+    return AKIN_OK;
+}
+
+static enum akin_status run_adding(struct cli *cli, bool update)
+{
+    const char *path = cli->options.positionals[0], *input = NULL;
+    struct adding a = {.cli = cli, .update = update};
+    struct akin_index_info info;
+    enum akin_status status = AKIN_OK;
+    TRY(need_text(cli, "input", &input));
+    if (options_given(&cli->options, "ids") && options_given(&cli->options, "keys"))
+        return wrong_use(cli, "--ids and --keys: rows are named by one of them");
+    if (update && !options_given(&cli->options, "ids") && !options_given(&cli->options, "keys"))
+        return wrong_use(cli, "index update needs --ids I.npy or --keys FILE");
+    TRY_DONE(rows_file_open(cli, input, options_text(&cli->options, "ids"), &a.file));
+    TRY_DONE(read_texts(cli, "keys", a.file.rows.count, &a.keys));
+    TRY_DONE(read_texts(cli, "metadata", a.file.rows.count, &a.metadata));
+    TRY_DONE(cli_engine(cli));
+    TRY_DONE(akin_index_open(cli->engine, path, AKIN_INDEX_WRITE, &a.index, &cli->error));
+    akin_index_info(a.index, &info);
+    if (info.dimension != a.file.dimension)
+        TRY_DONE(error_set(&cli->error, AKIN_FORMAT,
+                           "%s: vectors of %zu dimensions, the index has %zu", input,
+                           a.file.dimension, info.dimension));
+    status = add_all(&a);
+done:
+    akin_index_close(&a.index);
+    rows_file_close(&a.file);
+    lines_deinit(&a.keys);
+    lines_deinit(&a.metadata);
+    return status;
+}
+
+static enum akin_status run_add(struct cli *cli)
+{
+    return run_adding(cli, false);
+}
+
+const struct command command_index_add = {
+    .name = "index add",
+    .arguments = "X.akx -i V.npy [options]",
+    .summary = "new rows to an index file",
+    .details = "Prints 'synced COUNT' when N more rows are durable, COUNT being all that the index\n"
+               "then has. Rows whose id or key is there already are refused; 'index update'\n"
+               "replaces them.\n",
+    .examples = "  akin index add films.akx -i more.npy\n"
+                "  akin index add notes.akx -i new.npy --keys paths.txt --sync-every 100\n",
+    .options = {add_options, sizeof add_options / sizeof add_options[0]},
+    .positionals_min = 1,
+    .positionals_max = 1,
+    .run = run_add,
+};
+
+static enum akin_status run_update(struct cli *cli)
+{
+    return run_adding(cli, true);
+}
+
+const struct command command_index_update = {
+    .name = "index update",
+    .arguments = "X.akx -i V.npy (--ids I.npy | --keys FILE) [options]",
+    .summary = "rows to an index file, replacing those of the same name",
+    .details = "Prints 'synced COUNT' as index add does.\n",
+    .examples = "  akin index update films.akx -i changed.npy --ids changed_ids.npy\n",
+    .options = {add_options, sizeof add_options / sizeof add_options[0]},
+    .positionals_min = 1,
+    .positionals_max = 1,
+    .run = run_update,
+};
+
+/* ---- delete ------------------------------------------------------------------------------ */
+
+static const struct option delete_options[] = {
+    {"ids", 0, OPTION_TEXT, "I.npy", NULL, "int64 ids [rows]", 0, 0},
+    {"id", 0, OPTION_TEXT, "ID", NULL, "one id", 0, 0},
+    {"keys", 0, OPTION_TEXT, "FILE", NULL, "keys, one on a line", 0, 0},
+    {"key", 0, OPTION_TEXT, "KEY", NULL, "one key", 0, 0},
+};
+
+static enum akin_status parse_id(struct cli *cli, const char *text, int64_t *id)
+{
+    char *end = NULL;
+    errno = 0;
+    long long value = strtoll(text, &end, 10);
+    if (errno || end == text || *end || value < 0)
+        return wrong_use(cli, "--id: '%.40s' is not a whole number of 0 or more", text);
+    *id = value;
+    return AKIN_OK;
+}
+
+static enum akin_status delete_named(struct cli *cli, struct akin_index *index, size_t *asked,
+                                     size_t *deleted)
+{
+    const struct options *o = &cli->options;
+    const char *ids_path = options_text(o, "ids"), *keys_path = options_text(o, "keys");
+    const char *one_id = options_text(o, "id"), *one_key = options_text(o, "key");
+    struct npy ids = {0};
+    struct lines keys = {0};
+    bool open = false;
+    int64_t id = 0;
+    enum akin_status status = AKIN_OK;
+    *asked = 1;
+    if (one_id) {
+        TRY_DONE(parse_id(cli, one_id, &id));
+        status = akin_index_delete(index, &id, 1, deleted, &cli->error);
+    } else if (one_key) {
+        status = akin_index_delete_keys(index, &one_key, 1, deleted, &cli->error);
+    } else if (ids_path) {
+        TRY_DONE(open_ids(cli, ids_path, &ids, &open));
+        *asked = ids.shape[0];
+        status = akin_index_delete(index, ids.data, *asked, deleted, &cli->error);
+    } else {
+        TRY_DONE(read_lines(cli, keys_path, &keys));
+        *asked = keys.count;
+        status = akin_index_delete_keys(index, keys.items, *asked, deleted, &cli->error);
+    }
+done:
+    if (open)
+        npy_close(&ids);
+    lines_deinit(&keys);
+    return status;
+}
+
+static enum akin_status run_delete(struct cli *cli)
+{
+    const char *path = cli->options.positionals[0];
+    const struct options *o = &cli->options;
+    struct akin_index *index = NULL;
+    size_t asked = 0, deleted = 0, rows = 0;
+    enum akin_status status = AKIN_OK;
+    int given = options_given(o, "ids") + options_given(o, "id") + options_given(o, "keys") +
+                options_given(o, "key");
+    if (given != 1)
+        return wrong_use(cli, "index delete needs one of --ids, --id, --keys, --key");
+    TRY(cli_engine(cli));
+    TRY(akin_index_open(cli->engine, path, AKIN_INDEX_WRITE, &index, &cli->error));
+    TRY_DONE(delete_named(cli, index, &asked, &deleted));
+    TRY_DONE(akin_index_sync(index, &rows, &cli->error));
+    if (cli->json)
+        status = print_json(cli, json_pack("{s:o, s:o, s:o, s:o}", "index", json_of_text(path),
+                                           "deleted", json_of_count(deleted), "missing",
+                                           json_of_count(asked - deleted), "count",
+                                           json_of_count(rows)));
+    else
+        printf("deleted %zu of %zu; %zu are left\n", deleted, asked, rows);
+done:
+    akin_index_close(&index);
+    return status;
+}
+
+const struct command command_index_delete = {
+    .name = "index delete",
+    .arguments = "X.akx (--ids I.npy | --id ID | --keys FILE | --key KEY)",
+    .summary = "rows out of an index file, durably",
+    .details = "Names that are not there are counted, and no failure.\n",
+    .examples = "  akin index delete films.akx --id 42\n"
+                "  akin index delete notes.akx --keys gone.txt\n",
+    .options = {delete_options, sizeof delete_options / sizeof delete_options[0]},
+    .positionals_min = 1,
+    .positionals_max = 1,
+    .run = run_delete,
+};

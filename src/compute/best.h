@@ -1,0 +1,62 @@
+/* The k best of what is offered: score down, row up, NaN last. The order is total, so the result
+ * does not depend on the order of the offers. */
+#pragma once
+
+#include <math.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "compute/backend.h"
+
+struct best {
+    struct hit *hits;       /* [capacity], a heap with the worst at the root */
+    size_t count, capacity;
+};
+
+static inline bool hit_better(struct hit a, struct hit b)
+{
+    bool a_nan = isnan(a.score), b_nan = isnan(b.score);
+    if (a_nan != b_nan)
+        return b_nan;
+    if (!a_nan && a.score != b.score)
+        return a.score > b.score;
+    return a.row < b.row;
+}
+
+static inline void best_sift_down(struct hit *hits, size_t count, size_t at, struct hit hit)
+{
+    for (size_t child; (child = 2 * at + 1) < count; at = child) {
+        if (child + 1 < count && hit_better(hits[child], hits[child + 1]))
+            child++;
+        if (!hit_better(hit, hits[child]))
+            break;
+        hits[at] = hits[child];
+    }
+    hits[at] = hit;
+}
+
+/* capacity >= 1. */
+static inline void best_offer(struct best *best, struct hit hit)
+{
+    if (best->count == best->capacity) {
+        if (hit_better(hit, best->hits[0]))
+            best_sift_down(best->hits, best->count, 0, hit);
+        return;
+    }
+    size_t at = best->count++;
+    for (; at && hit_better(best->hits[(at - 1) / 2], hit); at = (at - 1) / 2)
+        best->hits[at] = best->hits[(at - 1) / 2];
+    best->hits[at] = hit;
+}
+
+/* Empties the heap into hits [count], best first; `hits` may be the heap's own. */
+static inline void best_drain(struct best *best, struct hit *hits)
+{
+    while (best->count) {
+        struct hit worst = best->hits[0];
+        best->count--;
+        if (best->count)
+            best_sift_down(best->hits, best->count, 0, best->hits[best->count]);
+        hits[best->count] = worst;
+    }
+}

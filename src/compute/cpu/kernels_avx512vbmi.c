@@ -1,0 +1,154 @@
+/* AVX-512 VBMI (with VNNI): VPERMB looks up 64 six-bit numbers in a table of 64 bytes, which is
+ * three fields of a sketch at once. The low six bits of a byte are an index as they stand, the
+ * upper two are ignored; those of three planes make a fourth index. Four results stay below 256, so
+ * they are added in bytes and widened together. */
+#include "compute/cpu/kernels.h"
+
+#include <immintrin.h>
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+/* Entry i of a table is a[i & 3] + b[i >> 2 & 3] + c[i >> 4]. */
+static __m512i six_bit_table(const uint8_t *a, const uint8_t *b, const uint8_t *c)
+{
+    int32_t fours[3];
+    __builtin_memcpy(&fours[0], a, 4);
+    __builtin_memcpy(&fours[1], b, 4);
+    __builtin_memcpy(&fours[2], c, 4);
+    const __m128i spread = _mm_set_epi8(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+    __m512i second = _mm512_broadcast_i32x4(_mm_shuffle_epi8(_mm_set1_epi32(fours[1]), spread));
+    const __m512i lanes = _mm512_broadcast_i32x4(_mm_setzero_si128());
+    __m512i index = _mm512_inserti32x4(lanes, _mm_set1_epi8(1), 1);
+    index = _mm512_inserti32x4(index, _mm_set1_epi8(2), 2);
+    index = _mm512_inserti32x4(index, _mm_set1_epi8(3), 3);
+    __m512i third = _mm512_shuffle_epi8(_mm512_set1_epi32(fours[2]), index);
+    return _mm512_add_epi8(_mm512_add_epi8(_mm512_set1_epi32(fours[0]), second), third);
+}
+
+static void sketch_tables(uint8_t *tables, const uint8_t *fields, size_t planes)
+{
+    for (size_t p = 0; p < planes; p += 3, fields += 48, tables += 256) {
+        for (size_t i = 0; i < 3; i++) {
+            const uint8_t *at = fields + 16 * i;
+            _mm512_store_si512(tables + 64 * i, six_bit_table(at, at + 4, at + 8));
+        }
+        _mm512_store_si512(tables + 192, six_bit_table(fields + 12, fields + 28, fields + 44));
+    }
+}
+
+/* A plane of 64 rows, or of 32 with nothing behind them. */
+ALWAYS_INLINE __m512i load_plane(const uint8_t *p, const int rows)
+{
+    return rows == 64 ? _mm512_loadu_si512(p)
+                      : _mm512_zextsi256_si512(_mm256_loadu_si256((const __m256i *)p));
+}
+
+/* Blocks that share what is loaded of the tables. */
+enum { GROUP = 2 };
+
+struct sums {
+    __m512i all, high;      /* sixteen bits: low + 256 high bytes, modulo 2^16; high bytes */
+};
+
+/* Three planes of each of `blocks` blocks, `bytes` apart: the tables are loaded once for all. */
+ALWAYS_INLINE void add_planes(struct sums *sums, const uint8_t *planes, size_t bytes,
+                              const uint8_t *tables, const int rows, const int blocks)
+{
+    const __m512i second = _mm512_set1_epi8(0x0c), third = _mm512_set1_epi8(0x30);
+    __m512i t0 = _mm512_load_si512(tables), t1 = _mm512_load_si512(tables + 64),
+            t2 = _mm512_load_si512(tables + 128), t3 = _mm512_load_si512(tables + 192);
+#pragma GCC unroll 4
+    for (int b = 0; b < blocks; b++) {
+        const uint8_t *at = planes + (size_t)b * bytes;
+        __m512i x = load_plane(at, rows), y = load_plane(at + rows, rows),
+                z = load_plane(at + 2 * rows, rows);
+        /* bit by bit: mask ? new : old */
+        __m512i top = _mm512_ternarylogic_epi32(second, _mm512_srli_epi16(y, 4),
+                                                _mm512_srli_epi16(x, 6), 0xca);
+        top = _mm512_ternarylogic_epi32(third, _mm512_srli_epi16(z, 2), top, 0xca);
+        __m512i found = _mm512_add_epi8(_mm512_permutexvar_epi8(x, t0),
+                                        _mm512_permutexvar_epi8(y, t1));
+        __m512i other = _mm512_add_epi8(_mm512_permutexvar_epi8(z, t2),
+                                        _mm512_permutexvar_epi8(top, t3));
+        found = _mm512_add_epi8(found, other);
+        sums[b].all = _mm512_add_epi16(sums[b].all, found);
+        sums[b].high = _mm512_add_epi16(sums[b].high, _mm512_srli_epi16(found, 8));
+    }
+}
+
+/* Scores of sixteen rows from their sums of look-ups; `row` is the first one's number. */
+ALWAYS_INLINE void finish(float *scores, __m256i sums, const uint8_t *heads, size_t row,
+                          const int rows, const struct sketch_form *form,
+                          const struct sketch_terms *terms)
+{
+    __m512i head = _mm512_setzero_si512();
+    const int8_t *weights = terms->head;
+    const uint8_t *at = heads + 4 * row;
+    for (size_t h = 0; h < form->heads; h++, at += 4 * rows, weights += 4) {
+        int32_t four;
+        __builtin_memcpy(&four, weights, 4);
+        head = _mm512_dpbusd_epi32(head, _mm512_loadu_si512(at), _mm512_set1_epi32(four));
+    }
+    const float *factor = (const float *)(heads + 4 * (size_t)rows * form->heads) + row;
+    __m512 inner = _mm512_fmadd_ps(_mm512_set1_ps(terms->head_step), _mm512_cvtepi32_ps(head),
+                                   _mm512_set1_ps(terms->offset));
+    inner = _mm512_fmadd_ps(_mm512_set1_ps(terms->step),
+                            _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(sums)), inner);
+    __m512 shift = _mm512_set1_ps(terms->shift), scale = _mm512_loadu_ps(factor);
+    __m512 score = _mm512_fmadd_ps(
+        inner, scale, form->biased ? _mm512_loadu_ps(factor + rows) : shift);
+    _mm512_storeu_ps(scores + row, form->biased ? _mm512_add_ps(score, shift) : score);
+}
+
+/* One group of blocks that share the tables. */
+ALWAYS_INLINE void score_group(float *scores, const uint8_t *blocks, size_t bytes,
+                               const struct sketch_form *form, const struct sketch_terms *terms,
+                               const int rows, const int count)
+{
+    struct sums sums[GROUP];
+#pragma GCC unroll 4
+    for (int b = 0; b < count; b++)
+        sums[b].all = sums[b].high = _mm512_setzero_si512();
+    for (size_t p = 0; p < form->planes; p += 3)
+        add_planes(sums, blocks + p * (size_t)rows, bytes, terms->tables + p / 3 * 256, rows,
+                   count);
+#pragma GCC unroll 4
+    for (int b = 0; b < count; b++, blocks += bytes, scores += rows) {
+        __m512i high = sums[b].high;
+        __m512i even = _mm512_sub_epi16(sums[b].all, _mm512_slli_epi16(high, 8));
+        const uint8_t *heads = blocks + form->planes * (size_t)rows;
+        const size_t half = (size_t)rows / 2;
+        finish(scores, _mm512_castsi512_si256(even), heads, 0, rows, form, terms);
+        finish(scores, _mm512_castsi512_si256(high), heads, half, rows, form, terms);
+        if (rows == 64) {
+            finish(scores, _mm512_extracti64x4_epi64(even, 1), heads, 16, rows, form, terms);
+            finish(scores, _mm512_extracti64x4_epi64(high, 1), heads, 48, rows, form, terms);
+        }
+    }
+}
+
+ALWAYS_INLINE void score_blocks(float *scores, const uint8_t *blocks, size_t count,
+                                const struct sketch_form *form, const struct sketch_terms *terms,
+                                const int rows)
+{
+    size_t bytes = sketch_form_bytes(form), b = 0;
+    for (; b + GROUP <= count; b += GROUP)
+        score_group(scores + b * (size_t)rows, blocks + b * bytes, bytes, form, terms, rows, GROUP);
+    for (; b < count; b++)
+        score_group(scores + b * (size_t)rows, blocks + b * bytes, bytes, form, terms, rows, 1);
+}
+
+static void sketch_scores(float *scores, const uint8_t *blocks, size_t count,
+                          const struct sketch_form *form, const struct sketch_terms *terms)
+{
+    if (form->rows == 64)
+        score_blocks(scores, blocks, count, form, terms, 64);
+    else
+        score_blocks(scores, blocks, count, form, terms, 32);
+}
+
+void kernels_use_avx512vbmi(struct kernels *k)
+{
+    k->sketch_tables = sketch_tables;
+    k->sketch_scores = sketch_scores;
+}

@@ -1,0 +1,201 @@
+/* What becomes a segment, of which kind, and when. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/system.h"
+#include "index/collection_parts.h"
+
+enum {
+    SEAL_BYTES = 6 << 20,       /* of the tail's vectors: more slows every search down */
+    SEAL_ROWS_MIN = 256,
+    SEAL_ROWS_MAX = 8192,
+    TIER_GROWTH = 4,            /* so many segments of a tier become one of the next */
+    MERGED_MAX = 16,            /* at once */
+    KIND_ROWS_MIN = 20000,      /* below, any index is flat: that is as fast and takes no training */
+    AUTO_FLAT_ROWS = 150000,    /* a scan of sketches beats every graph up to here */
+};
+
+size_t plan_seal_rows(size_t dim)
+{
+    size_t rows = SEAL_BYTES / (dim * sizeof(float));
+    return rows < SEAL_ROWS_MIN ? SEAL_ROWS_MIN : rows > SEAL_ROWS_MAX ? SEAL_ROWS_MAX : rows;
+}
+
+/* ---- kinds ------------------------------------------------------------------------------- */
+
+/* What a graph holds in memory for a row: itself in bytes, up to 32 neighbours' numbers and codes
+ * of a bit per dimension. */
+static double graph_bytes(size_t rows, size_t dim)
+{
+    return (double)rows * ((double)dim + 32 * 4 + 32 * ((double)dim / 8) + 64);
+}
+
+static enum segment_kind plan_auto(const struct collection_creation *creation, size_t rows,
+                                   size_t dim, char *why, size_t bytes)
+{
+    struct akin_machine machine;
+    system_describe(&machine);
+    double free_bytes = (double)machine.memory_available_bytes;
+    double graph = graph_bytes(rows, dim), originals = (double)rows * (double)dim * 4;
+    if (rows <= AUTO_FLAT_ROWS || !segment_kind_takes(SEGMENT_IVFPQ, rows, dim)) {
+        snprintf(why, bytes,
+                 "flat: at %zu rows a scan of sketches takes less time than any graph, and exact "
+                 "search needs no more memory", rows);
+        return SEGMENT_FLAT;
+    }
+    if (!segment_kind_takes(SEGMENT_GRAPH, rows, dim) || graph + originals > free_bytes / 2) {
+        snprintf(why, bytes,
+                 "ivfpq: a graph over %zu rows and their originals take %.1f GB of the %.1f GB "
+                 "that are free", rows, (graph + originals) / 1e9, free_bytes / 1e9);
+        return SEGMENT_IVFPQ;
+    }
+    if ((double)creation->recall > 0.999) {
+        snprintf(why, bytes, "flat: recall %g leaves nothing for a graph to skip",
+                 (double)creation->recall);
+        return SEGMENT_FLAT;
+    }
+    snprintf(why, bytes,
+             "graph: at %zu rows it reads the least for recall %g, and its %.1f GB fit in memory",
+             rows, (double)creation->recall, graph / 1e9);
+    return SEGMENT_GRAPH;
+}
+
+enum segment_kind plan_kind(const struct collection_creation *creation, size_t rows, size_t dim,
+                            char *why, size_t bytes)
+{
+    enum segment_kind kind = (enum segment_kind)creation->kind;
+    if (rows == 0) {
+        snprintf(why, bytes, "empty");
+        return SEGMENT_PLAIN;
+    }
+    if (!kind)
+        return plan_auto(creation, rows, dim, why, bytes);
+    if (segment_kind_takes(kind, rows, dim)) {
+        snprintf(why, bytes, "%s: asked for", segment_kind_name(kind));
+        return kind;
+    }
+    snprintf(why, bytes, "flat: %zu rows are too few for %s", rows, segment_kind_name(kind));
+    return segment_kind_takes(SEGMENT_FLAT, rows, dim) ? SEGMENT_FLAT : SEGMENT_PLAIN;
+}
+
+static enum segment_kind kind_of_merge(const struct collection *c, size_t rows)
+{
+    char why[256];
+    struct collection_creation creation = c->creation;
+    if (creation.kind != SEGMENT_FLAT && rows < KIND_ROWS_MIN)
+        creation.kind = SEGMENT_FLAT;
+    return plan_kind(&creation, rows, c->dim, why, sizeof why);
+}
+
+/* ---- jobs -------------------------------------------------------------------------------- */
+
+static unsigned tier_of(const struct collection *c, const struct view *view)
+{
+    unsigned tier = 0;
+    for (size_t rows = view_live(view); rows >= TIER_GROWTH * c->seal_rows; rows /= TIER_GROWTH)
+        tier++;
+    return tier;
+}
+
+/* Of views [sealed..count) or of those marked. */
+static bool take_sources(struct collection *c, struct job *job, const bool *marked)
+{
+    const struct snapshot *s = c->current;
+    job->sources = memory_alloc(s->count, sizeof *job->sources);
+    if (!job->sources)
+        return false;                   /* tried again later */
+    for (size_t i = 0; i < s->count; i++) {
+        if (!marked[i])
+            continue;
+        view_copy(&job->sources[job->count++], &s->views[i]);
+        job->rows += view_live(&s->views[i]);
+    }
+    job->kind = kind_of_merge(c, job->rows);
+    return true;
+}
+
+static bool plan_tail(struct collection *c, struct job *job, bool *marked)
+{
+    const struct snapshot *s = c->current;
+    for (size_t i = s->sealed; i < s->count; i++)
+        marked[i] = true;
+    job->tail = true;
+    job->sealed = store_operations(c->store);
+    if (!take_sources(c, job, marked))
+        return false;
+    c->open = NULL;                     /* what comes now is not of this job */
+    return true;
+}
+
+static bool plan_merge(struct collection *c, struct job *job, bool *marked)
+{
+    const struct snapshot *s = c->current;
+    for (size_t i = 0; i < s->sealed; i++) {
+        size_t live = view_live(&s->views[i]);
+        if (live < s->views[i].rows / 2 || !live) {     /* more dead than alive */
+            marked[i] = true;
+            return take_sources(c, job, marked);
+        }
+    }
+    for (unsigned tier = 0; tier < 32; tier++) {
+        size_t count = 0;
+        for (size_t i = 0; i < s->sealed; i++)
+            count += tier_of(c, &s->views[i]) == tier;
+        if (count < TIER_GROWTH)
+            continue;
+        for (size_t i = 0, taken = 0; i < s->sealed && taken < MERGED_MAX; i++)
+            if (tier_of(c, &s->views[i]) == tier)
+                taken += marked[i] = true;
+        return take_sources(c, job, marked);
+    }
+    return false;
+}
+
+static size_t tail_operations(const struct collection *c)
+{
+    struct store_stats stats;
+    store_stats(c->store, &stats);
+    return stats.tail_operations;
+}
+
+bool seal_wanted(const struct collection *c)
+{
+    size_t rows = tail_rows(c->current);
+    if (c->failed_tail)                 /* it is tried again once there is much more to gain */
+        return rows > 2 * c->failed_tail;
+    return rows >= c->seal_rows || tail_operations(c) >= 8 * c->seal_rows;
+}
+
+bool plan_job(struct collection *c, bool force, struct job *job)
+{
+    *job = (struct job){ 0 };
+    bool *marked = memory_alloc(c->current->count, sizeof *marked), planned = false;
+    if (!marked)
+        return false;
+    if (seal_wanted(c) || (force && tail_operations(c)))
+        planned = plan_tail(c, job, marked);
+    else if (!c->failed_tail)
+        planned = plan_merge(c, job, marked);
+    memory_free(marked);
+    return planned;
+}
+
+bool plan_everything(struct collection *c, struct job *job)
+{
+    *job = (struct job){ 0 };
+    size_t count = c->current->count;
+    bool *marked = memory_alloc(count, sizeof *marked), planned = false;
+    char why[256];
+    if (!marked)
+        return false;
+    memset(marked, true, count);
+    job->tail = true;
+    job->sealed = store_operations(c->store);
+    planned = take_sources(c, job, marked);
+    if (planned) {
+        job->kind = plan_kind(&c->creation, job->rows, c->dim, why, sizeof why);
+        c->open = NULL;
+    }
+    memory_free(marked);
+    return planned;
+}

@@ -1,0 +1,115 @@
+/* The one place that knows which kinds there are. */
+#include "index/segment.h"
+
+#include "base/memory.h"
+#include "index/flat.h"
+
+struct segment {
+    uint32_t kind;
+    struct backend *backend;
+    struct segment_rows rows;
+    struct flat *flat;
+};
+
+const char *segment_kind_name(uint32_t kind)
+{
+    switch (kind) {
+    case SEGMENT_PLAIN: return "plain";
+    case SEGMENT_FLAT: return "flat";
+    case SEGMENT_IVFPQ: return "ivfpq";
+    case SEGMENT_GRAPH: return "graph";
+    default: return NULL;
+    }
+}
+
+bool segment_kind_takes(enum segment_kind kind, size_t rows, size_t dim)
+{
+    (void)dim;
+    switch (kind) {
+    case SEGMENT_PLAIN: return true;
+    case SEGMENT_FLAT: return rows > 0;
+    default: return false;
+    }
+}
+
+static enum akin_status unknown(uint32_t kind, struct akin_error *error)
+{
+    return error_set(error, AKIN_UNSUPPORTED, "segments of kind %u are not known to this program",
+                     (unsigned)kind);
+}
+
+enum akin_status segment_build(enum segment_kind kind, const struct segment_build *build,
+                               const struct segment_sink *sink, struct akin_error *error)
+{
+    switch (kind) {
+    case SEGMENT_PLAIN: return AKIN_OK;
+    case SEGMENT_FLAT: return flat_build(build, sink, error);
+    default: return unknown(kind, error);
+    }
+}
+
+enum akin_status segment_open(uint32_t kind, struct backend *backend, struct thread_pool *pool,
+                              const struct segment_rows *rows, const struct segment_blocks *blocks,
+                              struct segment **segment, struct akin_error *error)
+{
+    struct segment *opened = memory_alloc(1, sizeof *opened);
+    if (!opened)
+        return error_memory(error);
+    *opened = (struct segment){ .kind = kind, .backend = backend, .rows = *rows };
+    enum akin_status status;
+    switch (kind) {
+    case SEGMENT_PLAIN:
+        status = rows->element == ELEMENT_F32 ? AKIN_OK : unknown(kind, error);
+        break;
+    case SEGMENT_FLAT:
+        status = flat_open(backend, pool, rows, blocks, &opened->flat, error);
+        break;
+    default:
+        status = unknown(kind, error);
+    }
+    if (status == AKIN_OK)
+        *segment = opened;
+    else
+        memory_free(opened);
+    return status;
+}
+
+void segment_close(struct segment **segment)
+{
+    if (!*segment)
+        return;
+    if ((*segment)->kind == SEGMENT_FLAT)
+        flat_close(&(*segment)->flat);
+    memory_free(*segment);
+    *segment = NULL;
+}
+
+static enum akin_status search_plain(const struct segment *segment,
+                                     const struct segment_query *query,
+                                     const struct segment_hits *hits, struct akin_error *error)
+{
+    struct topk_request request = {
+        .rows = segment->rows.vectors, .row_count = segment->rows.count,
+        .dim = segment->rows.dim, .queries = query->queries, .query_count = query->count,
+        .k = query->k, .allowed = query->allowed, .score = segment->rows.score,
+    };
+    return cpu_topk(segment->backend, &request, hits->hits, hits->found, error);
+}
+
+enum akin_status segment_search(const struct segment *segment, const struct segment_query *query,
+                                const struct segment_hits *hits, struct akin_error *error)
+{
+    switch (segment->kind) {
+    case SEGMENT_PLAIN: return search_plain(segment, query, hits, error);
+    case SEGMENT_FLAT: return flat_search(segment->flat, query, hits, error);
+    default: return unknown(segment->kind, error);
+    }
+}
+
+enum akin_status segment_check(const struct segment *segment, struct akin_error *error)
+{
+    switch (segment->kind) {
+    case SEGMENT_FLAT: return flat_check(segment->flat, error);
+    default: return AKIN_OK;
+    }
+}

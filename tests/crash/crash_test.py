@@ -1,0 +1,266 @@
+"""An index file that is written to while the writer is killed, its system calls fail, or the power
+goes. After each blow a fresh process looks: the file opens, nothing that was acknowledged is missing,
+and what it holds is exactly what some number of operations make.
+
+    crash_test.py kill   DRIVER --trials 25
+    crash_test.py faults DRIVER --shim SHIM      every call, every kind of failure
+    crash_test.py power  DRIVER --shim SHIM --trials 30       (ten losses each)
+    crash_test.py readers DRIVER                  readers while it is written to, no blow
+
+Model of a power loss: of the writes since the last fdatasync of a file any subset is on the disk, a
+write torn at multiples of 512 bytes; lengths likewise; of the renames since the last fsync of the
+folder the first few. Python's standard library only."""
+import argparse
+import os
+import random
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+SECTOR = 512
+
+
+def fail(text):
+    sys.exit("crash_test: " + text)
+
+
+def last_ack(output):
+    """The number of the last whole line "synced N"; 0 before the first."""
+    acked = 0
+    for line in output.decode().split("\n")[:-1]:
+        if line.startswith("synced "):
+            acked = int(line.split()[1])
+    return acked
+
+
+def verify(driver, path, acked, what):
+    done = subprocess.run([driver, "verify", path, str(acked)], capture_output=True, text=True)
+    if done.returncode:
+        kept = tempfile.mkdtemp(prefix="akin_crash_")
+        for name in os.listdir(os.path.dirname(path)):
+            shutil.copy(os.path.join(os.path.dirname(path), name), kept)
+        fail(f"{what}: {acked} operations acknowledged: {done.stderr.strip()} (kept in {kept})")
+
+
+def clear(folder):
+    for name in os.listdir(folder):
+        os.remove(os.path.join(folder, name))
+
+
+def kill(args, folder):
+    """Random kills of one growing file, begun anew every tenth time."""
+    path, rng, acked, most, kills = os.path.join(folder, "x.akx"), random.Random(args.seed), 0, 0, 0
+    for trial in range(args.trials):
+        if trial % 10 == 0:
+            clear(folder)
+            acked = 0
+        command = [args.driver, "write", path, "100000000", str(rng.choice([1, 1, 2, 7]))]
+        writer = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        time.sleep(rng.choice([0.002, 0.02, 0.1, 0.3]) * rng.random())
+        writer.send_signal(signal.SIGKILL)
+        output, errors = writer.communicate()
+        kills += writer.returncode == -signal.SIGKILL
+        if writer.returncode != -signal.SIGKILL:
+            fail(f"trial {trial}: the writer ended by itself: {errors.decode().strip()}")
+        acked = max(acked, last_ack(output))
+        most = max(most, acked)
+        verify(args.driver, path, acked, f"trial {trial}")
+        left = [name for name in os.listdir(folder) if name != "x.akx"]
+        if len(left) > 1:
+            fail(f"trial {trial}: files that nobody removes: {left}")
+    print(f"{kills} kills, up to {most} operations acknowledged")
+
+
+def faults(args, folder):
+    """Each call in turn fails, until a run meets no fault."""
+    path, runs, sync = os.path.join(folder, "x.akx"), 0, "2"
+    for kind in ["EIO", "ENOSPC", "EINTR", "SHORT", "FULL", "KILL_BEFORE", "KILL_AFTER"]:
+        nth = 0
+        while True:
+            nth += 1
+            clear(folder)
+            env = dict(os.environ, LD_PRELOAD=args.shim, FAULT_NTH=str(nth), FAULT_KIND=kind)
+            done = subprocess.run([args.driver, "write", path, args.operations, sync], env=env,
+                                  capture_output=True, timeout=60)
+            what = f"{kind} at call {nth} ({done.stderr.decode().strip()})"
+            killed = kind.startswith("KILL") and done.returncode == -signal.SIGKILL
+            if done.returncode not in (0, 1) and not killed:
+                fail(f"{what}: exit {done.returncode}")
+            if kind in ("EINTR", "SHORT") and (done.returncode or b"failed" in done.stderr):
+                fail(f"{what}: should have been gone on with")
+            if b"fault fired" not in done.stderr:
+                break
+            acked = last_ack(done.stdout)
+            if done.returncode == 0 and acked < int(args.operations):
+                fail(f"{what}: ended well after {acked} operations")
+            verify(args.driver, path, acked, what)
+            runs += 1
+    print(f"{runs} runs, each with one fault")
+
+
+def readers(args, folder):
+    """Two processes look on while a third one writes, seals, merges and compacts."""
+    path = os.path.join(folder, "x.akx")
+    following = [subprocess.Popen([args.driver, "follow", path, args.operations],
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                 for _ in range(2)]
+    done = subprocess.run([args.driver, "write", path, args.operations, "1"], capture_output=True)
+    said = [reader.communicate(timeout=60) for reader in following]
+    if done.returncode or any(reader.returncode for reader in following):
+        fail(f"{done.stderr.decode()} {said}")
+    print("; ".join(output.strip() for output, _ in said))
+
+
+class Inode:
+    """What a disk may hold of one file: what is durable, and what was asked for since."""
+    def __init__(self):
+        self.durable, self.pending = bytearray(), []
+
+    def apply(self, image, event, keep=None):
+        what, offset, data = event
+        if what == "trunc":
+            image[offset:] = b"" if offset <= len(image) else bytes(offset - len(image))
+            return
+        if len(image) < offset:
+            image.extend(bytes(offset - len(image)))
+        if keep is None:
+            image[offset:offset + len(data)] = data
+            return
+        at = offset
+        while at < offset + len(data):
+            end = min((at // SECTOR + 1) * SECTOR, offset + len(data))
+            if keep():
+                if len(image) < at:
+                    image.extend(bytes(at - len(image)))
+                image[at:end] = data[at - offset:end - offset]
+            at = end
+
+    def sync(self):
+        for event in self.pending:
+            self.apply(self.durable, event)
+        self.pending = []
+
+    def crash(self, rng):
+        """One of the images that a power loss may leave."""
+        image, style = bytearray(self.durable), rng.randrange(6)
+        length = rng.random() < 0.3     # the new length is there, whatever of the data is
+        for event in self.pending:
+            whole = [True, False, rng.random() < 0.5, None, None, rng.random() < 0.5][style]
+            if event[0] == "write" and length and len(image) < event[1] + len(event[2]):
+                image.extend(bytes(event[1] + len(event[2]) - len(image)))
+            if whole is True or (whole is None and event[0] == "trunc" and rng.random() < 0.5):
+                self.apply(image, event)
+            elif whole is None and event[0] == "write":
+                share = rng.choice([0.1, 0.5, 0.9])
+                self.apply(image, event, lambda: rng.random() < share)
+        return image
+
+
+class Disk:
+    def __init__(self):
+        self.inodes, self.names, self.durable_names, self.pending = {}, {}, {}, []
+        self.acked = 0
+
+    def step(self, what, inode, offset, data):
+        """True for an event that a power loss may come behind."""
+        if what == "open":
+            name = data.decode()
+            if inode not in self.inodes or self.names.get(name) != inode:
+                self.inodes[inode] = Inode()
+                self.names[name] = inode
+                self.pending.append(("add", name, inode))
+        elif what == "ack":
+            self.acked = max(self.acked, last_ack(data))
+        elif what == "rename":
+            source, target = data.decode().split("\n")
+            inode = self.names.pop(source)
+            self.names[target] = inode
+            self.pending.append(("move", source, target))
+        elif what == "unlink":
+            self.names.pop(data.decode(), None)
+            self.pending.append(("drop", data.decode(), None))
+        elif what == "dirsync":
+            self.durable_names, self.pending = dict(self.names), []
+        elif inode in self.inodes and what == "sync":
+            self.inodes[inode].sync()
+        elif inode in self.inodes:
+            self.inodes[inode].pending.append((what, offset, data))
+        else:
+            return False                # a file without a name
+        return True
+
+    def crash(self, rng):
+        """Names and images after a power loss; the folder's journal keeps its order."""
+        names = dict(self.durable_names)
+        for what, name, other in self.pending[:rng.randint(0, len(self.pending))]:
+            if what == "add":
+                names[name] = other
+            elif what == "drop":
+                names.pop(name, None)
+            else:
+                names[other] = names.pop(name)
+        return {name: self.inodes[inode].crash(rng) for name, inode in names.items()}
+
+
+def read_trace(path):
+    raw, at = open(path, "rb").read(), 0
+    while at < len(raw):
+        what, inode, offset, count = struct.unpack_from("<8sQQQ", raw, at)
+        at += 32
+        yield what.rstrip(b"\0").decode(), inode, offset, raw[at:at + count]
+        at += count
+
+
+def power(args, folder):
+    """Power losses at random moments of a recorded run."""
+    written, trace = os.path.join(folder, "written"), os.path.join(folder, "trace")
+    after = os.path.join(folder, "after")
+    os.mkdir(written)
+    os.mkdir(after)
+    path, rng = os.path.join(written, "x.akx"), random.Random(args.seed)
+    env = dict(os.environ, LD_PRELOAD=args.shim, FAULT_TRACE=trace)
+    for part in range(1, 5):            # opened four times, each time with a tail to cut
+        done = subprocess.run([args.driver, "write", path, str(int(args.operations) * part // 4), "3"],
+                              env=env, capture_output=True)
+        if done.returncode:
+            fail(done.stderr.decode())
+    events = list(read_trace(trace))
+    cuts, states, disk = [], 0, Disk()
+    for number in range(10 * args.trials):
+        cuts.append(rng.randrange(len(events)))
+    for number, event in enumerate(events):
+        if not disk.step(*event):
+            continue
+        for _ in range(cuts.count(number)):
+            clear(after)
+            for name, image in disk.crash(rng).items():
+                with open(os.path.join(after, os.path.basename(name)), "wb") as file:
+                    file.write(image)
+            verify(args.driver, os.path.join(after, "x.akx"), disk.acked,
+                   f"power lost behind event {number} of {len(events)}, {event[0]}")
+            states += 1
+    if disk.acked < int(args.operations):
+        fail(f"the run acknowledged {disk.acked} operations only")
+    print(f"{states} power losses in {len(events)} events")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("mode", choices=["kill", "faults", "power", "readers"])
+    parser.add_argument("driver")
+    parser.add_argument("--shim")
+    parser.add_argument("--trials", type=int, default=25)
+    parser.add_argument("--operations", default="336")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    # What fails by plan does so on any disk: a fast one will do.
+    fast = "/dev/shm" if args.mode in ("faults", "power") and os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="akin_crash_", dir=fast) as folder:
+        {"kill": kill, "faults": faults, "power": power, "readers": readers}[args.mode](args, folder)
+
+
+main()
