@@ -196,6 +196,47 @@ static void run_dot_u8s8(const struct kernels *k)
                 (const int8_t *)data.bytes, BENCH_DIM);
 }
 
+/* Four queries, as a partition's leaf is compared with itself. */
+static void run_dot_tile_u8s8(const struct kernels *k)
+{
+    k->dot_tile_u8s8((int32_t *)data.c, BENCH_PICKS, (const int8_t *)data.bytes, BENCH_DIM, 4,
+                     data.blocks, BENCH_DIM, NULL, BENCH_PICKS, BENCH_DIM);
+}
+
+static double work_dot_tile_u8s8(const struct kernels *k)
+{
+    (void)k;
+    return 4.0 * BENCH_PICKS * BENCH_DIM;
+}
+
+static void run_edge_bits(const struct kernels *k)
+{
+    uint64_t bits[BENCH_DIM / 64];
+    struct edge_sums sums;
+    k->edge_bits(bits, &sums, data.bytes, 1, data.bytes + BENCH_DIM, 2, BENCH_DIM);
+}
+
+static double work_edge_bits(const struct kernels *k)
+{
+    (void)k;
+    return 2.0 * BENCH_DIM;
+}
+
+/* All neighbours of a node. */
+static void run_edge_scores(const struct kernels *k)
+{
+    struct edge_codes edges = { data.bytes, (const int16_t *)data.halves,
+                                (const int16_t *)data.halves + EDGES, 1, 1 };
+    struct edge_query query = { data.blocks, 1, 0, 0 };
+    k->edge_scores(data.c, &edges, &query, BENCH_DIM, 0);
+}
+
+static double work_edge_scores(const struct kernels *k)
+{
+    (void)k;
+    return 8.0 * BENCH_DIM;     /* codes, and the query's table */
+}
+
 static double work_dot_u8s8(const struct kernels *k)
 {
     (void)k;
@@ -239,6 +280,35 @@ static double work_pick_tile(const struct kernels *k)
     return 4.0 * 12 * 32;
 }
 
+static void run_pq4_products_f32(const struct kernels *k)
+{
+    k->pq4_products_f32(data.c, data.a, data.b, NULL, BENCH_DIM / 4, 4);
+}
+
+static void run_argmax_f32(const struct kernels *k)
+{
+    uint32_t best;
+    k->argmax_f32(&best, data.a, BENCH_DIM, 1, BENCH_DIM);
+    __asm__ volatile("" ::"r"(best));
+}
+
+/* 96 parts, a row of 384 numbers in 48 bytes; the tables lie beyond the codes. */
+static void run_pq4_scan(const struct kernels *k)
+{
+    k->pq4_scan((uint16_t *)data.c, data.bytes + 96 * 32, data.bytes, 24, 16);
+}
+
+static void run_select_u16(const struct kernels *k)
+{
+    k->select_u16((uint32_t *)data.c, data.halves, BENCH_DIM, 65000);
+}
+
+static void run_score_s16s8(const struct kernels *k)
+{
+    k->score_s16s8((int32_t *)data.c, (const int16_t *)data.halves, (const int8_t *)data.bytes,
+                   BENCH_DIM, NULL, BENCH_ROWS, BENCH_DIM);
+}
+
 /* The rest are counted in bytes read and written: floats per element, times four. */
 #define WORK_BYTES(name, floats)                                                     \
     static double work_##name(const struct kernels *k)                               \
@@ -258,6 +328,11 @@ WORK_BYTES(widen_f16, 1.5)
 WORK_BYTES(widen_bf16, 1.5)
 WORK_BYTES(quantize_u8, 2.25)
 WORK_BYTES(narrow_bf16, 1.5)
+WORK_BYTES(pq4_products_f32, 21)
+WORK_BYTES(argmax_f32, 1)
+WORK_BYTES(pq4_scan, 16)
+WORK_BYTES(select_u16, 0.5)
+WORK_BYTES(score_s16s8, BENCH_ROWS / 4.0)
 
 static bool counts_flops(const char *name)
 {

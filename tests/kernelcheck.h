@@ -51,6 +51,18 @@ void check_pick_f32(const struct kernels *k);
 void check_pick_dots(const struct kernels *k);
 void check_pick_tile(const struct kernels *k);
 
+/* kernelcheck_graph.c */
+void check_dot_tile_u8s8(const struct kernels *k);
+void check_edge_bits(const struct kernels *k);
+void check_edge_scores(const struct kernels *k);
+
+/* kernelcheck_pq.c */
+void check_pq4_products_f32(const struct kernels *k);
+void check_argmax_f32(const struct kernels *k);
+void check_pq4_scan(const struct kernels *k);
+void check_select_u16(const struct kernels *k);
+void check_score_s16s8(const struct kernels *k);
+
 /* Prints the speed of every loop of `k`, its share of what this machine can do and its ratio to
  * `below` (NULL: there is no level below), as text or as one JSON object. */
 void kernelbench(const char *level, const struct kernels *k, const struct kernels *below,

@@ -23,16 +23,28 @@ enum akin_status json_read(const char *path, size_t bytes_max, json_t **root,
     return status;
 }
 
-enum akin_status json_parse(const char *text, size_t bytes, const char *where, json_t **root,
-                            struct akin_error *error)
+static enum akin_status parse(const char *text, size_t bytes, size_t flags, const char *where,
+                              json_t **root, struct akin_error *error)
 {
     json_error_t problem;
-    json_t *value = json_loadb(text, bytes, JSON_DECODE_ANY | JSON_ALLOW_NUL, &problem);
+    json_t *value = json_loadb(text, bytes, flags | JSON_DECODE_ANY, &problem);
     if (!value)
         return error_set(error, AKIN_FORMAT, "%s:%d: not valid JSON: %s", where, problem.column,
                          problem.text);
     *root = value;
     return AKIN_OK;
+}
+
+enum akin_status json_parse(const char *text, size_t bytes, const char *where, json_t **root,
+                            struct akin_error *error)
+{
+    return parse(text, bytes, JSON_ALLOW_NUL, where, root, error);
+}
+
+enum akin_status json_parse_strict(const char *text, size_t bytes, const char *where,
+                                   json_t **root, struct akin_error *error)
+{
+    return parse(text, bytes, JSON_REJECT_DUPLICATES, where, root, error);
 }
 
 const char *json_type_name(const json_t *value)

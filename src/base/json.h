@@ -14,6 +14,9 @@ enum akin_status json_read(const char *path, size_t bytes_max, json_t **root,
 /* One JSON text, such as a line; `where` ("items.jsonl:7") goes into the error. */
 enum akin_status json_parse(const char *text, size_t bytes, const char *where, json_t **root,
                             struct akin_error *error);
+/* The same, but a key that occurs twice in an object, or U+0000 in a string, is an error. */
+enum akin_status json_parse_strict(const char *text, size_t bytes, const char *where,
+                                   json_t **root, struct akin_error *error);
 
 /* Field `key` of `object`; the error says "<where>: <key>: expected a string, found a number". */
 enum akin_status json_get_string(const json_t *object, const char *key, const char *where,

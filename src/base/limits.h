@@ -14,11 +14,17 @@
 #define K_MAX                 1000000              /* neighbours asked for at once */
 #define FILTER_NODES_MAX      1024
 #define FILTER_DEPTH_MAX      64
-#define INDEX_TEXT_BYTES_MAX  (1 << 20)            /* a key, or the metadata of a row */
+#define INDEX_KEY_BYTES_MAX   4096                 /* the key of a row */
 #define STORE_FILE_BYTES_MAX  ((uint64_t)1 << 46)  /* an index file: 64 TiB */
 #define STORE_BLOCKS_MAX      4096                 /* blocks of one frame of an index file */
 #define STORE_SEGMENTS_MAX    4096                 /* live segments of an index file */
 #define STORE_ROWS_MAX        UINT32_MAX           /* rows of one frame */
+#define METADATA_BYTES_MAX    ((size_t)1 << 20)    /* JSON text of one row */
+#define METADATA_FIELDS_MAX   1024                 /* of one row */
+#define METADATA_TEXTS_MAX    16384                /* in all lists of one row */
+#define METADATA_TEXT_BYTES_MAX ((size_t)1 << 16)  /* one value of a row */
+#define METADATA_NAME_BYTES_MAX 256                /* name of a field */
+#define COLUMNS_TAIL_ROWS_MAX ((size_t)1 << 24)
 #define THREADS_MAX           1024
 
 static_assert(TOKENS_MAX < 65536, "token positions fit in 16 bits");

@@ -161,3 +161,6 @@ enum akin_status cpu_topk(struct backend *backend, const struct topk_request *re
 /* One score, same bits as in cpu_topk. */
 float cpu_score(const struct backend *backend, const float *a, const float *b, size_t dim,
                 enum score score);
+/* The inner loops behind it, for modules that score single rows of their own layout. */
+struct kernels;
+const struct kernels *cpu_kernels(const struct backend *backend);

@@ -1,5 +1,6 @@
 /* Writing one segment out of the live rows of parts; and whole new files in that way. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,11 +104,11 @@ static enum akin_status put_vectors(struct writer *w, struct akin_error *error)
     return AKIN_OK;
 }
 
-static enum akin_status put_texts(const struct writer *w, enum collection_field field,
-                                  uint32_t type, struct akin_error *error)
+static enum akin_status put_keys(const struct writer *w, struct akin_error *error)
 {
+    const enum collection_field field = COLLECTION_KEY;
     uint64_t at = 0;
-    TRY(begin(w, type, error));
+    TRY(begin(w, COLLECTION_BLOCK_KEYS, error));
     for (size_t i = 0; i < w->job->rows; i++) {
         TRY(put(w, &at, sizeof at, error));
         at += text_of(w->job, i, field).count;
@@ -159,12 +160,19 @@ static bool may_have(const struct job *job, enum collection_field field)
 {
     for (size_t i = 0; i < job->count; i++) {
         const struct part *part = job->sources[i].part;
-        bool key = field == COLLECTION_KEY;
-        if (part->sealed ? (key ? part->keys : part->metadata).offsets != NULL
-                         : (key ? part->own_keys : part->own_metadata) != NULL)
+        bool keys = part->own_keys || part->keys.offsets;
+        bool metadata = part->own_columns || part->borrowed || part->columns.texts.starts;
+        if (field == COLLECTION_KEY ? keys : metadata)
             return any_text(job, field);
     }
     return false;
+}
+
+static const char *metadata_at(const void *context, size_t row, size_t *bytes)
+{
+    struct text text = text_of(context, row, COLLECTION_METADATA);
+    *bytes = text.count;
+    return text.bytes;
 }
 
 enum akin_status job_write(const struct collection *c, struct job *job,
@@ -175,11 +183,13 @@ enum akin_status job_write(const struct collection *c, struct job *job,
     TRY_DONE(gather(job, error));
     TRY_DONE(put_vectors(&w, error));
     if (may_have(job, COLLECTION_KEY)) {
-        TRY_DONE(put_texts(&w, COLLECTION_KEY, COLLECTION_BLOCK_KEYS, error));
+        TRY_DONE(put_keys(&w, error));
         TRY_DONE(put_key_order(&w, error));
     }
-    if (may_have(job, COLLECTION_METADATA))
-        TRY_DONE(put_texts(&w, COLLECTION_METADATA, COLLECTION_BLOCK_METADATA, error));
+    if (may_have(job, COLLECTION_METADATA)) {
+        struct columns_rows rows = { .count = job->rows, .context = job, .text = metadata_at };
+        TRY_DONE(columns_build(&rows, sink, error));
+    }
     struct segment_build build = {
         .backend = job->backend, .pool = job->pool,
         .rows = { .vectors = w.vectors, .element = ELEMENT_F32, .count = job->rows, .dim = c->dim,
@@ -212,9 +222,9 @@ static enum akin_status take_keys(struct part *part, const struct akin_index_row
         uint64_t before;
         bool added;
         part->own_keys[i] = (struct text){ key, bytes };
-        if (!bytes || bytes > INDEX_TEXT_BYTES_MAX)
+        if (!bytes || bytes > INDEX_KEY_BYTES_MAX)
             status = error_set(error, bytes ? AKIN_LIMIT : AKIN_ARGUMENT,
-                               "row %zu: a key has 1 to %d bytes", i, INDEX_TEXT_BYTES_MAX);
+                               "row %zu: a key has 1 to %d bytes", i, INDEX_KEY_BYTES_MAX);
         else if (!string_map_put(&seen, key, bytes, i, &before, &added))
             status = error_memory(error);
         else if (!added)
@@ -228,15 +238,17 @@ static enum akin_status take_keys(struct part *part, const struct akin_index_row
 static enum akin_status take_metadata(struct part *part, const struct akin_index_rows *rows,
                                       struct akin_error *error)
 {
-    part->own_metadata = memory_alloc(rows->count, sizeof *part->own_metadata);
-    if (!part->own_metadata)
+    struct text *texts = memory_alloc(rows->count, sizeof *texts);
+    if (!texts)
         return error_memory(error);
+    part->borrowed = texts;
     for (size_t i = 0; i < rows->count; i++) {
-        const char *text = rows->metadata[i] ? rows->metadata[i] : "";
-        part->own_metadata[i] = (struct text){ text, strlen(text) };
-        if (part->own_metadata[i].count > INDEX_TEXT_BYTES_MAX)
-            return error_set(error, AKIN_LIMIT, "row %zu: its metadata has more than %d bytes", i,
-                             INDEX_TEXT_BYTES_MAX);
+        char where[32];
+        texts[i].bytes = rows->metadata[i] ? rows->metadata[i] : "";
+        texts[i].count = strlen(texts[i].bytes);
+        snprintf(where, sizeof where, "row %zu", i);
+        if (texts[i].count)
+            TRY(columns_row_check(texts[i].bytes, texts[i].count, where, error));
     }
     return AKIN_OK;
 }
@@ -343,7 +355,7 @@ done:
     memory_free(job.origins);
     memory_free(part.own_vectors);
     memory_free(part.own_keys);
-    memory_free(part.own_metadata);
+    memory_free((void *)part.borrowed);
     collection_close(&c);
     return status;
 }

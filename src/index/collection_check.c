@@ -24,7 +24,8 @@ static bool texts_right(const struct texts *texts, size_t rows)
 static enum akin_status check_keys(const struct collection *c, const struct part *part,
                                    size_t view, struct akin_error *error)
 {
-    if (!texts_right(&part->keys, part->rows) || !texts_right(&part->metadata, part->rows))
+    TRY(columns_check(&part->columns, error));
+    if (!texts_right(&part->keys, part->rows))
         return damaged(c, view, error, "texts overlap", 0);
     if (!part->key_order != !part->keys.offsets)
         return damaged(c, view, error, "keys and their order belong together", 0);

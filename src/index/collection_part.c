@@ -46,7 +46,8 @@ struct part *part_chunk(size_t rows, size_t dim)
     part->own_ids = memory_alloc(rows, sizeof *part->own_ids);
     part->vectors = part->own_vectors;
     part->ids = part->own_ids;
-    if (part->own_vectors && part->own_ids)
+    if (part->own_vectors && part->own_ids &&
+        columns_open(&part->columns, &(struct segment_blocks){ 0 }, rows, NULL) == AKIN_OK)
         return part;
     part_release(part);
     return NULL;
@@ -69,8 +70,7 @@ static enum akin_status find_blocks(const struct collection *c, struct part *par
     part->key_order = order ? order->data : NULL;
     TRY(texts_parse(store_segment_find(stored, COLLECTION_BLOCK_KEYS), part->rows, &part->keys,
                     error));
-    return texts_parse(store_segment_find(stored, COLLECTION_BLOCK_METADATA), part->rows,
-                       &part->metadata, error);
+    return columns_open(&part->columns, &stored->blocks, part->rows, error);
 }
 
 enum akin_status part_open(const struct collection *c, uint64_t frame, struct part **out,
@@ -105,11 +105,18 @@ done:
 
 struct text part_text(const struct part *part, size_t row, enum collection_field field)
 {
-    bool key = field == COLLECTION_KEY;
-    if (part->sealed)
-        return texts_row(key ? &part->keys : &part->metadata, row);
-    const struct text *own = key ? part->own_keys : part->own_metadata;
-    return own && own[row].bytes ? own[row] : (struct text){ "", 0 };
+    struct text text = { "", 0 };
+    if (field == COLLECTION_KEY && part->sealed)
+        return texts_row(&part->keys, row);
+    if (field == COLLECTION_KEY)
+        return part->own_keys && part->own_keys[row].bytes ? part->own_keys[row] : text;
+    if (part->borrowed)
+        return part->borrowed[row];
+    if (part->own_columns)
+        text.bytes = columns_tail_text(part->own_columns, row, &text.count);
+    else if (part->sealed)
+        text.bytes = columns_text(&part->columns, row, &text.count);
+    return text;
 }
 
 size_t part_find(const struct part *part, int64_t id)
@@ -166,7 +173,7 @@ void part_release(struct part *part)
     memory_free(part->own_vectors);
     memory_free(part->own_ids);
     memory_free(part->own_keys);
-    memory_free(part->own_metadata);
+    columns_tail_destroy(&part->own_columns);
     string_pool_deinit(&part->pool);
     memory_free(part);
 }
@@ -177,8 +184,8 @@ size_t part_memory(const struct part *part)
         return sizeof *part;
     size_t row = part->dim * sizeof(float) + sizeof(int64_t);
     row += (part->own_keys ? sizeof(struct text) : 0);
-    row += (part->own_metadata ? sizeof(struct text) : 0);
-    return part->rows * row + part->pool.bytes;
+    return part->rows * row + part->pool.bytes +
+           (part->own_columns ? columns_tail_bytes(part->own_columns) : 0);
 }
 
 /* ---- bits -------------------------------------------------------------------------------- */

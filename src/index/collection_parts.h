@@ -11,15 +11,15 @@
 #include "base/memory.h"
 #include "base/thread.h"
 #include "index/collection.h"
+#include "index/columns.h"
 #include "index/index.h"
 #include "index/segment.h"
 #include "index/store.h"
 
 /* Blocks of ROWS and SEGMENT frames beside vectors and ids. */
 enum {
-    COLLECTION_BLOCK_KEYS = 3,          /* struct texts */
+    COLLECTION_BLOCK_KEYS = 3,          /* struct texts; 4 to 6 are those of columns.h */
     COLLECTION_BLOCK_KEY_ORDER = 7,     /* SEGMENT: uint32 [rows], rows by key; without: last */
-    COLLECTION_BLOCK_METADATA = 5,      /* struct texts */
 };
 
 /* A text for each row, as a block: offsets [rows + 1] from the end of the offsets, bytes. */
@@ -48,12 +48,15 @@ struct part {
     /* sealed */
     struct store_segment *stored;
     struct segment *segment;
-    struct texts keys, metadata;
+    struct texts keys;
+    struct columns columns;             /* of a chunk: those of no metadata */
     const uint32_t *key_order;
     /* chunk */
     float *own_vectors;
     int64_t *own_ids;
-    struct text *own_keys, *own_metadata;       /* [rows]; NULL: none in this chunk */
+    struct text *own_keys;              /* [rows]; NULL: none in this chunk */
+    struct columns_tail *own_columns;   /* NULL: no metadata in this chunk */
+    const struct text *borrowed;        /* [rows] metadata of rows that are being built; or NULL */
     struct string_pool pool;
 };
 

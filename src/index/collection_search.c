@@ -12,6 +12,11 @@ struct found {
     int64_t id;
 };
 
+struct allowed {
+    const uint64_t *bits;               /* NULL: all */
+    size_t count;
+};
+
 struct search {
     const struct collection *c;
     const struct snapshot *snapshot;
@@ -22,7 +27,10 @@ struct search {
     size_t *hit_count;                  /* [count] */
     struct found *best, *merged;        /* [count][k], [k] for each worker */
     size_t *best_count;                 /* [count] */
-    const struct view *view;            /* the chunk that is scanned */
+    const struct view *view;            /* the chunk that is scanned, */
+    const struct allowed *view_allowed; /* and which of its rows may be found */
+    struct allowed *allowed;            /* [views] */
+    uint64_t *bits;                     /* of all, where there is a filter */
 };
 
 /* Best first: score down, NaN last, id up. */
@@ -64,14 +72,14 @@ static void merge_hits(const struct search *s, const struct part *part, size_t q
 }
 
 static enum akin_status search_sealed(const struct search *s, const struct view *view,
-                                      struct akin_error *error)
+                                      const struct allowed *allowed, struct akin_error *error)
 {
-    size_t live = view_live(view), k = s->k < live ? s->k : live;
+    size_t k = s->k < allowed->count ? s->k : allowed->count;
     if (!k)
         return AKIN_OK;
     struct segment_query query = {
         .queries = s->queries, .count = s->count, .k = k,
-        .allowed = view->bits ? view->bits->alive : NULL, .allowed_count = live,
+        .allowed = allowed->bits, .allowed_count = allowed->count,
         .exact = s->query->exact, .recall = s->query->recall,
     };
     TRY(segment_search(view->part->segment, &query,
@@ -107,13 +115,14 @@ static void scan_chunk(void *context, size_t q, int worker)
     const struct search *s = context;
     const struct view *view = s->view;
     const struct part *part = view->part;
+    const uint64_t *allowed = s->view_allowed->bits;
     const float *query = s->queries + q * s->c->dim;
     struct found *best = s->best + q * s->k;
     size_t *count = &s->best_count[q];
     enum score score = collection_score(s->c);
     (void)worker;
     for (size_t row = 0; row < view->rows; row++) {
-        if (!bits_alive(view->bits, row))
+        if (allowed && !(allowed[row / 64] >> row % 64 & 1))
             continue;
         struct found found = { .id = part->ids[row] };
         found.score = cpu_score(s->c->host.backend, query, part->vectors + row * s->c->dim,
@@ -123,13 +132,74 @@ static void scan_chunk(void *context, size_t q, int worker)
     }
 }
 
-static void search_tail(struct search *s, const struct view *view)
+static void search_tail(struct search *s, const struct view *view, const struct allowed *allowed)
 {
+    if (!allowed->count)
+        return;
     s->view = view;
+    s->view_allowed = allowed;
     if (s->count == 1)                  /* waits for nobody */
         scan_chunk(s, 0, 0);
     else
         thread_pool_each(s->c->host.pool, s->count, scan_chunk, s);
+}
+
+/* ---- filters ----------------------------------------------------------------------------- */
+
+static enum akin_status filter_view(const struct view *view, const struct filter *filter,
+                                    uint64_t *bits, struct allowed *out, struct akin_error *error)
+{
+    const struct part *part = view->part;
+    struct columns none;
+    size_t count = 0;
+    if (part->own_columns) {
+        TRY(columns_tail_evaluate(part->own_columns, view->rows, filter, bits, &count, error));
+    } else if (part->sealed) {
+        TRY(columns_evaluate(&part->columns, filter, bits, &count, error));
+    } else {
+        TRY(columns_open(&none, &(struct segment_blocks){ 0 }, view->rows, error));
+        TRY(columns_evaluate(&none, filter, bits, &count, error));
+    }
+    if (view->bits && view->bits->dead) {
+        count = 0;
+        for (size_t i = 0; i < filter_words(view->rows); i++) {
+            bits[i] &= view->bits->alive[i];
+            count += (size_t)__builtin_popcountll(bits[i]);
+        }
+    }
+    *out = (struct allowed){ bits, count };
+    return AKIN_OK;
+}
+
+/* What may be found of each part: what lives, and passes the filter where there is one. */
+static enum akin_status allow(struct search *s, struct akin_error *error)
+{
+    const struct snapshot *snapshot = s->snapshot;
+    const char *text = s->query->filter;
+    size_t words = 0;
+    s->allowed = memory_alloc(snapshot->count, sizeof *s->allowed);
+    if (!s->allowed)
+        return error_memory(error);
+    for (size_t i = 0; i < snapshot->count; i++) {
+        const struct view *view = &snapshot->views[i];
+        s->allowed[i] = (struct allowed){ view->bits ? view->bits->alive : NULL, view_live(view) };
+        words += filter_words(view->rows);
+    }
+    if (!text)
+        return AKIN_OK;
+    struct filter *filter = NULL;
+    TRY(filter_compile(NULL, 0, text, &filter, error));
+    enum akin_status status = AKIN_OK;
+    s->bits = memory_alloc_aligned(words, sizeof *s->bits);
+    if (!s->bits)
+        status = error_memory(error);
+    uint64_t *bits = s->bits;
+    for (size_t i = 0; i < snapshot->count && status == AKIN_OK; i++) {
+        status = filter_view(&snapshot->views[i], filter, bits, &s->allowed[i], error);
+        bits += filter_words(snapshot->views[i].rows);
+    }
+    filter_destroy(&filter);
+    return status;
 }
 
 /* ---- a round ----------------------------------------------------------------------------- */
@@ -138,9 +208,9 @@ static enum akin_status search_round(struct search *s, struct akin_error *error)
 {
     memset(s->best_count, 0, s->count * sizeof *s->best_count);
     for (size_t i = 0; i < s->snapshot->sealed; i++)
-        TRY(search_sealed(s, &s->snapshot->views[i], error));
+        TRY(search_sealed(s, &s->snapshot->views[i], &s->allowed[i], error));
     for (size_t i = s->snapshot->sealed; i < s->snapshot->count; i++)
-        search_tail(s, &s->snapshot->views[i]);
+        search_tail(s, &s->snapshot->views[i], &s->allowed[i]);
     return AKIN_OK;
 }
 
@@ -164,8 +234,6 @@ static enum akin_status check_query(const struct collection *c,
     if (!(query->recall >= 0 && query->recall <= 1))
         return error_set(error, AKIN_ARGUMENT, "recall %g: expected a share of 0 to 1",
                          (double)query->recall);
-    if (query->filter && *query->filter)
-        return error_set(error, AKIN_UNSUPPORTED, "%s: has no columns to filter by", c->path);
     return check_finite(query->vectors, query->count, c->dim, "query", error);
 }
 
@@ -182,8 +250,10 @@ enum akin_status collection_search(const struct collection *c,
     s.k = query.k < snapshot->live ? query.k : snapshot->live;
     size_t step = s.k ? SEARCH_HITS_MAX / s.k : query.count;
     step = step == 0 ? 1 : step > query.count ? query.count : step;
-    enum akin_status status = AKIN_OK;
+    enum akin_status status = allow(&s, error);
     float *unit = c->metric == AKIN_METRIC_COSINE ? memory_alloc_aligned(step, c->dim * 4) : NULL;
+    if (status != AKIN_OK)
+        goto done;
     s.hits = memory_alloc_aligned(step, (s.k + 1) * sizeof *s.hits);
     s.best = memory_alloc_aligned(step + 1, (s.k + 1) * sizeof *s.best);
     s.hit_count = memory_alloc(2 * step, sizeof *s.hit_count);
@@ -204,6 +274,8 @@ enum akin_status collection_search(const struct collection *c,
     }
 done:
     memory_free(unit);
+    memory_free(s.allowed);
+    memory_free(s.bits);
     memory_free(s.hits);
     memory_free(s.best);
     memory_free(s.hit_count);

@@ -86,6 +86,25 @@ static enum akin_status keep_texts(struct part *part, struct text **own, const s
     return AKIN_OK;
 }
 
+static const char *text_at(const void *context, size_t row, size_t *bytes)
+{
+    const struct new_rows *rows = context;
+    *bytes = rows->metadata ? rows->metadata[row].count : 0;
+    return *bytes ? rows->metadata[row].bytes : "";
+}
+
+static enum akin_status keep_columns(struct part *part, const struct new_rows *rows, size_t first,
+                                     struct akin_error *error)
+{
+    struct columns_rows added = { .count = rows->count, .context = rows, .text = text_at };
+    if (!part->own_columns && !rows->metadata)
+        return AKIN_OK;
+    if (!part->own_columns)
+        TRY(columns_tail_create(&part->own_columns, error));
+    columns_tail_cut(part->own_columns, first);     /* of rows that never came to count */
+    return columns_tail_add(part->own_columns, &added, error);
+}
+
 static enum akin_status fill_chunk(struct part *part, const struct new_rows *rows, size_t first,
                                    struct akin_error *error)
 {
@@ -97,7 +116,7 @@ static enum akin_status fill_chunk(struct part *part, const struct new_rows *row
         unit_row(rows->vectors + i * dim, dim, out + i * dim);
     memcpy(part->own_ids + first, rows->ids, rows->count * sizeof *rows->ids);
     TRY(keep_texts(part, &part->own_keys, rows->keys, first, rows->count, error));
-    return keep_texts(part, &part->own_metadata, rows->metadata, first, rows->count, error);
+    return keep_columns(part, rows, first, error);
 }
 
 /* A snapshot's readers may be looking for texts while the array of them appears, so a chunk that
@@ -106,7 +125,7 @@ static bool fits(const struct collection *c, const struct new_rows *rows)
 {
     const struct part *open = c->open;
     return open && rows->count <= open->rows - c->open_rows &&
-           (!rows->keys || open->own_keys) && (!rows->metadata || open->own_metadata);
+           (!rows->keys || open->own_keys) && (!rows->metadata || open->own_columns);
 }
 
 enum akin_status tail_append(struct collection *c, struct snapshot *next,
@@ -194,10 +213,10 @@ static const struct segment_block *find_block(const struct segment_blocks *block
     return NULL;
 }
 
-static enum akin_status read_texts(const struct store_operation *o, uint32_t type,
-                                   struct text **out, struct akin_error *error)
+static enum akin_status read_keys(const struct store_operation *o, struct text **out,
+                                  struct akin_error *error)
 {
-    const struct segment_block *block = find_block(&o->blocks, type);
+    const struct segment_block *block = find_block(&o->blocks, COLLECTION_BLOCK_KEYS);
     struct texts texts;
     if (!block)
         return AKIN_OK;
@@ -207,6 +226,22 @@ static enum akin_status read_texts(const struct store_operation *o, uint32_t typ
         return error_memory(error);
     for (size_t i = 0; i < o->count; i++)
         list[i] = texts_row(&texts, i);
+    *out = list;
+    return AKIN_OK;
+}
+
+static enum akin_status read_metadata(const struct store_operation *o, struct text **out,
+                                      struct akin_error *error)
+{
+    struct columns_texts texts;
+    TRY(columns_texts_open(&texts, &o->blocks, o->count, error));
+    if (!texts.starts)
+        return AKIN_OK;
+    struct text *list = memory_alloc(o->count, sizeof *list);
+    if (!list)
+        return error_memory(error);
+    for (size_t i = 0; i < o->count; i++)
+        list[i].bytes = columns_texts_get(&texts, i, &list[i].count);
     *out = list;
     return AKIN_OK;
 }
@@ -235,8 +270,8 @@ static enum akin_status replay(struct collection *c, struct snapshot **next,
     struct part *part;
     size_t first;
     enum akin_status status = AKIN_OK;
-    TRY_DONE(read_texts(o, COLLECTION_BLOCK_KEYS, &keys, error));
-    TRY_DONE(read_texts(o, COLLECTION_BLOCK_METADATA, &metadata, error));
+    TRY_DONE(read_keys(o, &keys, error));
+    TRY_DONE(read_metadata(o, &metadata, error));
     struct new_rows rows = { .vectors = o->vectors, .ids = o->ids, .keys = keys,
                              .metadata = metadata, .count = o->count };
     TRY_DONE(tail_append(c, grown, &rows, &part, &first, error));

@@ -20,8 +20,8 @@ struct batch {
     size_t replaced_count;
 };
 
-static enum akin_status take_texts(const char *const *from, size_t count, const char *what,
-                                   bool required, struct text **out, struct akin_error *error)
+static enum akin_status take_texts(const char *const *from, size_t count, bool keys,
+                                   struct text **out, struct akin_error *error)
 {
     if (!from)
         return AKIN_OK;
@@ -31,11 +31,9 @@ static enum akin_status take_texts(const char *const *from, size_t count, const 
     *out = texts;
     for (size_t i = 0; i < count; i++) {
         texts[i] = (struct text){ from[i] ? from[i] : "", from[i] ? strlen(from[i]) : 0 };
-        if (required && !texts[i].count)
-            return error_set(error, AKIN_ARGUMENT, "row %zu: its %s is empty", i, what);
-        if (texts[i].count > INDEX_TEXT_BYTES_MAX)
-            return error_set(error, AKIN_LIMIT, "row %zu: its %s has more than %d bytes", i, what,
-                             INDEX_TEXT_BYTES_MAX);
+        if (keys && (!texts[i].count || texts[i].count > INDEX_KEY_BYTES_MAX))
+            return error_set(error, texts[i].count ? AKIN_LIMIT : AKIN_ARGUMENT,
+                             "row %zu: a key has 1 to %d bytes", i, INDEX_KEY_BYTES_MAX);
     }
     return AKIN_OK;
 }
@@ -103,12 +101,10 @@ static enum akin_status check_repeats(const struct batch *b, struct akin_error *
 
 /* ---- the file ---------------------------------------------------------------------------- */
 
-static enum akin_status texts_block(const struct text *texts, size_t count, uint32_t type,
-                                    struct segment_block *blocks, size_t *used,
-                                    struct akin_error *error)
+/* Offsets and bytes, in memory of their own: one behind the other. */
+static enum akin_status pack_texts(const struct text *texts, size_t count, unsigned char **out,
+                                   size_t *head_bytes, size_t *all_bytes, struct akin_error *error)
 {
-    if (!texts)
-        return AKIN_OK;
     size_t head, bytes = 0;
     bool fits = size_mul(count + 1, sizeof(uint64_t), &head);
     for (size_t i = 0; i < count; i++)
@@ -123,26 +119,37 @@ static enum akin_status texts_block(const struct text *texts, size_t count, uint
         at += texts[i].count;
     }
     offsets[count] = at;
-    blocks[(*used)++] = (struct segment_block){ type, data, bytes };
+    *out = data;
+    *head_bytes = head;
+    *all_bytes = bytes;
     return AKIN_OK;
 }
 
 static enum akin_status append(struct batch *b, const struct part *part, size_t first,
                                struct akin_error *error)
 {
-    struct segment_block extra[2];
-    size_t count = b->rows->count, used = 0;
+    struct segment_block extra[3];
+    size_t count = b->rows->count, used = 0, head, bytes;
+    unsigned char *keys = NULL, *metadata = NULL;
     enum akin_status status = AKIN_OK;
-    TRY_DONE(texts_block(b->keys, count, COLLECTION_BLOCK_KEYS, extra, &used, error));
-    TRY_DONE(texts_block(b->metadata, count, COLLECTION_BLOCK_METADATA, extra, &used, error));
+    if (b->keys) {
+        TRY_DONE(pack_texts(b->keys, count, &keys, &head, &bytes, error));
+        extra[used++] = (struct segment_block){ COLLECTION_BLOCK_KEYS, keys, bytes };
+    }
+    if (b->metadata) {
+        TRY_DONE(pack_texts(b->metadata, count, &metadata, &head, &bytes, error));
+        extra[used++] = (struct segment_block){ COLUMNS_BLOCK_STARTS, metadata, head };
+        extra[used++] =
+            (struct segment_block){ COLUMNS_BLOCK_JSON, metadata + head, bytes - head };
+    }
     struct store_rows rows = {
         .ids = part->own_ids + first, .vectors = part->own_vectors + first * part->dim,
         .count = count, .extra = extra, .extra_count = used,
     };
     status = store_append_rows(b->c->store, &rows, NULL, error);
 done:
-    while (used)
-        memory_free((void *)(uintptr_t)extra[--used].data);
+    memory_free(keys);
+    memory_free(metadata);
     return status;
 }
 
@@ -198,8 +205,8 @@ enum akin_status collection_add(struct collection *c, const struct akin_index_ro
     struct batch b = { .c = c, .rows = rows, .update = update };
     enum akin_status status = AKIN_OK;
     TRY(check_finite(rows->vectors, rows->count, c->dim, "row", error));
-    TRY_DONE(take_texts(rows->keys, rows->count, "key", true, &b.keys, error));
-    TRY_DONE(take_texts(rows->metadata, rows->count, "metadata", false, &b.metadata, error));
+    TRY_DONE(take_texts(rows->keys, rows->count, true, &b.keys, error));
+    TRY_DONE(take_texts(rows->metadata, rows->count, false, &b.metadata, error));
     b.ids = memory_alloc(rows->count, sizeof *b.ids);
     b.replaced = memory_alloc(rows->count, sizeof *b.replaced);
     if (!b.ids || !b.replaced)

@@ -1,111 +1,112 @@
-/* Evaluation of filters: a stack of bitmaps over the rows. A test on texts walks the rows of the
- * texts that match and not all rows; a test on numbers reads the whole column. */
+/* Evaluation of filters: a stack of bitmaps over the rows. What a condition on a field means for
+ * the rows is for the source (columns_image.c, columns_tail.c). */
 #include "index/filter.h"
 
 #include <string.h>
 
 #include "index/filter_program.h"
 
-static void add_rows(const struct text_column *column, size_t id, uint64_t *bits)
+size_t filter_words(size_t rows)
 {
-    for (size_t i = column->starts[id]; i < column->starts[id + 1]; i++)
-        bits[column->rows[i] / 64] |= (uint64_t)1 << column->rows[i] % 64;
+    return rows / 64 + (rows % 64 != 0);
 }
 
-static void test_text(const struct filter *filter, const struct filter_node *node, uint64_t *bits,
-                      size_t words)
+/* One bit of a sum of three, and what it carries. */
+static uint64_t add_bits(uint64_t a, uint64_t b, uint64_t c, uint64_t *carry)
 {
-    const struct text_column *column = &node->column->text;
-    const struct filter_value *values = filter->values + node->first_value;
-    memset(bits, 0, words * sizeof *bits);
-    if (node->op == FILTER_CONTAINS) {
-        for (size_t v = 0; v < column->value_count; v++)
-            if (memmem(column->values[v].text, column->values[v].bytes, values->text,
-                       values->text_bytes))
-                add_rows(column, v, bits);
-        return;
+    *carry = (a & b) | ((a ^ b) & c);
+    return a ^ b ^ c;
+}
+
+static size_t count_word(uint64_t w)
+{
+    w -= w >> 1 & 0x5555555555555555u;
+    w = (w & 0x3333333333333333u) + (w >> 2 & 0x3333333333333333u);
+    w = (w + (w >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+    return (size_t)(w * 0x0101010101010101u >> 56);
+}
+
+/* Carry-save adders, after Harley and Seal: eight words cost one count and 35 operations, for there
+ * may be no instruction that counts. */
+size_t filter_count(const uint64_t *bits, size_t words)
+{
+    uint64_t ones = 0, twos = 0, fours = 0;
+    size_t eights = 0, w = 0, rest = 0;
+    for (; w + 8 <= words; w += 8) {
+        const uint64_t *b = bits + w;
+        uint64_t two[4], four[2], eight;
+        ones = add_bits(ones, b[0], b[1], &two[0]);
+        ones = add_bits(ones, b[2], b[3], &two[1]);
+        ones = add_bits(ones, b[4], b[5], &two[2]);
+        ones = add_bits(ones, b[6], b[7], &two[3]);
+        twos = add_bits(twos, two[0], two[1], &four[0]);
+        twos = add_bits(twos, two[2], two[3], &four[1]);
+        fours = add_bits(fours, four[0], four[1], &eight);
+        eights += count_word(eight);
     }
-    for (size_t i = 0; i < node->value_count; i++)
-        if (values[i].id != SIZE_MAX)
-            add_rows(column, values[i].id, bits);
-    for (size_t w = 0; node->negated && w < words; w++)
-        bits[w] = column->present[w] & ~bits[w];
+    for (; w < words; w++)
+        rest += count_word(bits[w]);
+    return 8 * eights + 4 * count_word(fours) + 2 * count_word(twos) + count_word(ones) + rest;
 }
 
-/* NaN, a missing number, is in no range and equals nothing. */
-static bool test_number(const struct filter_node *node, const struct filter_value *values,
-                        double number)
-{
-    if (node->op == FILTER_RANGE)
-        return values[0].number <= number && number <= values[1].number;
-    for (size_t i = 0; i < node->value_count; i++)
-        if (values[i].number == number)
-            return !node->negated;
-    return node->negated && number == number;
-}
-
-static void test_numbers(const struct filter *filter, const struct filter_node *node,
-                         uint64_t *bits)
-{
-    const struct filter_value *values = filter->values + node->first_value;
-    size_t rows = filter->table->rows;
-    for (size_t begin = 0; begin < rows; begin += 64) {
-        uint64_t word = 0;
-        for (size_t i = 0; i < 64 && begin + i < rows; i++)
-            word |= (uint64_t)test_number(node, values, node->column->numbers[begin + i]) << i;
-        bits[begin / 64] = word;
-    }
-}
-
-/* Zero behind the last row, whatever NOT made of it. */
+/* Zero behind the last row, whatever NOT and the columns made of it. */
 static void clear_tail(uint64_t *bits, size_t rows)
 {
     if (rows % 64)
         bits[rows / 64] &= ((uint64_t)1 << rows % 64) - 1;
 }
 
-/* The program ends with its one result in the first bitmap of the stack. */
-static void run(const struct filter *filter, uint64_t *stack, size_t words)
+static void combine(enum filter_op op, uint64_t *restrict left, const uint64_t *restrict right,
+                    size_t words)
 {
-    size_t depth = 0;
-    for (size_t n = 0; n < filter->node_count; n++) {
-        const struct filter_node *node = &filter->nodes[n];
-        if (node->op == FILTER_IN || node->op == FILTER_CONTAINS || node->op == FILTER_RANGE) {
-            uint64_t *bits = stack + words * depth++;
-            if (node->column->field->type == FILTER_TEXT)
-                test_text(filter, node, bits, words);
-            else
-                test_numbers(filter, node, bits);
-            continue;
-        }
-        if (node->op != FILTER_NOT)
-            depth--;
-        uint64_t *left = stack + words * (depth - 1);
-        const uint64_t *right = stack + words * depth;
+    if (op == FILTER_NOT) {
         for (size_t w = 0; w < words; w++)
-            left[w] = node->op == FILTER_NOT   ? ~left[w]
-                      : node->op == FILTER_AND ? left[w] & right[w]
-                                               : left[w] | right[w];
-        clear_tail(left, filter->table->rows);
+            left[w] = ~left[w];
+    } else if (op == FILTER_AND) {
+        for (size_t w = 0; w < words; w++)
+            left[w] &= right[w];
+    } else {
+        for (size_t w = 0; w < words; w++)
+            left[w] |= right[w];
     }
-    ASSERT(depth == 1);
 }
 
-enum akin_status filter_evaluate(const struct filter *filter, uint64_t *bits, size_t *passing,
-                                 struct akin_error *error)
+/* The lowest bitmap of the stack is the caller's; the program ends with its one result there. The
+ * last of the others is for the source. */
+enum akin_status filter_evaluate(const struct filter *filter, const struct filter_source *source,
+                                 uint64_t *bits, size_t *passing, struct akin_error *error)
 {
-    size_t words = filter_words(filter->table->rows), ones = 0;
-    uint64_t *stack = memory_alloc_aligned(filter->stack_max, (words + 1) * sizeof *stack);
+    size_t words = filter_words(source->rows), depth = 0;
+    uint64_t *stack = memory_alloc_aligned(filter->stack_max, words * sizeof *stack);
     if (!stack)
         return error_memory(error);
-    run(filter, stack, words);
-    memcpy(bits, stack, words * sizeof *bits);
-    for (size_t w = 0; w < words; w++)
-        ones += (size_t)__builtin_popcountll(bits[w]);
-    if (passing)
-        *passing = ones;
+    uint64_t *scratch = stack + (filter->stack_max - 1) * words;
+    for (size_t n = 0; n < filter->node_count; n++) {
+        const struct filter_node *node = &filter->nodes[n];
+        bool test = node->op > FILTER_NOT;
+        if (!test && node->op != FILTER_NOT)
+            depth--;
+        size_t top = test ? depth++ : depth - 1;
+        uint64_t *left = top ? stack + (top - 1) * words : bits;
+        if (test)
+            source->test(source->context, node, filter->values + node->first_value, left, scratch);
+        else
+            combine(node->op, left, stack + top * words, words);
+    }
+    ASSERT(depth == 1);
     memory_free(stack);
+    clear_tail(bits, source->rows);
+    if (passing)
+        *passing = filter_count(bits, words);
     return AKIN_OK;
+}
+
+const char *filter_name(const struct filter *filter, size_t i)
+{
+    for (size_t n = 0; n < filter->node_count; n++)
+        if (filter->nodes[n].op > FILTER_NOT && i-- == 0)
+            return filter->nodes[n].name;
+    return NULL;
 }
 
 void filter_destroy(struct filter **filter)

@@ -1,6 +1,7 @@
-/* Filters: expressions such as "genre=Sci-Fi AND year>=1990" over the rows of a table. The language
- * is described in docs/filters.md. A table is built once over what the caller describes; a filter
- * is compiled against it and gives one bit for each row. */
+/* Filters: expressions such as "genre=Sci-Fi AND year>=1990" over rows with fields. The language is
+ * described in docs/filters.md. A filter is compiled once and gives one bit for each row of every
+ * source that it is evaluated on: a table, built once over what the caller describes, or what
+ * columns.h makes of the metadata of an index. */
 #pragma once
 
 #include <stdbool.h>
@@ -22,14 +23,31 @@ struct filter_field {
 };
 
 struct filter_fields {
-    const struct filter_field *fields;  /* [count], outlive the table with their names */
+    const struct filter_field *fields;  /* [count], read by filter_table_create only */
     size_t count;
     size_t rows;
-    const void *context;        /* of the callbacks; used by filter_table_create only */
+    const void *context;        /* of the callbacks */
 };
 
-struct filter_table;
 struct filter;
+
+/* AKIN_ARGUMENT: "filter, column 7: expected a value, found the end". AKIN_LIMIT: longer or deeper
+ * than FILTER_NODES_MAX and FILTER_DEPTH_MAX. Other fields than the given ones are a mistake;
+ * `fields` NULL: any name is a field, which may hold texts and numbers. Any thread. */
+enum akin_status filter_compile(const struct filter_field *fields, size_t field_count,
+                                const char *text, struct filter **filter,
+                                struct akin_error *error);
+void filter_destroy(struct filter **filter);
+
+/* The folded name of the field of the i-th condition, NULL behind the last. */
+const char *filter_name(const struct filter *filter, size_t i);
+
+/* 64-bit words of a bitmap over `rows`: row r is bit r % 64 of word r / 64. */
+size_t filter_words(size_t rows);
+
+/* ---- tables ----------------------------------------------------------------------------- */
+
+struct filter_table;
 
 enum akin_status filter_table_create(const struct filter_fields *fields,
                                      struct filter_table **table, struct akin_error *error);
@@ -37,16 +55,8 @@ void filter_table_destroy(struct filter_table **table);
 uint64_t filter_table_bytes(const struct filter_table *table);
 size_t filter_table_rows(const struct filter_table *table);
 
-/* 64-bit words of a bitmap over `rows`: row r is bit r % 64 of word r / 64. */
-size_t filter_words(size_t rows);
-
-/* AKIN_ARGUMENT: "filter, column 7: expected a value, found the end". AKIN_LIMIT: longer or deeper
- * than FILTER_NODES_MAX and FILTER_DEPTH_MAX. The table must outlive the filter. Any thread. */
-enum akin_status filter_compile(const struct filter_table *table, const char *text,
-                                struct filter **filter, struct akin_error *error);
-void filter_destroy(struct filter **filter);
-
 /* Writes bits [filter_words(rows)], those behind the last row 0, and the number of ones to *passing
  * (may be NULL). Any thread. */
-enum akin_status filter_evaluate(const struct filter *filter, uint64_t *bits, size_t *passing,
-                                 struct akin_error *error);
+enum akin_status filter_table_evaluate(const struct filter_table *table,
+                                       const struct filter *filter, uint64_t *bits,
+                                       size_t *passing, struct akin_error *error);

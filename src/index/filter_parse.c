@@ -5,6 +5,7 @@
  *   not     = (NOT | "!") not | "(" or ")" | test
  *   test    = field (("=" | "==" | "!=" | "<>" | "<" | "<=" | ">" | ">=" | "~" | CONTAINS) value
  *           | [NOT] IN "(" value { "," value } ")" | [NOT] BETWEEN value AND value)
+ *   field   = quoted | word
  *   value   = quoted | word { word } */
 #include <math.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include <strings.h>
 
 #include "base/csv.h"
+#include "base/hash.h"
 #include "base/limits.h"
 #include "base/utf8.h"
 #include "index/filter_program.h"
@@ -31,12 +33,14 @@ struct token {
 };
 
 struct parser {
-    const struct filter_table *table;
+    const struct filter_field *fields;  /* [field_count]; NULL: any name is a field */
+    size_t field_count;
     const char *text;
     size_t bytes;
     struct token token;         /* the next one */
     struct filter *filter;
-    struct bytes value;         /* of the value read last, as typed */
+    const struct filter_field *field;   /* of the condition being read; NULL: any */
+    struct bytes value;         /* of the name or value read last, as typed */
     struct bytes folded;
     struct akin_error *error;
 };
@@ -221,100 +225,126 @@ static enum akin_status read_words(struct parser *p)
     return expected(p, "AND or OR");
 }
 
+/* Reads what stands in quotes into p->value and moves behind it. */
+static enum akin_status read_unquoted(struct parser *p, const char *empty)
+{
+    size_t end = p->token.at + p->token.bytes - 1;
+    for (size_t i = p->token.at + 1; i < end; i++) {
+        i += p->text[i] == '\\';
+        bytes_append(&p->value, p->text + i, 1);
+    }
+    if (p->value.count == 0)
+        return refuse_at(p, p->token.at, empty);
+    return read_token(p);
+}
+
 /* Reads a value as typed into p->value and moves behind it. */
 static enum akin_status read_value(struct parser *p)
 {
     bytes_clear(&p->value);
-    if (p->token.type == TOKEN_QUOTED) {
-        size_t end = p->token.at + p->token.bytes - 1;
-        for (size_t i = p->token.at + 1; i < end; i++) {
-            i += p->text[i] == '\\';
-            bytes_append(&p->value, p->text + i, 1);
-        }
-        if (p->value.count == 0)
-            return refuse_at(p, p->token.at, "the value is empty");
-        TRY(read_token(p));
-    } else if (p->token.type == TOKEN_WORD) {
+    if (p->token.type == TOKEN_QUOTED)
+        TRY(read_unquoted(p, "the value is empty"));
+    else if (p->token.type == TOKEN_WORD)
         TRY(read_words(p));
-    } else if (is_letter(p->text[p->token.at])) {
+    else if (is_letter(p->text[p->token.at]))
         return expected(p, "a value (in quotes if it is a keyword)");
-    } else {
+    else
         return expected(p, "a value");
-    }
     return p->value.failed ? error_memory(p->error) : AKIN_OK;
 }
 
-/* Reads a value and adds it in the form that the column is compared with. */
-static enum akin_status take_value(struct parser *p, const struct filter_column *column,
-                                   bool contains)
+/* What stands in p->value, folded, for as long as the filter lives. */
+static enum akin_status keep_folded(struct parser *p, const char **text, size_t *bytes)
 {
-    struct filter_value value = { .id = SIZE_MAX };
-    size_t at = p->token.at;
-    TRY(read_value(p));
-    if (column->field->type == FILTER_NUMBER) {
-        if (!parse_double(p->value.data, p->value.count, &value.number) || !isfinite(value.number))
-            return refuse_at(p, at, "expected a number");
-        return add_value(p, value);
-    }
     bytes_clear(&p->folded);
     if (!fold_append(&p->folded, p->value.data, p->value.count))
         return error_memory(p->error);
-    uint64_t id;
-    if (contains) {
-        value.text = string_pool_add(&p->filter->pool, p->folded.data, p->folded.count);
-        value.text_bytes = p->folded.count;
-        if (!value.text)
-            return error_memory(p->error);
-    } else if (string_map_get(&column->text.ids, p->folded.data, p->folded.count, &id)) {
-        value.id = id;
+    *text = string_pool_add(&p->filter->pool, p->folded.data, p->folded.count);
+    *bytes = p->folded.count;
+    return *text ? AKIN_OK : error_memory(p->error);
+}
+
+/* Reads a value and adds it in the forms that texts and numbers are compared with. */
+static enum akin_status take_value(struct parser *p, bool number)
+{
+    struct filter_value value = { 0 };
+    size_t at = p->token.at;
+    TRY(read_value(p));
+    if (!parse_double(p->value.data, p->value.count, &value.number) || !isfinite(value.number)) {
+        if (number || (p->field && p->field->type == FILTER_NUMBER))
+            return refuse_at(p, at, "expected a number");
+        value.number = NAN;
     }
+    TRY(keep_folded(p, &value.text, &value.text_bytes));
     return add_value(p, value);
 }
 
-/* Whether `name` is one of the words in `names`; ASCII case does not matter. */
-static bool is_named(const char *names, const char *name, size_t bytes)
+/* Whether the folded name in p->value is one of the words in `names`. */
+static bool is_named(const char *names, const struct parser *p)
 {
     for (const char *n = names; *(n += strspn(n, " ")); n += strcspn(n, " "))
-        if (strcspn(n, " ") == bytes && !strncasecmp(n, name, bytes))
+        if (strcspn(n, " ") == p->folded.count &&
+            !strncasecmp(n, p->folded.data, p->folded.count))
             return true;
     return false;
 }
 
-static enum akin_status take_field(struct parser *p, const struct filter_column **column)
+static enum akin_status unknown_field(struct parser *p, const struct token *token)
 {
-    if (p->token.type != TOKEN_WORD)
-        return expected(p, "a field, NOT or '('");
-    const struct filter_table *table = p->table;
-    for (size_t i = 0; i < table->column_count; i++) {
-        if (is_named(table->columns[i].field->names, p->text + p->token.at, p->token.bytes)) {
-            *column = &table->columns[i];
-            return read_token(p);
-        }
-    }
     struct bytes list = { 0 };
     char shown[64];
-    for (size_t i = 0; i < table->column_count; i++) {
-        const char *names = table->columns[i].field->names;
+    for (size_t i = 0; i < p->field_count; i++) {
+        const char *names = p->fields[i].names;
         bytes_printf(&list, "%s%.*s", i ? ", " : "", (int)strcspn(names, " "), names);
     }
-    show_token(p, &p->token, shown, sizeof shown);
+    show_token(p, token, shown, sizeof shown);
     enum akin_status status =
         error_set(p->error, AKIN_ARGUMENT,
                   "filter, column %zu: unknown field %s: "
                   "the fields are %s",
-                  column_of(p, p->token.at), shown, list.data ? list.data : "none");
+                  column_of(p, token->at), shown, list.data ? list.data : "none");
     bytes_deinit(&list);
     return status;
 }
 
+static enum akin_status take_field(struct parser *p, struct filter_node *node)
+{
+    struct token token = p->token;
+    bytes_clear(&p->value);
+    if (token.type == TOKEN_QUOTED) {
+        TRY(read_unquoted(p, "the name is empty"));
+    } else if (token.type == TOKEN_WORD) {
+        bytes_append(&p->value, p->text + token.at, token.bytes);
+        TRY(read_token(p));
+    } else {
+        return expected(p, "a field, NOT or '('");
+    }
+    if (p->value.failed)
+        return error_memory(p->error);
+    TRY(keep_folded(p, &node->name, &node->name_bytes));
+    p->field = NULL;
+    for (size_t i = 0; i < p->field_count && !p->field; i++)
+        if (is_named(p->fields[i].names, p))
+            p->field = &p->fields[i];
+    if (p->field) {     /* the first of its names is the one that sources know */
+        bytes_clear(&p->value);
+        bytes_append(&p->value, p->field->names, strcspn(p->field->names, " "));
+        TRY(keep_folded(p, &node->name, &node->name_bytes));
+    } else if (p->fields) {
+        return unknown_field(p, &token);
+    }
+    node->name_hash = hash_bytes(node->name, node->name_bytes);
+    return AKIN_OK;
+}
+
 /* The values behind IN, with their parentheses. */
-static enum akin_status take_list(struct parser *p, const struct filter_column *column)
+static enum akin_status take_list(struct parser *p)
 {
     if (p->token.type != TOKEN_OPEN)
         return expected(p, "'(' behind IN");
     do {
         TRY(read_token(p));
-        TRY(take_value(p, column, false));
+        TRY(take_value(p, false));
     } while (p->token.type == TOKEN_COMMA);
     if (p->token.type != TOKEN_CLOSE)
         return expected(p, "',' or ')'");
@@ -342,58 +372,56 @@ static enum akin_status to_range(struct parser *p, enum token_type comparison)
         high = INFINITY;
         break;
     }
-    return add_value(p, (struct filter_value){ .number = high, .id = SIZE_MAX });
+    return add_value(p, (struct filter_value){ .number = high });
 }
 
-static enum akin_status refuse_operator(const struct parser *p, const struct filter_column *column)
+static enum akin_status refuse_operator(const struct parser *p)
 {
+    if (!p->field)
+        return expected(p, "an operator, such as =, >=, ~ or IN");
     char what[256];
-    bool text = column->field->type == FILTER_TEXT;
-    int name = (int)strcspn(column->field->names, " ");
+    bool text = p->field->type == FILTER_TEXT;
+    int name = (int)strcspn(p->field->names, " ");
     snprintf(what, sizeof what, "%s behind %.*s, which is %s",
              text ? "=, !=, ~, IN or CONTAINS" : "=, !=, <, <=, >, >=, IN or BETWEEN",
-             name > 64 ? 64 : name, column->field->names, text ? "text" : "a number");
+             name > 64 ? 64 : name, p->field->names, text ? "text" : "a number");
     return expected(p, what);
 }
 
 /* Reads operator and values of a test; `node` receives what they mean. */
 static enum akin_status take_test(struct parser *p, struct filter_node *node)
 {
-    bool number = node->column->field->type == FILTER_NUMBER;
+    bool texts = !p->field || p->field->type == FILTER_TEXT;
+    bool numbers = !p->field || p->field->type == FILTER_NUMBER;
     enum token_type type = p->token.type;
-    struct token at = p->token;
     if (type == TOKEN_EQUAL || type == TOKEN_UNEQUAL || type == TOKEN_IN) {
         node->op = FILTER_IN;
         node->negated = type == TOKEN_UNEQUAL;
-        if (type == TOKEN_IN) {
-            TRY(read_token(p));
-            return take_list(p, node->column);
-        }
         TRY(read_token(p));
-        return take_value(p, node->column, false);
+        return type == TOKEN_IN ? take_list(p) : take_value(p, false);
     }
-    if (!number && type == TOKEN_CONTAINS) {
+    if (texts && type == TOKEN_CONTAINS) {
         node->op = FILTER_CONTAINS;
         TRY(read_token(p));
-        return take_value(p, node->column, true);
+        return take_value(p, false);
     }
-    if (!number || (type != TOKEN_BETWEEN && (type < TOKEN_LESS || type > TOKEN_GREATER_EQUAL)))
-        return refuse_operator(p, node->column);
+    if (!numbers || (type != TOKEN_BETWEEN && (type < TOKEN_LESS || type > TOKEN_GREATER_EQUAL)))
+        return refuse_operator(p);
     node->op = FILTER_RANGE;
     TRY(read_token(p));
-    TRY(take_value(p, node->column, false));
-    if (at.type != TOKEN_BETWEEN)
-        return to_range(p, at.type);
+    TRY(take_value(p, true));
+    if (type != TOKEN_BETWEEN)
+        return to_range(p, type);
     if (p->token.type != TOKEN_AND)
         return expected(p, "AND and the upper bound of BETWEEN");
     TRY(read_token(p));
-    return take_value(p, node->column, false);
+    return take_value(p, true);
 }
 
 static enum akin_status parse_test(struct parser *p)
 {
     struct filter_node node = { .first_value = p->filter->value_count };
-    TRY(take_field(p, &node.column));
+    TRY(take_field(p, &node));
     bool inverted = p->token.type == TOKEN_NOT;
     if (inverted) {
         TRY(read_token(p));
@@ -459,17 +487,18 @@ static enum akin_status parse_all(struct parser *p)
     return p->token.type == TOKEN_END ? AKIN_OK : expected(p, "AND, OR or the end");
 }
 
-enum akin_status filter_compile(const struct filter_table *table, const char *text,
-                                struct filter **filter, struct akin_error *error)
+enum akin_status filter_compile(const struct filter_field *fields, size_t field_count,
+                                const char *text, struct filter **filter,
+                                struct akin_error *error)
 {
-    struct parser p = { .table = table, .text = text, .bytes = strlen(text), .error = error };
+    struct parser p = { .fields = fields, .field_count = field_count, .text = text,
+                        .bytes = strlen(text), .error = error };
     if (p.bytes > FILTER_BYTES_MAX)
         return error_set(error, AKIN_LIMIT, "filter: %zu bytes long: at most %d", p.bytes,
                          FILTER_BYTES_MAX);
     p.filter = memory_alloc(1, sizeof *p.filter);
     if (!p.filter)
         return error_memory(error);
-    p.filter->table = table;
     enum akin_status status = parse_all(&p);
     bytes_deinit(&p.value);
     bytes_deinit(&p.folded);

@@ -3,12 +3,20 @@
 
 #include "base/memory.h"
 #include "index/flat.h"
+#include "index/graph.h"
+#include "index/ivfpq.h"
+
+enum { TRAINED_ROWS_MIN = 64 };     /* fewer teach nothing, and are scanned in no time */
 
 struct segment {
     uint32_t kind;
     struct backend *backend;
     struct segment_rows rows;
-    struct flat *flat;
+    union {
+        struct flat *flat;
+        struct ivfpq *ivfpq;
+        struct graph *graph;
+    };
 };
 
 const char *segment_kind_name(uint32_t kind)
@@ -24,10 +32,11 @@ const char *segment_kind_name(uint32_t kind)
 
 bool segment_kind_takes(enum segment_kind kind, size_t rows, size_t dim)
 {
-    (void)dim;
     switch (kind) {
     case SEGMENT_PLAIN: return true;
-    case SEGMENT_FLAT: return rows > 0;
+    case SEGMENT_FLAT: return rows > 0 && dim <= FLAT_DIMENSION_MAX;
+    case SEGMENT_IVFPQ:
+    case SEGMENT_GRAPH: return rows >= TRAINED_ROWS_MIN;
     default: return false;
     }
 }
@@ -44,6 +53,8 @@ enum akin_status segment_build(enum segment_kind kind, const struct segment_buil
     switch (kind) {
     case SEGMENT_PLAIN: return AKIN_OK;
     case SEGMENT_FLAT: return flat_build(build, sink, error);
+    case SEGMENT_IVFPQ: return ivfpq_build(build, sink, error);
+    case SEGMENT_GRAPH: return graph_build(build, sink, error);
     default: return unknown(kind, error);
     }
 }
@@ -64,6 +75,12 @@ enum akin_status segment_open(uint32_t kind, struct backend *backend, struct thr
     case SEGMENT_FLAT:
         status = flat_open(backend, pool, rows, blocks, &opened->flat, error);
         break;
+    case SEGMENT_IVFPQ:
+        status = ivfpq_open(backend, pool, rows, blocks, &opened->ivfpq, error);
+        break;
+    case SEGMENT_GRAPH:
+        status = graph_open(backend, pool, rows, blocks, &opened->graph, error);
+        break;
     default:
         status = unknown(kind, error);
     }
@@ -78,8 +95,11 @@ void segment_close(struct segment **segment)
 {
     if (!*segment)
         return;
-    if ((*segment)->kind == SEGMENT_FLAT)
-        flat_close(&(*segment)->flat);
+    switch ((*segment)->kind) {
+    case SEGMENT_FLAT: flat_close(&(*segment)->flat); break;
+    case SEGMENT_IVFPQ: ivfpq_close(&(*segment)->ivfpq); break;
+    case SEGMENT_GRAPH: graph_close(&(*segment)->graph); break;
+    }
     memory_free(*segment);
     *segment = NULL;
 }
@@ -102,6 +122,8 @@ enum akin_status segment_search(const struct segment *segment, const struct segm
     switch (segment->kind) {
     case SEGMENT_PLAIN: return search_plain(segment, query, hits, error);
     case SEGMENT_FLAT: return flat_search(segment->flat, query, hits, error);
+    case SEGMENT_IVFPQ: return ivfpq_search(segment->ivfpq, query, hits, error);
+    case SEGMENT_GRAPH: return graph_search(segment->graph, query, hits, error);
     default: return unknown(segment->kind, error);
     }
 }
@@ -110,6 +132,8 @@ enum akin_status segment_check(const struct segment *segment, struct akin_error 
 {
     switch (segment->kind) {
     case SEGMENT_FLAT: return flat_check(segment->flat, error);
+    case SEGMENT_IVFPQ: return ivfpq_check(segment->ivfpq, error);
+    case SEGMENT_GRAPH: return graph_check(segment->graph, error);
     default: return AKIN_OK;
     }
 }

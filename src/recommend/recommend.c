@@ -222,10 +222,11 @@ static enum akin_status filter_rows(const struct recommender *r, const char *tex
     if (!text)
         return AKIN_OK;
     struct filter *filter = NULL;
-    TRY(filter_compile(r->table, text, &filter, error));
+    TRY(filter_compile(fields, sizeof fields / sizeof *fields, text, &filter, error));
     uint64_t *written = memory_alloc(filter_words(r->items), sizeof *written);
     enum akin_status status =
-        written ? filter_evaluate(filter, written, passing, error) : error_memory(error);
+        written ? filter_table_evaluate(r->table, filter, written, passing, error)
+                : error_memory(error);
     filter_destroy(&filter);
     if (status == AKIN_OK)
         *bits = written;

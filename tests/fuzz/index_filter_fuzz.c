@@ -35,12 +35,12 @@ static void evaluate(const struct filter_table *table, const char *text, uint64_
 {
     struct filter *filter = NULL;
     struct akin_error error = { 0 };
-    if (filter_compile(table, text, &filter, &error) != AKIN_OK) {
+    if (filter_compile(fields, 2, text, &filter, &error) != AKIN_OK) {
         ASSERT(error.message[0] && !strchr(error.message, '\n'));
         *passing = SIZE_MAX;
         return;
     }
-    ASSERT(filter_evaluate(filter, bits, passing, &error) == AKIN_OK);
+    ASSERT(filter_table_evaluate(table, filter, bits, passing, &error) == AKIN_OK);
     ASSERT(bits[1] >> (ROWS - 64) == 0);
     filter_destroy(&filter);
 }

@@ -62,7 +62,7 @@ struct oracle {
     enum akin_metric metric;
     bool alive[ORACLE_ROWS_MAX];        /* by id */
     float rows[ORACLE_ROWS_MAX][ORACLE_DIM_MAX];
-    int stamp[ORACLE_ROWS_MAX];         /* in the row's metadata: which version it is */
+    int stamp[ORACLE_ROWS_MAX];         /* in the metadata; -1: none */
 };
 
 struct oracle_hit {
@@ -85,15 +85,15 @@ static inline void oracle_unit(const struct oracle *o, const float *in, float *o
         unit_row(in, o->dim, out);
 }
 
-/* Scores with the product's own score of one pair, in an order of its own. */
+/* Of rows with a stamp of stamp_min or more; scores with the product's own score of one pair, in an order of its own. */
 static inline size_t oracle_search(const struct oracle *o, const struct backend *backend,
-                                   const float *query, struct oracle_hit *hits)
+                                   const float *query, int stamp_min, struct oracle_hit *hits)
 {
     float q[ORACLE_DIM_MAX], x[ORACLE_DIM_MAX];
     size_t count = 0;
     oracle_unit(o, query, q);
     for (int64_t id = 0; id < ORACLE_ROWS_MAX; id++) {
-        if (!o->alive[id])
+        if (!o->alive[id] || o->stamp[id] < stamp_min)
             continue;
         oracle_unit(o, o->rows[id], x);
         hits[count].id = id;

@@ -199,3 +199,8 @@ void cpu_backend_destroy(struct backend **backend)
     memory_free(*backend);
     *backend = NULL;
 }
+
+const struct kernels *cpu_kernels(const struct backend *backend)
+{
+    return &((const struct cpu_backend *)backend)->kernels;
+}

@@ -6,10 +6,14 @@ void kernels_select(struct kernels *k, unsigned cpu_flags)
 {
     kernels_use_ref(k);
 #if defined(__x86_64__)
-    if (cpu_flags & CPU_AVX2)
+    if (cpu_flags & CPU_AVX2) {
         kernels_use_avx2(k);
-    if (cpu_flags & CPU_AVX512)
+        kernels_use_pq_avx2(k);
+    }
+    if (cpu_flags & CPU_AVX512) {
         kernels_use_avx512(k);
+        kernels_use_pq_avx512(k);
+    }
     if (cpu_flags & CPU_AVX512 && cpu_flags & CPU_AVX512_VNNI)
         kernels_use_avx512vnni(k);
     if (cpu_flags & CPU_AVX512 && cpu_flags & CPU_AVX512_BF16)

@@ -137,6 +137,34 @@ static inline float v_largest(v16 a)
     return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
 }
 
+static inline __m256 load_u8(const uint8_t *p)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+
+static inline v16 v_load_u8(const uint8_t *p) { return (v16){ load_u8(p), load_u8(p + 8) }; }
+
+/* The mask of lanes above 0 */
+static inline unsigned v_positive(v16 a)
+{
+    __m256 zero = _mm256_setzero_ps();
+    unsigned low = (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a.low, zero, _CMP_GT_OQ));
+    return low | (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a.high, zero, _CMP_GT_OQ)) << 8;
+}
+
+static inline __m256 negate_unless(__m256 a, unsigned mask)
+{
+    __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    __m256i unset = _mm256_cmpeq_epi32(
+        _mm256_and_si256(_mm256_set1_epi32((int)mask), bits), _mm256_setzero_si256());
+    return _mm256_xor_ps(a, _mm256_and_ps(_mm256_castsi256_ps(unset), _mm256_set1_ps(-0.0f)));
+}
+
+static inline v16 v_negate_unless(v16 a, unsigned mask)
+{
+    return (v16){ negate_unless(a.low, mask), negate_unless(a.high, mask >> 8) };
+}
+
 /* There is no masked load of 16-bit numbers: a short end goes through the stack. */
 static inline void load_halves(const void *p, size_t n, __m128i halves[2])
 {
@@ -252,6 +280,63 @@ static void gemm_u8s8(float *out, size_t out_stride, const struct u8_rows *x,
         byte_tile(out, out_stride, x, r, panel, depth, BYTE_ROWS, cols);
     if (r < rows)
         byte_tile(out, out_stride, x, r, panel, depth, 1, cols);
+}
+
+/* ---- graph ------------------------------------------------------------------------------ */
+
+/* Sixteen sums of sixteen bits to the distances of as many edges. */
+static inline unsigned edge_lines(float *out, __m128i sums, const int16_t *offset,
+                                  const int16_t *slope, const struct edge_codes *edges,
+                                  const struct edge_query *query, float bound)
+{
+    __m256 u = _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(sums));
+    __m256i o = _mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)offset));
+    __m256i s = _mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)slope));
+    __m256 start = _mm256_fmadd_ps(_mm256_set1_ps(edges->offset_scale), _mm256_cvtepi32_ps(o),
+                                   _mm256_set1_ps(query->start));
+    __m256 factor = _mm256_mul_ps(_mm256_set1_ps(edges->slope_scale), _mm256_cvtepi32_ps(s));
+    __m256 x = _mm256_fmadd_ps(_mm256_set1_ps(query->step), u, _mm256_set1_ps(query->low));
+    x = _mm256_fmadd_ps(factor, x, start);
+    _mm256_storeu_ps(out, x);
+    return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(x, _mm256_set1_ps(bound), _CMP_LT_OQ));
+}
+
+/* Bytes are added four at a time (4 x 63 < 256), then as sixteen bits: the even ones with what the
+ * odd ones carry above them, the odd ones alone, and at the end the difference. */
+static uint32_t edge_scores(float *out, const struct edge_codes *edges,
+                            const struct edge_query *query, size_t dim, float bound)
+{
+    __m256i half = _mm256_set1_epi8(15), sums[2][2];
+    memset(sums, 0, sizeof sums);
+    for (size_t at = 0; at < dim * 4; at += 128) {
+        __m256i bytes[2] = { _mm256_setzero_si256(), _mm256_setzero_si256() };
+        for (size_t i = 0; i < 128; i += 32) {
+            __m256i codes = _mm256_loadu_si256((const __m256i *)(edges->codes + at + i));
+            __m256i table = _mm256_loadu_si256((const __m256i *)(query->table + at + i));
+            __m256i high = _mm256_and_si256(_mm256_srli_epi16(codes, 4), half);
+            codes = _mm256_and_si256(codes, half);
+            bytes[0] = _mm256_add_epi8(bytes[0], _mm256_shuffle_epi8(table, codes));
+            bytes[1] = _mm256_add_epi8(bytes[1], _mm256_shuffle_epi8(table, high));
+        }
+        for (int h = 0; h < 2; h++) {
+            sums[h][0] = _mm256_add_epi16(sums[h][0], bytes[h]);
+            sums[h][1] = _mm256_add_epi16(sums[h][1], _mm256_srli_epi16(bytes[h], 8));
+        }
+    }
+    uint32_t below = 0;
+    for (int h = 0; h < 2; h++) {
+        __m256i even = _mm256_sub_epi16(sums[h][0], _mm256_slli_epi16(sums[h][1], 8));
+        __m128i e = _mm_add_epi16(_mm256_castsi256_si128(even), _mm256_extracti128_si256(even, 1));
+        __m128i o = _mm_add_epi16(_mm256_castsi256_si128(sums[h][1]),
+                                  _mm256_extracti128_si256(sums[h][1], 1));
+        __m128i both[2] = { _mm_unpacklo_epi16(e, o), _mm_unpackhi_epi16(e, o) };
+        for (int i = 0; i < 2; i++) {
+            size_t first = (size_t)(16 * h + 8 * i);
+            below |= edge_lines(out + first, both[i], edges->offset + first, edges->slope + first,
+                                edges, query, bound) << first;
+        }
+    }
+    return below;
 }
 
 /* ---- sketches --------------------------------------------------------------------------- */
@@ -448,6 +533,15 @@ static void pick_tile(uint64_t *masks, const float *values, size_t stride, size_
     }
 }
 
+static void dot_tile_u8s8(int32_t *out, size_t out_stride, const int8_t *queries,
+                          size_t query_stride, size_t query_count, const uint8_t *rows,
+                          size_t row_stride, const uint32_t *ids, size_t row_count, size_t dim)
+{
+    for (size_t q = 0; q < query_count; q++)
+        dot_u8s8(out + q * out_stride, rows, row_stride, ids, row_count,
+                 queries + q * query_stride, dim);
+}
+
 static void use_screening(struct kernels *k)
 {
     k->sketch_tables = sketch_tables;
@@ -463,6 +557,8 @@ void kernels_use_avx2(struct kernels *k)
     use_wide(k);
     use_screening(k);
     k->gemm_u8s8 = gemm_u8s8;
+    k->dot_tile_u8s8 = dot_tile_u8s8;
+    k->edge_scores = edge_scores;
     k->u8s8 = (struct gemm_blocks){ .mr = 8, .nr = BYTE_COLS, .rows = 96, .granule = 4 };
     k->gemm = (struct gemm_blocks){
         .mr = GEMM_ROWS, .nr = GEMM_COLS, .rows = 96, .depth = 384, .granule = 1 };

@@ -75,6 +75,22 @@ static inline void v_sum4(float *sums, v16 a, v16 b, v16 c, v16 d)
     _mm_storeu_ps(sums, _mm512_castps512_ps128(all));
 }
 
+static inline v16 v_load_u8(const uint8_t *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+
+/* The mask of lanes above 0 */
+static inline unsigned v_positive(v16 a)
+{
+    return _mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_GT_OQ);
+}
+
+static inline v16 v_negate_unless(v16 a, unsigned mask)
+{
+    return _mm512_mask_xor_ps(a, (__mmask16)~mask, a, _mm512_set1_ps(-0.0f));
+}
+
 static inline float v_largest(v16 a)
 {
     __m256 half = _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
@@ -111,6 +127,63 @@ enum { GEMM_ROWS = 12, GEMM_VECTORS = 2, SCORE_QUERIES = 4, SCORE_ROWS = 4 };
 #define GEMM_CASES(C) C(1) C(2) C(3) C(4) C(5) C(6) C(7) C(8) C(9) C(10) C(11) C(12)
 
 #include "compute/cpu/kernels_wide.h"
+
+/* Sixteen sums of sixteen bits to the distances of as many edges. */
+static inline uint32_t edge_lines(float *out, __m256i sums, const struct edge_codes *edges,
+                                  const struct edge_query *query, size_t first, float bound)
+{
+    const void *offset = edges->offset + first, *slope = edges->slope + first;
+    __m512 u = _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(sums));
+    __m512 o = _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm256_loadu_si256(offset)));
+    __m512 s = _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm256_loadu_si256(slope)));
+    __m512 start = _mm512_fmadd_ps(_mm512_set1_ps(edges->offset_scale), o,
+                                   _mm512_set1_ps(query->start));
+    __m512 factor = _mm512_mul_ps(_mm512_set1_ps(edges->slope_scale), s);
+    __m512 x = _mm512_fmadd_ps(_mm512_set1_ps(query->step), u, _mm512_set1_ps(query->low));
+    x = _mm512_fmadd_ps(factor, x, start);
+    _mm512_storeu_ps(out + first, x);
+    uint32_t below = _mm512_cmp_ps_mask(x, _mm512_set1_ps(bound), _CMP_LT_OQ);
+    return below << first;
+}
+
+/* The four quarters of the even and odd sums to sixteen in the order of the edges. */
+static inline __m256i edge_order(__m512i mixed, __m512i odd)
+{
+    __m512i even = _mm512_sub_epi16(mixed, _mm512_slli_epi16(odd, 8));
+    __m256i e = _mm256_add_epi16(_mm512_castsi512_si256(even), _mm512_extracti64x4_epi64(even, 1));
+    __m256i o = _mm256_add_epi16(_mm512_castsi512_si256(odd), _mm512_extracti64x4_epi64(odd, 1));
+    __m128i e8 = _mm_add_epi16(_mm256_castsi256_si128(e), _mm256_extracti128_si256(e, 1));
+    __m128i o8 = _mm_add_epi16(_mm256_castsi256_si128(o), _mm256_extracti128_si256(o, 1));
+    return _mm256_set_m128i(_mm_unpackhi_epi16(e8, o8), _mm_unpacklo_epi16(e8, o8));
+}
+
+/* Bytes are added four at a time (4 x 63 < 256), then as sixteen bits: the even ones with what the
+ * odd ones carry above them, the odd ones alone, and at the end the difference. */
+static uint32_t edge_scores(float *out, const struct edge_codes *edges,
+                            const struct edge_query *query, size_t dim, float bound)
+{
+    const __m512i half = _mm512_set1_epi8(15);
+    __m512i low_mixed = _mm512_setzero_si512(), low_odd = low_mixed, high_mixed = low_mixed,
+            high_odd = low_mixed;
+    for (size_t at = 0; at < dim * 4; at += 256) {
+        __m512i low = _mm512_setzero_si512(), high = low;
+#pragma GCC unroll 4
+        for (size_t i = 0; i < 256; i += 64) {
+            __m512i codes = _mm512_loadu_si512(edges->codes + at + i);
+            __m512i table = _mm512_loadu_si512(query->table + at + i);
+            __m512i upper = _mm512_and_si512(_mm512_srli_epi16(codes, 4), half);
+            low = _mm512_add_epi8(
+                low, _mm512_shuffle_epi8(table, _mm512_and_si512(codes, half)));
+            high = _mm512_add_epi8(high, _mm512_shuffle_epi8(table, upper));
+        }
+        low_mixed = _mm512_add_epi16(low_mixed, low);
+        low_odd = _mm512_add_epi16(low_odd, _mm512_srli_epi16(low, 8));
+        high_mixed = _mm512_add_epi16(high_mixed, high);
+        high_odd = _mm512_add_epi16(high_odd, _mm512_srli_epi16(high, 8));
+    }
+    return edge_lines(out, edge_order(low_mixed, low_odd), edges, query, 0, bound) |
+           edge_lines(out, edge_order(high_mixed, high_odd), edges, query, 16, bound);
+}
 
 /* ---- screening -------------------------------------------------------------------------- */
 
@@ -196,6 +269,7 @@ static void pick_tile(uint64_t *masks, const float *values, size_t stride, size_
 void kernels_use_avx512(struct kernels *k)
 {
     use_wide(k);
+    k->edge_scores = edge_scores;
     k->pick_f32 = pick_f32;
     k->pick_dots = pick_dots;
     k->pick_tile = pick_tile;

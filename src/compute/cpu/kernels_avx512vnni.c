@@ -85,6 +85,71 @@ static void gemm_u8s8(float *out, size_t out_stride, const struct u8_rows *x,
     }
 }
 
+/* ---- rows of a graph -------------------------------------------------------------------- */
+
+enum { DOT_ROWS = 4, DOT_QUERIES = 4 };
+
+/* Four sums of sixteen lanes each. */
+static inline __m128i sum_lanes(__m512i a, __m512i b, __m512i c, __m512i d)
+{
+    __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    __m512i all = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(all),
+                                    _mm512_extracti64x4_epi64(all, 1));
+    return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+}
+
+/* `rows` has DOT_ROWS pointers; those from `live` on repeat the last one. */
+ALWAYS_INLINE void dot_tile(int32_t *out, size_t out_stride, const int8_t *queries,
+                            size_t query_stride, const int query_count,
+                            const uint8_t *const *rows, size_t live, size_t dim)
+{
+    __m512i sums[DOT_QUERIES][DOT_ROWS];
+#pragma GCC unroll 4
+    for (int q = 0; q < query_count; q++)
+#pragma GCC unroll 4
+        for (int r = 0; r < DOT_ROWS; r++)
+            sums[q][r] = _mm512_setzero_si512();
+    for (size_t k = 0; k < dim; k += 64) {
+        __m512i row[DOT_ROWS];
+#pragma GCC unroll 4
+        for (int r = 0; r < DOT_ROWS; r++)
+            row[r] = _mm512_loadu_si512(rows[r] + k);
+#pragma GCC unroll 4
+        for (int q = 0; q < query_count; q++) {
+            __m512i query = _mm512_loadu_si512(queries + (size_t)q * query_stride + k);
+#pragma GCC unroll 4
+            for (int r = 0; r < DOT_ROWS; r++)
+                sums[q][r] = _mm512_dpbusd_epi32(sums[q][r], row[r], query);
+        }
+    }
+#pragma GCC unroll 4
+    for (int q = 0; q < query_count; q++)
+        _mm_mask_storeu_epi32(out + (size_t)q * out_stride, (__mmask8)((1u << live) - 1),
+                              sum_lanes(sums[q][0], sums[q][1], sums[q][2], sums[q][3]));
+}
+
+static void dot_tile_u8s8(int32_t *out, size_t out_stride, const int8_t *queries,
+                          size_t query_stride, size_t query_count, const uint8_t *rows,
+                          size_t row_stride, const uint32_t *ids, size_t row_count, size_t dim)
+{
+    for (size_t r = 0; r < row_count; r += DOT_ROWS) {
+        size_t live = row_count - r < DOT_ROWS ? row_count - r : DOT_ROWS, q = 0;
+        const uint8_t *at[DOT_ROWS];
+        for (size_t i = 0; i < DOT_ROWS; i++) {
+            size_t row = r + (i < live ? i : live - 1);
+            at[i] = rows + (ids ? ids[row] : row) * row_stride;
+        }
+        for (; q + DOT_QUERIES <= query_count; q += DOT_QUERIES)
+            dot_tile(out + q * out_stride + r, out_stride, queries + q * query_stride,
+                     query_stride, DOT_QUERIES, at, live, dim);
+        for (; q < query_count; q++)
+            dot_tile(out + q * out_stride + r, out_stride, queries + q * query_stride,
+                     query_stride, 1, at, live, dim);
+    }
+}
+
 /* ---- one query, many rows --------------------------------------------------------------- */
 
 /* Sixteen products of one row, added up in sixteen lanes. */
@@ -150,6 +215,7 @@ static void dot_u8s8(int32_t *sums, const uint8_t *rows, size_t stride, const ui
 void kernels_use_avx512vnni(struct kernels *k)
 {
     k->gemm_u8s8 = gemm_u8s8;
+    k->dot_tile_u8s8 = dot_tile_u8s8;
     k->dot_u8s8 = dot_u8s8;
     k->u8s8 = (struct gemm_blocks){ .mr = ROWS, .nr = COLS, .rows = 96, .granule = 4 };
 }

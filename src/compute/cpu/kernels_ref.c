@@ -234,6 +234,36 @@ static void gemm_bf16(float *out, size_t out_stride, const uint16_t *x, size_t x
     }
 }
 
+/* Sixteen partial sums and their tree, as the vector levels have them. */
+static float tree_sum(const float sums[16])
+{
+    float t[16];
+    memcpy(t, sums, sizeof t);
+    for (size_t width = 8; width; width /= 2)
+        for (size_t i = 0; i < width; i++)
+            t[i] += t[i + width];
+    return t[0];
+}
+
+static void edge_bits(uint64_t *bits, struct edge_sums *sums, const uint8_t *row, float row_scale,
+                      const uint8_t *centre, float scale, size_t dim)
+{
+    float squares[16] = { 0 }, absolutes[16] = { 0 }, dots[16] = { 0 }, signs[16] = { 0 };
+    memset(bits, 0, dim / 8);
+    for (size_t k = 0; k < dim; k++) {
+        float y = row_scale * (float)(row[k] - 128), c = scale * (float)(centre[k] - 128);
+        float d = y - c;
+        size_t lane = k % 16;
+        squares[lane] = fmaf(d, d, squares[lane]);
+        absolutes[lane] += fabsf(d);
+        dots[lane] = fmaf(c, d, dots[lane]);
+        signs[lane] += d > 0 ? c : -c;
+        bits[k / 64] |= (uint64_t)(d > 0) << k % 64;
+    }
+    *sums = (struct edge_sums){ tree_sum(squares), tree_sum(absolutes), tree_sum(dots),
+                                tree_sum(signs) };
+}
+
 /* ---- screening -------------------------------------------------------------------------- */
 
 /* As they come: a table of four for each field. */
@@ -324,11 +354,37 @@ static void pick_tile(uint64_t *masks, const float *values, size_t stride, size_
     }
 }
 
+static void dot_tile_u8s8(int32_t *out, size_t out_stride, const int8_t *queries,
+                          size_t query_stride, size_t query_count, const uint8_t *rows,
+                          size_t row_stride, const uint32_t *ids, size_t row_count, size_t dim)
+{
+    for (size_t q = 0; q < query_count; q++)
+        dot_u8s8(out + q * out_stride, rows, row_stride, ids, row_count,
+                 queries + q * query_stride, dim);
+}
+
+static uint32_t edge_scores(float *out, const struct edge_codes *edges,
+                            const struct edge_query *query, size_t dim, float bound)
+{
+    uint32_t sums[EDGES] = { 0 }, below = 0;
+    for (size_t g = 0; g < dim / 4; g++)
+        for (size_t e = 0; e < EDGES; e++)
+            sums[e] += query->table[g * 16 + (edges->codes[g * 16 + e % 16] >> e / 16 * 4 & 15)];
+    for (size_t e = 0; e < EDGES; e++) {
+        float start = fmaf(edges->offset_scale, (float)edges->offset[e], query->start);
+        float slope = edges->slope_scale * (float)edges->slope[e];
+        out[e] = fmaf(slope, fmaf(query->step, (float)sums[e], query->low), start);
+        below |= (uint32_t)(out[e] < bound) << e;
+    }
+    return below;
+}
+
 void kernels_use_ref(struct kernels *k)
 {
 #define X(name, result, params) k->name = name;
-    KERNELS(X)
+    KERNELS_WIDE(X) KERNELS_NARROW(X) KERNELS_SCAN(X) KERNELS_GRAPH(X)
 #undef X
+    kernels_use_pq_ref(k);
     k->gemm = (struct gemm_blocks){ .mr = 8, .nr = NR, .rows = 128, .depth = 512, .granule = 1 };
     k->u8s8 = (struct gemm_blocks){ .mr = 8, .nr = NR, .rows = 96, .granule = 4 };
     k->bf16 = (struct gemm_blocks){ .mr = 8, .nr = NR, .rows = 96, .granule = 2 };

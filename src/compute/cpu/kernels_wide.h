@@ -390,6 +390,30 @@ static void gemm_f32(float *out, size_t out_stride, const float *x, size_t x_str
     }
 }
 
+/* The edge of a graph: a difference in one bit per dimension, and the sums that make it a measure.
+ */
+static void edge_bits(uint64_t *bits, struct edge_sums *sums, const uint8_t *row, float row_scale,
+                      const uint8_t *centre, float scale, size_t dim)
+{
+    v16 zero = v_set(0), middle = v_set(128), row_factor = v_set(row_scale), factor = v_set(scale);
+    v16 squares = zero, absolutes = zero, dots = zero, signs = zero;
+    for (size_t k = 0; k < dim; k += 64) {
+        uint64_t word = 0;
+        for (size_t i = 0; i < 64; i += LANES) {
+            v16 y = v_mul(row_factor, v_sub(v_load_u8(row + k + i), middle));
+            v16 c = v_mul(factor, v_sub(v_load_u8(centre + k + i), middle)), d = v_sub(y, c);
+            unsigned positive = v_positive(d);
+            squares = v_fma(d, d, squares);
+            absolutes = v_add(absolutes, v_abs(d));
+            dots = v_fma(c, d, dots);
+            signs = v_add(signs, v_negate_unless(c, positive));
+            word |= (uint64_t)positive << i;
+        }
+        bits[k / 64] = word;
+    }
+    *sums = (struct edge_sums){ v_sum(squares), v_sum(absolutes), v_sum(dots), v_sum(signs) };
+}
+
 static void use_wide(struct kernels *k)
 {
 #define X(name, result, params) k->name = name;
