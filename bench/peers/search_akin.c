@@ -32,24 +32,21 @@ static enum akin_status open_engine(int threads, struct akin_engine **engine,
     return akin_engine_open(&settings, engine, error);
 }
 
-/* What this version of the library offers. */
-EXPORT int sa_has_filters(void)
+/* One JSON object a row for the filters "p10=1", "p1=1" and "p01=1": bits 0, 1 and 2 of `selected`. */
+static const char **make_metadata(const unsigned char *selected, size_t rows)
 {
-    return 0;
+    static const char *const objects[8] = {
+        "{\"p10\":0,\"p1\":0,\"p01\":0}", "{\"p10\":1,\"p1\":0,\"p01\":0}",
+        "{\"p10\":0,\"p1\":1,\"p01\":0}", "{\"p10\":1,\"p1\":1,\"p01\":0}",
+        "{\"p10\":0,\"p1\":0,\"p01\":1}", "{\"p10\":1,\"p1\":0,\"p01\":1}",
+        "{\"p10\":0,\"p1\":1,\"p01\":1}", "{\"p10\":1,\"p1\":1,\"p01\":1}",
+    };
+    const char **metadata = selected ? malloc(rows * sizeof *metadata) : NULL;
+    for (size_t i = 0; metadata && i < rows; i++)
+        metadata[i] = objects[selected[i] & 7];
+    return metadata;
 }
 
-EXPORT int sa_has_recall(void)
-{
-    return 0;
-}
-
-EXPORT int sa_has_insert(void)
-{
-    return 0;
-}
-
-/* `selected` [rows]: bit 0, 1, 2 where a row passes the filters "p10=1", "p1=1", "p01=1"; or NULL.
- */
 EXPORT int sa_build(const char *path, const char *kind, const float *vectors,
                     const unsigned char *selected, size_t rows, size_t dimension, int threads,
                     char *message)
@@ -57,23 +54,43 @@ EXPORT int sa_build(const char *path, const char *kind, const float *vectors,
     struct akin_engine *engine = NULL;
     struct akin_index_settings settings;
     struct akin_error error = {0};
-    (void)selected;
+    const char **metadata = make_metadata(selected, rows);
+    const struct akin_index_rows all = {.vectors = vectors, .metadata = metadata, .count = rows};
     enum akin_status status = open_engine(threads, &engine, &error);
     akin_index_settings_default(&settings);
     settings.kind = kind;
     if (status == AKIN_OK)
-        status = akin_index_build(engine, path, vectors, NULL, rows, dimension, &settings, &error);
+        status = akin_index_build(engine, path, &all, dimension, &settings, &error);
     akin_engine_close(&engine);
+    free(metadata);
     return told(status, &error, message);
 }
 
-/* Adds all rows to a new file, `batch` at a time, each batch durable before the next. */
+/* Adds all rows to a new flat index, `batch` at a time, each batch durable before the next. */
 EXPORT int sa_insert(const char *path, const float *vectors, size_t rows, size_t dimension,
                      size_t batch, int threads, char *message)
 {
-    (void)path, (void)vectors, (void)rows, (void)dimension, (void)batch, (void)threads;
-    snprintf(message, 1024, "this version of libakin adds no rows");
-    return 1;
+    struct akin_engine *engine = NULL;
+    struct akin_index *index = NULL;
+    struct akin_index_settings settings;
+    struct akin_error error = {0};
+    enum akin_status status = open_engine(threads, &engine, &error);
+    akin_index_settings_default(&settings);
+    settings.kind = "flat";
+    if (status == AKIN_OK)
+        status = akin_index_create(engine, path, dimension, &settings, &error);
+    if (status == AKIN_OK)
+        status = akin_index_open(engine, path, AKIN_INDEX_WRITE, &index, &error);
+    for (size_t at = 0; at < rows && status == AKIN_OK; at += batch) {
+        const struct akin_index_rows part = {.vectors = vectors + at * dimension,
+                                             .count = rows - at < batch ? rows - at : batch};
+        status = akin_index_add(index, &part, &error);
+        if (status == AKIN_OK)
+            status = akin_index_sync(index, NULL, &error);
+    }
+    akin_index_close(&index);
+    akin_engine_close(&engine);
+    return told(status, &error, message);
 }
 
 EXPORT struct handle *sa_open(const char *path, int threads, char *message)
@@ -85,7 +102,7 @@ EXPORT struct handle *sa_open(const char *path, int threads, char *message)
         return NULL;
     enum akin_status status = open_engine(threads, &h->engine, &error);
     if (status == AKIN_OK)
-        status = akin_index_open(h->engine, path, &h->index, &error);
+        status = akin_index_open(h->engine, path, AKIN_INDEX_READ, &h->index, &error);
     if (told(status, &error, message)) {
         akin_engine_close(&h->engine);
         free(h);
@@ -112,9 +129,9 @@ EXPORT int sa_search(const struct handle *h, const float *queries, size_t count,
                      char *message)
 {
     struct akin_error error = {0};
-    (void)recall, (void)exact, (void)filter;
-    enum akin_status status =
-        akin_index_search(h->index, queries, count, k, ids, scores, &error);
+    const struct akin_index_query query = {.vectors = queries, .count = count, .k = k,
+                                           .filter = filter, .recall = recall, .exact = exact};
+    enum akin_status status = akin_index_search(h->index, &query, ids, scores, &error);
     return told(status, &error, message);
 }
 

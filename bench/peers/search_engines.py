@@ -48,11 +48,10 @@ class Akin(Engine):
                                        ctypes.c_char_p]
         self.message, self.handle = ctypes.create_string_buffer(1024), None
         super().__init__(shape, quick)
-        if self.lib.sa_has_filters():
-            self.filters = [{"exact": 1}, {"recall": 0.95}]
+        self.filters = [{"exact": 1}, {"recall": 0.95}]
 
     def sweep(self):
-        targets = [0.8, 0.9, 0.95, 0.97, 0.99, 0.998] if self.lib.sa_has_recall() else []
+        targets = [0.8, 0.9, 0.95, 0.955, 0.97, 0.987, 0.99, 0.998]
         return [{"exact": 1}] + [{"recall": r} for r in targets]
 
     def check(self, failed):
@@ -61,7 +60,7 @@ class Akin(Engine):
 
     def build(self, base, path, masks):
         base = np.ascontiguousarray(base, np.float32)
-        selected = masks.ctypes.data_as(ctypes.c_void_p) if self.lib.sa_has_filters() else None
+        selected = masks.ctypes.data_as(ctypes.c_void_p)
         self.check(self.lib.sa_build(
             os.path.join(path, "x.akx").encode(), self.kind.encode(),
             base.ctypes.data_as(ctypes.c_void_p), selected, ctypes.c_size_t(len(base)),
