@@ -1,6 +1,5 @@
 /* akin as search_engines.py calls it: plain C functions over libakin, made into a shared library
- * and called from Python like every peer. All that depends on the shape of akin's index API is
- * here.
+ * and called from Python like every peer. What depends on the shape of akin's index API is here.
  *
  * Functions that can fail return 0, or 1 with one line in `message` [1024]. */
 #include <akin/akin.h>
@@ -32,7 +31,7 @@ static enum akin_status open_engine(int threads, struct akin_engine **engine,
     return akin_engine_open(&settings, engine, error);
 }
 
-/* One JSON object a row for the filters "p10=1", "p1=1" and "p01=1": bits 0, 1 and 2 of `selected`. */
+/* One JSON object a row for the filters "p10=1", "p1=1", "p01=1": bits 0, 1, 2 of `selected`. */
 static const char **make_metadata(const unsigned char *selected, size_t rows)
 {
     static const char *const objects[8] = {

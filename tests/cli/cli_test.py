@@ -531,6 +531,13 @@ def bench_search():
                  "--seconds", "0.002", "--output-dir", "out/search2")
     check("own vectors", got["dimension"] == 8 and got["queries"] == 9 and not got["rows_made"] and not got["queries_made"]
           and [r["rows"] for r in got["runs"]] == [40, 40] and all(r["recall"] == 1 for r in got["runs"]), got)
+    write("v.npy", b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<f4', 'fortran_order': False, 'shape': (40, 8), }".ljust(117)
+          + b"\n" + b"".join(struct.pack("<8f", *row) for row in rows))
+    akin("index", "build", "-i", "v.npy", "-o", "v.akx", "--kind", "flat")
+    got = answer("bench", "search", "--index", "v.akx", "--queries", "q.bvecs", "--recalls", "0.9", "--batches", "1",
+                 "--seconds", "0.002", "--output-dir", "out/search5")
+    check("a finished index", [(r["rows"], r["kind"], r["build_s"]) for r in got["runs"]] == [(40, "flat", None)] * 2
+          and got["runs"][0]["recall"] == 1 and os.path.exists("v.akx"), got["runs"])
     text = akin("bench", "search", "-i", "b.fvecs", "--batches", "1,10", "--seconds", "0.002", "--limit", "20",
                 "--output-dir", "out/search3").stdout.decode()
     check("text", "40 rows" in text and "QPS b10" in text and "queries made from rows" in text, text)
