@@ -27,6 +27,7 @@ const struct command *const commands[] = {
     &command_search,
     &command_recommend,
     &command_bench_embed,
+    &command_bench_search,
     &command_bench_recommend,
 };
 

@@ -18,7 +18,7 @@ import time
 
 COMMANDS = """doctor|config|model list|model pull|model info|model check|model quantize|tokenize|embed|
 data import movielens|data import jsonl|data embed|data info|index build|index info|index check|
-search|recommend|bench embed|bench recommend""".replace("\n", "").split("|")
+search|recommend|bench embed|bench search|bench recommend""".replace("\n", "").split("|")
 FILMS = """movieId,title,genres
 1,Toy Story (1995),Adventure|Animation|Children|Comedy
 2,Toy Story 2 (1999),Adventure|Animation|Children|Comedy
@@ -520,7 +520,60 @@ def bench_embed():
     refused("no precision opens", "bench", "embed", "--data", "films", "--precisions", "fp16", words="fp16")
 
 
+def bench_search():
+    """Indexes of made vectors: what is exact finds all, and the figures follow from one another."""
+    got = answer("bench", "search", "--sizes", "1k,1500", "--threads", "1,2", "--batches", "1,50,2k", "--recalls", "0.9",
+                 "--kinds", "flat,auto,nonsense", "--limit", "60", "-k", "5", "--seconds", "0.002", "--output-dir", "out/search")
+    runs = got["runs"]
+    check("a run each", [(r["rows"], r["kind"], r["threads"], r["recall_target"]) for r in runs] == [
+        (rows, kind, threads, target) for rows in (1000, 1500) for kind in ("flat", "auto") for threads in (1, 2)
+        for target in (None, 0.9)], runs)
+    check("report keys", set(REPORT_KEYS) | {"runs", "sizes", "unavailable", "k", "queries", "dimension", "queries_made",
+          "rows_made", "seconds_per_figure"} == set(got) and got["k"] == 5 and got["queries"] == 60 and got["dimension"] == 384
+          and got["queries_made"] and got["rows_made"], sorted(got))
+    for r in runs:
+        check("a run's figures", r["exact"] is (r["recall_target"] is None) and r["chosen"] in ("flat", "ivfpq", "graph")
+              and (r["recall"] == 1 if r["exact"] else 0.5 < r["recall"] <= 1) and 0 < r["p50_us"] <= r["p99_us"]
+              and r["qps"]["batch_1"] > 0 and r["qps"]["batch_50"] > 0 and r["qps"]["batch_2000"] is None
+              and r["build_s"] > 0 and r["open_ms"] > 0 and r["file_bytes"] > r["rows"] * 384 and r["memory_bytes"] >= 0, r)
+    check("what cannot be built is named", [(u["kind"], u["rows"]) for u in got["unavailable"]] == [
+        ("nonsense", 1000), ("nonsense", 1500)] and all("nonsense" in u["reason"] for u in got["unavailable"]), got["unavailable"])
+    check("beside the reference", [s["rows"] for s in got["sizes"]] == [1000] and near(
+        got["sizes"][0]["speedup"], 8 / got["sizes"][0]["ms"]), got["sizes"])
+    check("only the report is left", all(f.endswith(".json") for f in os.listdir("out/search")), os.listdir("out/search"))
+    check("the file is the report", json.load(open("out/search/" + os.listdir("out/search")[0])) == got)
+
+    rows = [[(7 * i + j * j) % 11 - 5 for j in range(8)] for i in range(40)]
+    write("b.fvecs", b"".join(struct.pack("<i8f", 8, *row) for row in rows))
+    write("q.bvecs", b"".join(struct.pack("<i8B", 8, *(abs(x) for x in row)) for row in rows[:9]))
+    got = answer("bench", "search", "-i", "b.fvecs", "--queries", "q.bvecs", "--kinds", "flat", "--recalls", "1", "--batches", "1",
+                 "--seconds", "0.002", "--output-dir", "out/search2")
+    check("own vectors", got["dimension"] == 8 and got["queries"] == 9 and not got["rows_made"] and not got["queries_made"]
+          and [r["rows"] for r in got["runs"]] == [40, 40] and all(r["recall"] == 1 for r in got["runs"]), got)
+    write("v.npy", b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<f4', 'fortran_order': False, 'shape': (40, 8), }".ljust(117)
+          + b"\n" + b"".join(struct.pack("<8f", *row) for row in rows))
+    akin("index", "build", "-i", "v.npy", "-o", "v.akx", "--kind", "flat")
+    got = answer("bench", "search", "--index", "v.akx", "--queries", "q.bvecs", "--recalls", "0.9", "--batches", "1",
+                 "--seconds", "0.002", "--output-dir", "out/search5")
+    check("a finished index", [(r["rows"], r["kind"], r["build_s"]) for r in got["runs"]] == [(40, "flat", None)] * 2
+          and got["runs"][0]["recall"] == 1 and os.path.exists("v.akx"), got["runs"])
+    text = akin("bench", "search", "-i", "b.fvecs", "--batches", "1,10", "--seconds", "0.002", "--limit", "20",
+                "--output-dir", "out/search3").stdout.decode()
+    check("text", "40 rows" in text and "QPS b10" in text and "queries made from rows" in text, text)
+    for words, status, arguments in (
+            ("--index needs --queries", 2, ["--index", "x.akx"]), ("leave out", 2, ["--index", "x.akx", "-i", "b.fvecs"]),
+            ("--sizes: '1.5'", 2, ["--sizes", "1.5"]), ("--batches: '0'", 2, ["--batches", "0"]),
+            ("--recalls: '1.1'", 2, ["--recalls", "0.9,1.1"]), ("is no kind", 2, ["--kinds", "flat,,auto"]),
+            ("q.bvecs: queries of 8", 1, ["-i", "six.fvecs", "--queries", "q.bvecs"]),
+            ("row 1, column 0: NaN", 1, ["-i", "nan.fvecs"]), ("cut short", 1, ["-i", "cut.fvecs"])):
+        write("six.fvecs", struct.pack("<i6f", 6, *range(6)))
+        write("nan.fvecs", struct.pack("<i2fi2f", 2, 1, 2, 2, float("nan"), 2))
+        write("cut.fvecs", struct.pack("<i2fi", 2, 1, 2, 2))
+        refused("bad " + words, "bench", "search", *arguments, status=status, words=words)
+
+
 def bench():
+    bench_search()
     refused("no texts", "bench", "embed", "--data", "nowhere", words="-i FILE")
     for option, bad in (("--batch-sizes", "1,x"), ("--threads", "1,-2"), ("--threads", "1,,2"), ("--cost", "1,free"),
                         ("--cost", "-1"), ("--precisions", "fp32,fp31"), ("--precisions", "auto"), ("--precisions", "fp32,fp32"),
