@@ -169,7 +169,7 @@ struct graph_scratch {
     float shift;                /* squared distance = distance + shift */
     uint32_t lowest;            /* the bits of bucket 0 */
     uint32_t last, first_word, cell_count;
-    size_t visited;
+    size_t visited, passed;     /* nodes; and those of them that the filter passes */
     uint64_t filled[GRAPH_BUCKETS / 64];
     uint32_t counts[GRAPH_BUCKETS];     /* visited ones included */
     uint32_t heads[GRAPH_BUCKETS];      /* of filled ones */

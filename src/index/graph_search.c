@@ -7,6 +7,9 @@
 #include "base/memory.h"
 #include "index/graph_handle.h"
 
+/* A filtered walk must visit so many times k rows that pass. */
+enum { PASSED_MIN = 2 };
+
 /* ---- desks ------------------------------------------------------------------------------ */
 
 static void desk_destroy(struct graph_desk *desk)
@@ -128,13 +131,13 @@ static size_t plan(const struct graph *graph, const struct segment_query *query)
     size_t rows = graph->view.count, passed = query->allowed ? query->allowed_count : rows;
     if (query->exact || query->k >= passed || !passed)
         return 0;
-    size_t beam = graph_beam_for(&graph->header, query->recall, query->k);
-    if (!beam || query->k > GRAPH_BEAM_MAX / 2)
+    /* The k best of those that pass are among so many best of all, if the filter knows nothing of
+     * the query. */
+    double among = ceil((double)query->k * (double)rows / (double)passed);
+    if (among > GRAPH_BEAM_MAX / 2)
         return 0;
-    double width = (double)beam * (double)rows / (double)passed;
-    if (width > GRAPH_BEAM_MAX || width * GRAPH_VISIT_COST >= (double)passed)
-        return 0;
-    return (size_t)width;
+    size_t beam = graph_beam_for(&graph->header, query->recall, (size_t)among);
+    return (double)beam * GRAPH_VISIT_COST >= (double)passed ? 0 : beam;
 }
 
 /* ---- one query -------------------------------------------------------------------------- */
@@ -196,8 +199,10 @@ static void search_one(void *context, size_t item, int worker)
     size_t found = 0;
     if (s->beam)
         found = walk(s->graph, query, s->k, s->beam, s->query->allowed, desk, hits);
-    /* A walk that met too few rows that pass leaves the question to a scan. */
-    if (found < s->k)
+    /* A walk that met few rows that pass, because those lie elsewhere, leaves the question to a
+     * scan. */
+    bool few = s->query->allowed && s->beam && desk->walk.passed < PASSED_MIN * s->k;
+    if (found < s->k || few)
         found = graph_scan(s->graph, query, s->k, s->query->allowed, desk, hits);
     s->hits->found[item] = found;
     desk_give(s->graph, desk);

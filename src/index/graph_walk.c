@@ -262,7 +262,7 @@ static float shift_of(const struct graph_view *view, const struct graph_query *q
 bool graph_walk(const struct graph_view *view, const struct graph_query *query, size_t from,
                 size_t beam, size_t best, const uint64_t *allowed, struct graph_scratch *s)
 {
-    s->best_count = s->visited = s->inside = 0;
+    s->best_count = s->visited = s->passed = s->inside = 0;
     s->cell_count = 0;
     s->last = GRAPH_BUCKETS - 1;
     s->first_word = GRAPH_BUCKETS / 64;
@@ -292,8 +292,10 @@ bool graph_walk(const struct graph_view *view, const struct graph_query *query, 
         float dot = product(view, query, node);
         float distance = view->score == SCORE_L2 ? node_tail(view, node)->square - 2 * dot
                                                  : -2 * dot;
-        if (!allowed || allowed[id / 64] >> id % 64 & 1)
+        if (!allowed || allowed[id / 64] >> id % 64 & 1) {
+            s->passed++;
             keep(s->best, &s->best_count, best, (struct graph_near){ distance, id });
+        }
         if (!step(view, query, id, dot, s))
             return false;
         s->visited++;
