@@ -11,7 +11,7 @@ enum {
     SEAL_ROWS_MAX = 8192,
     TIER_GROWTH = 4,            /* so many segments of a tier become one of the next */
     MERGED_MAX = 16,            /* at once */
-    KIND_ROWS_MIN = 20000,      /* below, any index is flat: that is as fast and takes no training */
+    KIND_ROWS_MIN = 20000,      /* below, any index is flat: as fast, and without training */
     AUTO_FLAT_ROWS = 150000,    /* a scan of sketches beats every graph up to here */
 };
 

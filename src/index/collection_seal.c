@@ -1,8 +1,8 @@
 /* Turning parts into one segment: prepared beside adds and searches, put in place in one step.
  *
  * What a job does not see is what is added, replaced or deleted while it works: rows that die
- * meanwhile are dead in the new segment from its first moment, and rows that come are in chunks that
- * are not the job's. The manifest says up to which operation the segments hold all, so deletions
+ * meanwhile are dead in the new segment from its first moment, and rows that come are in chunks of
+ * their own. The manifest says up to which operation the segments hold all, so deletions
  * before it are written as DEAD frames of every segment that lost rows since its last one. */
 #include <stdio.h>
 #include <string.h>

@@ -82,7 +82,8 @@
  *                  shift); where there is a bias it takes the place of shift, which is then added
  *                  at last. exact.
  * dot_u8s8         sums[i] = sum over k < dim of row[k] * query[k] in int32, where row is number
- *                  ids[i], or i where ids is NULL, of rows [..][stride]. dim is at most 65536. exact.
+ *                  ids[i], or i where ids is NULL, of rows [..][stride]. dim is at most 65536.
+ *                  exact.
  * pick_f32         Writes the numbers i < count with values[i] >= threshold (or NaN), ascending, to
  *                  `at`, and returns how many. `at` has room for count + 15. exact.
  * pick_dots        The same for sums of dot_u8s8: v = fma(scale[i] * step, (float)(sums[i] -
