@@ -219,7 +219,8 @@ const struct command command_index_compact = {
     .name = "index compact",
     .arguments = "X.akx [options]",
     .summary = "one segment without dead rows, in a file without dead bytes",
-    .details = "The file is written anew beside the old one and takes its place when it is whole.\n",
+    .details = "The file is written anew beside the old one, and takes its place when it is\n"
+               "whole.\n",
     .examples = "  akin index compact films.akx\n",
     .positionals_min = 1,
     .positionals_max = 1,

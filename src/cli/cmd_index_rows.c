@@ -183,9 +183,9 @@ const struct command command_index_add = {
     .name = "index add",
     .arguments = "X.akx -i V.npy [options]",
     .summary = "new rows to an index file",
-    .details = "Prints 'synced COUNT' when N more rows are durable, COUNT being all that the index\n"
-               "then has. Rows whose id or key is there already are refused; 'index update'\n"
-               "replaces them.\n",
+    .details = "Prints 'synced COUNT' when N more rows are durable, COUNT being all that the\n"
+               "index then has. Rows whose id or key is there already are refused; 'index\n"
+               "update' replaces them.\n",
     .examples = "  akin index add films.akx -i more.npy\n"
                 "  akin index add notes.akx -i new.npy --keys paths.txt --sync-every 100\n",
     .options = {add_options, sizeof add_options / sizeof add_options[0]},

@@ -16,7 +16,7 @@ static const struct option search_options[] = {
      0, 0},
     {"batch", 'b', OPTION_COUNT, "N", "1000", "queries searched together", 1, 1000000},
     {"exact", 0, OPTION_FLAG, "", NULL, "the true neighbours, whatever it takes", 0, 0},
-    {"recall", 0, OPTION_NUMBER, "R", NULL, "share of the true neighbours to reach; 0.95 without", 0, 1},
+    {"recall", 0, OPTION_NUMBER, "R", NULL, "share of the true neighbours to reach (0.95)", 0, 1},
     {"filter", 0, OPTION_TEXT, "FILTER", NULL, "such as 'year>=1990'", 0, 0},
     {"prompt", 0, OPTION_TEXT, "TEXT", NULL, "put before --query", 0, 0},
 };

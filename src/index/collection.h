@@ -58,8 +58,9 @@ enum akin_status collection_search(const struct collection *c,
                                    float *scores, struct akin_error *error);
 enum collection_field { COLLECTION_KEY, COLLECTION_METADATA };
 /* Into text[bytes]. */
-enum akin_status collection_text(const struct collection *c, int64_t id, enum collection_field field,
-                                 char *text, size_t bytes, struct akin_error *error);
+enum akin_status collection_text(const struct collection *c, int64_t id,
+                                 enum collection_field field, char *text, size_t bytes,
+                                 struct akin_error *error);
 void collection_info(const struct collection *c, struct akin_index_info *info);
 
 /* All that can be checked about a file, see akin_index_check. */

@@ -192,14 +192,16 @@ enum akin_status collection_init(const struct collection_host *host, const char 
     return error_memory(error);
 }
 
-static enum akin_status start_background(struct collection *c, struct akin_error *error)
+static enum akin_status start_background(struct collection *c, struct background *b,
+                                         struct akin_error *error)
 {
-    c->own_pool = thread_pool_create(1);
-    if (!c->own_pool)
+    b->c = c;
+    b->pool = thread_pool_create(1);
+    if (!b->pool)
         return error_memory(error);
-    TRY(cpu_backend_create(c->host.cpu_flags, c->own_pool, &c->own_backend, error));
-    c->thread = thread_start(seal_background, c, true);
-    if (!c->thread)
+    TRY(cpu_backend_create(c->host.cpu_flags, b->pool, &b->backend, error));
+    b->thread = thread_start(seal_background, b, b->merges);
+    if (!b->thread)
         return error_set(error, AKIN_MEMORY, "%s: a thread cannot be started", c->path);
     return AKIN_OK;
 }
@@ -217,8 +219,11 @@ enum akin_status collection_open(const struct collection_host *host, const char 
     c->seal_rows = plan_seal_rows(c->dim);
     TRY_DONE(collection_load(c, error));
     c->writable = write;
+    c->merger.merges = true;
     if (write)
-        TRY_DONE(start_background(c, error));
+        TRY_DONE(start_background(c, &c->sealer, error));
+    if (write)
+        TRY_DONE(start_background(c, &c->merger, error));
     *collection = c;
     c = NULL;
 done:
@@ -263,13 +268,18 @@ done:
 
 static void stop_background(struct collection *c)
 {
-    if (!c->thread)
-        return;
-    mutex_lock(c->writing);
-    atomic_store(&c->stopping, true);
-    condition_wake(c->changed);
-    mutex_unlock(c->writing);
-    thread_join(&c->thread);
+    struct background *all[] = { &c->sealer, &c->merger };
+    if (c->writing && c->changed) {
+        mutex_lock(c->writing);
+        atomic_store(&c->stopping, true);
+        condition_wake(c->changed);
+        mutex_unlock(c->writing);
+    }
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        thread_join(&all[i]->thread);
+        cpu_backend_destroy(&all[i]->backend);
+        thread_pool_destroy(&all[i]->pool);
+    }
 }
 
 void collection_close(struct collection **collection)
@@ -282,8 +292,6 @@ void collection_close(struct collection **collection)
         store_sync(c->store, NULL, NULL);
     snapshot_release(c->current);
     store_close(&c->store);
-    cpu_backend_destroy(&c->own_backend);
-    thread_pool_destroy(&c->own_pool);
     number_map_deinit(&c->tail_ids);
     string_map_deinit(&c->tail_keys);
     condition_destroy(&c->changed);

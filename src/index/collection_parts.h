@@ -122,12 +122,16 @@ struct collection {
     struct number_map tail_ids;         /* id -> place_code of its newest row in the tail */
     struct string_map tail_keys;        /* key -> the same; keys lie in their chunks */
     size_t seal_rows;
-    struct thread *thread;
     struct condition *changed;          /* work for the background, or the end of it */
+    struct background {
+        struct collection *c;
+        bool merges;                    /* sealed parts; otherwise it seals the tail */
+        bool busy;                      /* it, or somebody in its place, is at work */
+        struct thread *thread;
+        struct thread_pool *pool;       /* its own: it takes no turns with searches */
+        struct backend *backend;
+    } sealer, merger;
     atomic_bool stopping;               /* also without the lock: a long build gives up */
-    bool busy;                          /* somebody seals, merges or compacts */
-    struct thread_pool *own_pool;       /* the background's: it takes no turns with searches */
-    struct backend *own_backend;
     size_t failed_tail;                 /* tail rows when the background failed last; 0: it did
                                          * not */
     struct akin_error failure;
@@ -263,7 +267,8 @@ struct origin {
 enum segment_kind plan_kind(const struct collection_creation *creation, size_t rows, size_t dim,
                             char *why, size_t bytes);
 /* The next job, under the writer's lock; false: nothing to do. `force`: whatever the size. */
-bool plan_job(struct collection *c, bool force, struct job *job);
+bool plan_tail(struct collection *c, bool force, struct job *job);
+bool plan_merge(struct collection *c, struct job *job);
 bool plan_everything(struct collection *c, struct job *job);
 size_t plan_seal_rows(size_t dim);
 enum akin_status job_run(struct collection *c, struct job *job, struct akin_error *error);
@@ -271,7 +276,7 @@ void job_deinit(struct job *job);
 /* Writes the rows of a job to `sink`. */
 enum akin_status job_write(const struct collection *c, struct job *job,
                            const struct segment_sink *sink, struct akin_error *error);
-void seal_background(void *context);
+void seal_background(void *context);   /* of struct background */
 bool seal_wanted(const struct collection *c);
 
 /* ---- opening (collection_open.c) ----------------------------------------------------------- */

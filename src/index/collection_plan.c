@@ -4,14 +4,14 @@
 
 #include "base/system.h"
 #include "index/collection_parts.h"
+#include "index/flat.h"
 
 enum {
-    SEAL_BYTES = 6 << 20,       /* of the tail's vectors: more slows every search down */
+    SEAL_BYTES = 3 << 20,       /* of the tail's vectors: more slows every search down */
     SEAL_ROWS_MIN = 256,
-    SEAL_ROWS_MAX = 8192,
-    TIER_GROWTH = 4,            /* so many segments of a tier become one of the next */
+    SEAL_ROWS_MAX = 2000,
     MERGED_MAX = 16,            /* at once */
-    KIND_ROWS_MIN = 20000,      /* below, any index is flat: that is as fast and takes no training */
+    KIND_ROWS_MIN = 20000,      /* below, any index is flat: as fast, and without training */
     AUTO_FLAT_ROWS = 150000,    /* a scan of sketches beats every graph up to here */
 };
 
@@ -89,10 +89,19 @@ static enum segment_kind kind_of_merge(const struct collection *c, size_t rows)
 
 /* ---- jobs -------------------------------------------------------------------------------- */
 
-static unsigned tier_of(const struct collection *c, const struct view *view)
+/* Sizes at which a flat segment gets worth more to a search, or dearer to make, each with how many
+ * become one of the next. Below FLAT_SKETCHED_ROWS nothing is trained, and merging is as fast as
+ * copying; training takes most of a second whatever the size. */
+static const struct tier {
+    size_t rows, members;
+} tiers[] = { { FLAT_SKETCHED_ROWS / 2, 4 }, { FLAT_SKETCHED_ROWS, 6 },
+              { 8 * FLAT_SKETCHED_ROWS, 8 }, { 64 * FLAT_SKETCHED_ROWS, 8 },
+              { SIZE_MAX, 8 } };
+
+static size_t tier_of(const struct view *view)
 {
-    unsigned tier = 0;
-    for (size_t rows = view_live(view); rows >= TIER_GROWTH * c->seal_rows; rows /= TIER_GROWTH)
+    size_t tier = 0, live = view_live(view);
+    while (live >= tiers[tier].rows)
         tier++;
     return tier;
 }
@@ -114,43 +123,6 @@ static bool take_sources(struct collection *c, struct job *job, const bool *mark
     return true;
 }
 
-static bool plan_tail(struct collection *c, struct job *job, bool *marked)
-{
-    const struct snapshot *s = c->current;
-    for (size_t i = s->sealed; i < s->count; i++)
-        marked[i] = true;
-    job->tail = true;
-    job->sealed = store_operations(c->store);
-    if (!take_sources(c, job, marked))
-        return false;
-    c->open = NULL;                     /* what comes now is not of this job */
-    return true;
-}
-
-static bool plan_merge(struct collection *c, struct job *job, bool *marked)
-{
-    const struct snapshot *s = c->current;
-    for (size_t i = 0; i < s->sealed; i++) {
-        size_t live = view_live(&s->views[i]);
-        if (live < s->views[i].rows / 2 || !live) {     /* more dead than alive */
-            marked[i] = true;
-            return take_sources(c, job, marked);
-        }
-    }
-    for (unsigned tier = 0; tier < 32; tier++) {
-        size_t count = 0;
-        for (size_t i = 0; i < s->sealed; i++)
-            count += tier_of(c, &s->views[i]) == tier;
-        if (count < TIER_GROWTH)
-            continue;
-        for (size_t i = 0, taken = 0; i < s->sealed && taken < MERGED_MAX; i++)
-            if (tier_of(c, &s->views[i]) == tier)
-                taken += marked[i] = true;
-        return take_sources(c, job, marked);
-    }
-    return false;
-}
-
 static size_t tail_operations(const struct collection *c)
 {
     struct store_stats stats;
@@ -166,16 +138,54 @@ bool seal_wanted(const struct collection *c)
     return rows >= c->seal_rows || tail_operations(c) >= 8 * c->seal_rows;
 }
 
-bool plan_job(struct collection *c, bool force, struct job *job)
+bool plan_tail(struct collection *c, bool force, struct job *job)
+{
+    const struct snapshot *s = c->current;
+    *job = (struct job){ .tail = true, .sealed = store_operations(c->store) };
+    if (!seal_wanted(c) && !(force && tail_operations(c)))
+        return false;
+    bool *marked = memory_alloc(s->count, sizeof *marked);
+    for (size_t i = s->sealed; marked && i < s->count; i++)
+        marked[i] = true;
+    bool planned = marked && take_sources(c, job, marked);
+    if (planned)
+        c->open = NULL;                 /* what comes now is not of this job */
+    memory_free(marked);
+    return planned;
+}
+
+/* Marks one that is more dead than alive, or enough of one size. */
+static bool mark_merge(const struct snapshot *s, bool *marked)
+{
+    size_t members[sizeof tiers / sizeof tiers[0]] = { 0 }, tier = 0, rows = 0, taken = 0;
+    for (size_t i = 0; i < s->sealed; i++) {
+        size_t live = view_live(&s->views[i]);
+        marked[i] = !live || live < s->views[i].rows / 2;
+        if (marked[i])
+            return true;
+        members[tier_of(&s->views[i])]++;
+    }
+    while (tier < sizeof tiers / sizeof tiers[0] && members[tier] < tiers[tier].members)
+        tier++;
+    if (tier == sizeof tiers / sizeof tiers[0])
+        return false;
+    for (size_t i = 0; i < s->sealed && taken < MERGED_MAX; i++) {
+        if (tier_of(&s->views[i]) != tier)
+            continue;
+        rows += view_live(&s->views[i]);
+        if (tier == 0 && taken >= 2 && rows >= FLAT_SKETCHED_ROWS)
+            break;                      /* that would have to be trained */
+        taken += marked[i] = true;
+    }
+    return true;
+}
+
+bool plan_merge(struct collection *c, struct job *job)
 {
     *job = (struct job){ 0 };
-    bool *marked = memory_alloc(c->current->count, sizeof *marked), planned = false;
-    if (!marked)
-        return false;
-    if (seal_wanted(c) || (force && tail_operations(c)))
-        planned = plan_tail(c, job, marked);
-    else if (!c->failed_tail)
-        planned = plan_merge(c, job, marked);
+    bool *marked = memory_alloc(c->current->count, sizeof *marked);
+    bool planned =
+        marked && !c->failed_tail && mark_merge(c->current, marked) && take_sources(c, job, marked);
     memory_free(marked);
     return planned;
 }

@@ -24,8 +24,9 @@ static bool find_live(const struct snapshot *s, int64_t id, struct place *place)
     return false;
 }
 
-enum akin_status collection_text(const struct collection *c, int64_t id, enum collection_field field,
-                                 char *text, size_t bytes, struct akin_error *error)
+enum akin_status collection_text(const struct collection *c, int64_t id,
+                                 enum collection_field field, char *text, size_t bytes,
+                                 struct akin_error *error)
 {
     struct snapshot *s = snapshot_take(c);
     struct place place;

@@ -1,8 +1,8 @@
 /* Turning parts into one segment: prepared beside adds and searches, put in place in one step.
  *
  * What a job does not see is what is added, replaced or deleted while it works: rows that die
- * meanwhile are dead in the new segment from its first moment, and rows that come are in chunks that
- * are not the job's. The manifest says up to which operation the segments hold all, so deletions
+ * meanwhile are dead in the new segment from its first moment, and rows that come are in chunks of
+ * their own. The manifest says up to which operation the segments hold all, so deletions
  * before it are written as DEAD frames of every segment that lost rows since its last one. */
 #include <stdio.h>
 #include <string.h>
@@ -215,30 +215,37 @@ static enum akin_status run_one(struct collection *c, struct job *job, struct ak
     return status;
 }
 
+static bool plan(struct background *b, struct job *job)
+{
+    return b->merges ? plan_merge(b->c, job) : plan_tail(b->c, false, job);
+}
+
 /* Before it ends the tail is sealed if it is long, so that who opens the file need not read it; a
  * merge is given up: the next writer begins it anew. */
 void seal_background(void *context)
 {
-    struct collection *c = context;
+    struct background *b = context;
+    struct collection *c = b->c;
     struct akin_progress progress = { .cookie = c, .update = go_on };
     mutex_lock(c->writing);
-    for (bool stopping; (stopping = atomic_load(&c->stopping)), !stopping || seal_wanted(c);) {
+    for (;;) {
         struct job job = { 0 };
-        if (c->busy || !plan_job(c, false, &job)) {
+        bool stopping = atomic_load(&c->stopping);
+        if (b->busy || (stopping && b->merges) || !plan(b, &job)) {
             job_deinit(&job);
             if (stopping)
                 break;
             condition_wait(c->changed, c->writing);
             continue;
         }
-        job.backend = c->own_backend;
-        job.pool = c->own_pool;
-        job.progress = job.tail ? NULL : &progress;
-        c->busy = true;
+        job.backend = b->backend;
+        job.pool = b->pool;
+        job.progress = b->merges ? &progress : NULL;
+        b->busy = true;
         size_t rows = tail_rows(c->current);
-        if (run_one(c, &job, &c->failure) != AKIN_OK)
+        if (run_one(c, &job, &c->failure) != AKIN_OK && !atomic_load(&c->stopping))
             c->failed_tail = rows + 1;
-        c->busy = false;
+        b->busy = false;
         condition_wake(c->changed);
     }
     mutex_unlock(c->writing);
@@ -251,15 +258,15 @@ static enum akin_status claim(struct collection *c, struct akin_error *error)
     if (!c->writable)
         return error_set(error, AKIN_ARGUMENT, "%s: is open for reading only", c->path);
     mutex_lock(c->writing);
-    while (c->busy)
+    while (c->sealer.busy || c->merger.busy)
         condition_wait(c->changed, c->writing);
-    c->busy = true;
+    c->sealer.busy = c->merger.busy = true;
     return AKIN_OK;
 }
 
 static void unclaim(struct collection *c)
 {
-    c->busy = false;
+    c->sealer.busy = c->merger.busy = false;
     condition_wake(c->changed);
     mutex_unlock(c->writing);
 }
@@ -268,15 +275,17 @@ enum akin_status collection_seal(struct collection *c, struct akin_error *error)
 {
     enum akin_status status = AKIN_OK;
     TRY(claim(c, error));
-    for (bool force = true; status == AKIN_OK; force = false) {
+    for (bool tail = true; status == AKIN_OK; tail = false) {
         struct job job = { 0 };
-        if (!plan_job(c, force, &job)) {
+        if (tail ? plan_tail(c, true, &job) : plan_merge(c, &job)) {
+            job.backend = c->host.backend;
+            job.pool = c->host.pool;
+            status = run_one(c, &job, error);
+        } else if (!tail) {
             job_deinit(&job);
             break;
         }
-        job.backend = c->host.backend;
-        job.pool = c->host.pool;
-        status = run_one(c, &job, error);
+        job_deinit(&job);
     }
     unclaim(c);
     return status;

@@ -6,7 +6,7 @@
 #include "base/limits.h"
 #include "index/collection_parts.h"
 
-enum { TAIL_BACKLOG = 8 };  /* times what is sealed at once: then adding waits for the background */
+enum { TAIL_BACKLOG = 16 }; /* times what is sealed at once: then adding waits for it */
 
 /* ---- a batch ----------------------------------------------------------------------------- */
 
@@ -212,7 +212,8 @@ enum akin_status collection_add(struct collection *c, const struct akin_index_ro
     if (!b.ids || !b.replaced)
         TRY_DONE(error_memory(error));
     mutex_lock(c->writing);
-    while (c->thread && !c->failed_tail && tail_rows(c->current) > TAIL_BACKLOG * c->seal_rows)
+    while (c->sealer.thread && !c->failed_tail &&
+           tail_rows(c->current) > TAIL_BACKLOG * c->seal_rows)
         condition_wait(c->changed, c->writing);
     status = apply(&b, error);
     mutex_unlock(c->writing);

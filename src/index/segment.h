@@ -86,7 +86,7 @@ struct segment_hits {
 
 /* Numbers as they stand in files. */
 enum segment_kind {
-    SEGMENT_PLAIN = 1,      /* no blocks of its own: rows scored one by one; version 1 of the file */
+    SEGMENT_PLAIN = 1,      /* no blocks of its own, rows scored one by one: version 1 */
     SEGMENT_FLAT = 2,
     SEGMENT_IVFPQ = 3,
     SEGMENT_GRAPH = 4,

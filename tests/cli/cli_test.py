@@ -17,8 +17,9 @@ import tempfile
 import time
 
 COMMANDS = """doctor|config|model list|model pull|model info|model check|model quantize|tokenize|embed|
-data import movielens|data import jsonl|data embed|data info|index build|index info|index check|
-search|recommend|bench embed|bench search|bench recommend""".replace("\n", "").split("|")
+data import movielens|data import jsonl|data embed|data info|index build|index create|index add|
+index update|index delete|index info|index check|index compact|search|recommend|bench embed|
+bench search|bench recommend""".replace("\n", "").split("|")
 FILMS = """movieId,title,genres
 1,Toy Story (1995),Adventure|Animation|Children|Comedy
 2,Toy Story 2 (1999),Adventure|Animation|Children|Comedy
@@ -386,6 +387,55 @@ def npy(path, descr, shape, body):
     write(path, b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head.encode() + body)
 
 
+def index_rows(vectors):
+    """Rows come, change and go; everything is found at once and after compaction."""
+    npy("one.npy", "<f4", (1, 8), struct.pack("<8f", *vectors[3]))
+    npy("two.npy", "<f4", (2, 8), b"".join(struct.pack("<8f", *v) for v in vectors[3:5]))
+    npy("two_ids.npy", "<i8", (2,), struct.pack("<2q", 7, 9))
+    write("keys.txt", "west\neast\n")
+    write("meta.txt", '{"year": 1999, "genres": ["Drama"]}\n{"year": 2005}\n')
+    find = lambda *more: [[h["id"] for h in r] for r in answer("search", "--index", "n.akx", "--vectors", "one.npy", "-k", "9", *more)["results"]]
+    made = answer("index", "create", "n.akx", "--dimension", "8", "--kind", "flat")
+    check("index create", made["count"] == 0 and made["asked"] == "flat" and made["segments"] == 0, made)
+    refused("create over a file", "index", "create", "n.akx", "--dimension", "8", words="n.akx")
+    refused("create without a dimension", "index", "create", "m.akx", status=2, words="--dimension")
+    check("nothing is found in nothing", find() == [[]])
+    said = akin("index", "add", "n.akx", "-i", "v.npy", "--sync-every", "7").stdout.decode()
+    check("index add", said.split() == "synced 7 synced 14 synced 21 synced 28 synced 30".split(), said)
+    check("added is found", find()[0][0] == 3)
+    refused("ids that are there", "index", "add", "n.akx", "-i", "two.npy", "--ids", "two_ids.npy", words="id 7")
+    check("index update", akin("index", "update", "n.akx", "-i", "two.npy", "--ids", "two_ids.npy").stdout == b"synced 30\n")
+    check("updated is found, ties by id", find()[0][:2] == [3, 7], find())
+    check("add by key", akin("index", "add", "n.akx", "-i", "two.npy", "--keys", "keys.txt", "--metadata", "meta.txt").stdout == b"synced 32\n")
+    check("filter", find("--filter", "year>2000") == [[31]] and find("--filter", "genres=drama AND year=1999") == [[30]], find("--filter", "year>2000"))
+    refused("keys that are there", "index", "add", "n.akx", "-i", "two.npy", "--keys", "keys.txt", words="west")
+    refused("keys for other rows", "index", "add", "n.akx", "-i", "v.npy", "--keys", "keys.txt", words="2 lines")
+    refused("metadata that is none", "index", "add", "n.akx", "-i", "two.npy", "--metadata", "keys.txt", words="row 0")
+    refused("update without names", "index", "update", "n.akx", "-i", "two.npy", status=2, words="--ids")
+    refused("names twice over", "index", "update", "n.akx", "-i", "two.npy", "--ids", "two_ids.npy", "--keys", "keys.txt", status=2, words="--keys")
+    gone = answer("index", "delete", "n.akx", "--ids", "two_ids.npy")
+    check("index delete", (gone["deleted"], gone["missing"], gone["count"]) == (2, 0, 30), gone)
+    gone = answer("index", "delete", "n.akx", "--id", "7")
+    check("delete what is gone", (gone["deleted"], gone["missing"], gone["count"]) == (0, 1, 30), gone)
+    check("delete a key", answer("index", "delete", "n.akx", "--key", "west")["deleted"] == 1)
+    check("delete keys", answer("index", "delete", "n.akx", "--keys", "keys.txt")["missing"] == 1)
+    refused("delete nothing", "index", "delete", "n.akx", status=2, words="--keys")
+    refused("delete a word", "index", "delete", "n.akx", "--id", "seven", status=2, words="seven")
+    before = answer("index", "info", "n.akx")
+    check("index info", before["count"] == 28 and before["dead"] == 6 and before["tail_rows"] == 28, before)
+    after = answer("index", "compact", "n.akx")
+    check("index compact", after["count"] == 28 and after["dead"] == 0 and after["segments"] == 1 and after["tail_rows"] == 0
+          and after["dead_bytes"] == 0, after)
+    check("compacted is found", find()[0][0] == 3 and len(find()[0]) == 9)
+    check("info for people", "1 segment, 0 in the tail, 0 dead" in akin("index", "info", "n.akx").stdout.decode())
+    check("check after all", answer("index", "check", "n.akx")["ok"])
+    for kind in ("graph", "ivfpq"):
+        built = answer("index", "build", "-i", "v.npy", "-o", "k.akx", "--kind", kind)
+        check("small " + kind, built["kind"] == "flat" and built["asked"] == kind and "too few" in built["why"], built)
+    refused("no rows to add to", "index", "add", "none.akx", "-i", "v.npy", words="none.akx")
+    refused("other dimension to add", "index", "add", "n.akx", "-i", "t.npy", words="t.npy")
+
+
 def index():
     import random
     random.seed(3)
@@ -418,7 +468,8 @@ def index():
 
     refused("other dimension", "search", "--index", "v.akx", "--query", "a", words="dimensions")
     refused("other dimension", "search", "--index", "v.akx", "--vectors", "t.npy", words="t.npy")
-    refused("filter on an index", "search", "--index", "v.akx", "--vectors", "q.npy", "--filter", "a=b", status=2, words="--filter")
+    refused("filter that is none", "search", "--index", "v.akx", "--vectors", "q.npy", "--filter", "a=", words="filter")
+    index_rows(vectors)
     refused("no such index", "search", "--index", "none.akx", "--vectors", "q.npy", words="none.akx")
     refused("no such kind", "index", "build", "-i", "v.npy", "-o", "x.akx", "--kind", "magic", status=2, words="magic")
     refused("no such metric", "index", "build", "-i", "v.npy", "-o", "x.akx", "--metric", "taxi", status=2, words="taxi")

@@ -53,6 +53,14 @@ static inline struct collection *rig_open(struct rig *rig, enum akin_index_mode 
     return c;
 }
 
+/* Seals early, so that a test sees much of it. */
+static inline void rig_seal_rows(struct collection *c, size_t rows)
+{
+    mutex_lock(c->writing);
+    c->seal_rows = rows;
+    mutex_unlock(c->writing);
+}
+
 /* ---- the oracle -------------------------------------------------------------------------- */
 
 enum { ORACLE_DIM_MAX = 16, ORACLE_ROWS_MAX = 700 };
@@ -85,7 +93,8 @@ static inline void oracle_unit(const struct oracle *o, const float *in, float *o
         unit_row(in, o->dim, out);
 }
 
-/* Of rows with a stamp of stamp_min or more; scores with the product's own score of one pair, in an order of its own. */
+/* Of rows with a stamp of stamp_min or more, in an order of its own; each score is the product's
+ * own of one pair. */
 static inline size_t oracle_search(const struct oracle *o, const struct backend *backend,
                                    const float *query, int stamp_min, struct oracle_hit *hits)
 {

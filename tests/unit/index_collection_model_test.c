@@ -190,7 +190,7 @@ static void reopen(struct model *m)
     collection_close(&m->c);
     promise(m);
     m->c = rig_open(&m->rig, AKIN_INDEX_WRITE);
-    m->c->seal_rows = SEAL_ROWS;
+    rig_seal_rows(m->c, SEAL_ROWS);
 }
 
 static void step(struct model *m)
@@ -236,7 +236,7 @@ static void run_model(uint64_t seed, enum akin_metric metric, const char *kind)
     rig_ok(&m->rig, collection_build(&m->rig.host, m->rig.path, &none, m->now.dim, &settings,
                                      &m->rig.error));
     m->c = rig_open(&m->rig, AKIN_INDEX_WRITE);
-    m->c->seal_rows = SEAL_ROWS;
+    rig_seal_rows(m->c, SEAL_ROWS);
     promise(m);
     for (int i = 0; i < OPERATIONS; i++)
         step(m);

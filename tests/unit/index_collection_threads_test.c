@@ -1,6 +1,6 @@
 /* One writer, several readers, the background sealing and a compaction, all at once. Readers know
- * what must always hold: the rows of a batch are there all or none, an updated row is there once, in
- * one of its versions, and scores are those of the rows. */
+ * what must always hold: the rows of a batch are there all or none, an updated row is there once,
+ * in one of its versions, and scores are those of the rows. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -137,7 +137,7 @@ static void run_all(bool compacting)
     rig_ok(&s.rig, collection_build(&s.rig.host, s.rig.path, &none, DIM, &settings,
                                     &s.rig.error));
     s.c = rig_open(&s.rig, AKIN_INDEX_WRITE);
-    s.c->seal_rows = SEAL_ROWS;
+    rig_seal_rows(s.c, SEAL_ROWS);
     for (int i = 0; i < READERS; i++)
         threads[i] = thread_start(reader, &s, false);
     if (compacting)

@@ -1,4 +1,5 @@
-/* Writing an .akx file of version 1, as akin did before version 2: for tests of its reader. Rows go through one block's worth of memory: checked, ordered by id,
+/* Writing an .akx file of version 1, as akin did before version 2: for tests of its reader.
+ * Rows go through one block's worth of memory: checked, ordered by id,
  * brought to length 1 where the metric asks for it, hashed, written. The header comes last, over
  * the place kept for it, and the file appears under its name only when it is whole. */
 #pragma once
