@@ -47,8 +47,8 @@ struct linear {
 enum { NARROW_BYTES = NARROW_ROWS_MAX * 1536 * 2 };
 static_assert(NARROW_BYTES >= 2 * NARROW_DEPTH_MAX, "the longest row fits");
 
-/* A row of int8 is cut into pieces, each with a scale of its own, because few columns are large: one
- * scale for 1,536 outputs of GELU costs a quarter of all the error of the encoder, one for 384
+/* A row of int8 is cut into pieces, each with a scale of its own, because few columns are large:
+ * one scale for 1,536 outputs of GELU costs a quarter of all the error of the encoder, one for 384
  * outputs of a LayerNorm a fifth (docs/decisions/007-int8.md). */
 enum { INT8_PIECES = 4, INT8_FOUR_FROM = 1024, INT8_TWO_FROM = 256, INT8_PIECE_STEP = 64 };
 
