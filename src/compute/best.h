@@ -60,3 +60,12 @@ static inline void best_drain(struct best *best, struct hit *hits)
         hits[best->count] = worst;
     }
 }
+
+/* Best first, in place. */
+static inline void best_sort(struct hit *hits, size_t count)
+{
+    struct best heap = { .hits = hits, .count = count, .capacity = count };
+    for (size_t i = count / 2; i-- > 0; )
+        best_sift_down(hits, count, i, hits[i]);
+    best_drain(&heap, hits);
+}

@@ -2,12 +2,12 @@
  * the candidates so far joins them; candidates are scored from their eight-bit rows, the best of
  * those from the originals. A candidate is one number, its score above its row: the order is total,
  * so the best are the same whatever the order in which they were met. */
-#include <math.h>
 #include <string.h>
 
 #include "base/limits.h"
 #include "base/memory.h"
 #include "base/thread.h"
+#include "compute/best.h"
 #include "index/greatest.h"
 #include "index/ivfpq_parts.h"
 
@@ -219,39 +219,6 @@ static void score_probed(const struct one *o, struct scratch *s, size_t keep, si
     }
 }
 
-static bool better(struct hit a, struct hit b)
-{
-    if (isnan(a.score) || isnan(b.score))
-        return isnan(a.score) && isnan(b.score) ? a.row < b.row : isnan(b.score);
-    return a.score != b.score ? a.score > b.score : a.row < b.row;
-}
-
-static void sift(struct hit *hits, size_t count, size_t at)
-{
-    for (size_t child; (child = 2 * at + 1) < count; at = child) {
-        if (child + 1 < count && better(hits[child], hits[child + 1]))
-            child++;
-        if (better(hits[child], hits[at]))
-            return;
-        struct hit was = hits[at];
-        hits[at] = hits[child];
-        hits[child] = was;
-    }
-}
-
-/* Best first, in place. */
-static void sort_hits(struct hit *hits, size_t count)
-{
-    for (size_t i = count / 2; i-- > 0; )
-        sift(hits, count, i);
-    for (size_t left = count; left > 1; ) {
-        struct hit worst = hits[0];
-        hits[0] = hits[--left];
-        hits[left] = worst;
-        sift(hits, left, 0);
-    }
-}
-
 static bool reserve(const struct one *o, struct scratch *s, size_t keep)
 {
     size_t candidates = o->survivors ? 0 : 2 * (size_t)o->plan.candidates + SCAN_ROWS;
@@ -292,7 +259,7 @@ static bool search_one(const struct one *o, size_t q, struct scratch *s, struct 
         s->hits[i] =
             (struct hit){cpu_score(v->backend, query, original, v->rows.dim, v->rows.score), row};
     }
-    sort_hits(s->hits, kept);
+    best_sort(s->hits, kept);
     *found = kept < k ? kept : k;
     memcpy(hits, s->hits, *found * sizeof *hits);
     return true;

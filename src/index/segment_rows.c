@@ -1,11 +1,11 @@
 /* Rows of halves are widened a piece at a time; those of float32 are used where they lie. */
 #include "index/segment_rows.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "base/rng.h"
+#include "compute/best.h"
 #include "compute/cpu/kernels.h"
 
 enum { PIECE_ROWS = 4096 };     /* a multiple of 64: a piece of the filter is whole words */
@@ -35,21 +35,13 @@ void sample_rows(uint64_t seed, size_t total, size_t count, uint32_t *rows)
             rows[taken++] = (uint32_t)row;
 }
 
-/* The better of two hits, as cpu_topk orders them. */
-static bool better(struct hit a, struct hit b)
-{
-    if (isnan(a.score) || isnan(b.score))
-        return isnan(a.score) && isnan(b.score) ? a.row < b.row : isnan(b.score);
-    return a.score != b.score ? a.score > b.score : a.row < b.row;
-}
-
 /* Merges two lists, best first, into out [k]; returns how many. */
 static size_t merge(const struct hit *a, size_t a_count, const struct hit *b, size_t b_count,
                     size_t k, struct hit *out)
 {
     size_t i = 0, j = 0, count = 0;
     while (count < k && (i < a_count || j < b_count))
-        out[count++] = j == b_count || (i < a_count && better(a[i], b[j])) ? a[i++] : b[j++];
+        out[count++] = j == b_count || (i < a_count && hit_better(a[i], b[j])) ? a[i++] : b[j++];
     return count;
 }
 
