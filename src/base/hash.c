@@ -56,6 +56,19 @@ enum akin_status sha256_file(const char *path, char hex[65], struct akin_error *
 
 /* ---- byte strings to numbers ------------------------------------------------------------ */
 
+/* The capacity, a power of two, of a map that is to take `extra` more; at most two thirds full. */
+static bool capacity_for(size_t count, size_t extra, size_t *capacity)
+{
+    size_t wanted, size = *capacity ? *capacity : 64;
+    if (!size_add(count, extra, &wanted) || !size_add(wanted, wanted / 2, &wanted))
+        return false;
+    while (size <= wanted)
+        if (!size_mul(size, 2, &size))
+            return false;
+    *capacity = size;
+    return true;
+}
+
 struct string_map_slot {
     const char *key;        /* NULL: free */
     size_t bytes;
@@ -76,12 +89,9 @@ static struct string_map_slot *string_slot(const struct string_map *map, uint64_
 
 bool string_map_reserve(struct string_map *map, size_t extra)
 {
-    size_t wanted, capacity = map->capacity ? map->capacity : 64;
-    if (!size_add(map->count, extra, &wanted) || !size_add(wanted, wanted / 2, &wanted))
+    size_t capacity = map->capacity;
+    if (!capacity_for(map->count, extra, &capacity))
         return false;
-    while (capacity <= wanted)
-        if (!size_mul(capacity, 2, &capacity))
-            return false;
     if (capacity == map->capacity)
         return true;
     struct string_map grown = {.capacity = capacity, .count = map->count};
@@ -160,12 +170,9 @@ static struct number_map_slot *number_slot(const struct number_map *map, uint64_
 
 bool number_map_reserve(struct number_map *map, size_t extra)
 {
-    size_t wanted, capacity = map->capacity ? map->capacity : 64;
-    if (!size_add(map->count, extra, &wanted) || !size_add(wanted, wanted / 2, &wanted))
+    size_t capacity = map->capacity;
+    if (!capacity_for(map->count, extra, &capacity))
         return false;
-    while (capacity <= wanted)
-        if (!size_mul(capacity, 2, &capacity))
-            return false;
     if (capacity == map->capacity)
         return true;
     struct number_map grown = {.capacity = capacity, .count = map->count};
