@@ -10,37 +10,24 @@
 
 #include <cmocka.h>
 
-#include "base/cpu.h"
 #include "base/limits.h"
 #include "base/memory.h"
 #include "base/rng.h"
-#include "base/thread.h"
-#include "compute/backend.h"
 #include "index/graph_handle.h"
+#include "backends_rig.h"
 
-enum { THREADS_TRIED = 3, BLOCKS = 2 };
-
-static struct thread_pool *pools[THREADS_TRIED];
-static struct backend *backends[THREADS_TRIED];     /* with 1, 2, 3 threads */
+enum { BLOCKS = 2 };
 
 static int set_up(void **state)
 {
     (void)state;
-    for (int i = 0; i < THREADS_TRIED; i++) {
-        pools[i] = thread_pool_create(i + 1);
-        if (!pools[i] || cpu_backend_create(cpu_detect(), pools[i], &backends[i], NULL) != AKIN_OK)
-            return -1;
-    }
-    return 0;
+    return backends_open();
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    for (int i = 0; i < THREADS_TRIED; i++) {
-        cpu_backend_destroy(&backends[i]);
-        thread_pool_destroy(&pools[i]);
-    }
+    backends_close();
     return 0;
 }
 

@@ -11,22 +11,16 @@
 
 #include <cmocka.h>
 
-#include "base/cpu.h"
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/memory.h"
 #include "base/rng.h"
-#include "base/thread.h"
-#include "compute/backend.h"
 #include "index/collection.h"
 #include "index/index.h"
-
-enum { THREADS_TRIED = 3 };
+#include "backends_rig.h"
 
 static char folder[] = "/tmp/akin_search_XXXXXX";
 static char path[256];
-static struct thread_pool *pools[THREADS_TRIED];
-static struct backend *backends[THREADS_TRIED];     /* with 1, 2, 3 threads */
 
 static int set_up(void **state)
 {
@@ -34,21 +28,13 @@ static int set_up(void **state)
     if (!mkdtemp(folder))
         return -1;
     snprintf(path, sizeof path, "%s/x.akx", folder);
-    for (int i = 0; i < THREADS_TRIED; i++) {
-        pools[i] = thread_pool_create(i + 1);
-        if (!pools[i] || cpu_backend_create(cpu_detect(), pools[i], &backends[i], NULL) != AKIN_OK)
-            return -1;
-    }
-    return 0;
+    return backends_open();
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    for (int i = 0; i < THREADS_TRIED; i++) {
-        cpu_backend_destroy(&backends[i]);
-        thread_pool_destroy(&pools[i]);
-    }
+    backends_close();
     return path_remove_tree(folder, NULL);
 }
 
