@@ -6,7 +6,7 @@
  * - Pointers need the alignment of a float, `const void *` none. Only what is named is read or
  *   written. Outputs do not overlap inputs unless the row says so.
  * - What one output is depends on its own inputs and sizes only, in a fixed order: never on how
- * many rows or columns the call has. So the same text has the same bits in any batch.
+ *   many rows or columns the call has. So the same text has the same bits in any batch.
  * - The vector levels (avx2, avx512) give the same bits as each other: both run kernels_wide.h.
  * - NaN and infinities propagate as in plain C unless the row says otherwise.
  *
@@ -69,9 +69,9 @@
  *                  depth FLT_MIN beside.
  * pq4_products_f32 out[m][j] = start[m][j] (NULL: 0) + sum over d < width of x[m][d] *
  *                  codebook[m][d][j], m < parts, j < PQ4_CODES; fused, d = 0, 1, 2 ... The same
- * bits on every level. bounded, n = width + 1. argmax_f32       best[r] = the first column of row r
- * (x + r * stride) with its greatest number; cols
- *                  >= 1. Any column where the row has a NaN. exact.
+ *                  bits on every level. bounded, n = width + 1.
+ * argmax_f32       best[r] = the first column of row r (x + r * stride) with its greatest number;
+ *                  cols >= 1. Any column where the row has a NaN. exact.
  * pq4_scan         sums[b][r] = the sum of a table entry for each part of row r of block b: see
  *                  PQ4_GROUP_BYTES. Entries are at most 127, their sum at most 65535. exact.
  * select_u16       Writes the i < count, ascending, with x[i] >= floor; returns how many. exact.
