@@ -18,6 +18,8 @@ import search_data
 
 class Engine:
     exact = False       # every answer is meant to be exact
+    package = None      # the version of it, and `recipe`, are part of the key of a kept index:
+    recipe = ""         # change it with build()
     filters = []        # settings for filtered search; [] where it is not offered
     threads_max = None
     sizes_max = None
@@ -60,18 +62,32 @@ class Akin(Engine):
 
     def build(self, base, path, masks):
         base = np.ascontiguousarray(base, np.float32)
-        selected = masks.ctypes.data_as(ctypes.c_void_p)
+        selected = None if masks is None else masks.ctypes.data_as(ctypes.c_void_p)
         self.check(self.lib.sa_build(
             os.path.join(path, "x.akx").encode(), self.kind.encode(),
             base.ctypes.data_as(ctypes.c_void_p), selected, ctypes.c_size_t(len(base)),
             ctypes.c_size_t(base.shape[1]), 0, self.message))
 
-    def insert(self, base, path, batch):
+    def insert(self, base, path, batch, sync):
         base = np.ascontiguousarray(base, np.float32)
         self.check(self.lib.sa_insert(
             os.path.join(path, "x.akx").encode(), base.ctypes.data_as(ctypes.c_void_p),
             ctypes.c_size_t(len(base)), ctypes.c_size_t(base.shape[1]), ctypes.c_size_t(batch), 0,
+            int(sync), self.message))
+
+    def live(self, base, queries, path, rate, seconds):
+        """Searches at recall 0.95 in an index that grows meanwhile."""
+        self.build(base, path, None)
+        base = np.ascontiguousarray(base, np.float32)
+        out = (ctypes.c_double * 6)()
+        self.check(self.lib.sa_live(
+            os.path.join(path, "x.akx").encode(), base.ctypes.data_as(ctypes.c_void_p),
+            ctypes.c_size_t(len(base)), ctypes.c_size_t(base.shape[1]),
+            queries.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(len(queries)),
+            ctypes.c_float(0.95), ctypes.c_double(rate), ctypes.c_double(seconds), out,
             self.message))
+        names = ("idle_p50_us", "idle_p99_us", "p50_us", "p99_us", "rows_s", "slowest_add_us")
+        return dict(zip(names, out))
 
     def load(self, base_path, path, threads):
         self.path = os.path.join(path, "x.akx").encode()
@@ -100,7 +116,7 @@ class Akin(Engine):
 
 
 class Faiss(Engine):
-    factory, refine = "Flat", [0]
+    package, factory, refine = "faiss-cpu", "Flat", [0]
 
     def __init__(self, shape, quick):
         import faiss
@@ -191,6 +207,7 @@ class FaissIvfPq32(FaissIvf):
 
 
 class Hnswlib(Engine):
+    package, recipe = "hnswlib", "M=16 efC=200"
     filters = [{"ef": 64}]
 
     def sweep(self):
@@ -229,6 +246,8 @@ class Hnswlib(Engine):
 
 
 class Usearch(Engine):
+    package, recipe = "usearch", "f16 M=16 add=128"
+
     def sweep(self):
         return [{"ef": e} for e in (128, 256, 512)]
 
@@ -254,6 +273,8 @@ class Usearch(Engine):
 
 
 class SymphonyQg(Engine):
+    package, recipe = "rabitqlib", "R=32 ef=200"
+
     def sweep(self):
         return [{"ef": e} for e in (128, 192, 256, 400, 600, 800, 1200, 2000)]
 
@@ -280,7 +301,7 @@ class SymphonyQg(Engine):
 
 
 class Scann(Engine):
-    tree = 0
+    package, recipe, tree = "scann", "AH2 0.2", 0
 
     def sweep(self):
         return [{"reorder": r} for r in (30, 50, 100, 200)]
@@ -323,7 +344,7 @@ class Scann(Engine):
 
 
 class ScannTree(Scann):
-    tree = 1
+    recipe, tree = "tree AH2 0.2", 1
 
     def sweep(self):
         shares = (0.15, 0.25, 0.4, 0.6, 1)
@@ -332,6 +353,8 @@ class ScannTree(Scann):
 
 
 class ScannInt8(Scann):
+    recipe = "int8"
+
     def sweep(self):
         return [{"reorder": 30}]
 
