@@ -187,6 +187,7 @@ class Bench:
             plan = self.plan(size, engines[name], turn)
             found = {"points": [], "filtered": []}
             if plan and "%s, %s" % (name, size) not in self.failed:
+                say("%s: round %d: %s" % (size, turn + 1, name))
                 try:
                     found = work(self.indexes.job("measure", data, name, **plan), 600)
                 except WorkerError as error:
@@ -238,13 +239,25 @@ class Bench:
                     self.failed["inserts into akin %s at %d rows/s" % (kind, rate)] = str(error)
         shutil.rmtree(folder, ignore_errors=True)
 
+    def estimate(self):
+        """Seconds of all first rounds, roughly: loading, and what is measured with warm-up."""
+        seconds = 0
+        for parts in self.sizes.values():
+            figures = 1 if parts["short"] else len(self.threads) * len(self.batches) / 2
+            slow = parts["data"].rows / 1e6
+            for engine in parts["engines"].values():
+                seconds += 2 + 5 * slow + len(engine["recall"]) * figures * (
+                    1.3 * self.args.seconds + 0.4 * slow)
+        return seconds + (0 if self.args.no_databases else 60)
+
     def run(self):
         self.prepare()
         for size in self.sizes:
             self.build(size)
-        say("indexes are there; %.1f minutes left for measuring" % (self.clock.left() / 60))
         if self.args.build_only:
             return
+        say("indexes are there; the first rounds take about %.0f minutes, %.1f are left" % (
+            self.estimate() / 60, self.clock.left() / 60))
         small = [s for s, parts in self.sizes.items()
                  if parts["data"].rows <= 100000 and not parts["short"]]
         for turn in range(self.args.rounds):

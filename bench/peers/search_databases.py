@@ -132,4 +132,10 @@ class QdrantEdge:
         return np.array([[hit.id for hit in self.shard.search(request)]], np.int64)
 
 
-DATABASES = {"akin": Akin, "akin, one sync": AkinSyncedOnce, "lancedb": Lancedb, "sqlite-vec": SqliteVec, "qdrant-edge": QdrantEdge}
+DATABASES = {
+    "akin": Akin,
+    "akin, one sync": AkinSyncedOnce,
+    "lancedb": Lancedb,
+    "sqlite-vec": SqliteVec,
+    "qdrant-edge": QdrantEdge,
+}

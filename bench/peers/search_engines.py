@@ -26,8 +26,10 @@ class Engine:
 
     def __init__(self, shape, quick):
         self.rows, self.dim = shape
-        self.quick = quick
-        self.settings = self.sweep()[:: 3 if quick else 1]
+        self.settings = self.thinned(quick)
+
+    def thinned(self, quick):
+        return self.sweep()[:: 3 if quick else 1]
 
     def sweep(self):
         return [{}]
@@ -53,8 +55,9 @@ class Akin(Engine):
         self.filters = [{"exact": 1}, {"recall": 0.95}]
 
     def sweep(self):
-        targets = [0.8, 0.9, 0.95, 0.955, 0.97, 0.987, 0.99, 0.998]
-        return [{"exact": 1}] + [{"recall": r} for r in targets]
+        targets = [0.9, 0.95, 0.955, 0.96, 0.97, 0.98, 0.987, 0.99, 0.995, 0.998, 0.999]
+        exact = [{"exact": 1}] if self.kind in ("auto", "flat") else []  # the same for every kind
+        return exact + [{"recall": r} for r in targets]
 
     def check(self, failed):
         if failed:
@@ -179,7 +182,7 @@ class FaissHnsw(FaissFlat):
     filters = [{"ef": 64}, {"ef": 256}]
 
     def sweep(self):
-        return [{"ef": e} for e in (64, 128, 256, 400, 800)]
+        return [{"ef": e} for e in (64, 128, 256, 400, 800, 1600)]
 
     def filtered(self, query, k, name, setting):
         parameters = self.faiss.SearchParametersHNSW(sel=self.chosen[name][1],
@@ -276,7 +279,7 @@ class SymphonyQg(Engine):
     package, recipe = "rabitqlib", "R=32 ef=200"
 
     def sweep(self):
-        return [{"ef": e} for e in (128, 192, 256, 400, 600, 800, 1200, 2000)]
+        return [{"ef": e} for e in (128, 256, 400, 600, 1200, 2000, 3000, 5000)]
 
     def build(self, base, path, masks):
         import rabitqlib
@@ -380,3 +383,10 @@ ENGINES = {
     "scann tree": ScannTree,
     "scann int8": ScannInt8,
 }
+
+
+def settings(name, rows, quick):
+    """The sweep of an engine without loading its library."""
+    e = object.__new__(ENGINES[name])
+    e.rows = rows
+    return e.thinned(quick)

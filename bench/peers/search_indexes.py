@@ -107,7 +107,8 @@ class Indexes:
 
     def judge(self, data, name, kept):
         """Recall of every setting, once: what an engine answers does not change between rounds."""
-        if kept["recall"] or "failed" in kept:
+        settings = search_engines.settings(name, data.rows, self.quick)
+        if "failed" in kept or all(setting_key(s) in kept["recall"] for s in settings):
             return
         say("%s: recall of %s" % (data.name, name))
         ids = self.path(data, name) + ".npz"
@@ -117,7 +118,7 @@ class Indexes:
             kept["failed"] = str(error)
             say("%s: %s: left out: %s" % (data.name, name, error))
             return
-        answers = np.load(ids)
+        answers, kept["recall"] = np.load(ids), {}
         for n, setting in enumerate(found["settings"]):
             kept["recall"][setting_key(setting)] = data.recall(answers["s%d" % n])
         for n, selection, setting in found["filters"]:

@@ -67,6 +67,12 @@ def fastest(size, turn, akin, good, kind):
     return best
 
 
+def settle(row, pairs):
+    """The median ratio of (ratio, own, peer), the lower one of two, and the sides that gave it."""
+    ratio, row["akin"], row["peer"] = sorted(pairs, key=lambda p: p[0])[(len(pairs) - 1) // 2]
+    row["ratio"], row["rounds"] = ratio, len(pairs)
+
+
 def rounds_of(size):
     return max((len(e["rounds"]) for e in size["engines"].values()), default=0)
 
@@ -86,9 +92,7 @@ def compare(result, case, size_name, good, kind, must=None, aim=None):
     if not pairs:
         row["note"] = "no such point of %s" % ("a peer" if row.get("akin") else "akin")
         return row
-    row["ratio"] = median([p[0] for p in pairs])
-    _, row["akin"], row["peer"] = min(pairs, key=lambda p: abs(p[0] - row["ratio"]))
-    row["rounds"] = len(pairs)
+    settle(row, pairs)
     return row
 
 
@@ -166,10 +170,9 @@ def database_targets(result, size):
                 peer = min(others, key=lambda o: o["us"])
                 pairs.append((peer["us"] / own["us"], own, peer))
         row = {"case": "embedded databases, " + what, "size": size, "must": must, "aim": aim,
-               "ratio": median([p[0] for p in pairs])}
+               "ratio": None}
         if pairs:
-            _, row["akin"], row["peer"] = min(pairs, key=lambda p: abs(p[0] - row["ratio"]))
-            row["rounds"] = len(pairs)
+            settle(row, pairs)
         elif own_name in found or peers:
             row["note"] = "not measured"
         else:
