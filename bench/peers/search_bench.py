@@ -1,5 +1,5 @@
-"""Compares akin's vector search with its peers: the same vectors and queries, exact ground truth, in
-one run and in interleaved rounds. search.sh sets up what this needs and calls it.
+"""Compares akin's vector search with its peers: the same vectors and queries, exact ground truth,
+in one run and in interleaved rounds. search.sh sets up what this needs and calls it.
 """
 
 import argparse

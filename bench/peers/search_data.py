@@ -2,10 +2,10 @@
 
 Rows up to the number of films are vectors of `Title (Year). Genres: A, B.`, embedded by akin. More
 rows are made from them: row = normalised(a + t (b - a) + s g) with two films a, b of one cluster
-(nearest of 1,024 films drawn as pivots), t uniform in [0.1, 0.5], g normal and of expected length 1,
-s = 0.25. Queries are texts as people type them, embedded likewise; above the number of films half
-of the queries are made like the rows are, with another seed; above 200,000 rows 1,000 are asked. No
-query is ever a row.
+(nearest of 1,024 films drawn as pivots), t uniform in [0.1, 0.5], g normal and of expected length
+1, s = 0.25. Queries are texts as people type them, embedded likewise; above the number of films half
+of the queries are made like the rows are, with another seed; above 200,000 rows 1,000 are asked.
+No query is ever a row.
 Everything is deterministic, and kept in the work folder by the hash of what made it.
 """
 

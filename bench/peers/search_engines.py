@@ -1,5 +1,5 @@
-"""The engines that are compared, one class each, all alike: built once into files, loaded afresh for
-every round, and asked with a setting of their sweep. Inner product of vectors of length 1.
+"""The engines that are compared, one class each, all alike: built once into files, loaded afresh
+for every round, and asked with a setting of their sweep. Inner product of vectors of length 1.
 
     build(base, path, masks)    makes the index's files under the folder `path`
     load(base_path, path, threads)
@@ -272,7 +272,8 @@ class Usearch(Engine):
 
     def search(self, queries, k, setting):
         self.index.expansion_search = setting["ef"]
-        return self.index.search(queries, k, threads=self.count).keys.reshape(-1, k).astype(np.int64)
+        found = self.index.search(queries, k, threads=self.count)
+        return found.keys.reshape(-1, k).astype(np.int64)
 
 
 class SymphonyQg(Engine):

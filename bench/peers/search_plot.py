@@ -1,4 +1,5 @@
-"""Draws queries per second against recall as an SVG: what each engine reaches at a recall or above."""
+"""Draws queries per second against recall as an SVG: what each engine reaches at a recall or
+above."""
 
 import math
 

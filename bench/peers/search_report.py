@@ -65,8 +65,8 @@ def sizes_table(result):
             row = compare(result, "", name, point_test(1, 1, floor), "points")
             cells += [side_text(row.get("akin")), side_text(row.get("peer")), times(row["ratio"])]
         rows.append(cells)
-    return table(["rows", "akin, recall >= 0.95", "best peer", "x", "akin, exact", "best peer", "x"],
-                 rows)
+    return table(["rows", "akin, recall >= 0.95", "best peer", "x", "akin, exact", "best peer",
+                  "x"], rows)
 
 
 def all_points(engine, kind):
@@ -100,8 +100,8 @@ def build_table(size):
                       for k in ("rss_mb", "anonymous_mb"))
         rows.append([name, "%.1f" % e["build"]["cpu_s"], number(e["build"].get("load"), "%.1f"),
                      number(whole), number(own), "%.1f" % e["build"]["disk_mb"]])
-    return table(["engine", "build CPU s", "load then", "memory MB", "of it not of files", "disk MB"],
-                 rows)
+    return table(["engine", "build CPU s", "load then", "memory MB", "of it not of files",
+                  "disk MB"], rows)
 
 
 def filter_table(result, name, size):
@@ -122,8 +122,8 @@ def filter_table(result, name, size):
             row = compare(result, "", name, filter_test(selection, floor), "filtered")
             cells += [side_text(row.get("akin")), side_text(row.get("peer")), times(row["ratio"])]
         ratios.append(cells)
-    return [table(["passes", "akin, recall >= 0.95", "best peer", "x", "akin, recall 1", "best peer",
-                   "x"], ratios),
+    return [table(["passes", "akin, recall >= 0.95", "best peer", "x", "akin, recall 1",
+                   "best peer", "x"], ratios),
             table(["passes", "engine", "setting", "recall@10", "p50 us", "p99 us"], rows)]
 
 
@@ -157,7 +157,8 @@ def size_page(result, name, size):
               for title, file in size["plots"]]
     threads = sorted({p["threads"] for e in size["engines"].values()
                       for p in all_points(e, "points")})
-    batches = sorted({p["batch"] for e in size["engines"].values() for p in all_points(e, "points")})
+    batches = sorted({p["batch"] for e in size["engines"].values()
+                      for p in all_points(e, "points")})
     for t in threads:
         parts += ["### %d thread%s" % (t, "s" if t > 1 else ""), curve_table(size, t, batches)]
     parts += ["### Building, memory, disk", build_table(size)]
@@ -176,8 +177,8 @@ def notes(result):
         "Command: `%s`." % result["command"],
         "%s; %s." % (result["akin"], ", ".join(
             "%s %s" % kv for kv in result["versions"].items() if kv[1])),
-        "Data: %s; k = 10; queries are texts as people type them, above the number of films half of "
-        "them made like the rows are (`bench/peers/search_data.py`); recall is against exact search, "
+        "Data: %s; k = 10; queries are texts as people type them, above the number of films half "
+        "of them made like the rows are (`bench/peers/search_data.py`); recall is against exact search, "
         "rows that score like the tenth count as found." % result["origin"],
         "Interleaved rounds: %s; each figure %g s (in the first round, which measures everything, "
         "half of that). A ratio is the median of the ratios within each round, best peer over akin, "
