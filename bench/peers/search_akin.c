@@ -68,8 +68,8 @@ EXPORT int sa_build(const char *path, const char *kind, const float *vectors,
     return told(status, &error, message);
 }
 
-/* Adds all rows to a new flat index, `batch` at a time; with `sync`, each batch is durable before the
- * next, without it, all are when this returns. */
+/* Adds all rows to a new flat index, `batch` at a time; with `sync`, each batch is durable before
+ * the next, without it, all are when this returns. */
 EXPORT int sa_insert(const char *path, const float *vectors, size_t rows, size_t dimension,
                      size_t batch, int threads, int sync, char *message)
 {
@@ -235,8 +235,8 @@ static enum akin_status write_on(struct akin_index *index, const float *vectors,
 }
 
 /* Searches of one thread in the index at `path`, first alone, then while another thread adds rows.
- * out: p50 and p99 of the first, p50 and p99 of the second, in microseconds; rows added a second; the
- * slowest add with its sync. */
+ * out: p50 and p99 of the first, p50 and p99 of the second, in microseconds; rows added a second;
+ * the slowest add with its sync. */
 EXPORT int sa_live(const char *path, const float *vectors, size_t rows, size_t dimension,
                    const float *queries, size_t count, float recall, double rate, double seconds,
                    double out[6], char *message)
@@ -256,7 +256,8 @@ EXPORT int sa_live(const char *path, const float *vectors, size_t rows, size_t d
         if (pthread_create(&thread, NULL, read_on, &reader))
             break;
         if (busy)
-            status = write_on(index, vectors, rows, dimension, rate, seconds * 1e6, out + 4, &error);
+            status = write_on(index, vectors, rows, dimension, rate, seconds * 1e6, out + 4,
+                              &error);
         else
             pause_us(seconds * 1e6);
         atomic_store(&reader.stop, 1);

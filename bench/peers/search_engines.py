@@ -21,8 +21,6 @@ class Engine:
     package = None      # the version of it, and `recipe`, are part of the key of a kept index:
     recipe = ""         # change it with build()
     filters = []        # settings for filtered search; [] where it is not offered
-    threads_max = None
-    sizes_max = None
 
     def __init__(self, shape, quick):
         self.rows, self.dim = shape
