@@ -44,7 +44,7 @@ class AkinSyncedOnce(Akin):
 
 
 class Lancedb:
-    """No index: its flat scan, the fastest exact answer that it has."""
+    """No index: its flat scan, the fastest exact answer that it has. It never syncs a file."""
 
     settings = [{}]
 

@@ -165,7 +165,11 @@ def size_page(result, name, size):
     if any(all_points(e, "filtered") for e in size["engines"].values()):
         parts += ["### Filtered, one query, one thread", *filter_table(result, name, size)]
     if size["databases"]:
-        parts += ["### Embedded databases, durable, batches of 10,000 rows", database_table(size)]
+        parts += ["### Embedded databases, durable, batches of 10,000 rows",
+                  "Each batch is committed before the next. sqlite-vec (synchronous=full), Qdrant's "
+                  "engine and akin sync their files then; lancedb never does, so a power loss can "
+                  "cost it what it has taken. \"akin, one sync\" syncs after the last batch only.",
+                  database_table(size)]
     return parts
 
 
