@@ -53,7 +53,8 @@ def limit_table(rows):
     return table(["size", "figure", "peer", "akin", "x", "must", "aim", ""], [
         [r["size"], r["what"], "%s: %s" % (r["peer"], number(r["peer_value"], "%.4g")),
          "%s: %s" % (r["engine"], number(r["value"], "%.4g")), times(r["ratio"]), "%g" % r["must"],
-         "%g" % r["aim"], "met" if r["met"] else "NOT met"] for r in rows])
+         "%g" % r["aim"], "not measured" if r["value"] is None else "met" if r["met"] else
+         "NOT met"] for r in rows])
 
 
 def sizes_table(result):
@@ -192,7 +193,7 @@ def notes(result):
         "Every engine is called from Python through its binding, each round in a fresh process that "
         "has loaded its index. Memory is what loading and searching added; a peer that rescores from "
         "float32 holds those, akin maps them from its file. `-`: not measured, or a call of more "
-        "than 4 s. Indexes are kept between runs: building was measured when they were made, "
+        "than 6 s. Indexes are kept between runs: building was measured when they were made, "
         "\"load then\" is the machine's load at that time. A peer that quantises counts as exact from "
         "recall %g on." % EXACT]
     return lines + ["Left out: %s: %s." % kv for kv in result["failed"].items()]
