@@ -47,11 +47,11 @@ def disk_mb(folder):
     return sum(os.path.getsize(f) for f in files) / 1e6
 
 
-def timed(call, inputs, seconds):
+def timed(call, inputs, seconds, warm_up=WARM_UP):
     """Microseconds of calls over inputs in turn, for so long, after some to warm up; at least 3
     calls where they fit into a second."""
     begin = time.perf_counter()
-    for i in range(WARM_UP):
+    for i in range(warm_up):
         call(inputs[i % len(inputs)])
         if time.perf_counter() - begin > seconds / 4:
             break
@@ -143,8 +143,9 @@ def measure_setting(e, setting, plan, parts):
     points, each_s = [], 0
     for batch in plan["batches"]:
         if parts[batch] and each_s * batch < CALL_S_MAX:
+            warm = each_s > 0 and batch >= 100  # by the batches before
             times = timed(lambda part: e.search(part, search_data.K, setting), parts[batch],
-                          plan["seconds"])
+                          plan["seconds"], 0 if warm else WARM_UP)
             points.append({"setting": setting, "threads": plan["threads"],
                            **figures(times, batch)})
             each_s = 1 / points[-1]["qps"]
