@@ -57,7 +57,8 @@ def options():
     a("--minutes", type=float, default=35, help="time budget: rounds that do not fit are left out; "
       "building what is not there yet counts too (35)")
     a("--build-only", action="store_true", help="make and keep the indexes, measure nothing")
-    a("--kept-only", action="store_true", help="leave out peers whose index is not there yet")
+    a("--kept-only", action="store_true",
+      help="leave out peers whose index of more than 200,000 rows is not there yet")
     a("--peers-only", action="store_true", help="leave akin out, such as with --build-only")
     a("--rounds", type=int, default=5, help="at most (5)")
     a("--seconds", type=float, default=0.5, help="for each figure of a round (0.5)")
@@ -145,13 +146,17 @@ class Bench:
             self.sizes[name] = {"data": data, "engines": {}, "databases": {},
                                 "short": name in short}
 
+    def may_build(self, data, name):
+        if search_ratios.is_akin(name) or not self.args.kept_only:
+            return True
+        return data.rows <= search_data.LARGE or bool(self.indexes.kept(data, name))
+
     def build(self, size):
         parts = self.sizes[size]
         for name in filter(self.wanted, SHORT if parts["short"] else NAMES):
             if self.args.peers_only and search_ratios.is_akin(name):
                 continue
-            if self.args.kept_only and not search_ratios.is_akin(name) and \
-                    not self.indexes.kept(parts["data"], name):
+            if not self.may_build(parts["data"], name):
                 self.failed["%s, %s" % (name, size)] = "its index was not made before the run"
                 continue
             kept = self.indexes.build(parts["data"], name)
