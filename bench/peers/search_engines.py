@@ -278,7 +278,7 @@ class SymphonyQg(Engine):
     package, recipe = "rabitqlib", "R=32 ef=200"
 
     def sweep(self):
-        return [{"ef": e} for e in (128, 256, 400, 600, 1200, 2000, 3000, 5000)]
+        return [{"ef": e} for e in (128, 256, 400, 600, 1200, 2000, 3000, 6000)]
 
     def build(self, base, path, masks):
         import rabitqlib
