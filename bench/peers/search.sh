@@ -3,14 +3,15 @@
 # hnswlib, usearch, ScaNN, SymphonyQG (rabitqlib), and the embedded databases lancedb, sqlite-vec and
 # Qdrant's engine.
 #
-#   bench/peers/search.sh --quick                    a smoke run of some minutes
-#   bench/peers/search.sh --movielens DIR            the full run; reports go to docs/results
-#   bench/peers/search.sh --help                     everything else
-#   bench/peers/search.sh --install-only             only sets up
+#   bench/peers/search.sh --quick                       a smoke run of some minutes
+#   bench/peers/search.sh --movielens DIR --build-only  makes the indexes, an hour, and keeps them
+#   bench/peers/search.sh --movielens DIR               measures; reports go to docs/results
+#   bench/peers/search.sh --help                        everything else
+#   bench/peers/search.sh --install-only                only sets up
 #
 # Sets up a virtual environment in build/peers-search (1.5 GB) from PyPI at the versions of
 # requirements-search.txt; --python PROGRAM uses that one instead and installs nothing. What cannot
-# be installed costs its rows, not the run. At 1,000,000 rows the indexes take 15 GB there.
+# be installed costs its rows, not the run. Data and indexes take 30 GB there.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -3,9 +3,12 @@
  *
  * Functions that can fail return 0, or 1 with one line in `message` [1024]. */
 #include <akin/akin.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -65,9 +68,10 @@ EXPORT int sa_build(const char *path, const char *kind, const float *vectors,
     return told(status, &error, message);
 }
 
-/* Adds all rows to a new flat index, `batch` at a time, each batch durable before the next. */
+/* Adds all rows to a new flat index, `batch` at a time; with `sync`, each batch is durable before
+ * the next, without it, all are when this returns. */
 EXPORT int sa_insert(const char *path, const float *vectors, size_t rows, size_t dimension,
-                     size_t batch, int threads, char *message)
+                     size_t batch, int threads, int sync, char *message)
 {
     struct akin_engine *engine = NULL;
     struct akin_index *index = NULL;
@@ -84,7 +88,7 @@ EXPORT int sa_insert(const char *path, const float *vectors, size_t rows, size_t
         const struct akin_index_rows part = {.vectors = vectors + at * dimension,
                                              .count = rows - at < batch ? rows - at : batch};
         status = akin_index_add(index, &part, &error);
-        if (status == AKIN_OK)
+        if (status == AKIN_OK && (sync || at + batch >= rows))
             status = akin_index_sync(index, NULL, &error);
     }
     akin_index_close(&index);
@@ -141,4 +145,129 @@ EXPORT void sa_close(struct handle *h)
     akin_index_close(&h->index);
     akin_engine_close(&h->engine);
     free(h);
+}
+
+/* ---- searches while rows come in ------------------------------------------------------------- */
+
+enum { TIMES_MAX = 1 << 20, ADD_ROWS = 100, SYNC_ROWS = 1000 };
+
+struct reader {
+    const struct akin_index *index;
+    const float *queries;
+    size_t count, dimension;
+    float recall;
+    atomic_int stop;
+    double *us;
+    size_t calls;
+    int failed;
+    struct akin_error error;
+};
+
+static double now_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1e6 + t.tv_nsec / 1e3;
+}
+
+static void *read_on(void *argument)
+{
+    struct reader *r = argument;
+    int64_t ids[10];
+    float scores[10];
+    for (r->calls = 0; !atomic_load(&r->stop) && r->calls < TIMES_MAX && !r->failed; r->calls++) {
+        const struct akin_index_query query = {
+            .vectors = r->queries + r->calls % r->count * r->dimension, .count = 1, .k = 10,
+            .recall = r->recall};
+        const double begin = now_us();
+        r->failed = akin_index_search(r->index, &query, ids, scores, &r->error) != AKIN_OK;
+        r->us[r->calls] = now_us() - begin;
+    }
+    return NULL;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void percentiles(struct reader *r, double out[2])
+{
+    qsort(r->us, r->calls, sizeof *r->us, by_value);
+    out[0] = r->calls ? r->us[r->calls / 2] : 0;
+    out[1] = r->calls ? r->us[r->calls * 99 / 100] : 0;
+}
+
+static void pause_us(double us)
+{
+    const struct timespec t = {.tv_sec = (time_t)(us / 1e6),
+                               .tv_nsec = (long)(us - (time_t)(us / 1e6) * 1e6) * 1000};
+    nanosleep(&t, NULL);
+}
+
+/* Adds rows at a rate for so long; rate 0: as fast as it goes. */
+static enum akin_status write_on(struct akin_index *index, const float *vectors, size_t rows,
+                                 size_t dimension, double rate, double us, double out[2],
+                                 struct akin_error *error)
+{
+    enum akin_status status = AKIN_OK;
+    const double begin = now_us();
+    size_t done = 0;
+    double slowest = 0;
+    while (status == AKIN_OK && now_us() - begin < us) {
+        if (rate > 0 && done >= (now_us() - begin) / 1e6 * rate) {
+            pause_us(500);
+            continue;
+        }
+        const struct akin_index_rows part = {
+            .vectors = vectors + done % (rows - ADD_ROWS) * dimension, .count = ADD_ROWS};
+        const double at = now_us();
+        status = akin_index_add(index, &part, error);
+        done += ADD_ROWS;
+        if (status == AKIN_OK && done % SYNC_ROWS == 0)
+            status = akin_index_sync(index, NULL, error);
+        slowest = now_us() - at > slowest ? now_us() - at : slowest;
+    }
+    out[0] = done / ((now_us() - begin) / 1e6);
+    out[1] = slowest;
+    return status;
+}
+
+/* Searches of one thread in the index at `path`, first alone, then while another thread adds rows.
+ * out: p50 and p99 of the first, p50 and p99 of the second, in microseconds; rows added a second;
+ * the slowest add with its sync. */
+EXPORT int sa_live(const char *path, const float *vectors, size_t rows, size_t dimension,
+                   const float *queries, size_t count, float recall, double rate, double seconds,
+                   double out[6], char *message)
+{
+    struct akin_engine *engine = NULL;
+    struct akin_index *index = NULL;
+    struct akin_error error = {0};
+    struct reader reader = {.queries = queries, .count = count, .dimension = dimension,
+                            .recall = recall, .us = malloc(TIMES_MAX * sizeof(double))};
+    enum akin_status status = open_engine(1, &engine, &error);
+    if (status == AKIN_OK)
+        status = akin_index_open(engine, path, AKIN_INDEX_WRITE, &index, &error);
+    reader.index = index;
+    for (int busy = 0; busy < 2 && status == AKIN_OK && reader.us; busy++) {
+        pthread_t thread;
+        atomic_store(&reader.stop, 0);
+        if (pthread_create(&thread, NULL, read_on, &reader))
+            break;
+        if (busy)
+            status = write_on(index, vectors, rows, dimension, rate, seconds * 1e6, out + 4,
+                              &error);
+        else
+            pause_us(seconds * 1e6);
+        atomic_store(&reader.stop, 1);
+        pthread_join(thread, NULL);
+        percentiles(&reader, out + 2 * busy);
+    }
+    if (reader.failed)
+        status = AKIN_ARGUMENT, error = reader.error;
+    free(reader.us);
+    akin_index_close(&index);
+    akin_engine_close(&engine);
+    return told(status, &error, message);
 }

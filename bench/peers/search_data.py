@@ -2,9 +2,10 @@
 
 Rows up to the number of films are vectors of `Title (Year). Genres: A, B.`, embedded by akin. More
 rows are made from them: row = normalised(a + t (b - a) + s g) with two films a, b of one cluster
-(nearest of 1,024 films drawn as pivots), t uniform in [0.1, 0.5], g normal and of expected length 1,
-s = 0.25. Queries are texts as people type them, embedded likewise; above the number of films half
-of the queries are made like the rows are, with another seed. No query is ever a row.
+(nearest of 1,024 films drawn as pivots), t uniform in [0.1, 0.5], g normal and of expected length
+1, s = 0.25. Queries are texts as people type them, embedded likewise; above the number of films half
+of the queries are made like the rows are, with another seed; above 200,000 rows 1,000 are asked.
+No query is ever a row.
 Everything is deterministic, and kept in the work folder by the hash of what made it.
 """
 
@@ -20,6 +21,7 @@ import embed_corpus
 
 K = 10
 PIVOTS, BLEND, NOISE = 1024, (0.1, 0.5), 0.25
+LARGE, LARGE_QUERIES = 200000, 1000
 SELECTIVITIES = {"p10": 0.1, "p1": 0.01, "p01": 0.001}
 DECADES = "the 50s|the 60s|the 70s|the 80s|the 90s|the 2000s|last year".split("|")
 MOODS = "dark funny slow tense quirky gritty heartwarming bleak clever moody".split()
@@ -136,11 +138,13 @@ class Data:
         os.makedirs(folder, exist_ok=True)
         digest = hashlib.sha256(np.ascontiguousarray(films[::97]).tobytes())
         digest.update(np.ascontiguousarray(typed).tobytes())
-        digest.update(repr((rows, PIVOTS, BLEND, NOISE, SELECTIVITIES, 3)).encode())
-        if not self.made(digest.hexdigest()):
+        digest.update(repr((rows, PIVOTS, BLEND, NOISE, SELECTIVITIES, LARGE,
+                            LARGE_QUERIES, 3)).encode())
+        self.stamp = digest.hexdigest()
+        if not self.made(self.stamp):
             self.make(films, typed, truth)
             with open(self.at("made-of"), "w", encoding="ascii") as f:
-                f.write(digest.hexdigest())
+                f.write(self.stamp)
         self.base = np.load(self.base_path, mmap_mode="r")
         self.queries = np.load(self.query_path)
         self.masks = np.load(self.mask_path)
@@ -158,6 +162,8 @@ class Data:
         base, queries = np.asarray(films[: self.rows], np.float32), np.asarray(typed, np.float32)
         if self.rows > len(films):
             base = np.concatenate([base, perturbed(base, self.rows - len(base), 2)])
+            if self.rows > LARGE:
+                queries = queries[:LARGE_QUERIES]
             half = len(queries) // 2
             queries = queries.copy()
             queries[half:] = perturbed(np.asarray(films, np.float32), len(queries) - half, 3)

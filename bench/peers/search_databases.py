@@ -2,7 +2,8 @@
 batch is on disk before the next one. Then single queries, exact where the database can.
 
     insert(base, path)
-    search(query [1][dim], k) -> ids [1][k]
+    settings
+    search(query [1][dim], k, setting) -> ids [1][k]
 """
 
 import os
@@ -21,21 +22,31 @@ def batches(base):
 class Akin:
     """A flat index, synced after each batch."""
 
+    sync, settings = True, [{"exact": 1}, {"recall": 0.998}, {"recall": 0.999}]
+
     def __init__(self, dim):
         import search_engines
 
         self.index = search_engines.ENGINES["akin flat"]((BATCH, dim), True)
 
     def insert(self, base, path):
-        self.index.insert(base, path, BATCH)
+        self.index.insert(base, path, BATCH, self.sync)
         self.index.load(None, path, 1)
 
-    def search(self, query, k):
-        return self.index.search(query, k, {"exact": 1})
+    def search(self, query, k, setting):
+        return self.index.search(query, k, setting)
+
+
+class AkinSyncedOnce(Akin):
+    """The same, synced after the last batch only."""
+
+    sync = False
 
 
 class Lancedb:
-    """No index: its flat scan, the fastest exact answer that it has."""
+    """No index: its flat scan, the fastest exact answer that it has. It never syncs a file."""
+
+    settings = [{}]
 
     def __init__(self, dim):
         self.dim = dim
@@ -57,13 +68,15 @@ class Lancedb:
             else:
                 self.table.add(table(at, rows))
 
-    def search(self, query, k):
+    def search(self, query, k, setting):
         found = self.table.search(query[0]).distance_type("dot").select(["id"]).limit(k).to_arrow()
         return found["id"].to_numpy().reshape(1, -1)
 
 
 class SqliteVec:
     """vec0, float32, in WAL mode with synchronous=FULL."""
+
+    settings = [{}]
 
     def __init__(self, dim):
         self.dim = dim
@@ -87,7 +100,7 @@ class SqliteVec:
                 self.db.executemany("insert into rows(rowid, vector) values (?, ?)",
                                     ((at + i, row.tobytes()) for i, row in enumerate(rows)))
 
-    def search(self, query, k):
+    def search(self, query, k, setting):
         found = self.db.execute("select rowid from rows where vector match ? and k = ?",
                                 (query[0].tobytes(), k)).fetchall()
         return np.array([[row[0] for row in found]], np.int64)
@@ -95,6 +108,8 @@ class SqliteVec:
 
 class QdrantEdge:
     """Qdrant's engine in process with its write-ahead log, exact search."""
+
+    settings = [{}]
 
     def __init__(self, dim):
         self.dim = dim
@@ -111,10 +126,16 @@ class QdrantEdge:
             self.shard.flush()
         self.parameters = q.SearchParams(exact=True)
 
-    def search(self, query, k):
+    def search(self, query, k, setting):
         request = self.q.SearchRequest(query=self.q.Query.Nearest(query[0].tolist()), limit=k,
                                        params=self.parameters)
         return np.array([[hit.id for hit in self.shard.search(request)]], np.int64)
 
 
-DATABASES = {"akin": Akin, "lancedb": Lancedb, "sqlite-vec": SqliteVec, "qdrant-edge": QdrantEdge}
+DATABASES = {
+    "akin": Akin,
+    "akin, one sync": AkinSyncedOnce,
+    "lancedb": Lancedb,
+    "sqlite-vec": SqliteVec,
+    "qdrant-edge": QdrantEdge,
+}

@@ -1,5 +1,5 @@
-"""The engines that are compared, one class each, all alike: built once into files, loaded afresh for
-every round, and asked with a setting of their sweep. Inner product of vectors of length 1.
+"""The engines that are compared, one class each, all alike: built once into files, loaded afresh
+for every round, and asked with a setting of their sweep. Inner product of vectors of length 1.
 
     build(base, path, masks)    makes the index's files under the folder `path`
     load(base_path, path, threads)
@@ -18,14 +18,16 @@ import search_data
 
 class Engine:
     exact = False       # every answer is meant to be exact
+    package = None      # the version of it, and `recipe`, are part of the key of a kept index:
+    recipe = ""         # change it with build()
     filters = []        # settings for filtered search; [] where it is not offered
-    threads_max = None
-    sizes_max = None
 
     def __init__(self, shape, quick):
         self.rows, self.dim = shape
-        self.quick = quick
-        self.settings = self.sweep()[:: 3 if quick else 1]
+        self.settings = self.thinned(quick)
+
+    def thinned(self, quick):
+        return self.sweep()[:: 3 if quick else 1]
 
     def sweep(self):
         return [{}]
@@ -51,8 +53,9 @@ class Akin(Engine):
         self.filters = [{"exact": 1}, {"recall": 0.95}]
 
     def sweep(self):
-        targets = [0.8, 0.9, 0.95, 0.955, 0.97, 0.987, 0.99, 0.998]
-        return [{"exact": 1}] + [{"recall": r} for r in targets]
+        targets = [0.9, 0.95, 0.955, 0.96, 0.97, 0.98, 0.987, 0.99, 0.995, 0.998, 0.999]
+        exact = [{"exact": 1}] if self.kind in ("auto", "flat") else []  # the same for every kind
+        return exact + [{"recall": r} for r in targets]
 
     def check(self, failed):
         if failed:
@@ -60,18 +63,32 @@ class Akin(Engine):
 
     def build(self, base, path, masks):
         base = np.ascontiguousarray(base, np.float32)
-        selected = masks.ctypes.data_as(ctypes.c_void_p)
+        selected = None if masks is None else masks.ctypes.data_as(ctypes.c_void_p)
         self.check(self.lib.sa_build(
             os.path.join(path, "x.akx").encode(), self.kind.encode(),
             base.ctypes.data_as(ctypes.c_void_p), selected, ctypes.c_size_t(len(base)),
             ctypes.c_size_t(base.shape[1]), 0, self.message))
 
-    def insert(self, base, path, batch):
+    def insert(self, base, path, batch, sync):
         base = np.ascontiguousarray(base, np.float32)
         self.check(self.lib.sa_insert(
             os.path.join(path, "x.akx").encode(), base.ctypes.data_as(ctypes.c_void_p),
             ctypes.c_size_t(len(base)), ctypes.c_size_t(base.shape[1]), ctypes.c_size_t(batch), 0,
+            int(sync), self.message))
+
+    def live(self, base, queries, path, rate, seconds):
+        """Searches at recall 0.95 in an index that grows meanwhile."""
+        self.build(base, path, None)
+        base = np.ascontiguousarray(base, np.float32)
+        out = (ctypes.c_double * 6)()
+        self.check(self.lib.sa_live(
+            os.path.join(path, "x.akx").encode(), base.ctypes.data_as(ctypes.c_void_p),
+            ctypes.c_size_t(len(base)), ctypes.c_size_t(base.shape[1]),
+            queries.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(len(queries)),
+            ctypes.c_float(0.95), ctypes.c_double(rate), ctypes.c_double(seconds), out,
             self.message))
+        names = ("idle_p50_us", "idle_p99_us", "p50_us", "p99_us", "rows_s", "slowest_add_us")
+        return dict(zip(names, out))
 
     def load(self, base_path, path, threads):
         self.path = os.path.join(path, "x.akx").encode()
@@ -100,7 +117,7 @@ class Akin(Engine):
 
 
 class Faiss(Engine):
-    factory, refine = "Flat", [0]
+    package, factory, refine = "faiss-cpu", "Flat", [0]
 
     def __init__(self, shape, quick):
         import faiss
@@ -163,7 +180,7 @@ class FaissHnsw(FaissFlat):
     filters = [{"ef": 64}, {"ef": 256}]
 
     def sweep(self):
-        return [{"ef": e} for e in (64, 128, 256, 400, 800)]
+        return [{"ef": e} for e in (64, 128, 256, 400, 800, 1600)]
 
     def filtered(self, query, k, name, setting):
         parameters = self.faiss.SearchParametersHNSW(sel=self.chosen[name][1],
@@ -191,6 +208,7 @@ class FaissIvfPq32(FaissIvf):
 
 
 class Hnswlib(Engine):
+    package, recipe = "hnswlib", "M=16 efC=200"
     filters = [{"ef": 64}]
 
     def sweep(self):
@@ -229,6 +247,8 @@ class Hnswlib(Engine):
 
 
 class Usearch(Engine):
+    package, recipe = "usearch", "f16 M=16 add=128"
+
     def sweep(self):
         return [{"ef": e} for e in (128, 256, 512)]
 
@@ -250,12 +270,15 @@ class Usearch(Engine):
 
     def search(self, queries, k, setting):
         self.index.expansion_search = setting["ef"]
-        return self.index.search(queries, k, threads=self.count).keys.reshape(-1, k).astype(np.int64)
+        found = self.index.search(queries, k, threads=self.count)
+        return found.keys.reshape(-1, k).astype(np.int64)
 
 
 class SymphonyQg(Engine):
+    package, recipe = "rabitqlib", "R=32 ef=200"
+
     def sweep(self):
-        return [{"ef": e} for e in (128, 192, 256, 400, 600, 800, 1200, 2000)]
+        return [{"ef": e} for e in (128, 256, 400, 600, 1200, 2000, 3000, 6000)]
 
     def build(self, base, path, masks):
         import rabitqlib
@@ -280,7 +303,7 @@ class SymphonyQg(Engine):
 
 
 class Scann(Engine):
-    tree = 0
+    package, recipe, tree = "scann", "AH2 0.2", 0
 
     def sweep(self):
         return [{"reorder": r} for r in (30, 50, 100, 200)]
@@ -323,7 +346,7 @@ class Scann(Engine):
 
 
 class ScannTree(Scann):
-    tree = 1
+    recipe, tree = "tree AH2 0.2", 1
 
     def sweep(self):
         shares = (0.15, 0.25, 0.4, 0.6, 1)
@@ -332,6 +355,8 @@ class ScannTree(Scann):
 
 
 class ScannInt8(Scann):
+    recipe = "int8"
+
     def sweep(self):
         return [{"reorder": 30}]
 
@@ -357,3 +382,10 @@ ENGINES = {
     "scann tree": ScannTree,
     "scann int8": ScannInt8,
 }
+
+
+def settings(name, rows, quick):
+    """The sweep of an engine without loading its library."""
+    e = object.__new__(ENGINES[name])
+    e.rows = rows
+    return e.thinned(quick)

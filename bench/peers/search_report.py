@@ -1,249 +1,217 @@
-"""Turns what search_bench.py measured into ratios and a Markdown page.
-
-A ratio is taken within a round: the fastest setting of any peer whose recall is at least the floor,
-over akin's fastest such setting; then the median over rounds. Akin's kinds count as one engine."""
-
-import json
-import statistics
+"""The Markdown page of what search_bench.py measured; the ratios are search_ratios.py's."""
 
 from embed_report import table
+from search_indexes import setting_key
+from search_ratios import EXACT, compare, filter_test, median, point_test
 
-# name, size, threads, batch, recall floor, least ratio, aimed ratio
-CASES = [
-    ("recall >= 0.998, one query, one thread", "62k", 1, 1, 0.998, 2, 2.6),
-    ("recall >= 0.955, one query, one thread", "62k", 1, 1, 0.955, 1.5, 2.1),
-    ("exact, batch 1000, two threads", "62k", 2, 1000, 1, 4, 6.4),
-    ("exact, one query, one thread", "62k", 1, 1, 1, 3, 5),
-    ("recall >= 0.95, one query, one thread", "1m", 1, 1, 0.95, 1.3, 3),
-    ("recall >= 0.987, one query, one thread", "1m", 1, 1, 0.987, 1.5, 2.9),
-]
-FILTER_CASES = [
-    ("filter passes 10 %, recall 1", "62k", "p10", 0.999, 4, 16),
-    ("filter passes 1 %, recall 1", "62k", "p1", 0.999, 3, 6),
-    ("filter passes 0.1 %, recall 1", "62k", "p01", 0.999, 6, 16),
-    ("filter passes 1 %, recall >= 0.95", "1m", "p1", 0.95, 2, 5),
-]
-# what, size, engine, its figure, least or most, aimed
-LIMITS = [
-    ("memory with graph, MB", "1m", "akin graph", "rss_mb", 2600, 2400),
-    ("building a graph, CPU s", "1m", "akin graph", "cpu_s", 250, 120),
-    ("memory without graph, MB", "1m", "akin ivfpq", "rss_mb", 500, 450),
-    ("building without graph, CPU s", "1m", "akin ivfpq", "cpu_s", 15, 10),
-    ("best recall of ivfpq", "1m", "akin ivfpq", "recall", 0.95, 0.98),
-]
-EXACT = 0.9995  # of a peer that quantises and reorders; akin answers with its exact setting
-
-
-def is_akin(name):
-    return name.startswith("akin")
-
-
-def median(values):
-    return statistics.median(values) if values else None
-
-
-def fastest(size, turn, akin, good, kind):
-    """(time in us, engine, setting) of the fastest good point of a round, or None."""
-    best = None
-    for name, engine in size["engines"].items():
-        if is_akin(name) != akin or turn >= len(engine["rounds"]):
-            continue
-        for point in engine["rounds"][turn][kind]:
-            if good(engine, point):
-                time = point["p50_us"] if point["batch"] == 1 else 1e6 / point["qps"]
-                if best is None or time < best[0]:
-                    best = (time, name, point["setting"])
-    return best
-
-
-def compare(result, case, size_name, good, kind, must, aim):
-    """One row of the table of targets. `size_name` 62k stands for the films of a quick run too."""
-    size = result["sizes"].get(size_name)
-    if not size:
-        return None
-    pairs = []
-    for turn in range(result["rounds"]):
-        own, peer = (fastest(size, turn, a, good, kind) for a in (True, False))
-        if own and peer:
-            pairs.append((own, peer))
-    row = {"case": case, "size": size_name, "must": must, "aim": aim, "ratio": None}
-    if not pairs:
-        sides = [any(fastest(size, t, a, good, kind) for t in range(result["rounds"]))
-                 for a in (True, False)]
-        row["note"] = "no such point of akin's" if not sides[0] else "no such point of a peer's"
-        return row
-    row["ratio"] = median([peer[0] / own[0] for own, peer in pairs])
-    for side, at in (("akin", 0), ("peer", 1)):
-        row[side] = {"us": median([p[at][0] for p in pairs]), "engine": pairs[0][at][1],
-                     "setting": pairs[0][at][2]}
-    return row
-
-
-def targets(result):
-    rows, sizes = [], list(result["sizes"])
-    alone = "62k" not in sizes and "1m" not in sizes  # such as a quick run
-    for case, size, threads, batch, floor, must, aim in CASES:
-        def good(engine, p, threads=threads, batch=batch, floor=floor):
-            if p["threads"] != threads or p["batch"] != batch:
-                return False
-            if floor == 1 and "recall" in p["setting"]:
-                return False
-            return engine["recall"][json.dumps(p["setting"])] >= min(floor, EXACT)
-
-        rows.append(compare(result, case, sizes[0] if alone else size, good, "points", must, aim))
-    for case, size, name, floor, must, aim in FILTER_CASES:
-        def good(engine, p, name=name, floor=floor):
-            key = "%s %s" % (name, json.dumps(p["setting"]))
-            return p["filter"] == name and engine["recall"].get(key, 0) >= floor
-
-        rows.append(compare(result, case, sizes[0] if alone else size, good, "filtered", must, aim))
-    for size in sizes:
-        rows += database_targets(result, size)
-    return [r for r in rows if r]
-
-
-def database_targets(result, size):
-    found, rows = result["sizes"][size]["databases"], []
-    if "akin" not in found or len(found) < 2:
-        return []
-    for what, key, must, aim in (("one query", "p50_us", 10, 14), ("insert all", "insert_s", 1, 2)):
-        peers, own = [n for n in found if n != "akin"], found["akin"]["rounds"]
-        best = [min(found[p]["rounds"][t][key] for p in peers) for t in range(len(own))]
-        rows.append({"case": "embedded databases, " + what, "size": size, "must": must, "aim": aim,
-                     "ratio": median([b / o[key] for b, o in zip(best, own)])})
-    return rows
-
-
-def limits(result):
-    rows = []
-    for what, size, name, key, must, aim in LIMITS:
-        engine = result["sizes"].get(size, {"engines": {}})["engines"].get(name)
-        if not engine:
-            continue
-        if key == "recall":
-            value = max(v for k, v in engine["recall"].items() if k.startswith('{"recall"') or
-                        k.startswith("{}")) if len(engine["recall"]) > 1 else None
-            met = value is not None and value >= must
-        else:
-            value = engine["build"]["cpu_s"] if key == "cpu_s" else median(
-                [t["rss_mb"] for t in engine["rounds"]])
-            met = value <= must
-        rows.append({"what": what, "size": size, "value": value, "must": must, "aim": aim,
-                     "met": met})
-    return rows
-
-
-# ---- the page ----------------------------------------------------------------------------
+PASSES = {"p10": "10 %", "p1": "1 %", "p01": "0.1 %"}
 
 
 def number(value, form="%.0f"):
     return "-" if value is None else form % value
 
 
+def times(value):
+    return "-" if value is None else "%.2fx" % value
+
+
 def setting_text(setting):
     return ", ".join("%s %g" % kv for kv in setting.items()) or "-"
 
 
+def time_text(us):
+    if us >= 1e5:
+        return "%.2f s" % (us / 1e6)
+    return "%.2f ms" % (us / 1e3) if us >= 1e3 else "%.0f us" % us
+
+
 def side_text(side):
-    return "%s (%s) %.0f us" % (side["engine"], setting_text(side["setting"]), side["us"]) if side else "-"
+    if not side:
+        return "-"
+    setting = " (%s)" % setting_text(side["setting"]) if side["setting"] else ""
+    speed = time_text(side["us"])
+    if side["batch"] > 1:
+        speed = "%s queries/s" % format(round(1e6 / side["us"]), ",")
+    recall = ", recall %.4f" % side["recall"] if "recall" in side else ""
+    return "%s%s: **%s**%s" % (side["engine"], setting, speed, recall)
+
+
+def verdict(row):
+    if row["ratio"] is None:
+        return row.get("note", "not measured")
+    return "aim met" if row["ratio"] >= row["aim"] else (
+        "met" if row["ratio"] >= row["must"] else "NOT met")
 
 
 def target_table(rows):
-    head = ["case", "size", "best peer", "akin", "ratio", "must", "aim", ""]
-    return table(head, [
-        [r["case"], r["size"], side_text(r.get("peer")), side_text(r.get("akin")),
-         number(r["ratio"], "%.2f"), "%gx" % r["must"], "%gx" % r["aim"],
-         r.get("note") or ("met" if r["ratio"] >= r["must"] else "NOT met")] for r in rows])
+    return table(["size", "case", "best peer", "akin", "x", "must", "aim", ""], [
+        [r["size"], r["case"], side_text(r.get("peer")), side_text(r.get("akin")),
+         times(r["ratio"]), "%gx" % r["must"], "%gx" % r["aim"], verdict(r)] for r in rows])
 
 
-def curve_table(size, threads):
-    batches = sorted({p["batch"] for e in size["engines"].values() for p in e["rounds"][0]["points"]})
-    head = ["engine", "setting", "recall@10", "p50 us", "p99 us"] + ["QPS b%d" % b for b in batches]
+def limit_table(rows):
+    return table(["size", "figure", "peer", "akin", "x", "must", "aim", ""], [
+        [r["size"], r["what"], "%s: %s" % (r["peer"], number(r["peer_value"], "%.4g")),
+         "%s: %s" % (r["engine"], number(r["value"], "%.4g")), times(r["ratio"]), "%g" % r["must"],
+         "%g" % r["aim"], "not measured" if r["value"] is None else "met" if r["met"] else
+         "NOT met"] for r in rows])
+
+
+def sizes_table(result):
+    """One query on one thread at every size, short or whole."""
+    rows = []
+    for name, size in sorted(result["sizes"].items(), key=lambda kv: kv[1]["rows"]):
+        cells = [format(size["rows"], ",")]
+        for floor in (0.95, 1):
+            row = compare(result, "", name, point_test(1, 1, floor), "points")
+            cells += [side_text(row.get("akin")), side_text(row.get("peer")), times(row["ratio"])]
+        rows.append(cells)
+    return table(["rows", "akin, recall >= 0.95", "best peer", "x", "akin, exact", "best peer",
+                  "x"], rows)
+
+
+def all_points(engine, kind):
+    return [p for turn in engine["rounds"] for p in turn[kind]]
+
+
+def curve_table(size, threads, batches):
     rows = []
     for name, engine in size["engines"].items():
-        for setting in engine["rounds"][0]["settings"]:
-            points = {}
-            for turn in engine["rounds"]:
-                for p in turn["points"]:
-                    if p["setting"] == setting and p["threads"] == threads:
-                        points.setdefault(p["batch"], []).append(p)
-            one = points.get(1, [])
-            rows.append([name, setting_text(setting), "%.4f" % engine["recall"][json.dumps(setting)],
+        points, settings = {}, {}
+        for p in all_points(engine, "points"):
+            if p["threads"] == threads:
+                key = setting_key(p["setting"])
+                settings[key] = p["setting"]
+                points.setdefault((key, p["batch"]), []).append(p)
+        for key, setting in settings.items():
+            one = points.get((key, 1), [])
+            rows.append([name, setting_text(setting), "%.4f" % engine["recall"][key],
                          number(median([p["p50_us"] for p in one])),
                          number(median([p["p99_us"] for p in one]))]
-                        + [number(median([p["qps"] for p in points.get(b, [])])) for b in batches])
-    return table(head, rows)
+                        + [number(median([p["qps"] for p in points.get((key, b), [])]))
+                           for b in batches])
+    return table(["engine", "setting", "recall@10", "p50 us", "p99 us"]
+                 + ["QPS b%d" % b for b in batches], rows)
 
 
 def build_table(size):
     rows = []
     for name, e in size["engines"].items():
-        rss = median([t["rss_mb"] for t in e["rounds"]])
-        rows.append([name, "%.1f" % e["build"]["wall_s"], "%.1f" % e["build"]["cpu_s"],
-                     number(rss), "%.1f" % e["build"]["disk_mb"]])
-    return table(["engine", "build wall s", "build CPU s", "memory MB", "disk MB"], rows)
+        whole, own = (median([t[k] for t in e["rounds"] if k in t])
+                      for k in ("rss_mb", "anonymous_mb"))
+        rows.append([name, "%.1f" % e["build"]["cpu_s"], number(e["build"].get("load"), "%.1f"),
+                     number(whole), number(own), "%.1f" % e["build"]["disk_mb"]])
+    return table(["engine", "build CPU s", "load then", "memory MB", "of it not of files",
+                  "disk MB"], rows)
 
 
-def filter_table(size):
-    rows = []
-    for name, e in size["engines"].items():
-        for p in e["rounds"][0]["filtered"]:
-            same = [q for t in e["rounds"] for q in t["filtered"]
-                    if q["setting"] == p["setting"] and q["filter"] == p["filter"]]
-            key = "%s %s" % (p["filter"], json.dumps(p["setting"]))
-            rows.append([{"p10": "10 %", "p1": "1 %", "p01": "0.1 %"}[p["filter"]], name,
-                         setting_text(p["setting"]), "%.3f" % e["recall"][key],
-                         number(median([q["p50_us"] for q in same])),
+def filter_table(result, name, size):
+    rows, ratios = [], []
+    for engine_name, e in size["engines"].items():
+        points = {}
+        for p in all_points(e, "filtered"):
+            points.setdefault((p["filter"], setting_key(p["setting"])), []).append(p)
+        for (selection, _), same in points.items():
+            recall = e["recall"].get(setting_key(same[0]["setting"], selection))
+            rows.append([PASSES[selection], engine_name, setting_text(same[0]["setting"]),
+                         number(recall, "%.3f"), number(median([q["p50_us"] for q in same])),
                          number(median([q["p99_us"] for q in same]))])
     rows.sort(key=lambda r: -float(r[0].split()[0]))
-    return table(["passes", "engine", "setting", "recall@10", "p50 us", "p99 us"], rows)
+    for selection in PASSES:
+        cells = [PASSES[selection]]
+        for floor in (0.95, 0.999):
+            row = compare(result, "", name, filter_test(selection, floor), "filtered")
+            cells += [side_text(row.get("akin")), side_text(row.get("peer")), times(row["ratio"])]
+        ratios.append(cells)
+    return [table(["passes", "akin, recall >= 0.95", "best peer", "x", "akin, recall 1",
+                   "best peer", "x"], ratios),
+            table(["passes", "engine", "setting", "recall@10", "p50 us", "p99 us"], rows)]
 
 
 def database_table(size):
     rows = []
     for name, d in size["databases"].items():
-        m = {k: median([t[k] for t in d["rounds"]]) for k in
-             ("insert_s", "p50_us", "p99_us", "rss_mb", "disk_mb")}
-        rows.append([name, "%.3f" % d["recall"], number(m["p50_us"]), number(m["p99_us"]),
-                     "%.2f" % m["insert_s"], number(m["rss_mb"]), "%.1f" % m["disk_mb"]])
-    return table(["database", "recall@10", "p50 us", "p99 us", "insert all s", "memory MB",
-                  "disk MB"], rows)
+        m = {k: median([t[k] for t in d["rounds"]]) for k in ("insert_s", "rss_mb", "disk_mb")}
+        for n, first in enumerate(d["rounds"][0]["searches"]):
+            same = [t["searches"][n] for t in d["rounds"]]
+            rows.append([name, setting_text(first["setting"]),
+                         "%.4f" % d["recall"][setting_key(first["setting"])],
+                         number(median([s["p50_us"] for s in same])),
+                         number(median([s["p99_us"] for s in same])), "%.2f" % m["insert_s"],
+                         number(m["rss_mb"]), "%.1f" % m["disk_mb"]])
+    return table(["database", "setting", "recall@10", "p50 us", "p99 us", "insert all s",
+                  "memory MB", "disk MB"], rows)
 
 
-def size_page(name, size):
-    parts = ["## %s: %s rows of %d dimensions, %d queries" % (
-        name, format(size["rows"], ","), size["dimension"], size["queries"])]
-    if size["engines"]:
-        threads = sorted({p["threads"] for e in size["engines"].values()
-                          for p in e["rounds"][0]["points"]})
-        for t in threads:
-            parts += ["### %d thread%s" % (t, "s" if t > 1 else ""), curve_table(size, t)]
-        parts += ["### Building, memory, disk", build_table(size), "### Filtered, one thread",
-                  filter_table(size)]
+def live_table(rows):
+    return table(["kind", "rows/s asked", "rows/s reached", "p50 us idle", "p50 us meanwhile",
+                  "p99 us idle", "p99 us meanwhile", "x of p99", "slowest add and sync ms"], [
+        [r["kind"], r["rate"], number(r["rows_s"]), number(r["idle_p50_us"]), number(r["p50_us"]),
+         number(r["idle_p99_us"]), number(r["p99_us"]), times(r["p99_us"] / r["idle_p99_us"]),
+         number(r["slowest_add_us"] / 1e3)] for r in rows])
+
+
+def size_page(result, name, size):
+    parts = ["## %s: %s rows of %d dimensions, %s queries" % (
+        name, format(size["rows"], ","), size["dimension"], format(size["queries"], ","))]
+    parts += ["![queries per second against recall: %s](%s)" % (title, file)
+              for title, file in size["plots"]]
+    threads = sorted({p["threads"] for e in size["engines"].values()
+                      for p in all_points(e, "points")})
+    batches = sorted({p["batch"] for e in size["engines"].values()
+                      for p in all_points(e, "points")})
+    for t in threads:
+        parts += ["### %d thread%s" % (t, "s" if t > 1 else ""), curve_table(size, t, batches)]
+    parts += ["### Building, memory, disk", build_table(size)]
+    if any(all_points(e, "filtered") for e in size["engines"].values()):
+        parts += ["### Filtered, one query, one thread", *filter_table(result, name, size)]
     if size["databases"]:
-        parts += ["### Embedded databases, durable, batches of 10,000 rows", database_table(size)]
+        parts += ["### Embedded databases, durable, batches of 10,000 rows",
+                  "Each batch is committed before the next. sqlite-vec (synchronous=full), Qdrant's "
+                  "engine and akin sync their files then; lancedb never does, so a power loss can "
+                  "cost it what it has taken. \"akin, one sync\" syncs after the last batch only.",
+                  database_table(size)]
     return parts
 
 
+def notes(result):
+    lines = [
+        "Machine: %s, %d CPUs, %s; load %.1f at the start. Date: %s. Commit: %s." % (
+            result["cpu"], result["cpus"], result["system"], result["load"],
+            result["timestamp"][:10], result["commit"] or "unknown"),
+        "Command: `%s`." % result["command"],
+        "%s; %s." % (result["akin"], ", ".join(
+            "%s %s" % kv for kv in result["versions"].items() if kv[1])),
+        "Data: %s; k = 10; queries are texts as people type them, above the number of films half "
+        "of them made like the rows are (`bench/peers/search_data.py`); recall is against exact search, "
+        "rows that score like the tenth count as found." % result["origin"],
+        "Interleaved rounds: %s; each figure %g s (in the first round, which measures everything, "
+        "half of that). A ratio is the median of the ratios within each round, best peer over akin, "
+        "and the sides shown are those of that round." % (
+            ", ".join("%s %d" % (n, s["rounds"]) for n, s in result["sizes"].items()),
+            result["seconds"]),
+        "Every engine is called from Python through its binding, each round in a fresh process that "
+        "has loaded its index. Memory is what loading and searching added; a peer that rescores from "
+        "float32 holds those, akin maps them from its file. `-`: not measured, or a call of more "
+        "than 6 s. Indexes are kept between runs: building was measured when they were made, "
+        "\"load then\" is the machine's load at that time. A peer that quantises counts as exact from "
+        "recall %g on." % EXACT]
+    return lines + ["Left out: %s: %s." % kv for kv in result["failed"].items()]
+
+
 def page(result):
-    lines = ["- %s, %d CPUs, %s, load %.1f at the end" % (
-                 result["cpu"], result["cpus"], result["system"], result["load"]),
-             "- %s; %s" % (result["akin"], ", ".join(
-                 "%s %s" % kv for kv in result["versions"].items() if kv[1])),
-             "- %s; %d interleaved rounds, %g s for each figure: medians; ratios are medians of the "
-             "ratios within each round" % (result["origin"], result["rounds"], result["seconds"]),
-             "- k = 10; queries are texts as people type them, above the number of films half of "
-             "them made like the rows; recall is against exact search, ties count",
-             "- every engine is called from Python through its binding, each round in a fresh "
-             "process that has loaded its index; memory is what loading and searching added"]
-    lines += ["- left out: %s: %s" % kv for kv in result["failed"].items()]
-    parts = ["# Vector search: akin and its peers", "\n".join(lines)]
+    parts = ["# Vector search beside its peers", "\n".join("- " + line for line in notes(result)),
+             "## Against the best peer"]
     if result["targets"]:
-        parts += ["## Against the best peer", target_table(result["targets"])]
+        parts.append(target_table(result["targets"]))
     if result["limits"]:
-        parts.append(table(["akin", "size", "value", "must", "aim", ""], [
-            [r["what"], r["size"], number(r["value"], "%.4g"), "%g" % r["must"], "%g" % r["aim"],
-             "met" if r["met"] else "NOT met"] for r in result["limits"]]))
+        parts.append(limit_table(result["limits"]))
+    parts += ["## One query on one thread, by size", sizes_table(result)]
+    if result["live"]:
+        parts += ["## Searches while rows come in", "One thread searches %s rows at recall 0.95; "
+                  "another adds 100 rows at a time, synced every 1,000; wall time." % (
+                      result["live"][0]["size"]), live_table(result["live"])]
     for name, size in result["sizes"].items():
-        parts += size_page(name, size)
+        if not size["short"]:
+            parts += size_page(result, name, size)
     return "\n\n".join(parts) + "\n"
