@@ -5,7 +5,8 @@
  *       embeds up to 1,024 texts to warm up, then all in one call; writes the vectors as plain
  *       float32 to OUT; prints {"seconds": S, "texts": N, "kernels": "...", "rss_mb": M}
  *   embed_akin latency MODEL TEXTS REPEATS PRECISION THREADS
- *       embeds REPEATS single texts after 20 to warm up; prints {"ms": [...], "rss_mb": ...}
+ *       embeds REPEATS single texts after half a second of them, 20 at least, to warm up; prints
+ *       {"ms": [...], "rss_mb": ...}
  *   embed_akin tokenize MODEL TEXTS REPEATS
  *       tokenises all texts REPEATS times on one thread, after 100 of them to warm up; prints
  *       {"seconds": [...], "tokens": ...}; from the second time on, its word cache knows them all
@@ -17,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WARM_UP = 20, WARM_UP_TEXTS = 100, WARM_UP_RUN = 1024 };
+enum { WARM_UP = 20, WARM_UP_MS = 500, WARM_UP_TEXTS = 100, WARM_UP_RUN = 1024 };
 
 struct texts {
     struct akin_text *text;
@@ -94,13 +95,19 @@ static enum akin_status time_latency(struct akin_model *model, const struct text
     akin_model_info(model, &info);
     float *vector = malloc(info.dimension * sizeof *vector);
     enum akin_status status = vector ? AKIN_OK : AKIN_MEMORY;
+    uint64_t start = akin_clock_ns();
+    for (size_t i = 0; i < WARM_UP || 1e3 * seconds_since(start) < WARM_UP_MS; i++) {
+        if (status != AKIN_OK)
+            break;
+        status = akin_model_embed(model, &texts->text[i % texts->count], 1, &settings, vector,
+                                  NULL, error);
+    }
     printf("{\"ms\": [");
-    for (int i = -WARM_UP; i < repeats && status == AKIN_OK; i++) {
+    for (int i = 0; i < repeats && status == AKIN_OK; i++) {
         uint64_t begin = akin_clock_ns();
-        const struct akin_text *text = &texts->text[(size_t)(i + WARM_UP) % texts->count];
+        const struct akin_text *text = &texts->text[(size_t)i % texts->count];
         status = akin_model_embed(model, text, 1, &settings, vector, NULL, error);
-        if (i >= 0)
-            printf("%s%.4f", i ? ", " : "", 1e3 * seconds_since(begin));
+        printf("%s%.4f", i ? ", " : "", 1e3 * seconds_since(begin));
     }
     printf("], \"rss_mb\": %.1f}\n", (double)akin_peak_rss_bytes() / 1048576.0);
     free(vector);

@@ -51,6 +51,8 @@ ARTIFACT = {
 }
 CALIBRATION = 150  # texts of each corpus that follow the measured ones
 SHORT_TOKENS, SHORTS = 23, 20
+# Single texts that are timed; peers and akin alike.
+LATENCY_CALLS, LATENCY_CALLS_QUICK = 1000, 200
 RECALL_QUERIES, RECALL_K = 500, 10
 
 
@@ -309,7 +311,7 @@ def describe(setup):
 
 def measure_peer(job, row, first_round, log):
     engine, precision, setup = row["engine"], row["precision"], row["setup"]
-    calls = 30 if job.a.quick else 300
+    calls = LATENCY_CALLS_QUICK if job.a.quick else LATENCY_CALLS
     workers = Workers(job, engine, precision, setup["layout"], log)
     try:
         for corpus in job.files:
@@ -363,8 +365,9 @@ def measure_akin(job, row, first_round):
     row["rss_mb"].append(max(rss))
     best = None
     for threads in sorted({1, len(job.cpus)}):
-        short, calls = os.path.join(job.folder, "short.txt"), "30" if a.quick else "300"
-        settings = [short, calls, precision, str(threads)]
+        short = os.path.join(job.folder, "short.txt")
+        calls = LATENCY_CALLS_QUICK if a.quick else LATENCY_CALLS
+        settings = [short, str(calls), precision, str(threads)]
         report = run_akin([a.akin_helper, "latency", job.model] + settings)
         if best is None or np.median(report["ms"]) < np.median(best[0]):
             best = (report["ms"], threads)

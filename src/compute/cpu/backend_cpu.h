@@ -36,7 +36,8 @@ struct linear {
     size_t pieces, piece;       /* int8: parts of the depth with scales of their own, and their
                                    length, where several a multiple of nr; otherwise 1 and depth */
     void *panels;               /* float [padded / nr][depth][nr], bfloat16 [..][depth / 2][nr][2],
-                                   int8_t [pieces][padded / nr][piece / 4][nr][4] */
+                                   int8_t [padded / nr][pieces][piece / 4][nr][4], so that
+                                   one call of the micro-kernel ends where the next begins */
     float *bias;                /* [padded] */
     float *scale, *sum;         /* [pieces][padded], int8 only: see struct s8_panel */
     float *factor;              /* [in], int8 only, may be NULL: 1 / equalizer */

@@ -305,5 +305,5 @@ void kernels_use_avx512(struct kernels *k)
     k->pick_dots = pick_dots;
     k->pick_tile = pick_tile;
     k->gemm = (struct gemm_blocks){
-        .mr = GEMM_ROWS, .nr = GEMM_COLS, .rows = 96, .depth = 384, .granule = 1 };
+        .mr = GEMM_ROWS, .nr = GEMM_COLS, .rows = 192, .depth = 384, .granule = 1 };
 }

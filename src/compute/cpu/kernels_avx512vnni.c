@@ -40,7 +40,9 @@ ALWAYS_INLINE void dequantize(float *out, size_t out_stride, const struct u8_row
     }
 }
 
-/* `rows` is a constant where this is inlined, so the accumulators are registers. */
+/* `rows` is a constant where this is inlined, so the accumulators are registers. What lies behind
+ * the panel is asked for meanwhile: the next panel, for which the own prefetching of the processor
+ * comes too late, so short is one. */
 ALWAYS_INLINE void tile(float *out, size_t out_stride, const struct u8_rows *x,
                         const struct s8_panel *panel, size_t depth, const int rows, size_t cols,
                         bool accumulate)
@@ -53,7 +55,10 @@ ALWAYS_INLINE void tile(float *out, size_t out_stride, const struct u8_rows *x,
     }
     for (size_t k = 0; k < depth; k += 4) {
         const int8_t *at = panel->values + k * COLS;
+        uintptr_t next = (uintptr_t)at + depth * COLS;
         __m512i b0 = _mm512_loadu_si512(at), b1 = _mm512_loadu_si512(at + 64);
+        __builtin_prefetch((const void *)next);
+        __builtin_prefetch((const void *)(next + 64));
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++) {
             __m512i a = _mm512_set1_epi32(load_four(x->values + (size_t)r * x->stride + k));

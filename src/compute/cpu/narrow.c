@@ -33,7 +33,7 @@ static size_t piece_inputs(const struct linear *l, size_t piece)
 static void quantize_column(struct linear *l, size_t piece, size_t c, const float *row)
 {
     size_t nr = l->blocks.nr, live = piece_inputs(l, piece), at = piece * l->padded + c;
-    int8_t *to = (int8_t *)l->panels + (piece * l->padded + c / nr * nr) * l->piece + c % nr * 4;
+    int8_t *to = (int8_t *)l->panels + c / nr * nr * l->depth + piece * l->piece * nr + c % nr * 4;
     float largest = 0, poison = 0;
     int32_t sum = 0;
     for (size_t k = 0; k < live; k++) {
@@ -101,7 +101,8 @@ static void int8_panel(const struct block *b, size_t piece, size_t first)
     const struct linear *w = b->w;
     size_t nr = w->blocks.nr, mr = w->blocks.mr, cols = min_size(nr, w->out - first);
     size_t at = piece * w->padded + first;
-    struct s8_panel panel = { .values = (const int8_t *)w->panels + at * w->piece,
+    struct s8_panel panel = { .values = (const int8_t *)w->panels + first * w->depth +
+                                        piece * w->piece * nr,
                               .scale = w->scale + at, .sum = w->sum + at,
                               .bias = w->bias + first };
     const uint8_t *bytes = (const uint8_t *)b->s->values + piece * w->piece;

@@ -11,7 +11,7 @@
 static size_t panel_index(const struct linear *l, size_t c, size_t k)
 {
     size_t nr = l->blocks.nr, group = l->precision == COMPUTE_INT8 ? 4 : 2;
-    size_t first = (k / l->piece * l->padded + c / nr * nr) * l->piece;
+    size_t first = c / nr * nr * l->depth + k / l->piece * l->piece * nr;
     size_t in_piece = k % l->piece;
     return first + (in_piece / group * nr + c % nr) * group + in_piece % group;
 }
