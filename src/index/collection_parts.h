@@ -254,6 +254,7 @@ struct job {
     struct backend *backend;
     struct thread_pool *pool;
     const struct akin_progress *progress;
+    struct part *like;                  /* whose sketches' space is used again; NULL: none */
     struct origin *origins;             /* [rows] by id */
     size_t rows;
 };

@@ -13,6 +13,8 @@ void job_deinit(struct job *job)
 {
     for (size_t i = 0; i < job->count; i++)
         view_release(&job->sources[i]);
+    if (job->like)
+        part_release(job->like);
     memory_free(job->sources);
     memory_free(job->origins);
     *job = (struct job){ 0 };
@@ -115,6 +117,15 @@ static void swap_maps(struct collection *c, struct number_map *ids, struct strin
     *keys = old_keys;
 }
 
+/* Before the first smaller one: what a large part says about a query spares work in the others. */
+static void put_by_size(struct snapshot *next, const struct view *made)
+{
+    size_t at = next->count++;
+    for (; at && next->views[at - 1].rows < made->rows; at--)
+        next->views[at] = next->views[at - 1];
+    view_copy(&next->views[at], made);
+}
+
 /* `made` (part NULL: none) in the place of the job's sources. */
 static enum akin_status replace(struct collection *c, const struct job *job, struct view *made,
                                 struct akin_error *error)
@@ -130,7 +141,7 @@ static enum akin_status replace(struct collection *c, const struct job *job, str
         if (!is_source(job, now->views[i].part))
             view_copy(&next->views[next->count++], &now->views[i]);
     if (made->part)
-        view_copy(&next->views[next->count++], made);
+        put_by_size(next, made);
     next->sealed = next->count;
     for (size_t i = now->sealed; i < now->count; i++)
         if (!is_source(job, now->views[i].part))

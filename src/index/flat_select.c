@@ -102,6 +102,11 @@ static void raise_threshold(struct flat_task *task, float value)
         task->threshold = lower;
 }
 
+void candidates_demand(struct flat_task *task, float score)
+{
+    raise_threshold(task, screen_value(&task->flat->screen, &task->query, score));
+}
+
 bool candidates_tighten(struct candidates *c, struct flat_task *task)
 {
     struct flat_scratch *s = task->scratch;
@@ -156,7 +161,7 @@ bool candidates_finish(struct candidates *c, struct flat_task *task, struct hit 
     score_keys(c, task, 0, front, &best);
     if (c->count > front) {
         struct candidates rest = { .keys = c->keys + front, .count = c->count - front };
-        raise_threshold(task, screen_value(&task->flat->screen, &task->query, hits[0].score));
+        candidates_demand(task, hits[0].score);
         drop_below(&rest, task);
         score_keys(&rest, task, 0, rest.count, &best);
     }
