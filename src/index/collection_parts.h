@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/memory.h"
 #include "base/thread.h"
+#include "compute/screen.h"
 #include "index/collection.h"
 #include "index/columns.h"
 #include "index/index.h"
@@ -53,6 +54,9 @@ struct part {
     const uint32_t *key_order;
     /* chunk */
     float *own_vectors;
+    uint8_t *own_codes;                 /* the rows as bytes, and what is known of them: */
+    float *own_terms;                   /* [4][rows], see compute/screen.h */
+    _Atomic(double) length_max;         /* of all rows so far */
     int64_t *own_ids;
     struct text *own_keys;              /* [rows]; NULL: none in this chunk */
     struct columns_tail *own_columns;   /* NULL: no metadata in this chunk */
@@ -161,6 +165,8 @@ static inline size_t view_live(const struct view *view)
 
 /* An empty chunk. NULL: no memory. */
 struct part *part_chunk(size_t rows, size_t dim);
+/* Its first rows as bytes, for a search. */
+struct screen_rows part_screen(const struct part *part, size_t rows, enum score score);
 enum akin_status part_open(const struct collection *c, uint64_t frame, struct part **part,
                            struct akin_error *error);
 struct text part_text(const struct part *part, size_t row, enum collection_field field);

@@ -123,25 +123,55 @@ static void insert(struct found *best, size_t *count, size_t k, struct found fou
     *count += *count < k;
 }
 
+static void offer_row(const struct search *s, const struct part *part, const float *query,
+                      size_t row, struct found *best, size_t *count)
+{
+    const uint64_t *allowed = s->view_allowed->bits;
+    if (allowed && !(allowed[row / 64] >> row % 64 & 1))
+        return;
+    struct found found = { .id = part->ids[row] };
+    found.score = cpu_score(s->c->host.backend, query, part->vectors + row * s->c->dim, s->c->dim,
+                            collection_score(s->c));
+    if (*count < s->k || better(found, best[*count - 1]))
+        insert(best, count, s->k, found);
+}
+
+/* Where bounds do not hold. */
+static void scan_all(const struct search *s, const float *query, struct found *best, size_t *count)
+{
+    const struct part *part = s->view->part;
+    for (size_t row = 0; row < s->view->rows; row++)
+        offer_row(s, part, query, row, best, count);
+}
+
+/* Rows as bytes; those that may be better than the k-th best so far are scored. */
 static void scan_chunk(void *context, size_t q, int worker)
 {
     const struct search *s = context;
     const struct view *view = s->view;
-    const struct part *part = view->part;
-    const uint64_t *allowed = s->view_allowed->bits;
     const float *query = s->queries + q * s->c->dim;
     struct found *best = s->best + q * s->k;
     size_t *count = &s->best_count[q];
-    enum score score = collection_score(s->c);
+    struct screen_rows rows = part_screen(view->part, view->rows, collection_score(s->c));
+    struct screen_query screen;
+    _Alignas(64) int8_t digits[INDEX_DIMENSION_MAX];
+    uint32_t found[SCREEN_STEP + 16];
+    float values[SCREEN_STEP + 16];
     (void)worker;
-    for (size_t row = 0; row < view->rows; row++) {
-        if (allowed && !(allowed[row / 64] >> row % 64 & 1))
-            continue;
-        struct found found = { .id = part->ids[row] };
-        found.score = cpu_score(s->c->host.backend, query, part->vectors + row * s->c->dim,
-                                s->c->dim, score);
-        if (*count < s->k || better(found, best[*count - 1]))
-            insert(best, count, s->k, found);
+    if (!screen_prepare(&rows, query, digits, &screen)) {
+        scan_all(s, query, best, count);
+        return;
+    }
+    for (size_t row = 0; row < view->rows; row += SCREEN_STEP) {
+        size_t rest = view->rows - row, step = rest < SCREEN_STEP ? rest : SCREEN_STEP;
+        float threshold = -INFINITY;
+        if (*count == s->k && !isnan(best[s->k - 1].score))
+            threshold = screen_threshold(&screen, screen_value(&rows, &screen,
+                                                               best[s->k - 1].score));
+        size_t more = screen_range(s->c->host.backend, &rows, &screen, row, step, threshold,
+                                   found, values);
+        for (size_t i = 0; i < more; i++)
+            offer_row(s, view->part, query, found[i], best, count);
     }
 }
 

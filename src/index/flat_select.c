@@ -92,12 +92,10 @@ static void drop_below(struct candidates *c, const struct flat_task *task)
     c->count = kept;
 }
 
-/* Rows whose interval ends below `value` are out. The pick kernels leave the constant part of the
- * slack to us, and so do we here. */
+/* Rows whose interval ends below `value` are out. */
 static void raise_threshold(struct flat_task *task, float value)
 {
-    float lower = value - task->query.slack;
-    lower -= fabsf(lower) * 0x1p-22f;
+    float lower = screen_threshold(&task->query, value);
     if (lower > task->threshold)
         task->threshold = lower;
 }
