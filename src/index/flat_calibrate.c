@@ -241,7 +241,7 @@ enum akin_status flat_error(const struct segment_build *build, const struct sket
     struct calibration c = { .build = build, .space = space };
     size_t count = build->rows.count, dim = build->rows.dim, bytes = sketch_block_bytes(space);
     size_t queries = count < PAIR_QUERIES ? count : PAIR_QUERIES, pairs = 0;
-    double squares = 0;
+    double squares = 0, sum = 0, spread = 0;
     c.rows = memory_alloc_aligned(FLAT_BLOCK_ROWS + 1, dim * sizeof *c.rows);
     c.prepared = memory_alloc_aligned(sketch_query_bytes(space), 1);
     for (size_t i = 0; c.rows && c.prepared && i < queries; i++) {
@@ -255,12 +255,15 @@ enum akin_status flat_error(const struct segment_build *build, const struct sket
         const float *others = read_rows(&c, first, live, c.rows);
         for (size_t j = 0; j < live; j++, pairs++) {
             float score = cpu_score(build->backend, x, others + j * dim, dim, build->rows.score);
-            squares += ((double)score - (double)estimates[j]) *
-                       ((double)score - (double)estimates[j]);
+            double off = (double)score - (double)estimates[j];
+            squares += off * off;
+            sum += (double)score;
+            spread += (double)score * (double)score;
         }
     }
     bool done = c.rows && c.prepared;
-    *out = pairs ? sqrt(squares / (double)pairs) : 0;
+    spread -= pairs ? sum * sum / (double)pairs : 0;
+    *out = spread > 0 && isfinite(squares / spread) ? sqrt(squares / spread) : 0;
     memory_free(c.rows);
     memory_free(c.prepared);
     return done ? AKIN_OK : error_memory(error);

@@ -32,7 +32,7 @@ struct flat_header {
     double length_max;
     uint32_t candidates[FLAT_KS][FLAT_RECALLS];     /* 0 where there are no sketches */
     uint64_t measured;          /* rows that candidates were measured on; version 1: 0, all */
-    double error;               /* of estimates of pairs of them, root of the mean square */
+    double error;               /* of estimates of pairs of them, see flat_error */
     uint32_t reserved[14];
 };
 static_assert(sizeof(struct flat_header) == 224, "no padding");
@@ -141,7 +141,7 @@ static inline bool flat_allows(const uint64_t *allowed, size_t row)
 enum akin_status flat_calibrate(const struct segment_build *build, const struct sketch *space,
                                 const unsigned char *sketches, struct flat_header *header,
                                 struct akin_error *error);
-/* How far estimates are from scores, over pairs of the rows: root of the mean square. */
+/* How far estimates are from scores, over pairs of the rows, in deviations of the scores. */
 enum akin_status flat_error(const struct segment_build *build, const struct sketch *space,
                             const unsigned char *sketches, double *out, struct akin_error *error);
 /* Candidates that this recall of k takes, where so many rows are allowed, at least one. */
