@@ -235,16 +235,13 @@ bool plan_everything(struct collection *c, struct job *job)
     char why[256];
     if (!marked)
         return false;
-    memset(marked, true, count);
-    job->tail = true;
-    job->sealed = store_operations(c->store);
+    memset(marked, true, c->current->sealed);
     planned = take_sources(c, job, marked);
     if (planned) {
         job->kind = plan_kind(&c->creation, job->rows, c->dim, why, sizeof why);
         if (job->like)
             part_release(job->like);
         job->like = NULL;               /* who waits for it gets what fits all rows */
-        c->open = NULL;
     }
     memory_free(marked);
     return planned;
