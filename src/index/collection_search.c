@@ -304,7 +304,8 @@ enum akin_status collection_search(const struct collection *c,
     s.best = memory_alloc_aligned(step + 1, (s.k + 1) * sizeof *s.best);
     s.hit_count = memory_alloc(2 * step, sizeof *s.hit_count);
     s.hints = memory_alloc(step, sizeof *s.hints);
-    if (!s.hits || !s.best || !s.hit_count || !s.hints || (c->metric == AKIN_METRIC_COSINE && !unit))
+    if (!s.hits || !s.best || !s.hit_count || !s.hints ||
+        (c->metric == AKIN_METRIC_COSINE && !unit))
         TRY_DONE(error_memory(error));
     s.merged = s.best + step * s.k;
     s.best_count = s.hit_count + step;
