@@ -1,9 +1,8 @@
 /* A new file of what lives, in the place of the old one. It is written beside adds, searches and
  * the sealing of what comes meanwhile; the writer's lock is held for the tail alone, and for the
  * last segments that were sealed. */
-#include <string.h>
-
 #include "index/collection_parts.h"
+#include "index/flat.h"
 
 enum { ROUNDS_MAX = 8, LEFT_FEW = 2 };
 
@@ -128,11 +127,22 @@ static enum akin_status seal_tail(struct compaction *w, struct akin_error *error
     return status;
 }
 
+/* Whether a segment is what a new one of its rows would be. */
+static bool is_compact(const struct collection *c, const struct view *view)
+{
+    char why[256];
+    const struct flat *flat = segment_flat(view->part->segment);
+    if (view_live(view) < view->rows ||
+        view->part->stored->kind != plan_kind(&c->creation, view->rows, c->dim, why, sizeof why))
+        return false;
+    return !flat || view->rows < FLAT_SKETCHED_ROWS || flat_measured(flat) == view->rows;
+}
+
 static enum akin_status plan(struct compaction *w, struct akin_error *error)
 {
     const struct snapshot *s = w->c->current;
     struct job planned = { 0 };
-    if (s->sealed > 1 || (s->sealed && view_live(&s->views[0]) < s->views[0].rows)) {
+    if (s->sealed > 1 || (s->sealed && !is_compact(w->c, &s->views[0]))) {
         if (!plan_everything(w->c, &planned)) {
             job_deinit(&planned);
             return error_memory(error);
