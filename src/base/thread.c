@@ -151,11 +151,21 @@ struct thread {
     bool background;
 };
 
+/* Of this thread alone, on Linux; a refusal does no harm. A batch thread that wakes up does not
+ * take the CPU from one that runs. */
+static void step_back(void)
+{
+    struct sched_param none = { 0 };
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), BACKGROUND_NICE);
+    if (sched_getscheduler(0) == SCHED_OTHER)
+        (void)sched_setscheduler(0, SCHED_BATCH, &none);
+}
+
 static void *thread_main(void *argument)
 {
     struct thread *thread = argument;
-    if (thread->background)     /* of this thread alone, on Linux; a refusal does no harm */
-        (void)setpriority(PRIO_PROCESS, (id_t)gettid(), BACKGROUND_NICE);
+    if (thread->background)
+        step_back();
     thread->fn(thread->context);
     return NULL;
 }

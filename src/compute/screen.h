@@ -60,6 +60,14 @@ bool screen_prepare(const struct screen_rows *rows, const float *query, int8_t *
  * comparison with `<` is safe. */
 float screen_value(const struct screen_rows *rows, const struct screen_query *query, float score);
 
+/* What the interval of a row has to reach for its value to reach this one: the threshold of the
+ * calls below, which leave the constant part of the slack to us. */
+static inline float screen_threshold(const struct screen_query *query, float value)
+{
+    float lower = value - query->slack;
+    return lower - __builtin_fabsf(lower) * 0x1p-22f;
+}
+
 /* Half of the interval of a row. */
 static inline float screen_error(const struct screen_rows *rows, const struct screen_query *query,
                                  size_t row)

@@ -196,7 +196,8 @@ enum akin_status job_write(const struct collection *c, struct job *job,
                   .score = collection_score(c) },
         .settings = { .seed = c->creation.seed, .nlist = c->creation.nlist,
                       .pq_bytes = c->creation.pq_bytes, .degree = c->creation.degree,
-                      .beam = c->creation.beam },
+                      .beam = c->creation.beam,
+                      .like = job->like ? segment_flat(job->like->segment) : NULL },
     };
     if (job->progress)
         build.settings.progress = *job->progress;

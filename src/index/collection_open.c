@@ -200,7 +200,7 @@ static enum akin_status start_background(struct collection *c, struct background
     if (!b->pool)
         return error_memory(error);
     TRY(cpu_backend_create(c->host.cpu_flags, b->pool, &b->backend, error));
-    b->thread = thread_start(seal_background, b, b->merges);
+    b->thread = thread_start(seal_background, b, true);
     if (!b->thread)
         return error_set(error, AKIN_MEMORY, "%s: a thread cannot be started", c->path);
     return AKIN_OK;

@@ -44,13 +44,28 @@ struct part *part_chunk(size_t rows, size_t dim)
     part->dim = dim;
     part->own_vectors = memory_alloc_aligned(rows, dim * sizeof(float));
     part->own_ids = memory_alloc(rows, sizeof *part->own_ids);
+    part->own_codes = memory_alloc_aligned(rows + SCREEN_TAIL / 16, screen_stride(dim));
+    part->own_terms = memory_alloc_aligned(rows, 4 * sizeof(float));
+    atomic_init(&part->length_max, 0);
     part->vectors = part->own_vectors;
     part->ids = part->own_ids;
-    if (part->own_vectors && part->own_ids &&
+    if (part->own_vectors && part->own_ids && part->own_codes && part->own_terms &&
         columns_open(&part->columns, &(struct segment_blocks){ 0 }, rows, NULL) == AKIN_OK)
         return part;
     part_release(part);
     return NULL;
+}
+
+struct screen_rows part_screen(const struct part *part, size_t rows, enum score score)
+{
+    const float *terms = part->own_terms;
+    size_t n = part->rows;
+    return (struct screen_rows){
+        .codes = part->own_codes, .count = rows, .dim = part->dim,
+        .stride = screen_stride(part->dim), .score = score,
+        .length_max = atomic_load(&part->length_max),
+        .terms = { terms, terms + n, terms + 2 * n, score == SCORE_L2 ? terms + 3 * n : NULL },
+    };
 }
 
 static enum akin_status find_blocks(const struct collection *c, struct part *part,
@@ -172,6 +187,8 @@ void part_release(struct part *part)
     store_segment_close(&part->stored);
     memory_free(part->own_vectors);
     memory_free(part->own_ids);
+    memory_free(part->own_codes);
+    memory_free(part->own_terms);
     memory_free(part->own_keys);
     columns_tail_destroy(&part->own_columns);
     string_pool_deinit(&part->pool);
@@ -183,6 +200,7 @@ size_t part_memory(const struct part *part)
     if (part->sealed)
         return sizeof *part;
     size_t row = part->dim * sizeof(float) + sizeof(int64_t);
+    row += screen_stride(part->dim) + 4 * sizeof(float);
     row += (part->own_keys ? sizeof(struct text) : 0);
     return part->rows * row + part->pool.bytes +
            (part->own_columns ? columns_tail_bytes(part->own_columns) : 0);

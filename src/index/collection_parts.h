@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/memory.h"
 #include "base/thread.h"
+#include "compute/screen.h"
 #include "index/collection.h"
 #include "index/columns.h"
 #include "index/index.h"
@@ -53,6 +54,9 @@ struct part {
     const uint32_t *key_order;
     /* chunk */
     float *own_vectors;
+    uint8_t *own_codes;                 /* the rows as bytes, and what is known of them: */
+    float *own_terms;                   /* [4][rows], see compute/screen.h */
+    _Atomic(double) length_max;         /* of all rows so far */
     int64_t *own_ids;
     struct text *own_keys;              /* [rows]; NULL: none in this chunk */
     struct columns_tail *own_columns;   /* NULL: no metadata in this chunk */
@@ -161,6 +165,8 @@ static inline size_t view_live(const struct view *view)
 
 /* An empty chunk. NULL: no memory. */
 struct part *part_chunk(size_t rows, size_t dim);
+/* Its first rows as bytes, for a search. */
+struct screen_rows part_screen(const struct part *part, size_t rows, enum score score);
 enum akin_status part_open(const struct collection *c, uint64_t frame, struct part **part,
                            struct akin_error *error);
 struct text part_text(const struct part *part, size_t row, enum collection_field field);
@@ -244,6 +250,12 @@ enum akin_status texts_parse(const struct segment_block *block, size_t rows, str
 
 /* ---- sealing (collection_seal.c, collection_plan.c) ---------------------------------------- */
 
+/* A sealed part that stays as it is in a new file. */
+struct moved {
+    struct part *part;                  /* with a reference */
+    uint64_t frame;                     /* in the new file */
+};
+
 /* Parts that become one segment. */
 struct job {
     struct view *sources;               /* [count], with references */
@@ -254,6 +266,10 @@ struct job {
     struct backend *backend;
     struct thread_pool *pool;
     const struct akin_progress *progress;
+    struct store *before;               /* whose place c->store takes with it; or NULL */
+    const struct moved *moved;          /* [moved_count]: then, all that are no sources */
+    size_t moved_count;
+    struct part *like;                  /* whose sketches' space is used again; NULL: none */
     struct origin *origins;             /* [rows] by id */
     size_t rows;
 };
@@ -269,15 +285,25 @@ enum segment_kind plan_kind(const struct collection_creation *creation, size_t r
 /* The next job, under the writer's lock; false: nothing to do. `force`: whatever the size. */
 bool plan_tail(struct collection *c, bool force, struct job *job);
 bool plan_merge(struct collection *c, struct job *job);
-bool plan_everything(struct collection *c, struct job *job);
+bool plan_everything(struct collection *c, struct job *job);     /* that is sealed */
 size_t plan_seal_rows(size_t dim);
 enum akin_status job_run(struct collection *c, struct job *job, struct akin_error *error);
 void job_deinit(struct job *job);
+/* The segment (frame of c->store; without rows: none) in the place of the job's sources. Under the
+ * writer's lock; the caller syncs. */
+enum akin_status job_place(struct collection *c, const struct job *job, uint64_t frame,
+                           struct akin_error *error);
 /* Writes the rows of a job to `sink`. */
 enum akin_status job_write(const struct collection *c, struct job *job,
                            const struct segment_sink *sink, struct akin_error *error);
 void seal_background(void *context);   /* of struct background */
 bool seal_wanted(const struct collection *c);
+/* From here on, with the writer's lock held, no segment comes or goes but by the caller; he may
+ * give the lock away meanwhile. */
+enum akin_status seal_claim(struct collection *c, struct akin_error *error);
+void seal_unclaim(struct collection *c);
+/* One job; the lock is held on entry and exit. */
+enum akin_status seal_run(struct collection *c, struct job *job, struct akin_error *error);
 
 /* ---- opening (collection_open.c) ----------------------------------------------------------- */
 

@@ -89,9 +89,9 @@ static enum segment_kind kind_of_merge(const struct collection *c, size_t rows)
 
 /* ---- jobs -------------------------------------------------------------------------------- */
 
-/* Sizes at which a flat segment gets worth more to a search, or dearer to make, each with how many
- * become one of the next. Below FLAT_SKETCHED_ROWS nothing is trained, and merging is as fast as
- * copying; training takes most of a second whatever the size. */
+/* Sizes of segments, each with how many become one of the next. In the space of a larger one,
+ * merging is little more than copying; what has twice the rows of that is trained anew, which takes
+ * most of a second. */
 static const struct tier {
     size_t rows, members;
 } tiers[] = { { FLAT_SKETCHED_ROWS / 2, 4 }, { FLAT_SKETCHED_ROWS, 6 },
@@ -104,6 +104,27 @@ static size_t tier_of(const struct view *view)
     while (live >= tiers[tier].rows)
         tier++;
     return tier;
+}
+
+/* The part that measured its sketches on most rows. Twice as many rows are worth a space of their
+ * own. */
+static void take_like(const struct collection *c, struct job *job)
+{
+    size_t most = 0;
+    struct part *like = NULL;
+    for (size_t i = 0; i < c->current->sealed; i++) {
+        struct part *part = c->current->views[i].part;
+        const struct flat *flat = segment_flat(part->segment);
+        size_t measured = flat ? flat_measured(flat) : 0;
+        if (measured > most) {
+            most = measured;
+            like = part;
+        }
+    }
+    if (like && job->rows / 2 < most) {
+        atomic_fetch_add(&like->refs, 1);
+        job->like = like;
+    }
 }
 
 /* Of views [sealed..count) or of those marked. */
@@ -120,6 +141,7 @@ static bool take_sources(struct collection *c, struct job *job, const bool *mark
         job->rows += view_live(&s->views[i]);
     }
     job->kind = kind_of_merge(c, job->rows);
+    take_like(c, job);
     return true;
 }
 
@@ -154,10 +176,26 @@ bool plan_tail(struct collection *c, bool force, struct job *job)
     return planned;
 }
 
+/* All, once they are enough to learn a space of sketches from that later ones use as well. */
+static bool mark_first(const struct snapshot *s, bool *marked)
+{
+    size_t rows = 0;
+    for (size_t i = 0; i < s->sealed; i++) {
+        const struct flat *flat = segment_flat(s->views[i].part->segment);
+        if (!flat || flat_measured(flat))
+            return false;
+        rows += view_live(&s->views[i]);
+    }
+    if (s->sealed < 2 || rows < FLAT_SKETCHED_ROWS)
+        return false;
+    memset(marked, true, s->sealed);
+    return true;
+}
+
 /* Marks one that is more dead than alive, or enough of one size. */
 static bool mark_merge(const struct snapshot *s, bool *marked)
 {
-    size_t members[sizeof tiers / sizeof tiers[0]] = { 0 }, tier = 0, rows = 0, taken = 0;
+    size_t members[sizeof tiers / sizeof tiers[0]] = { 0 }, tier = 0, taken = 0;
     for (size_t i = 0; i < s->sealed; i++) {
         size_t live = view_live(&s->views[i]);
         marked[i] = !live || live < s->views[i].rows / 2;
@@ -165,6 +203,8 @@ static bool mark_merge(const struct snapshot *s, bool *marked)
             return true;
         members[tier_of(&s->views[i])]++;
     }
+    if (mark_first(s, marked))
+        return true;
     while (tier < sizeof tiers / sizeof tiers[0] && members[tier] < tiers[tier].members)
         tier++;
     if (tier == sizeof tiers / sizeof tiers[0])
@@ -172,9 +212,6 @@ static bool mark_merge(const struct snapshot *s, bool *marked)
     for (size_t i = 0; i < s->sealed && taken < MERGED_MAX; i++) {
         if (tier_of(&s->views[i]) != tier)
             continue;
-        rows += view_live(&s->views[i]);
-        if (tier == 0 && taken >= 2 && rows >= FLAT_SKETCHED_ROWS)
-            break;                      /* that would have to be trained */
         taken += marked[i] = true;
     }
     return true;
@@ -198,13 +235,13 @@ bool plan_everything(struct collection *c, struct job *job)
     char why[256];
     if (!marked)
         return false;
-    memset(marked, true, count);
-    job->tail = true;
-    job->sealed = store_operations(c->store);
+    memset(marked, true, c->current->sealed);
     planned = take_sources(c, job, marked);
     if (planned) {
         job->kind = plan_kind(&c->creation, job->rows, c->dim, why, sizeof why);
-        c->open = NULL;
+        if (job->like)
+            part_release(job->like);
+        job->like = NULL;               /* who waits for it gets what fits all rows */
     }
     memory_free(marked);
     return planned;

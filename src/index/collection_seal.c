@@ -13,6 +13,8 @@ void job_deinit(struct job *job)
 {
     for (size_t i = 0; i < job->count; i++)
         view_release(&job->sources[i]);
+    if (job->like)
+        part_release(job->like);
     memory_free(job->sources);
     memory_free(job->origins);
     *job = (struct job){ 0 };
@@ -115,6 +117,39 @@ static void swap_maps(struct collection *c, struct number_map *ids, struct strin
     *keys = old_keys;
 }
 
+/* Before the first smaller one: what a large part says about a query spares work in the others. */
+static void put_by_size(struct snapshot *next, const struct view *made)
+{
+    size_t at = next->count++;
+    for (; at && next->views[at - 1].rows < made->rows; at--)
+        next->views[at] = next->views[at - 1];
+    view_copy(&next->views[at], made);
+}
+
+/* The sealed views of `next`, but for `made`, as they lie in the new file. */
+static enum akin_status move_views(const struct collection *c, const struct job *job,
+                                   struct snapshot *next, const struct view *made,
+                                   struct akin_error *error)
+{
+    for (size_t i = 0; i < next->sealed; i++) {
+        struct view *view = &next->views[i];
+        struct part *part = NULL;
+        size_t j = 0;
+        if (view->part == made->part)
+            continue;
+        while (j < job->moved_count && job->moved[j].part != view->part)
+            j++;
+        ASSERT(j < job->moved_count);
+        view->frame = job->moved[j].frame;
+        view->dead_frame = view->dead_written = 0;
+        TRY(part_open(c, view->frame, &part, error));
+        part->number = view->part->number;
+        part_release(view->part);
+        view->part = part;
+    }
+    return AKIN_OK;
+}
+
 /* `made` (part NULL: none) in the place of the job's sources. */
 static enum akin_status replace(struct collection *c, const struct job *job, struct view *made,
                                 struct akin_error *error)
@@ -130,17 +165,23 @@ static enum akin_status replace(struct collection *c, const struct job *job, str
         if (!is_source(job, now->views[i].part))
             view_copy(&next->views[next->count++], &now->views[i]);
     if (made->part)
-        view_copy(&next->views[next->count++], made);
+        put_by_size(next, made);
     next->sealed = next->count;
     for (size_t i = now->sealed; i < now->count; i++)
         if (!is_source(job, now->views[i].part))
             view_copy(&next->views[next->count++], &now->views[i]);
+    if (job->before)
+        TRY_DONE(move_views(c, job, next, made, error));
     for (size_t i = 0; i < next->sealed; i++)
-        if (job->tail || next->views[i].part == made->part)
+        if (job->tail || job->before || next->views[i].part == made->part)
             TRY_DONE(write_dead(c, &next->views[i], error));
     edit_count(next);
     TRY_DONE(tail_index(c, next, &ids, &keys, error));
     TRY_DONE(publish(c, job, next, error));
+    if (job->before)
+        status = store_appear(c->store, job->before, error);
+    if (!store_appeared(c->store))
+        goto done;
     swap_maps(c, &ids, &keys);
     snapshot_put(c, next);
     next = NULL;
@@ -151,24 +192,31 @@ done:
     return status;
 }
 
-static enum akin_status finish(struct collection *c, const struct job *job,
-                               struct store_segment_writer **writer, struct akin_error *error)
+enum akin_status job_place(struct collection *c, const struct job *job, uint64_t frame,
+                           struct akin_error *error)
 {
-    struct view made = { 0 };
+    struct view made = { .frame = frame, .rows = job->rows };
     enum akin_status status = AKIN_OK;
     if (job->rows) {
-        TRY_DONE(store_segment_end(writer, job->kind, job->rows, &made.frame, error));
         TRY_DONE(part_open(c, made.frame, &made.part, error));
         made.part->number = c->next_part++;
-        made.rows = job->rows;
         TRY_DONE(late_deaths(c, job, &made, error));
     }
-    TRY_DONE(replace(c, job, &made, error));
-    status = store_sync(c->store, NULL, error);
+    status = replace(c, job, &made, error);
 done:
     if (made.part)
         view_release(&made);
     return status;
+}
+
+static enum akin_status finish(struct collection *c, const struct job *job,
+                               struct store_segment_writer **writer, struct akin_error *error)
+{
+    uint64_t frame = 0;
+    if (job->rows)
+        TRY(store_segment_end(writer, job->kind, job->rows, &frame, error));
+    TRY(job_place(c, job, frame, error));
+    return store_sync(c->store, NULL, error);
 }
 
 enum akin_status job_run(struct collection *c, struct job *job, struct akin_error *error)
@@ -202,8 +250,7 @@ static bool go_on(void *cookie, const char *stage, uint64_t done, uint64_t total
     return !atomic_load(&c->stopping);
 }
 
-/* One job, with the lock held on entry and exit. */
-static enum akin_status run_one(struct collection *c, struct job *job, struct akin_error *error)
+enum akin_status seal_run(struct collection *c, struct job *job, struct akin_error *error)
 {
     mutex_unlock(c->writing);
     enum akin_status status = job_run(c, job, error);
@@ -243,7 +290,7 @@ void seal_background(void *context)
         job.progress = b->merges ? &progress : NULL;
         b->busy = true;
         size_t rows = tail_rows(c->current);
-        if (run_one(c, &job, &c->failure) != AKIN_OK && !atomic_load(&c->stopping))
+        if (seal_run(c, &job, &c->failure) != AKIN_OK && !atomic_load(&c->stopping))
             c->failed_tail = rows + 1;
         b->busy = false;
         condition_wake(c->changed);
@@ -253,7 +300,7 @@ void seal_background(void *context)
 
 /* ---- on demand --------------------------------------------------------------------------- */
 
-static enum akin_status claim(struct collection *c, struct akin_error *error)
+enum akin_status seal_claim(struct collection *c, struct akin_error *error)
 {
     if (!c->writable)
         return error_set(error, AKIN_ARGUMENT, "%s: is open for reading only", c->path);
@@ -264,7 +311,7 @@ static enum akin_status claim(struct collection *c, struct akin_error *error)
     return AKIN_OK;
 }
 
-static void unclaim(struct collection *c)
+void seal_unclaim(struct collection *c)
 {
     c->sealer.busy = c->merger.busy = false;
     condition_wake(c->changed);
@@ -274,77 +321,19 @@ static void unclaim(struct collection *c)
 enum akin_status collection_seal(struct collection *c, struct akin_error *error)
 {
     enum akin_status status = AKIN_OK;
-    TRY(claim(c, error));
+    TRY(seal_claim(c, error));
     for (bool tail = true; status == AKIN_OK; tail = false) {
         struct job job = { 0 };
         if (tail ? plan_tail(c, true, &job) : plan_merge(c, &job)) {
             job.backend = c->host.backend;
             job.pool = c->host.pool;
-            status = run_one(c, &job, error);
+            status = seal_run(c, &job, error);
         } else if (!tail) {
             job_deinit(&job);
             break;
         }
         job_deinit(&job);
     }
-    unclaim(c);
-    return status;
-}
-
-/* The new file's segments in the place of the old one's, which searches may still be reading. */
-static enum akin_status move_over(struct collection *c, struct akin_error *error)
-{
-    struct snapshot *next = NULL;
-    TRY(edit_begin(c, &next, error));
-    enum akin_status status = store_compact(c->store, error);
-    const struct store_layout *layout = store_layout(c->store);
-    for (size_t i = 0; status == AKIN_OK && i < next->sealed; i++) {
-        struct view *view = &next->views[i];
-        struct part *part = NULL;
-        view->frame = layout->segments[i].frame;
-        view->dead_frame = layout->segments[i].dead;
-        status = part_open(c, view->frame, &part, error);
-        if (status != AKIN_OK) {        /* the old one's memory is still good: only space is lost */
-            status = AKIN_OK;
-            continue;
-        }
-        part->number = view->part->number;
-        part_release(view->part);
-        view->part = part;
-    }
-    if (status == AKIN_OK) {
-        edit_count(next);
-        snapshot_put(c, next);
-        next = NULL;
-    }
-    snapshot_release(next);
-    return status;
-}
-
-enum akin_status collection_compact(struct collection *c, const struct akin_progress *progress,
-                                    struct akin_error *error)
-{
-    struct job job = { 0 };
-    struct thread_pool *pool = NULL;    /* of its own: searches take turns at the engine's */
-    struct backend *backend = NULL;
-    enum akin_status status = AKIN_OK;
-    TRY(claim(c, error));
-    const struct snapshot *s = c->current;
-    bool one = s->count == s->sealed && s->sealed <= 1 && !s->dead;
-    pool = thread_pool_create(thread_pool_size(c->host.pool));
-    if (!pool || (!one && !plan_everything(c, &job)))
-        TRY_DONE(error_memory(error));
-    TRY_DONE(cpu_backend_create(c->host.cpu_flags, pool, &backend, error));
-    job.backend = backend;
-    job.pool = pool;
-    job.progress = progress;
-    if (!one)
-        TRY_DONE(run_one(c, &job, error));
-    status = move_over(c, error);
-done:
-    job_deinit(&job);
-    unclaim(c);
-    cpu_backend_destroy(&backend);
-    thread_pool_destroy(&pool);
+    seal_unclaim(c);
     return status;
 }

@@ -27,6 +27,7 @@ struct search {
     size_t *hit_count;                  /* [count] */
     struct found *best, *merged;        /* [count][k], [k] for each worker */
     size_t *best_count;                 /* [count] */
+    struct segment_hint *hints;         /* [count] */
     const struct view *view;            /* the chunk that is scanned, */
     const struct allowed *view_allowed; /* and which of its rows may be found */
     struct allowed *allowed;            /* [views] */
@@ -71,6 +72,16 @@ static void merge_hits(const struct search *s, const struct part *part, size_t q
     s->best_count[q] = count;
 }
 
+/* What the next part need not go below. */
+static void raise_hint(const struct search *s, size_t q)
+{
+    if (s->best_count[q] == s->k) {
+        float worst = s->best[q * s->k + s->k - 1].score;
+        if (worst > s->hints[q].reached)
+            s->hints[q].reached = worst;
+    }
+}
+
 static enum akin_status search_sealed(const struct search *s, const struct view *view,
                                       const struct allowed *allowed, struct akin_error *error)
 {
@@ -80,14 +91,16 @@ static enum akin_status search_sealed(const struct search *s, const struct view 
     struct segment_query query = {
         .queries = s->queries, .count = s->count, .k = k,
         .allowed = allowed->bits, .allowed_count = allowed->count,
-        .exact = s->query->exact, .recall = s->query->recall,
+        .exact = s->query->exact, .recall = s->query->recall, .hints = s->hints,
     };
     TRY(segment_search(view->part->segment, &query,
                        &(struct segment_hits){ s->hits, s->hit_count }, error));
     for (size_t q = s->count; k < s->k && q-- > 0;)     /* to rows of s->k */
         memmove(s->hits + q * s->k, s->hits + q * k, s->hit_count[q] * sizeof *s->hits);
-    for (size_t q = 0; q < s->count; q++)
+    for (size_t q = 0; q < s->count; q++) {
         merge_hits(s, view->part, q);
+        raise_hint(s, q);
+    }
     return AKIN_OK;
 }
 
@@ -110,25 +123,55 @@ static void insert(struct found *best, size_t *count, size_t k, struct found fou
     *count += *count < k;
 }
 
+static void offer_row(const struct search *s, const struct part *part, const float *query,
+                      size_t row, struct found *best, size_t *count)
+{
+    const uint64_t *allowed = s->view_allowed->bits;
+    if (allowed && !(allowed[row / 64] >> row % 64 & 1))
+        return;
+    struct found found = { .id = part->ids[row] };
+    found.score = cpu_score(s->c->host.backend, query, part->vectors + row * s->c->dim, s->c->dim,
+                            collection_score(s->c));
+    if (*count < s->k || better(found, best[*count - 1]))
+        insert(best, count, s->k, found);
+}
+
+/* Where bounds do not hold. */
+static void scan_all(const struct search *s, const float *query, struct found *best, size_t *count)
+{
+    const struct part *part = s->view->part;
+    for (size_t row = 0; row < s->view->rows; row++)
+        offer_row(s, part, query, row, best, count);
+}
+
+/* Rows as bytes; those that may be better than the k-th best so far are scored. */
 static void scan_chunk(void *context, size_t q, int worker)
 {
     const struct search *s = context;
     const struct view *view = s->view;
-    const struct part *part = view->part;
-    const uint64_t *allowed = s->view_allowed->bits;
     const float *query = s->queries + q * s->c->dim;
     struct found *best = s->best + q * s->k;
     size_t *count = &s->best_count[q];
-    enum score score = collection_score(s->c);
+    struct screen_rows rows = part_screen(view->part, view->rows, collection_score(s->c));
+    struct screen_query screen;
+    _Alignas(64) int8_t digits[INDEX_DIMENSION_MAX];
+    uint32_t found[SCREEN_STEP + 16];
+    float values[SCREEN_STEP + 16];
     (void)worker;
-    for (size_t row = 0; row < view->rows; row++) {
-        if (allowed && !(allowed[row / 64] >> row % 64 & 1))
-            continue;
-        struct found found = { .id = part->ids[row] };
-        found.score = cpu_score(s->c->host.backend, query, part->vectors + row * s->c->dim,
-                                s->c->dim, score);
-        if (*count < s->k || better(found, best[*count - 1]))
-            insert(best, count, s->k, found);
+    if (!screen_prepare(&rows, query, digits, &screen)) {
+        scan_all(s, query, best, count);
+        return;
+    }
+    for (size_t row = 0; row < view->rows; row += SCREEN_STEP) {
+        size_t rest = view->rows - row, step = rest < SCREEN_STEP ? rest : SCREEN_STEP;
+        float threshold = -INFINITY;
+        if (*count == s->k && !isnan(best[s->k - 1].score))
+            threshold = screen_threshold(&screen, screen_value(&rows, &screen,
+                                                               best[s->k - 1].score));
+        size_t more = screen_range(s->c->host.backend, &rows, &screen, row, step, threshold,
+                                   found, values);
+        for (size_t i = 0; i < more; i++)
+            offer_row(s, view->part, query, found[i], best, count);
     }
 }
 
@@ -207,6 +250,9 @@ static enum akin_status allow(struct search *s, struct akin_error *error)
 static enum akin_status search_round(struct search *s, struct akin_error *error)
 {
     memset(s->best_count, 0, s->count * sizeof *s->best_count);
+    memory_free(s->hints[0].memory);        /* of a query alone; others have none */
+    for (size_t q = 0; q < s->count; q++)
+        s->hints[q] = segment_hint_none();
     for (size_t i = 0; i < s->snapshot->sealed; i++)
         TRY(search_sealed(s, &s->snapshot->views[i], &s->allowed[i], error));
     for (size_t i = s->snapshot->sealed; i < s->snapshot->count; i++)
@@ -257,7 +303,9 @@ enum akin_status collection_search(const struct collection *c,
     s.hits = memory_alloc_aligned(step, (s.k + 1) * sizeof *s.hits);
     s.best = memory_alloc_aligned(step + 1, (s.k + 1) * sizeof *s.best);
     s.hit_count = memory_alloc(2 * step, sizeof *s.hit_count);
-    if (!s.hits || !s.best || !s.hit_count || (c->metric == AKIN_METRIC_COSINE && !unit))
+    s.hints = memory_alloc(step, sizeof *s.hints);
+    if (!s.hits || !s.best || !s.hit_count || !s.hints ||
+        (c->metric == AKIN_METRIC_COSINE && !unit))
         TRY_DONE(error_memory(error));
     s.merged = s.best + step * s.k;
     s.best_count = s.hit_count + step;
@@ -279,6 +327,8 @@ done:
     memory_free(s.hits);
     memory_free(s.best);
     memory_free(s.hit_count);
+    memory_free(s.hints ? s.hints[0].memory : NULL);
+    memory_free(s.hints);
     snapshot_release(snapshot);
     return status;
 }

@@ -105,6 +105,20 @@ static enum akin_status keep_columns(struct part *part, const struct new_rows *r
     return columns_tail_add(part->own_columns, &added, error);
 }
 
+static void keep_codes(struct part *part, size_t first, size_t count)
+{
+    double longest = atomic_load(&part->length_max);
+    for (size_t row = first; row < first + count; row++) {
+        float numbers[4];
+        double length = screen_encode(part->own_vectors + row * part->dim, part->dim,
+                                      part->own_codes + row * screen_stride(part->dim), numbers);
+        longest = fmax(longest, length);
+        for (size_t i = 0; i < 4; i++)
+            part->own_terms[i * part->rows + row] = numbers[i];
+    }
+    atomic_store(&part->length_max, longest);
+}
+
 static enum akin_status fill_chunk(struct part *part, const struct new_rows *rows, size_t first,
                                    struct akin_error *error)
 {
@@ -114,6 +128,7 @@ static enum akin_status fill_chunk(struct part *part, const struct new_rows *row
         memcpy(out, rows->vectors, rows->count * dim * sizeof *out);
     for (size_t i = 0; rows->unit && i < rows->count; i++)
         unit_row(rows->vectors + i * dim, dim, out + i * dim);
+    keep_codes(part, first, rows->count);
     memcpy(part->own_ids + first, rows->ids, rows->count * sizeof *rows->ids);
     TRY(keep_texts(part, &part->own_keys, rows->keys, first, rows->count, error));
     return keep_columns(part, rows, first, error);

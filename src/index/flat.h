@@ -32,6 +32,9 @@ void flat_close(struct flat **flat);
 enum akin_status flat_search(const struct flat *flat, const struct segment_query *query,
                              const struct segment_hits *hits, struct akin_error *error);
 
+/* Rows that its sketches' space was measured on; 0: it has none that another segment may use. */
+size_t flat_measured(const struct flat *flat);
+
 /* A row as it is scored, dim floats. */
 void flat_row(const struct flat *flat, size_t row, float *out);
 

@@ -56,7 +56,9 @@ static void begin(const struct batch *b, struct flat_group *g, size_t first, siz
         }
         prepared[live] = task->query;
         g->of[live] = q;
-        g->threshold[live] = -INFINITY;
+        if (b->query->hints && b->query->hints[q].reached > -INFINITY)
+            candidates_demand(task, b->query->hints[q].reached);
+        g->threshold[live] = task->threshold;
         candidates_reset(&g->candidates[live], b->query->k);
         live++;
     }

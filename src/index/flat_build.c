@@ -9,7 +9,10 @@
 enum {
     CHUNK_ROWS = 4096,          /* a multiple of FLAT_BLOCK_ROWS */
     SAMPLE_ROWS = 4096,         /* that a space of sketches is learned from */
+    BORROWED_ROWS_MIN = 256,    /* fewer are scanned in no time */
 };
+/* A space that was learned from other rows is left when its estimates are that much worse. */
+#define ERROR_GROWTH 1.2
 
 struct builder {
     const struct segment_build *build;
@@ -149,17 +152,15 @@ done:
     return status;
 }
 
-static enum akin_status write_sketches(struct builder *b, const struct segment_sink *sink,
-                                       struct akin_error *error)
+/* Of all rows, in b->space; and how good they are. */
+static enum akin_status sketch_rows(struct builder *b, struct akin_error *error)
 {
-    size_t count = b->build->rows.count, bytes, total, threads;
+    size_t count = b->build->rows.count, total;
     size_t blocks = (count + FLAT_BLOCK_ROWS - 1) / FLAT_BLOCK_ROWS;
-    threads = (size_t)thread_pool_size(b->build->pool);
-    TRY(train(b, error));
-    bytes = sketch_block_bytes(b->space);
+    size_t threads = (size_t)thread_pool_size(b->build->pool);
     b->scratch_bytes = (sketch_scratch_bytes(b->space) + 63) / 64 * 64;
     b->scratch = memory_alloc_aligned(threads, b->scratch_bytes);
-    if (!b->scratch || !size_mul(blocks, bytes, &total) ||
+    if (!b->scratch || !size_mul(blocks, sketch_block_bytes(b->space), &total) ||
         !(b->sketches = memory_alloc_aligned(total, 1)))
         return error_memory(error);
     for (b->first = 0; b->first < count; b->first += CHUNK_ROWS) {
@@ -167,7 +168,55 @@ static enum akin_status write_sketches(struct builder *b, const struct segment_s
         thread_pool_run(b->build->pool, live, sketch_range, b);
         TRY(report(b, count + b->first, error));
     }
-    TRY(flat_calibrate(b->build, b->space, b->sketches, &b->header, error));
+    return flat_error(b->build, b->space, b->sketches, &b->header.error, error);
+}
+
+static void drop_sketches(struct builder *b)
+{
+    sketch_destroy(&b->space);
+    memory_free(b->sketches);
+    memory_free(b->scratch);
+    b->sketches = b->scratch = NULL;
+    b->header.error = 0;
+}
+
+/* In the space of another segment, with what that measured; unless these rows are so different that
+ * their estimates are worse. */
+static enum akin_status borrow_space(struct builder *b, struct akin_error *error)
+{
+    const struct flat *like = b->build->settings.like;
+    size_t bytes;
+    if (!like || !like->space || like->header->dim != b->header.dim ||
+        like->header->score != b->header.score || b->build->rows.count < BORROWED_ROWS_MIN)
+        return AKIN_OK;
+    const void *blob = sketch_blob(like->space, &bytes);
+    TRY(sketch_open(b->build->backend, blob, bytes, &b->space, error));
+    TRY(sketch_rows(b, error));
+    if (!(b->header.error <= ERROR_GROWTH * like->header->error)) {
+        drop_sketches(b);
+        return AKIN_OK;
+    }
+    b->header.error = like->header->error;
+    b->header.measured = like->header->measured;
+    memcpy(b->header.candidates, like->header->candidates, sizeof b->header.candidates);
+    return AKIN_OK;
+}
+
+static enum akin_status write_sketches(struct builder *b, const struct segment_sink *sink,
+                                       struct akin_error *error)
+{
+    size_t count = b->build->rows.count, bytes;
+    size_t blocks = (count + FLAT_BLOCK_ROWS - 1) / FLAT_BLOCK_ROWS;
+    TRY(borrow_space(b, error));
+    if (!b->space && count < FLAT_SKETCHED_ROWS)
+        return AKIN_OK;
+    if (!b->space) {
+        TRY(train(b, error));
+        TRY(sketch_rows(b, error));
+        TRY(flat_calibrate(b->build, b->space, b->sketches, &b->header, error));
+        b->header.measured = count;
+    }
+    size_t total = blocks * sketch_block_bytes(b->space);
     const void *blob = sketch_blob(b->space, &bytes);
     TRY(sink->begin(sink->context, FLAT_SPACE, error));
     TRY(sink->append(sink->context, blob, bytes, error));
@@ -216,8 +265,7 @@ enum akin_status flat_build(const struct segment_build *build, const struct segm
     if (!make_room(&b))
         TRY_DONE(error_memory(error));
     TRY_DONE(write_codes(&b, sink, error));
-    if (rows->count >= FLAT_SKETCHED_ROWS)
-        TRY_DONE(write_sketches(&b, sink, error));
+    TRY_DONE(write_sketches(&b, sink, error));
     TRY_DONE(report(&b, 2 * rows->count, error));
     TRY_DONE(sink->begin(sink->context, FLAT_HEADER, error));
     TRY_DONE(sink->append(sink->context, &b.header, sizeof b.header, error));

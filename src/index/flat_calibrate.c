@@ -229,7 +229,49 @@ done:
     return status;
 }
 
-/* From the table; between two ks as a power of k, beyond the last one in proportion. */
+/* ---- pairs of rows ------------------------------------------------------------------------ */
+
+enum { PAIR_QUERIES = 64 };
+
+/* Rows at equal distances, each against the block that lies as far from the end as it does from
+ * the front. */
+enum akin_status flat_error(const struct segment_build *build, const struct sketch *space,
+                            const unsigned char *sketches, double *out, struct akin_error *error)
+{
+    struct calibration c = { .build = build, .space = space };
+    size_t count = build->rows.count, dim = build->rows.dim, bytes = sketch_block_bytes(space);
+    size_t queries = count < PAIR_QUERIES ? count : PAIR_QUERIES, pairs = 0;
+    double squares = 0, sum = 0, spread = 0;
+    c.rows = memory_alloc_aligned(FLAT_BLOCK_ROWS + 1, dim * sizeof *c.rows);
+    c.prepared = memory_alloc_aligned(sketch_query_bytes(space), 1);
+    for (size_t i = 0; c.rows && c.prepared && i < queries; i++) {
+        float estimates[FLAT_BLOCK_ROWS];
+        size_t row = i * (count / queries), first = (count - 1 - row) / FLAT_BLOCK_ROWS;
+        const float *x = read_rows(&c, row, 1, c.rows + FLAT_BLOCK_ROWS * dim);
+        const struct sketch_query *query = sketch_prepare(space, x, c.prepared);
+        sketch_estimate(space, query, sketches + first * bytes, 1, estimates);
+        first *= FLAT_BLOCK_ROWS;
+        size_t live = count - first < FLAT_BLOCK_ROWS ? count - first : FLAT_BLOCK_ROWS;
+        const float *others = read_rows(&c, first, live, c.rows);
+        for (size_t j = 0; j < live; j++, pairs++) {
+            float score = cpu_score(build->backend, x, others + j * dim, dim, build->rows.score);
+            double off = (double)score - (double)estimates[j];
+            squares += off * off;
+            sum += (double)score;
+            spread += (double)score * (double)score;
+        }
+    }
+    bool done = c.rows && c.prepared;
+    spread -= pairs ? sum * sum / (double)pairs : 0;
+    *out = spread > 0 && isfinite(squares / spread) ? sqrt(squares / spread) : 0;
+    memory_free(c.rows);
+    memory_free(c.prepared);
+    return done ? AKIN_OK : error_memory(error);
+}
+
+/* ---- from the table ----------------------------------------------------------------------- */
+
+/* Between two ks as a power of k, beyond the last one in proportion. */
 static double table_value(const struct flat_header *header, double k, size_t j)
 {
     size_t i = 0;
@@ -265,7 +307,8 @@ static double for_recall(const struct flat_header *header, double k, double reca
  * some hundreds of queries. */
 size_t flat_candidates(const struct flat_header *header, size_t k, float recall, size_t allowed)
 {
-    double share = (double)allowed / (double)header->count;
+    double rows = (double)(header->measured ? header->measured : header->count);
+    double share = (double)allowed / rows;
     double wanted = ceil(1.1 * for_recall(header, (double)k / share, (double)recall) * share);
     return wanted < (double)k ? k : wanted < (double)allowed ? (size_t)wanted : allowed;
 }

@@ -14,11 +14,11 @@ enum flat_block {
     FLAT_HEADER = 16,       /* struct flat_header */
     FLAT_TERMS = 17,        /* float32: scales, radii, norms, with L2 biases; [count] each */
     FLAT_CODES = 18,        /* bytes [count][stride], SCREEN_TAIL more */
-    FLAT_SPACE = 19,        /* of sketches; these two only from FLAT_SKETCHED_ROWS on */
+    FLAT_SPACE = 19,        /* of sketches; these two from FLAT_SKETCHED_ROWS on, or borrowed */
     FLAT_SKETCHES = 20,     /* blocks of FLAT_BLOCK_ROWS */
 };
 
-enum { FLAT_VERSION = 1, FLAT_BLOCK_ROWS = 64 };
+enum { FLAT_VERSION = 2, FLAT_BLOCK_ROWS = 64 };
 
 /* How many of the best estimates hold so much of the k nearest, as measured. */
 enum { FLAT_KS = 3, FLAT_RECALLS = 10 };
@@ -31,7 +31,9 @@ struct flat_header {
     uint32_t dim, score;
     double length_max;
     uint32_t candidates[FLAT_KS][FLAT_RECALLS];     /* 0 where there are no sketches */
-    uint32_t reserved[18];
+    uint64_t measured;          /* rows that candidates were measured on; version 1: 0, all */
+    double error;               /* of estimates of pairs of them, see flat_error */
+    uint32_t reserved[14];
 };
 static_assert(sizeof(struct flat_header) == 224, "no padding");
 
@@ -42,6 +44,7 @@ struct flat {
     struct screen_rows screen;
     struct originals originals;
     struct sketch *space;           /* NULL: no sketches */
+    uint64_t space_hash;
     const unsigned char *sketches;
     struct mutex *lock;             /* guards idle */
     struct flat_scratch *idle;
@@ -106,6 +109,8 @@ void flat_scratch_free(struct flat_scratch *scratch);
 
 void candidates_reset(struct candidates *c, size_t k);
 bool candidates_add(struct candidates *c, float value, uint32_t row);
+/* Rows that cannot have this score are out. */
+void candidates_demand(struct flat_task *task, float score);
 /* Raises the threshold to what k rows reach for certain, and drops the rows that do not. */
 bool candidates_tighten(struct candidates *c, struct flat_task *task);
 /* The k best, from the originals, to hits [k]; returns how many. false: no memory. */
@@ -136,5 +141,8 @@ static inline bool flat_allows(const uint64_t *allowed, size_t row)
 enum akin_status flat_calibrate(const struct segment_build *build, const struct sketch *space,
                                 const unsigned char *sketches, struct flat_header *header,
                                 struct akin_error *error);
+/* How far estimates are from scores, over pairs of the rows, in deviations of the scores. */
+enum akin_status flat_error(const struct segment_build *build, const struct sketch *space,
+                            const unsigned char *sketches, double *out, struct akin_error *error);
 /* Candidates that this recall of k takes, where so many rows are allowed, at least one. */
 size_t flat_candidates(const struct flat_header *header, size_t k, float recall, size_t allowed);

@@ -1,8 +1,10 @@
 /* Opening a segment of the flat kind, checking it, and the scratch of its searches. */
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/limits.h"
 #include "index/flat_handle.h"
 
@@ -80,12 +82,13 @@ static enum akin_status read_header(struct flat *f, const struct segment_rows *r
     if (!block || block->bytes != sizeof *f->header || (uintptr_t)block->data % 64)
         return contradiction(error, "no header");
     const struct flat_header *h = f->header = block->data;
-    if (h->version != FLAT_VERSION)
+    if (h->version < 1 || h->version > FLAT_VERSION)
         return error_set(error, AKIN_UNSUPPORTED, "flat segment: version %" PRIu32
-                         "; this program reads %d", h->version, FLAT_VERSION);
+                         "; this program reads 1 to %d", h->version, FLAT_VERSION);
     if (h->count != rows->count || h->dim != rows->dim || h->element != (uint32_t)rows->element ||
         h->score != (uint32_t)rows->score || h->dim < 1 || h->dim > FLAT_DIMENSION_MAX ||
-        h->count > UINT32_MAX || !(h->length_max >= 0))
+        h->count > UINT32_MAX || !(h->length_max >= 0) || h->measured > UINT32_MAX ||
+        !(h->error >= 0 && h->error <= DBL_MAX))
         return contradiction(error, "the header is of other rows");
     return AKIN_OK;
 }
@@ -127,6 +130,9 @@ static enum akin_status read_sketches(struct flat *f, const struct segment_block
         sketch_block_rows(f->space) != FLAT_BLOCK_ROWS ||
         !size_mul(blocks_of_rows, sketch_block_bytes(f->space), &bytes) || sketches->bytes != bytes)
         return contradiction(error, "the sketches are of other rows");
+    if (f->header->version > 1 && !f->header->measured)
+        return contradiction(error, "nobody measured its sketches");
+    f->space_hash = hash_bytes(space->data, space->bytes);
     f->sketches = sketches->data;
     return AKIN_OK;
 }
@@ -172,6 +178,11 @@ void flat_close(struct flat **flat)
         mutex_destroy(&f->lock);
     memory_free(f);
     *flat = NULL;
+}
+
+size_t flat_measured(const struct flat *flat)
+{
+    return flat->space ? flat->header->measured : 0;
 }
 
 void flat_row(const struct flat *flat, size_t row, float *out)

@@ -140,24 +140,65 @@ static bool scan_estimates(struct estimates *e, size_t wanted, size_t step)
     return true;
 }
 
-/* The best `wanted` estimates of rows that are allowed, as candidates. A sample sets the threshold
+/* The query as sketches of this space read it; kept for the next part of the index where that is
+ * the next to be searched. */
+static const struct sketch_query *prepare(const struct flat_task *task, struct segment_hint *hint,
+                                          bool alone)
+{
+    const struct flat *flat = task->flat;
+    if (!hint || !alone)
+        return sketch_prepare(flat->space, task->vector, task->scratch->prepared);
+    if (hint->prepared && hint->prepared_space == flat->space_hash)
+        return hint->prepared;
+    memory_free(hint->memory);
+    hint->memory = memory_alloc_aligned(sketch_query_bytes(flat->space), 1);
+    hint->prepared_space = flat->space_hash;
+    hint->prepared = hint->memory ? sketch_prepare(flat->space, task->vector, hint->memory) : NULL;
+    return hint->prepared ? hint->prepared
+                          : sketch_prepare(flat->space, task->vector, task->scratch->prepared);
+}
+
+/* The least estimate among the candidates, where there are as many as wanted. */
+static void tell_estimate(const struct flat_task *task, size_t wanted, struct segment_hint *hint)
+{
+    const struct candidates *c = &task->scratch->one;
+    if (!hint || hint->space || c->count < wanted)
+        return;
+    float least = INFINITY;
+    for (size_t i = 0; i < c->count; i++)
+        least = fminf(least, flat_key_value(c->keys[i]));
+    hint->estimate = least;
+    hint->space = task->flat->space_hash;
+}
+
+/* The best `wanted` estimates of rows that are allowed, as candidates. Where the best of another
+ * part in the same space are known, what is worse than all of them is none of the best of both. A
+ * sample sets the threshold
  * so that somewhat more rows reach it, which saves most of the selecting; where it was too high,
  * all are looked at again without it. */
-static bool best_estimates(struct flat_task *task, const uint64_t *allowed, size_t wanted)
+static bool best_estimates(struct flat_task *task, const struct segment_query *asked,
+                           struct segment_hint *hint, size_t wanted)
 {
     struct candidates *c = &task->scratch->one;
-    struct estimates e = { task, sketch_prepare(task->flat->space, task->vector,
-                                                task->scratch->prepared), allowed, -INFINITY };
+    struct estimates e = { task, prepare(task, hint, asked->count == 1), asked->allowed,
+                           -INFINITY };
+    if (hint && hint->space == task->flat->space_hash) {
+        e.threshold = hint->estimate;
+        return scan_estimates(&e, wanted, 1);
+    }
     size_t share = wanted / SAMPLED, sampled = share + 3 * (size_t)sqrt((double)share) + 8;
     if (!scan_estimates(&e, sampled, SAMPLED))
         return false;
     e.threshold = keep_largest(c, sampled);
     if (!scan_estimates(&e, wanted, 1))
         return false;
-    if (c->count >= wanted || e.threshold == -INFINITY)
-        return true;
-    e.threshold = -INFINITY;
-    return scan_estimates(&e, wanted, 1);
+    if (c->count < wanted && e.threshold != -INFINITY) {
+        e.threshold = -INFINITY;
+        if (!scan_estimates(&e, wanted, 1))
+            return false;
+    }
+    tell_estimate(task, wanted, hint);
+    return true;
 }
 
 /* Candidates' rows through the bytes, so that the end is that of an exact search among them. */
@@ -213,12 +254,15 @@ bool flat_search_one(const struct flat *flat, struct flat_scratch *scratch,
         flat_search_all(flat, scratch, query, at, hits);
         return true;
     }
+    struct segment_hint *hint = query->hints ? &query->hints[at] : NULL;
     size_t wanted = 0;
     bool done = false;
+    if (hint && hint->reached > -INFINITY)
+        candidates_demand(&task, hint->reached);
     candidates_reset(&scratch->one, query->k);
     switch (choose(flat, query, &wanted)) {
     case ESTIMATE:
-        done = best_estimates(&task, query->allowed, wanted) && screen_candidates(&task);
+        done = best_estimates(&task, query, hint, wanted) && screen_candidates(&task);
         break;
     case LIST:
         done = scan_allowed(&task, query->allowed);

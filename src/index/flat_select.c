@@ -92,14 +92,17 @@ static void drop_below(struct candidates *c, const struct flat_task *task)
     c->count = kept;
 }
 
-/* Rows whose interval ends below `value` are out. The pick kernels leave the constant part of the
- * slack to us, and so do we here. */
+/* Rows whose interval ends below `value` are out. */
 static void raise_threshold(struct flat_task *task, float value)
 {
-    float lower = value - task->query.slack;
-    lower -= fabsf(lower) * 0x1p-22f;
+    float lower = screen_threshold(&task->query, value);
     if (lower > task->threshold)
         task->threshold = lower;
+}
+
+void candidates_demand(struct flat_task *task, float score)
+{
+    raise_threshold(task, screen_value(&task->flat->screen, &task->query, score));
 }
 
 bool candidates_tighten(struct candidates *c, struct flat_task *task)
@@ -156,7 +159,7 @@ bool candidates_finish(struct candidates *c, struct flat_task *task, struct hit 
     score_keys(c, task, 0, front, &best);
     if (c->count > front) {
         struct candidates rest = { .keys = c->keys + front, .count = c->count - front };
-        raise_threshold(task, screen_value(&task->flat->screen, &task->query, hits[0].score));
+        candidates_demand(task, hits[0].score);
         drop_below(&rest, task);
         score_keys(&rest, task, 0, rest.count, &best);
     }

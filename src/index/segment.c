@@ -41,6 +41,11 @@ bool segment_kind_takes(enum segment_kind kind, size_t rows, size_t dim)
     }
 }
 
+const struct flat *segment_flat(const struct segment *segment)
+{
+    return segment->kind == SEGMENT_FLAT ? segment->flat : NULL;
+}
+
 static enum akin_status unknown(uint32_t kind, struct akin_error *error)
 {
     return error_set(error, AKIN_UNSUPPORTED, "segments of kind %u are not known to this program",

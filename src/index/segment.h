@@ -49,10 +49,13 @@ struct segment_sink {
                                struct akin_error *error);
 };
 
+struct flat;
+
 struct segment_settings {
     uint64_t seed;
     size_t nlist, pq_bytes;     /* ivfpq; 0: chosen by size */
     size_t degree, beam; /* graph: neighbours of a node, width of the search that finds them */
+    const struct flat *like; /* flat: whose space of sketches is used again; NULL: none */
     struct akin_progress progress;
 };
 
@@ -62,6 +65,22 @@ struct segment_build {
     struct segment_rows rows;
     struct segment_settings settings;
 };
+
+/* What the parts of an index that were searched before say to the next one, for one query. */
+struct segment_hint {
+    float reached;              /* k rows with this score or a better one are known */
+    float estimate;             /* flat: the worst of the estimates that were worth a look, */
+    uint64_t space;             /* in this space of sketches (its hash); 0: in none yet */
+    void *memory;               /* flat: of `prepared`; the caller frees it */
+    uint64_t prepared_space;
+    const struct sketch_query *prepared;
+};
+
+/* Nothing is known. */
+static inline struct segment_hint segment_hint_none(void)
+{
+    return (struct segment_hint){ .reached = -__builtin_inff() };
+}
 
 /* A batch of queries. `allowed` (NULL: all) has a bit for every row of the segment: those that pass
  * the filter and are not deleted; `allowed_count` of them. With `exact` the answer is the true one,
@@ -73,10 +92,11 @@ struct segment_query {
     size_t allowed_count;
     bool exact;
     float recall;
+    struct segment_hint *hints; /* [count], or NULL: this is the only part */
 };
 
 /* Hits [count][k] best first, ties by row, with the float32 scores of the originals (cpu_score);
- * found [count]. What each KIND_search writes. */
+ * found [count]. What each KIND_search writes; rows below hint.reached may be missing. */
 struct segment_hits {
     struct hit *hits;
     size_t *found;
@@ -94,6 +114,8 @@ enum segment_kind {
 
 struct segment;
 
+/* NULL unless it is of the flat kind. */
+const struct flat *segment_flat(const struct segment *segment);
 const char *segment_kind_name(uint32_t kind);   /* NULL: there is no such kind */
 /* Whether `kind` can hold rows of this shape; a build of another one is refused. */
 bool segment_kind_takes(enum segment_kind kind, size_t rows, size_t dim);

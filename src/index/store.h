@@ -71,6 +71,10 @@ enum akin_status store_create(const char *path, const struct store_settings *set
  * one, whose readers go on undisturbed, and which can be read but not written afterwards. */
 enum akin_status store_appear(struct store *store, struct store *old, struct akin_error *error);
 
+/* Renumbers a new file that has no operations yet. */
+enum akin_status store_start_at(struct store *store, uint64_t operation, struct akin_error *error);
+bool store_appeared(const struct store *store);     /* or never was a new file */
+
 /* Reads the header, the marks, the manifest and the frame headers of the tail. For STORE_WRITE cuts
  * off what was not promised. AKIN_BUSY: another writer. AKIN_FORMAT: damage, with its offset. A
  * file of version 1 opens for reading, as one segment of vectors and ids; for writing it is

@@ -193,6 +193,23 @@ enum akin_status store_appear(struct store *store, struct store *old, struct aki
     return AKIN_OK;
 }
 
+enum akin_status store_start_at(struct store *store, uint64_t operation, struct akin_error *error)
+{
+    TRY(store_writable(store, error));
+    ASSERT(store->target && !store->tail_count && !store->manifest && !store->streaming);
+    store->header.first_operation = operation;
+    TRY(put_header(store, error));
+    store_take_header(store);
+    store->layout.sealed = store->next = operation;
+    store->dirty = true;
+    return AKIN_OK;
+}
+
+bool store_appeared(const struct store *store)
+{
+    return !store->target;
+}
+
 /* ---- compaction ------------------------------------------------------------------------- */
 
 /* One frame as it is: nothing in a frame depends on where it lies. */
@@ -290,7 +307,7 @@ enum akin_status store_compact(struct store *store, struct akin_error *error)
         status = store_appear(fresh, store, error);
     memory_free(refs);
     /* Once it has the name it is the file, even if that is not known to be durable. */
-    if (fresh && !fresh->target) {
+    if (fresh && store_appeared(fresh)) {
         struct store old = *store;
         *store = *fresh;
         *fresh = old;

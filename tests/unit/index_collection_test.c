@@ -338,6 +338,35 @@ static void the_background_seals(void **state)
     memory_free(x);
 }
 
+/* Whatever the tail became before. */
+static void compact_makes_the_kind(void **state)
+{
+    enum { DIM = 8, COUNT = 900 };
+    float *rows = memory_alloc_aligned(COUNT * DIM, sizeof *rows);
+    struct akin_index_rows none = { 0 }, all = { .vectors = rows, .count = COUNT };
+    struct akin_index_info info;
+    struct rng rng;
+    (void)state;
+    rng_seed(&rng, 3);
+    for (size_t i = 0; i < COUNT * DIM; i++)
+        rows[i] = rng_normal(&rng);
+    build(&none, DIM, "graph", AKIN_METRIC_COSINE);
+    struct collection *c = rig_open(&rig, AKIN_INDEX_WRITE);
+    rig_ok(&rig, collection_add(c, &all, false, &rig.error));
+    rig_ok(&rig, collection_compact(c, NULL, &rig.error));
+    collection_info(c, &info);
+    assert_string_equal(info.kind, "graph");
+    assert_int_equal(info.segments, 1);
+    assert_int_equal(info.tail_rows, 0);
+    rig_ok(&rig, collection_compact(c, NULL, &rig.error));      /* copied as it is */
+    rig_ok(&rig, collection_validate(c, &rig.error));
+    collection_info(c, &info);
+    assert_int_equal(info.count, COUNT);
+    collection_close(&c);
+    rig_ok(&rig, collection_check(&rig.host, rig.path, &rig.error));
+    memory_free(rows);
+}
+
 static void a_reader_refreshes(void **state)
 {
     (void)state;
@@ -372,6 +401,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(every_kind_reaches_its_recall, set_up, tear_down),
         cmocka_unit_test_setup_teardown(auto_says_why, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_background_seals, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(compact_makes_the_kind, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_reader_refreshes, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

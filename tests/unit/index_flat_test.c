@@ -633,6 +633,41 @@ static void test_damage(void **state)
     free_segment(&s);
 }
 
+/* What a space was measured on, and how well: refused where it cannot be. */
+static void test_measured(void **state)
+{
+    const struct fixture *f = *state;
+    float *queries;
+    struct segment s = sketched(f, 0, SCORE_L2, ELEMENT_F32, &queries);
+    struct segment_blocks blocks = { s.sink.blocks, s.sink.count };
+    struct hit hits[10];
+    size_t found;
+    struct segment_hits out = { hits, &found };
+    struct segment_query q = { .queries = queries, .count = 1, .k = 10, .recall = 0.95f };
+    for (size_t i = 0; i < s.sink.count; i++) {
+        struct flat_header *h = (struct flat_header *)s.sink.blocks[i].data, kept = *h;
+        struct flat *flat = NULL;
+        if (s.sink.blocks[i].type != FLAT_HEADER)
+            continue;
+        for (int change = 0; change < 4; change++) {
+            h->measured = change == 0 ? 0 : change == 1 ? UINT64_MAX : h->measured;
+            h->error = change == 2 ? -1 : change == 3 ? NAN : h->error;
+            assert_int_equal(flat_open(f->backends[0], f->pools[0], &s.rows, &blocks, &flat, NULL),
+                             AKIN_FORMAT);
+            *h = kept;
+        }
+        h->version = 1;         /* an older file does not say on how many rows it measured */
+        h->measured = 0;
+        assert_int_equal(flat_open(f->backends[0], f->pools[0], &s.rows, &blocks, &flat, NULL),
+                         AKIN_OK);
+        assert_int_equal(flat_measured(flat), 0);
+        assert_int_equal(flat_search(flat, &q, &out, NULL), AKIN_OK);
+        flat_close(&flat);
+        *h = kept;
+    }
+    free_segment(&s);
+}
+
 static void test_select(void **state)
 {
     (void)state;
@@ -677,6 +712,7 @@ int main(void)
         cmocka_unit_test(test_bad_input),
         cmocka_unit_test(test_sink_fails),
         cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_measured),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
