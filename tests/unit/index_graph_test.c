@@ -254,7 +254,7 @@ static void metrics_keep_their_recall(void **state)
         struct store store = { 0 };
         struct graph *graph = make(&rows, &store);
         expect_whole(graph);
-        struct segment_query query = { q, QUERIES, 10, NULL, 0, false, 0.9f };
+        struct segment_query query = { q, QUERIES, 10, NULL, 0, false, 0.9f, NULL };
         double low = recall_of(graph, &rows, query);
         query.recall = 0.99f;
         double high = recall_of(graph, &rows, query);
@@ -295,7 +295,7 @@ static void exact_is_the_true_answer(void **state)
         struct graph *graph = make(&rows, &store);
         static const size_t ks[] = { 1, 10, 700, ROWS, ROWS + 5 };
         for (size_t i = 0; i < sizeof ks / sizeof *ks; i++) {
-            struct segment_query query = { q, QUERIES, ks[i], NULL, 0, true, 0 };
+            struct segment_query query = { q, QUERIES, ks[i], NULL, 0, true, 0, NULL };
             struct answer got = search(graph, query), want = truth(&rows, query);
             for (size_t n = 0; n < QUERIES; n++) {
                 assert_int_equal(got.found[n], want.found[n]);
@@ -331,7 +331,7 @@ static void filters_hold(void **state)
                 allowed[row / 64] |= (uint64_t)1 << row % 64;
                 passed++;
             }
-        struct segment_query query = { q, QUERIES, 10, allowed, passed, false, 0.95f };
+        struct segment_query query = { q, QUERIES, 10, allowed, passed, false, 0.95f, NULL };
         double recall = recall_of(graph, &rows, query);
         if (recall < 0.95)
             fail_msg("recall %.3f where one of %zu passes", recall, one_in[f]);
@@ -347,7 +347,7 @@ static void filters_hold(void **state)
         answer_free(&got);
     }
     uint64_t none[WORDS] = { 0 };
-    struct segment_query query = { q, QUERIES, 10, none, 0, false, 0.95f };
+    struct segment_query query = { q, QUERIES, 10, none, 0, false, 0.95f, NULL };
     struct answer got = search(graph, query);
     for (size_t n = 0; n < QUERIES; n++)
         assert_int_equal(got.found[n], 0);
@@ -378,7 +378,7 @@ static void small_and_odd_sizes(void **state)
             static const size_t ks[] = { 1, 5, 400 };
             for (size_t i = 0; i < 3; i++) {
                 size_t queries = count ? count : 1;
-                struct segment_query query = { x, queries, ks[i], NULL, 0, false, 0.95f };
+                struct segment_query query = { x, queries, ks[i], NULL, 0, false, 0.95f, NULL };
                 assert_true(count == 0 || recall_of(graph, &rows, query) >= 0.95);
                 struct answer got = search(graph, query);
                 for (size_t q = 0; q < queries; q++) {
@@ -413,7 +413,7 @@ static void duplicates_stay_in_reach(void **state)
             struct store store = { 0 };
             struct graph *graph = make(&rows, &store);
             expect_whole(graph);
-            struct segment_query query = { x, kinds[c], 10, NULL, 0, false, 0.9f };
+            struct segment_query query = { x, kinds[c], 10, NULL, 0, false, 0.9f, NULL };
             assert_true(recall_of(graph, &rows, query) >= 0.9);
             graph_close(&graph);
             store_free(&store);
@@ -439,10 +439,10 @@ static void same_bits_for_any_threads(void **state)
         }
     }
     struct graph *graph = open_store(&rows, &stores[0]);
-    struct segment_query query = { q, QUERIES, 10, NULL, 0, false, 0.8f };
+    struct segment_query query = { q, QUERIES, 10, NULL, 0, false, 0.8f, NULL };
     struct answer all = search(graph, query);
     for (size_t n = 0; n < QUERIES; n++) {
-        query = (struct segment_query){ q + n * DIM, 1, 10, NULL, 0, false, 0.8f };
+        query = (struct segment_query){ q + n * DIM, 1, 10, NULL, 0, false, 0.8f, NULL };
         struct answer one = search(graph, query);
         assert_memory_equal(one.hits, all.hits + n * 10, 10 * sizeof *one.hits);
         answer_free(&one);
@@ -467,7 +467,7 @@ static void search_shared(void *context, size_t item, int worker)
     (void)worker;
     struct shared_search *s = context;
     size_t found;
-    struct segment_query query = { s->queries + item * s->dim, 1, 10, NULL, 0, false, 0.8f };
+    struct segment_query query = { s->queries + item * s->dim, 1, 10, NULL, 0, false, 0.8f, NULL };
     struct segment_hits hits = { s->hits[item], &found };
     if (graph_search_beam(s->graph, &query, item % 2 ? 64 : 0, &hits, NULL) != AKIN_OK ||
         found != 10)
@@ -564,7 +564,7 @@ static void bad_requests(void **state)
     struct hit hits[1];
     size_t found;
     struct segment_hits out = { hits, &found };
-    struct segment_query query = { x, 1, K_MAX + 1, NULL, 0, false, 0.9f };
+    struct segment_query query = { x, 1, K_MAX + 1, NULL, 0, false, 0.9f, NULL };
     assert_int_equal(graph_search(graph, &query, &out, &error), AKIN_LIMIT);
     graph_close(&graph);
     struct segment_blocks blocks = { store.blocks, 1 };
@@ -601,7 +601,7 @@ static void damage_is_found(void **state)
                 struct hit hits[20];
                 size_t found[2];
                 struct segment_hits out = { hits, found };
-                struct segment_query query = { x, 2, 10, NULL, 0, false, 0.9f };
+                struct segment_query query = { x, 2, 10, NULL, 0, false, 0.9f, NULL };
                 assert_int_equal(graph_search_beam(graph, &query, 40, &out, &error), AKIN_OK);
                 assert_true(found[0] <= 10 && found[1] <= 10);
                 /* What a table says of recall is as good as another number; the file's own sums

@@ -232,7 +232,7 @@ static void one_recall(enum score score, size_t count, size_t dim, size_t pq_byt
     static const float wanted[] = { 0.8f, 0.95f, 0.99f };
     for (size_t i = 0; i < 3; i++)
         for (size_t k = 1; k <= 100; k *= 10) {
-            struct segment_query query = { q, 150, k, NULL, 0, false, wanted[i] };
+            struct segment_query query = { q, 150, k, NULL, 0, false, wanted[i], NULL };
             double recall = recall_of(v, &query);
             if (recall < (double)wanted[i] - 0.01)
                 fail_msg("score %d: recall@%zu %.3f of %.3f asked", score, k, recall,
@@ -240,7 +240,7 @@ static void one_recall(enum score score, size_t count, size_t dim, size_t pq_byt
         }
     struct ivfpq_plan low = ivfpq_plan(v, 0.8f, 10, count), high = ivfpq_plan(v, 0.99f, 10, count);
     assert_true(low.probes < v->header->cells && low.probes <= high.probes);
-    struct segment_query exact = { q, 150, 10, NULL, 0, true, 0 };
+    struct segment_query exact = { q, 150, 10, NULL, 0, true, 0, NULL };
     assert_true(recall_of(v, &exact) == 1);
     ivfpq_close(&v);
     built_free(&b);
@@ -279,7 +279,7 @@ static void filters_keep_their_recall(void **state)
                 allowed[r / 64] |= 1ull << r % 64;
                 count++;
             }
-        struct segment_query query = { q, QUERIES, 10, allowed, count, false, 0.95f };
+        struct segment_query query = { q, QUERIES, 10, allowed, count, false, 0.95f, NULL };
         double recall = recall_of(v, &query);
         if (recall < 0.95)
             fail_msg("recall %.3f where %.3f of the rows pass", recall, shares[s]);
@@ -309,11 +309,11 @@ static void threads_and_batches_change_no_bit(void **state)
     struct ivfpq *v = must_open(&rows, &b[0]);
     struct hit together[QUERIES * K], alone[K];
     size_t found[QUERIES], one;
-    struct segment_query batch = { q, QUERIES, K, NULL, 0, false, 0.9f };
+    struct segment_query batch = { q, QUERIES, K, NULL, 0, false, 0.9f, NULL };
     search(v, &batch, together, found);
     uint64_t before = 0;
     for (size_t i = 0; i < QUERIES; i++) {
-        struct segment_query single = { q + i * DIM, 1, K, NULL, 0, false, 0.9f };
+        struct segment_query single = { q + i * DIM, 1, K, NULL, 0, false, 0.9f, NULL };
         search(v, &single, alone, &one);
         assert_int_equal(one, found[i]);
         assert_memory_equal(alone, together + i * K, one * sizeof *alone);
@@ -344,10 +344,10 @@ static void one_odd_size(enum score score, size_t count, size_t dim, int kind)
         query[d] = (float)d - 1.5f;
     size_t k = count + 7, found;
     struct hit *hits = memory_alloc(k, sizeof *hits);
-    struct segment_query all = { query, 1, k, NULL, 0, false, 0.95f };
+    struct segment_query all = { query, 1, k, NULL, 0, false, 0.95f, NULL };
     search(v, &all, hits, &found);
     assert_int_equal(found, count);
-    struct segment_query few = { query, 1, 3, NULL, 0, false, 0.95f };
+    struct segment_query few = { query, 1, 3, NULL, 0, false, 0.95f, NULL };
     search(v, &few, hits, &found);
     assert_int_equal(found, count < 3 ? count : 3);
     for (size_t i = 0; kind && i < found; i++)
@@ -392,7 +392,7 @@ static void halves_as_originals(void **state)
     build_with(1, &rows, 0, 0, &b);
     struct ivfpq *v = must_open(&rows, &b);
     must_check(v);
-    struct segment_query query = { q, 50, 10, NULL, 0, false, 0.95f };
+    struct segment_query query = { q, 50, 10, NULL, 0, false, 0.95f, NULL };
     assert_true(recall_of(v, &query) >= 0.94);
     query.exact = true;
     assert_true(recall_of(v, &query) == 1);
@@ -498,7 +498,7 @@ static void flipped_bits_crash_nothing(void **state)
             struct hit hits[2 * K];
             size_t found[2];
             struct segment_hits out = { hits, found };
-            struct segment_query query = { x + i % 600 * DIM, 2, K, NULL, 0, false, 0.95f };
+            struct segment_query query = { x + i % 600 * DIM, 2, K, NULL, 0, false, 0.95f, NULL };
             assert_int_equal(ivfpq_search(v, &query, &out, NULL), AKIN_OK);
             for (size_t q = 0; q < 2; q++)
                 for (size_t h = 0; h < found[q]; h++)
