@@ -40,7 +40,8 @@ static const struct rule call_rules[] = {
     {"malloc calloc realloc free aligned_alloc posix_memalign strdup strndup asprintf vasprintf "
      "reallocarray", "src/base/memory.c", "base/memory.h"},
     {"pthread_* thrd_* mtx_*", "src/base/thread.c", "base/thread.h"},
-    {"mmap munmap madvise msync mremap", "src/base/file*.c", "file_map_open of base/file.h"},
+    {"mmap munmap msync mremap", "src/base/file*.c", "file_map_open of base/file.h"},
+    {"madvise", "src/base/file*.c src/base/memory.c", "base/file.h or base/memory.h"},
     {"clock_gettime gettimeofday time clock gmtime gmtime_r localtime localtime_r",
      "src/base/clock.c", "base/clock.h"},
     {"getenv secure_getenv", "src/engine/settings.c src/cli/*", "akin_settings_get"},
@@ -75,7 +76,7 @@ static const struct rule header_rules[] = {
      "a row of compute/cpu/kernels.h"},
     {"cpuid.h", "src/base/cpu.c", "base/cpu.h"},
     {"pthread.h threads.h", "src/base/thread.c", "base/thread.h"},
-    {"sys/mman.h", "src/base/file*.c", "base/file.h"},
+    {"sys/mman.h", "src/base/file*.c src/base/memory.c", "base/file.h or base/memory.h"},
     {"hwloc.h", "src/base/*", "base/cpu.h or base/system.h"},
     {"curl/curl.h", "src/model/*", "akin_model_pull"},
     {"sqlite3.h", "src/catalog/*", "akin/catalog.h"},

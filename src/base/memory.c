@@ -6,10 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/status.h"
 
-enum { ALIGNMENT = 64 };
+enum { ALIGNMENT = 64, HUGE_PAGE = 2 << 20, HUGE_FROM = 4 * HUGE_PAGE };
 
 /* A counter for tests, not state that anything depends on. */
 static atomic_uint_fast64_t allocations;
@@ -54,11 +55,18 @@ void *memory_alloc(size_t count, size_t bytes)
 void *memory_alloc_aligned(size_t count, size_t bytes)
 {
     size_t total;
-    if (!size_mul(count, bytes, &total) || total > PTRDIFF_MAX - ALIGNMENT)
+    if (!size_mul(count, bytes, &total) || total > PTRDIFF_MAX - HUGE_PAGE)
         return NULL;
     count_allocation();
     void *block = NULL;
-    return posix_memalign(&block, ALIGNMENT, total ? total : 1) ? NULL : block;
+    bool large = total >= HUGE_FROM;
+    if (posix_memalign(&block, large ? HUGE_PAGE : ALIGNMENT, total ? total : 1))
+        return NULL;
+    /* Large arrays are often read here and there, and then half the time goes into page tables. A
+     * wish: without huge pages everything works. The last, incomplete page stays small. */
+    if (large)
+        (void)madvise(block, total / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+    return block;
 }
 
 void *memory_resize(void *block, size_t count, size_t bytes)

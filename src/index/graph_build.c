@@ -268,13 +268,11 @@ static enum akin_status make_edges(struct graph_builder *b, struct akin_error *e
     TRY(graph_reverse(b, error));
     for (int pass = 1; pass <= PASSES; pass++) {
         size_t beam = pass < PASSES ? b->beam / 2 : b->beam;
-        TRY(graph_encode(b, error));
         TRY(graph_each_row(b, "edges", refine, &beam, error));
         TRY(graph_workers_ok(b, error));
         TRY(graph_reverse(b, error));
     }
     TRY(graph_connect(b, error));
-    TRY(graph_encode(b, error));
     return graph_calibrate(b, error);
 }
 

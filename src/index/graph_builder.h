@@ -62,10 +62,9 @@ size_t graph_prune(struct graph_builder *builder, const struct graph_near *near,
 
 /* graph_knn.c: first lists, from rows that share a leaf of a partition. */
 enum akin_status graph_knn(struct graph_builder *builder, struct akin_error *error);
-/* graph_link.c: adds the opposite of every edge and prunes; then writes all blocks. */
+/* graph_link.c: adds the opposite of every edge, prunes, and writes the edges to the blocks. */
 enum akin_status graph_reverse(struct graph_builder *builder, struct akin_error *error);
-enum akin_status graph_encode(struct graph_builder *builder, struct akin_error *error);
-/* Makes every row reachable from the entries. */
+/* Makes every row reachable from the entries, in lists and blocks. */
 enum akin_status graph_connect(struct graph_builder *builder, struct akin_error *error);
 /* graph_calibrate.c: fills the tables of the header. */
 enum akin_status graph_calibrate(struct graph_builder *builder, struct akin_error *error);

@@ -93,6 +93,8 @@ enum akin_status graph_connect(struct graph_builder *b, struct akin_error *error
         b->lists[from * (size_t)EDGES + place] = (uint32_t)row;
         if (place == b->list_counts[from])
             b->list_counts[from]++;
+        graph_write_edges(&b->view, b->nodes + from * b->view.stride,
+                          b->lists + from * (size_t)EDGES, b->list_counts[from]);
         tree.kept[from] |= (uint32_t)1 << place;
         grow(&tree, (uint32_t)row);
     }

@@ -1,6 +1,5 @@
-/* Which of its candidates become the neighbours of a row, and the edges back. */
+/* Which of its candidates become the neighbours of a row, and the edges back; then its block. */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -9,18 +8,25 @@
 
 /* ---- candidates ------------------------------------------------------------------------- */
 
-static int by_distance(const void *a, const void *b)
+static bool before(struct graph_near a, struct graph_near b)
 {
-    const struct graph_near *x = a, *y = b;
-    if (x->distance != y->distance)
-        return x->distance < y->distance ? -1 : 1;
-    return x->id < y->id ? -1 : x->id > y->id;
+    return a.distance < b.distance || (a.distance == b.distance && a.id < b.id);
 }
 
 size_t graph_sort(struct graph_near *near, size_t count, uint32_t self)
 {
-    size_t kept = 0;
-    qsort(near, count, sizeof *near, by_distance);
+    /* Shell's sort: lists are short, and qsort's calls cost more than its comparisons. */
+    size_t gap = 1, kept = 0;
+    while (gap < count / 3)
+        gap = 3 * gap + 1;
+    for (; gap; gap /= 3)
+        for (size_t i = gap; i < count; i++) {
+            struct graph_near entry = near[i];
+            size_t at = i;
+            for (; at >= gap && before(entry, near[at - gap]); at -= gap)
+                near[at] = near[at - gap];
+            near[at] = entry;
+        }
     /* The same row has the same distance, so repetitions are neighbours. */
     for (size_t i = 0; i < count; i++)
         if (near[i].id != self && !(kept && near[kept - 1].id == near[i].id))
@@ -146,7 +152,10 @@ static void choose(struct graph_builder *b, size_t row, struct graph_worker *wor
                more * sizeof *worker->ids);
     graph_distances(b, row, count, worker->near, worker);
     count = graph_sort(worker->near, count, (uint32_t)row);
-    reverse->list_counts[row] = (uint8_t)graph_prune(b, worker->near, count, out, worker);
+    count = graph_prune(b, worker->near, count, out, worker);
+    reverse->list_counts[row] = (uint8_t)count;
+    /* Now, while their rows are in the cache. Nobody reads edges of blocks meanwhile. */
+    graph_write_edges(&b->view, b->nodes + row * b->view.stride, out, count);
 }
 
 /* Room for the longest list that `choose` can meet. */
@@ -205,18 +214,4 @@ done:
     memory_free(reverse.lists);
     memory_free(reverse.list_counts);
     return status;
-}
-
-/* ---- blocks ----------------------------------------------------------------------------- */
-
-static void encode(struct graph_builder *b, size_t row, struct graph_worker *worker, void *context)
-{
-    (void)worker, (void)context;
-    graph_write_edges(&b->view, b->nodes + row * b->view.stride, b->lists + row * EDGES,
-                      b->list_counts[row]);
-}
-
-enum akin_status graph_encode(struct graph_builder *b, struct akin_error *error)
-{
-    return graph_each_row(b, "blocks", encode, NULL, error);
 }
