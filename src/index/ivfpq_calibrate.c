@@ -62,10 +62,8 @@ static int64_t code_score(const struct calibration *c, const struct prepared *p,
                           uint32_t position)
 {
     const struct ivfpq *v = c->v;
-    size_t groups = v->header->groups;
     uint16_t sums[PQ4_BLOCK_ROWS];
-    const uint8_t *block = v->codes + position / PQ4_BLOCK_ROWS * groups * PQ4_GROUP_BYTES;
-    v->kernels->pq4_scan(sums, block, p->tables, groups, 1);
+    scan_codes(v, position / PQ4_BLOCK_ROWS, 1, p->tables, sums);
     return (int64_t)p->bases[cell] + sums[position % PQ4_BLOCK_ROWS];
 }
 
@@ -103,7 +101,7 @@ static void count_better(const struct calibration *c, const struct prepared *p, 
                          const struct neighbour *neighbours, uint32_t *better)
 {
     const struct ivfpq *v = c->v;
-    size_t groups = v->header->groups, rows = v->cells[cell].rows;
+    size_t rows = v->cells[cell].rows;
     uint16_t sums[PIECE_BLOCKS * PQ4_BLOCK_ROWS];
     for (size_t row = 0; row < rows; row += PIECE_BLOCKS * PQ4_BLOCK_ROWS) {
         size_t blocks = (rows - row + PQ4_BLOCK_ROWS - 1) / PQ4_BLOCK_ROWS;
@@ -111,8 +109,7 @@ static void count_better(const struct calibration *c, const struct prepared *p, 
         size_t count = blocks * PQ4_BLOCK_ROWS;
         count = count < rows - row ? count : rows - row;
         size_t first = v->cells[cell].first + row / PQ4_BLOCK_ROWS;
-        v->kernels->pq4_scan(sums, v->codes + first * groups * PQ4_GROUP_BYTES, p->tables, groups,
-                             blocks);
+        scan_codes(v, first, blocks, p->tables, sums);
         for (size_t i = 0; i < count; i++) {
             int64_t score = (int64_t)p->bases[cell] + sums[i];
             if (score <= neighbours[c->truths - 1].score)

@@ -130,7 +130,6 @@ static void scan_cell(const struct one *o, struct scratch *s, uint32_t cell, str
 {
     const struct ivfpq *v = o->v;
     const struct ivfpq_cell *at = &v->cells[cell];
-    size_t groups = v->header->groups, block_bytes = groups * PQ4_GROUP_BYTES;
     int32_t base = s->prepared.bases[cell];
     for (size_t row = 0; row < at->rows; row += SCAN_ROWS) {
         int64_t floor = (int64_t)pool->floor - base;
@@ -138,8 +137,8 @@ static void scan_cell(const struct one *o, struct scratch *s, uint32_t cell, str
             return;
         size_t count = at->rows - row < SCAN_ROWS ? at->rows - row : SCAN_ROWS;
         size_t block = at->first + row / PQ4_BLOCK_ROWS;
-        v->kernels->pq4_scan(s->sums, v->codes + block * block_bytes, s->prepared.tables, groups,
-                             (count + PQ4_BLOCK_ROWS - 1) / PQ4_BLOCK_ROWS);
+        scan_codes(v, block, (count + PQ4_BLOCK_ROWS - 1) / PQ4_BLOCK_ROWS, s->prepared.tables,
+                   s->sums);
         size_t found = v->kernels->select_u16(s->selected, s->sums, count,
                                               floor > 0 ? (uint16_t)floor : 0);
         const uint32_t *entries = v->entries + block * PQ4_BLOCK_ROWS;

@@ -51,7 +51,7 @@ struct segment_sink {
 
 struct segment_settings {
     uint64_t seed;
-    size_t nlist, pq_bytes;     /* ivfpq; 0: chosen by size */
+    size_t nlist, pq_bytes, pq_bits;    /* ivfpq; 0: chosen by size */
     size_t degree, beam; /* graph: neighbours of a node, width of the search that finds them */
     struct akin_progress progress;
 };

@@ -45,6 +45,19 @@ static void pq4_scan(uint16_t *sums, const uint8_t *codes, const uint8_t *tables
         }
 }
 
+static void pq8_scan(uint16_t *sums, const uint8_t *codes, const uint8_t *tables, size_t parts,
+                     size_t blocks)
+{
+    for (size_t b = 0; b < blocks; b++)
+        for (size_t r = 0; r < PQ4_BLOCK_ROWS; r++) {
+            const uint8_t *at = codes + b * parts * PQ4_BLOCK_ROWS + pq4_byte(r);
+            uint32_t sum = 0;
+            for (size_t p = 0; p < parts; p++)
+                sum += tables[p * PQ8_CODES + at[p * PQ4_BLOCK_ROWS]];
+            sums[b * PQ4_BLOCK_ROWS + r] = (uint16_t)sum;
+        }
+}
+
 static size_t select_u16(uint32_t *out, const uint16_t *x, size_t count, uint16_t floor)
 {
     size_t found = 0;
@@ -69,6 +82,6 @@ static void score_s16s8(int32_t *out, const int16_t *query, const int8_t *rows, 
 void kernels_use_pq_ref(struct kernels *k)
 {
 #define X(name, result, params) k->name = name;
-    KERNELS_PQ(X)
+    KERNELS_PQ(X) KERNELS_PQ8(X)
 #undef X
 }
