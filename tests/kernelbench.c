@@ -330,13 +330,15 @@ static void run_argmax_f32(const struct kernels *k)
 /* 96 parts, a row of 384 numbers in 48 bytes; the tables lie beyond the codes. */
 static void run_pq4_scan(const struct kernels *k)
 {
-    k->pq4_scan((uint16_t *)data.c, data.bytes + 96 * 32, data.bytes, 24, 16);
+    const uint8_t *codes = data.bytes + 96 * 32;
+    k->pq4_scan((uint16_t *)data.c, codes, data.bytes, 24, 16, codes);
 }
 
 /* 32 parts, a row of 384 numbers in 32 bytes. */
 static void run_pq8_scan(const struct kernels *k)
 {
-    k->pq8_scan((uint16_t *)data.c, data.bytes + 32 * 256, data.bytes, 32, 16);
+    const uint8_t *codes = data.bytes + 32 * 256;
+    k->pq8_scan((uint16_t *)data.c, codes, data.bytes, 32, 16, codes);
 }
 
 static void run_select_u16(const struct kernels *k)

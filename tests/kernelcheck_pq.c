@@ -104,7 +104,7 @@ static void scan_one(const struct kernels *k, size_t groups, size_t blocks, uint
     if (below == 128 && groups)
         memset(tables, 127, groups * PQ4_GROUP_TABLES);
     uint16_t *sums = guarded_bytes(rows * sizeof *sums);
-    k->pq4_scan(sums, codes, tables, groups, blocks);
+    k->pq4_scan(sums, codes, tables, groups, blocks, codes);
     bool right = true;
     for (size_t r = 0; r < rows; r++)
         right &= sums[r] == sum_of_row(codes + r / PQ4_BLOCK_ROWS * groups * PQ4_GROUP_BYTES,
@@ -133,7 +133,7 @@ static void wide_one(const struct kernels *k, size_t parts, size_t blocks, int k
     if (kind == 1)
         memset(tables, 255, parts * PQ8_CODES);
     uint16_t *sums = guarded_bytes(rows * sizeof *sums);
-    k->pq8_scan(sums, codes, tables, parts, blocks);
+    k->pq8_scan(sums, codes, tables, parts, blocks, codes);
     bool right = true;
     for (size_t r = 0; r < rows; r++) {
         const uint8_t *block = codes + r / PQ4_BLOCK_ROWS * parts * PQ4_BLOCK_ROWS;

@@ -63,7 +63,8 @@ static int64_t code_score(const struct calibration *c, const struct prepared *p,
 {
     const struct ivfpq *v = c->v;
     uint16_t sums[PQ4_BLOCK_ROWS];
-    scan_codes(v, position / PQ4_BLOCK_ROWS, 1, p->tables, sums);
+    size_t block = position / PQ4_BLOCK_ROWS;
+    scan_codes(v, block, 1, block, p->tables, sums);
     return (int64_t)p->bases[cell] + sums[position % PQ4_BLOCK_ROWS];
 }
 
@@ -109,7 +110,7 @@ static void count_better(const struct calibration *c, const struct prepared *p, 
         size_t count = blocks * PQ4_BLOCK_ROWS;
         count = count < rows - row ? count : rows - row;
         size_t first = v->cells[cell].first + row / PQ4_BLOCK_ROWS;
-        scan_codes(v, first, blocks, p->tables, sums);
+        scan_codes(v, first, blocks, first, p->tables, sums);
         for (size_t i = 0; i < count; i++) {
             int64_t score = (int64_t)p->bases[cell] + sums[i];
             if (score <= neighbours[c->truths - 1].score)

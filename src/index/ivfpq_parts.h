@@ -153,14 +153,15 @@ void codebook_norms(const struct ivfpq *v, const float *codebook, float *start);
 /* out [parts][codes]: products of x with the codes, `start` (NULL: 0) added. */
 void code_products(const struct ivfpq *v, const float *x, const float *start, float *out);
 
-/* Sums of `blocks` blocks from block `first` on. */
-static inline void scan_codes(const struct ivfpq *v, size_t first, size_t blocks,
+/* Sums of `blocks` blocks from block `first` on, while those from `ahead` on are fetched. */
+static inline void scan_codes(const struct ivfpq *v, size_t first, size_t blocks, size_t ahead,
                               const uint8_t *tables, uint16_t *sums)
 {
-    size_t groups = v->header->groups;
-    const uint8_t *codes = v->codes + first * groups * PQ4_GROUP_BYTES;
+    size_t groups = v->header->groups, bytes = groups * PQ4_GROUP_BYTES;
+    const uint8_t *codes = v->codes + first * bytes, *next = v->codes + ahead * bytes;
     if (v->header->wide)
-        v->kernels->pq8_scan(sums, codes, tables, groups * header_group(v->header), blocks);
+        v->kernels->pq8_scan(sums, codes, tables, groups * header_group(v->header), blocks,
+                             next);
     else
-        v->kernels->pq4_scan(sums, codes, tables, groups, blocks);
+        v->kernels->pq4_scan(sums, codes, tables, groups, blocks, next);
 }

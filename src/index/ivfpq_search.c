@@ -11,7 +11,7 @@
 #include "index/greatest.h"
 #include "index/ivfpq_parts.h"
 
-enum { SCAN_BLOCKS = 16, SCAN_ROWS = SCAN_BLOCKS * PQ4_BLOCK_ROWS, EXTRA_ROWS = 8,
+enum { SCAN_BLOCKS = 8, SCAN_ROWS = SCAN_BLOCKS * PQ4_BLOCK_ROWS, EXTRA_ROWS = 8,
        CHUNK_ROWS = 1024, PREFETCH_BYTES = 4096 };
 
 struct scratch {
@@ -126,7 +126,10 @@ static void shrink(struct pool *pool)
     pool->floor = key_score(pool->keys[pool->keep - 1]);
 }
 
-static void scan_cell(const struct one *o, struct scratch *s, uint32_t cell, struct pool *pool)
+/* Cells lie anywhere in memory: while a piece is scanned the one after it is fetched, at the end of
+ * a cell the first of cell `next`. */
+static void scan_cell(const struct one *o, struct scratch *s, uint32_t cell, uint32_t next,
+                      struct pool *pool)
 {
     const struct ivfpq *v = o->v;
     const struct ivfpq_cell *at = &v->cells[cell];
@@ -137,8 +140,9 @@ static void scan_cell(const struct one *o, struct scratch *s, uint32_t cell, str
             return;
         size_t count = at->rows - row < SCAN_ROWS ? at->rows - row : SCAN_ROWS;
         size_t block = at->first + row / PQ4_BLOCK_ROWS;
-        scan_codes(v, block, (count + PQ4_BLOCK_ROWS - 1) / PQ4_BLOCK_ROWS, s->prepared.tables,
-                   s->sums);
+        bool last = row + SCAN_ROWS >= at->rows;
+        scan_codes(v, block, (count + PQ4_BLOCK_ROWS - 1) / PQ4_BLOCK_ROWS,
+                   last ? v->cells[next].first : block + SCAN_BLOCKS, s->prepared.tables, s->sums);
         size_t found = v->kernels->select_u16(s->selected, s->sums, count,
                                               floor > 0 ? (uint16_t)floor : 0);
         const uint32_t *entries = v->entries + block * PQ4_BLOCK_ROWS;
@@ -190,24 +194,12 @@ static void score_survivors(const struct one *o, struct scratch *s, size_t keep,
         score_records(o, s, s->chunk, count, keep, kept);
 }
 
-/* Cells lie anywhere: without this each begins with a wait for memory. */
-static void prefetch_cell(const struct ivfpq *v, uint32_t cell)
-{
-    enum { LINES = 48 };
-    size_t block_bytes = (size_t)v->header->groups * PQ4_GROUP_BYTES;
-    const uint8_t *codes = v->codes + v->cells[cell].first * block_bytes;
-    size_t lines = (v->cells[cell].rows + 31) / PQ4_BLOCK_ROWS * block_bytes / 64;
-    for (size_t i = 0; i < lines && i < LINES; i++)
-        __builtin_prefetch(codes + i * 64);
-}
-
 static void score_probed(const struct one *o, struct scratch *s, size_t keep, size_t *kept)
 {
     struct pool pool = { .keys = s->candidates, .keep = o->plan.candidates, .floor = INT32_MIN };
     for (size_t i = 0; i < o->plan.probes; i++) {
-        if (i + 1 < o->plan.probes)
-            prefetch_cell(o->v, s->prepared.order[i + 1]);
-        scan_cell(o, s, s->prepared.order[i], &pool);
+        const uint32_t *cell = s->prepared.order + i;
+        scan_cell(o, s, cell[0], cell[i + 1 < o->plan.probes], &pool);
     }
     shrink(&pool);
     for (size_t i = 0; i < pool.count; ) {

@@ -181,7 +181,8 @@ ALWAYS_INLINE void store_pair(uint16_t *sums, const struct pair *pair, size_t bl
 
 /* `pairs` pairs of blocks by each table; the last may be one block, which is then read twice. */
 ALWAYS_INLINE void pq8_pairs(uint16_t *sums, const uint8_t *codes, const uint8_t *tables,
-                             size_t parts, size_t blocks, const size_t pairs)
+                             size_t parts, size_t blocks, const uint8_t *ahead,
+                             const size_t pairs)
 {
     size_t step = parts * PQ4_BLOCK_ROWS, second = blocks > 1 ? step : 0;
     struct pair sum[4];
@@ -193,20 +194,25 @@ ALWAYS_INLINE void pq8_pairs(uint16_t *sums, const uint8_t *codes, const uint8_t
             table[i] = _mm512_loadu_si512(tables + 64 * i);
         for (size_t i = 0; i < pairs; i++)
             add_pair(&sum[i], codes + 2 * i * step, second, table);
+        for (size_t i = 0; i < pairs; i++, ahead += 2 * PQ4_BLOCK_ROWS)
+            _mm_prefetch((const char *)ahead, _MM_HINT_T0);
     }
     for (size_t i = 0; i < pairs; i++)
         store_pair(sums + 2 * i * PQ4_BLOCK_ROWS, &sum[i], blocks);
 }
 
 static void pq8_scan(uint16_t *sums, const uint8_t *codes, const uint8_t *tables, size_t parts,
-                     size_t blocks)
+                     size_t blocks, const uint8_t *ahead)
 {
     size_t bytes = parts * PQ4_BLOCK_ROWS;
-    for (; blocks >= 8; blocks -= 8, codes += 8 * bytes, sums += 8 * PQ4_BLOCK_ROWS)
-        pq8_pairs(sums, codes, tables, parts, 8, 4);
+    for (; blocks >= 8; blocks -= 8, codes += 8 * bytes, sums += 8 * PQ4_BLOCK_ROWS) {
+        pq8_pairs(sums, codes, tables, parts, 8, ahead, 4);
+        ahead += 8 * bytes;
+    }
     for (; blocks; codes += 2 * bytes, sums += 2 * PQ4_BLOCK_ROWS) {
         size_t now = blocks < 2 ? 1 : 2;
-        pq8_pairs(sums, codes, tables, parts, now, 1);
+        pq8_pairs(sums, codes, tables, parts, now, ahead, 1);
+        ahead += 2 * bytes;
         blocks -= now;
     }
 }

@@ -29,8 +29,9 @@ static void argmax_f32(uint32_t *best, const float *x, size_t stride, size_t row
 }
 
 static void pq4_scan(uint16_t *sums, const uint8_t *codes, const uint8_t *tables, size_t groups,
-                     size_t blocks)
+                     size_t blocks, const uint8_t *ahead)
 {
+    (void)ahead;
     for (size_t b = 0; b < blocks; b++)
         for (size_t r = 0; r < PQ4_BLOCK_ROWS; r++) {
             const uint8_t *at = codes + b * groups * PQ4_GROUP_BYTES + pq4_byte(r);
@@ -46,8 +47,9 @@ static void pq4_scan(uint16_t *sums, const uint8_t *codes, const uint8_t *tables
 }
 
 static void pq8_scan(uint16_t *sums, const uint8_t *codes, const uint8_t *tables, size_t parts,
-                     size_t blocks)
+                     size_t blocks, const uint8_t *ahead)
 {
+    (void)ahead;
     for (size_t b = 0; b < blocks; b++)
         for (size_t r = 0; r < PQ4_BLOCK_ROWS; r++) {
             const uint8_t *at = codes + b * parts * PQ4_BLOCK_ROWS + pq4_byte(r);
