@@ -24,11 +24,6 @@ enum { FAMILIES = 2, OFF_QUERIES = 128, MIDDLE_QUERIES = 64, QUERIES = OFF_QUERI
  * few, and people's may be a little harder. */
 static const float MARGIN = 0.2f;
 
-/* One candidate for each so many rows scanned costs an eighth of the time of the scan; at least
- * those are taken, because the larger a collection, the closer its best rows lie to each other for
- * queries like people's, and the less the test queries say about their order. */
-enum { CHEAP_ROWS = 160 };
-
 /* How much of its cell's centre a query lacks. */
 static const float SHARED = 0.7f, SHARED_BY_TWO = 0.6f;
 
@@ -257,7 +252,8 @@ static struct ivfpq_plan cheapest(const struct calibration *c, const struct tall
             plan = (struct ivfpq_plan){ target, c->probes[step], c->candidates[s] };
         }
     }
-    uint32_t cheap = (uint32_t)((double)plan.probes / h->cells * (double)h->rows / CHEAP_ROWS);
+    uint32_t cheap = (uint32_t)((double)plan.probes / h->cells * (double)h->rows /
+                                IVFPQ_CHEAP_ROWS);
     plan.candidates = cheap > plan.candidates ? cheap : plan.candidates;
     return plan;
 }

@@ -22,6 +22,11 @@ enum { IVFPQ_VERSION = 1, IVFPQ_PLANS = 11, IVFPQ_CELLS_MAX = 65536, IVFPQ_DIM_M
 /* With a block begun in every cell, places still fit in 32 bits. */
 #define IVFPQ_ROWS_MAX (UINT32_MAX - 32u * IVFPQ_CELLS_MAX - 1)
 
+/* One candidate for each so many rows scanned costs an eighth of the time of the scan; at least
+ * those are taken, because the larger a collection, the closer its best rows lie to each other for
+ * queries like people's, and the less the test queries say about their order. */
+enum { IVFPQ_CHEAP_ROWS = 160 };
+
 /* Depths of the measured lists: plans[0] is for the 10 nearest, plans[1] for the 100 nearest. */
 enum { IVFPQ_DEPTHS = 2 };
 

@@ -86,11 +86,15 @@ struct ivfpq_plan ivfpq_plan(const struct ivfpq *v, float recall, size_t k, size
     double depth = (double)(k ? k : 1) / share;
     struct ivfpq_plan plan = *listed(v, depth > 10, recall);
     double probes = plan.probes, candidates = plan.candidates, cells = v->header->cells;
+    if (depth > 10)                     /* cheapest alone, it may go for candidates instead */
+        probes = fmax(probes, listed(v, 0, recall)->probes);
     if (depth > 100) {
         candidates *= depth / 100;
         probes *= sqrt(depth / 100);
     }
     candidates = candidates * share + 2 * (double)k + EXTRA_ROWS;
+    if (share < 1)                      /* fewer pass, but they cost no more than without a filter */
+        candidates = fmax(candidates, probes / cells * rows / IVFPQ_CHEAP_ROWS);
     plan.probes = (uint32_t)fmax(1, fmin(probes, cells));
     plan.candidates = (uint32_t)fmin(candidates, (double)allowed);
     return plan;
