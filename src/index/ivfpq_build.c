@@ -62,7 +62,8 @@ static enum akin_status choose_sizes(struct builder *b, struct akin_error *error
                          IVFPQ_ROWS_MAX);
     size_t bits = build->settings.pq_bits, bytes = build->settings.pq_bytes;
     if (bits && bits != 4 && bits != 8)
-        return error_set(error, AKIN_ARGUMENT, "codes of %zu bits: an ivfpq index has 4 or 8", bits);
+        return error_set(error, AKIN_ARGUMENT, "pq_bits %zu: product codes have 4 or 8 bits",
+                         bits);
     size_t parts = (bytes ? bytes : (dim + 7) / 8) * (bits == 8 ? 1 : 2);
     parts = bytes || bits == 8 ? parts : (dim + 3) / 4;
     parts = parts > dim ? dim : parts;

@@ -93,7 +93,7 @@ struct ivfpq_plan ivfpq_plan(const struct ivfpq *v, float recall, size_t k, size
         probes *= sqrt(depth / 100);
     }
     candidates = candidates * share + 2 * (double)k + EXTRA_ROWS;
-    if (share < 1)                      /* fewer pass, but they cost no more than without a filter */
+    if (share < 1)                      /* they cost no more than without a filter */
         candidates = fmax(candidates, probes / cells * rows / IVFPQ_CHEAP_ROWS);
     plan.probes = (uint32_t)fmax(1, fmin(probes, cells));
     plan.candidates = (uint32_t)fmin(candidates, (double)allowed);

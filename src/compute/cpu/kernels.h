@@ -75,7 +75,8 @@
  * pq4_scan         sums[b][r] = the sum of a table entry for each part of row r of block b: see
  *                  PQ4_GROUP_BYTES. Entries are at most 127, their sum at most 65535. `ahead`: as
  *                  many bytes that are wanted next and fetched meanwhile; may be `codes`. exact.
- * pq8_scan         The same with codes of eight bits and entries of at most 255: see PQ8_CODES. exact.
+ * pq8_scan         The same with codes of eight bits and entries of at most 255: see PQ8_CODES.
+ *                  exact.
  * select_u16       Writes the i < count, ascending, with x[i] >= floor; returns how many. exact.
  * score_s16s8      out[i] = sum over k < depth of query[k] * row[k] for the row which[i] (NULL: i),
  *                  `stride` bytes apart. depth is a multiple of 32; the sum of magnitudes is below

@@ -3,8 +3,8 @@
  * upper two are ignored; those of three planes make a fourth index. Four results stay below 256, so
  * they are added in bytes and widened together.
  *
- * VPERMT2B does the same with seven bits in two registers: a byte in two of them and a choice by its
- * top bit looks up product codes of eight bits. */
+ * VPERMT2B does the same with seven bits in two registers: a byte in two of them and a choice by
+ * its top bit looks up product codes of eight bits. */
 #include "compute/cpu/kernels.h"
 
 #include <immintrin.h>
