@@ -330,7 +330,15 @@ static void run_argmax_f32(const struct kernels *k)
 /* 96 parts, a row of 384 numbers in 48 bytes; the tables lie beyond the codes. */
 static void run_pq4_scan(const struct kernels *k)
 {
-    k->pq4_scan((uint16_t *)data.c, data.bytes + 96 * 32, data.bytes, 24, 16);
+    const uint8_t *codes = data.bytes + 96 * 32;
+    k->pq4_scan((uint16_t *)data.c, codes, data.bytes, 24, 16, codes);
+}
+
+/* 32 parts, a row of 384 numbers in 32 bytes. */
+static void run_pq8_scan(const struct kernels *k)
+{
+    const uint8_t *codes = data.bytes + 32 * 256;
+    k->pq8_scan((uint16_t *)data.c, codes, data.bytes, 32, 16, codes);
 }
 
 static void run_select_u16(const struct kernels *k)
@@ -365,6 +373,7 @@ WORK_BYTES(narrow_bf16, 1.5)
 WORK_BYTES(pq4_products_f32, 21)
 WORK_BYTES(argmax_f32, 1)
 WORK_BYTES(pq4_scan, 16)
+WORK_BYTES(pq8_scan, 32.0 * 32 * 16 / (4 * BENCH_DIM))
 WORK_BYTES(select_u16, 0.5)
 WORK_BYTES(score_s16s8, BENCH_ROWS / 4.0)
 

@@ -61,6 +61,7 @@ void check_pick_tile(const struct kernels *k);
 void check_pq4_products_f32(const struct kernels *k);
 void check_argmax_f32(const struct kernels *k);
 void check_pq4_scan(const struct kernels *k);
+void check_pq8_scan(const struct kernels *k);
 void check_select_u16(const struct kernels *k);
 void check_score_s16s8(const struct kernels *k);
 

@@ -104,7 +104,7 @@ static void scan_one(const struct kernels *k, size_t groups, size_t blocks, uint
     if (below == 128 && groups)
         memset(tables, 127, groups * PQ4_GROUP_TABLES);
     uint16_t *sums = guarded_bytes(rows * sizeof *sums);
-    k->pq4_scan(sums, codes, tables, groups, blocks);
+    k->pq4_scan(sums, codes, tables, groups, blocks, codes);
     bool right = true;
     for (size_t r = 0; r < rows; r++)
         right &= sums[r] == sum_of_row(codes + r / PQ4_BLOCK_ROWS * groups * PQ4_GROUP_BYTES,
@@ -122,6 +122,39 @@ void check_pq4_scan(const struct kernels *k)
     scan_one(k, 24, 7, 127);
     scan_one(k, 129, 3, 128);       /* 516 parts of 127: the largest sum that fits */
     scan_one(k, 513, 2, 32);
+}
+
+static void wide_one(const struct kernels *k, size_t parts, size_t blocks, int kind)
+{
+    size_t rows = blocks * PQ4_BLOCK_ROWS;
+    at(parts, blocks, (size_t)kind);
+    uint8_t *codes = random_bytes(parts * rows, 256);
+    uint8_t *tables = random_bytes(parts * PQ8_CODES, 256);
+    if (kind == 1)
+        memset(tables, 255, parts * PQ8_CODES);
+    uint16_t *sums = guarded_bytes(rows * sizeof *sums);
+    k->pq8_scan(sums, codes, tables, parts, blocks, codes);
+    bool right = true;
+    for (size_t r = 0; r < rows; r++) {
+        const uint8_t *block = codes + r / PQ4_BLOCK_ROWS * parts * PQ4_BLOCK_ROWS;
+        uint32_t sum = 0;
+        for (size_t p = 0; p < parts; p++)
+            sum += tables[p * PQ8_CODES +
+                          block[p * PQ4_BLOCK_ROWS + pq4_byte(r % PQ4_BLOCK_ROWS)]];
+        right &= sums[r] == sum;
+    }
+    expect(right, "wrong sum");
+    expect(canary_intact(sums), "wrote in front of the output");
+    release_all();
+}
+
+void check_pq8_scan(const struct kernels *k)
+{
+    for (size_t parts = 0; parts < 6; parts++)
+        for (size_t blocks = 0; blocks < 20; blocks++)
+            wide_one(k, parts, blocks, 0);
+    wide_one(k, 32, 17, 0);
+    wide_one(k, 257, 9, 1);         /* the largest sum that fits */
 }
 
 void check_select_u16(const struct kernels *k)

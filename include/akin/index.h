@@ -22,6 +22,7 @@ struct akin_index_settings {
     const char *kind;               /* "auto", "flat", "ivfpq" or "graph" */
     enum akin_metric metric;
     size_t nlist, pq_bytes;         /* ivfpq; 0: chosen by size */
+    size_t pq_bits;                 /* ivfpq: of a code, 4 or 8; 0: 4 */
     size_t degree, beam;            /* graph; 0: chosen */
     float recall;                   /* what kind "auto" plans for, above 0 to 1 */
     uint64_t seed;                  /* of all that is trained */

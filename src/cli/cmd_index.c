@@ -66,6 +66,7 @@ enum akin_status tell_index(struct cli *cli, const char *path, double seconds)
     {"recall", 0, OPTION_NUMBER, "R", "0.95", "what kind auto plans for", 0.01, 1},               \
     {"nlist", 0, OPTION_COUNT, "N", "0", "cells of ivfpq; 0: chosen by size", 0, 65536},          \
     {"pq-bytes", 0, OPTION_COUNT, "N", "0", "bytes of an ivfpq code; 0: chosen", 0, 4096},        \
+    {"pq-bits", 0, OPTION_CHOICE, "4|8", "4", "of each code of ivfpq", 0, 0},                     \
     {"degree", 0, OPTION_COUNT, "N", "0", "neighbours of a node of a graph; 0: chosen", 0, 32},   \
     {"beam", 0, OPTION_COUNT, "N", "0", "width of the search that finds them; 0: chosen", 0,      \
      4096},                                                                                       \
@@ -86,6 +87,7 @@ static enum akin_status read_settings(struct cli *cli, struct akin_index_setting
     settings->recall = (float)options_number(o, "recall");
     settings->nlist = options_count(o, "nlist");
     settings->pq_bytes = options_count(o, "pq-bytes");
+    settings->pq_bits = options_text(o, "pq-bits")[0] == '8' ? 8 : 4;
     settings->degree = options_count(o, "degree");
     settings->beam = options_count(o, "beam");
     settings->seed = options_count(o, "seed");

@@ -195,8 +195,8 @@ enum akin_status job_write(const struct collection *c, struct job *job,
         .rows = { .vectors = w.vectors, .element = ELEMENT_F32, .count = job->rows, .dim = c->dim,
                   .score = collection_score(c) },
         .settings = { .seed = c->creation.seed, .nlist = c->creation.nlist,
-                      .pq_bytes = c->creation.pq_bytes, .degree = c->creation.degree,
-                      .beam = c->creation.beam,
+                      .pq_bytes = c->creation.pq_bytes, .pq_bits = c->creation.pq_bits,
+                      .degree = c->creation.degree, .beam = c->creation.beam,
                       .like = job->like ? segment_flat(job->like->segment) : NULL },
     };
     if (job->progress)

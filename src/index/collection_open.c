@@ -49,10 +49,14 @@ enum akin_status collection_set_creation(struct collection *c, size_t dimension,
             return error_set(error, AKIN_LIMIT,
                              "%zu cells, bytes, neighbours or candidates: at most 65536",
                              sizes[i]);
+    if (settings->pq_bits && settings->pq_bits != 4 && settings->pq_bits != 8)
+        return error_set(error, AKIN_ARGUMENT, "pq_bits %zu: product codes have 4 or 8 bits",
+                         settings->pq_bits);
     c->creation = (struct collection_creation){
         .version = 1, .seed = settings->seed, .nlist = (uint32_t)settings->nlist,
         .pq_bytes = (uint32_t)settings->pq_bytes, .degree = (uint32_t)settings->degree,
         .beam = (uint32_t)settings->beam, .recall = settings->recall,
+        .pq_bits = (uint32_t)settings->pq_bits,
     };
     c->metric = settings->metric;
     c->dim = dimension;
@@ -82,11 +86,12 @@ static enum akin_status read_creation(struct collection *c, struct akin_error *e
                          c->path, s->creation_bytes, sizeof c->creation);
     memcpy(&c->creation, s->creation, sizeof c->creation);
     const struct collection_creation *x = &c->creation;
-    if (x->version != 1 || x->zero)
+    if (x->version != 1)
         return error_set(error, AKIN_UNSUPPORTED, "%s: settings of version %u", c->path,
                          (unsigned)x->version);
     bool kind = x->kind == 0 || (x->kind != SEGMENT_PLAIN && segment_kind_name(x->kind));
-    if (!kind || !(x->recall > 0 && x->recall <= 1) || s->element != ELEMENT_F32 ||
+    bool bits = x->pq_bits == 0 || x->pq_bits == 4 || x->pq_bits == 8;
+    if (!kind || !bits || !(x->recall > 0 && x->recall <= 1) || s->element != ELEMENT_F32 ||
         c->dim > INDEX_DIMENSION_MAX)
         return error_set(error, AKIN_FORMAT, "%s: its settings contradict themselves", c->path);
     return AKIN_OK;

@@ -95,7 +95,7 @@ struct collection_creation {
     uint64_t seed;
     uint32_t nlist, pq_bytes, degree, beam;
     float recall;
-    uint32_t zero;
+    uint32_t pq_bits;                   /* 4, 8; 0: 4 */
 };
 
 /* And what changes: store_layout.state. */

@@ -70,7 +70,6 @@ static enum akin_status check_header(const struct ivfpq *v, uint64_t bytes,
         return error_set(error, AKIN_UNSUPPORTED, "ivfpq segment: version %u; this program reads "
                                                   "version %d: build the index again",
                          h->version, IVFPQ_VERSION);
-    size_t norm_parts = v->rows.score == SCORE_L2 ? 2 : 0;
     if (h->score != (uint32_t)v->rows.score || h->dim != v->rows.dim || h->rows != v->rows.count)
         return damaged(error, "the header and the rows differ in score, dimension or count");
     if (h->dim < 1 || h->dim > IVFPQ_DIM_MAX || h->cells > IVFPQ_CELLS_MAX ||
@@ -78,7 +77,8 @@ static enum akin_status check_header(const struct ivfpq *v, uint64_t bytes,
         return damaged(error, "dimension, cells or rows out of range");
     if (h->parts < 1 || h->parts > h->dim || h->width < 1 || h->width > h->dim ||
         (uint64_t)h->parts * h->width < h->dim || h->parts * h->width >= h->dim + h->width ||
-        h->groups != (h->parts + norm_parts + PQ4_GROUP - 1) / PQ4_GROUP)
+        h->wide > 1 ||
+        h->groups != (h->parts + header_norm_parts(h) + header_group(h) - 1) / header_group(h))
         return damaged(error, "parts, width or groups out of range");
     if (h->blocks > h->rows / PQ4_BLOCK_ROWS + h->cells)
         return damaged(error, "more blocks than rows and cells can fill");
@@ -119,7 +119,7 @@ static enum akin_status find_blocks(struct ivfpq *v, const struct segment_blocks
         {IVFPQ_CELLS, (const void **)&v->cells, h->cells * sizeof(struct ivfpq_cell)},
         {IVFPQ_MEAN, (const void **)&v->mean, h->dim * sizeof(float)},
         {IVFPQ_CODEBOOK, (const void **)&v->codebook,
-         (uint64_t)h->parts * h->width * PQ4_CODES * sizeof(float)},
+         (uint64_t)h->parts * h->width * header_codes(h) * sizeof(float)},
         {IVFPQ_CODES, (const void **)&v->codes, h->blocks * h->groups * PQ4_GROUP_BYTES},
         {IVFPQ_ENTRIES, (const void **)&v->entries, h->blocks * PQ4_BLOCK_ROWS * 4},
         {IVFPQ_ROWS, (const void **)&v->records, h->rows * v->stride},
@@ -177,7 +177,7 @@ static enum akin_status check_numbers(const struct ivfpq *v, struct akin_error *
     }
     for (size_t i = 0; i < h->dim; i++)
         fine &= isfinite(v->mean[i]);
-    for (size_t i = 0; i < (size_t)h->parts * h->width * PQ4_CODES; i++)
+    for (size_t i = 0; i < (size_t)h->parts * h->width * header_codes(h); i++)
         fine &= isfinite(v->codebook[i]);
     for (size_t d = 0; d < IVFPQ_DEPTHS; d++)
         for (size_t i = 0; i < IVFPQ_PLANS; i++)
@@ -207,11 +207,10 @@ static bool entry_right(struct checker *c, size_t cell, size_t i)
     for (size_t d = 0; d < h->dim; d++)
         c->residual[d] = c->row[d] - c->centroid[d];
     encode(&c->encoder, c->residual, c->products, c->codes);
-    const uint8_t *block =
-        v->codes + entry / PQ4_BLOCK_ROWS * h->groups * PQ4_GROUP_BYTES + pq4_byte(entry % 32);
     for (size_t part = 0; part < h->parts; part++) {
-        uint8_t byte = block[part / PQ4_GROUP * PQ4_GROUP_BYTES + part % 2 * 32];
-        if ((part % PQ4_GROUP >= 2 ? byte >> 4 : byte & 15u) != c->codes[part])
+        uint8_t byte = v->codes[code_byte(h, entry, part)];
+        uint32_t code = h->wide ? byte : part % PQ4_GROUP >= 2 ? byte >> 4 : byte & 15u;
+        if (code != c->codes[part])
             return false;
     }
     return true;
@@ -245,7 +244,7 @@ enum akin_status ivfpq_check(const struct ivfpq *v, struct akin_error *error)
 {
     const struct ivfpq_header *h = v->header;
     TRY(check_numbers(v, error));
-    size_t padded = (size_t)h->parts * h->width, table = (size_t)h->parts * PQ4_CODES;
+    size_t padded = (size_t)h->parts * h->width, table = h->parts * header_codes(h);
     float *floats = memory_alloc(2 * h->dim + padded + 2 * table, sizeof *floats);
     struct checker c = { .v = v, .codes = memory_alloc(h->parts, sizeof *c.codes),
                          .record = memory_alloc(v->stride, 1) };

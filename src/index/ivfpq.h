@@ -1,7 +1,7 @@
 /* Kind "ivfpq": rows in cells around k-means centroids, what they differ by from their centroid in
- * product codes of four bits, candidates scored again from rows in eight bits and the best of those
- * from the originals (Jégou, Douze, Schmid, "Product Quantization for Nearest Neighbor Search",
- * 2011; André et al., "Quicker ADC", 2019, for codes that are looked up in registers).
+ * product codes of four bits or eight, candidates scored again from rows in eight bits and the best
+ * of those from the originals (Jégou, Douze, Schmid, "Product Quantization for Nearest Neighbor
+ * Search", 2011; André et al., "Quicker ADC", 2019, for codes that are looked up in registers).
  *
  * Where we depart: cells are not probed in the order of their centroids' scores alone, but a wide
  * or well-filled cell earlier (its best row stands out further); and how many cells are probed and

@@ -60,16 +60,22 @@ static enum akin_status choose_sizes(struct builder *b, struct akin_error *error
     if (rows > IVFPQ_ROWS_MAX)
         return error_set(error, AKIN_LIMIT, "%zu rows; an ivfpq segment takes at most %u", rows,
                          IVFPQ_ROWS_MAX);
-    size_t parts = build->settings.pq_bytes ? 2 * build->settings.pq_bytes : (dim + 3) / 4;
+    size_t bits = build->settings.pq_bits, bytes = build->settings.pq_bytes;
+    if (bits && bits != 4 && bits != 8)
+        return error_set(error, AKIN_ARGUMENT, "pq_bits %zu: product codes have 4 or 8 bits",
+                         bits);
+    size_t parts = (bytes ? bytes : (dim + 7) / 8) * (bits == 8 ? 1 : 2);
+    parts = bytes || bits == 8 ? parts : (dim + 3) / 4;
     parts = parts > dim ? dim : parts;
     size_t width = (dim + parts - 1) / parts;
     parts = (dim + width - 1) / width;
-    size_t all = parts + (build->rows.score == SCORE_L2 ? 2 : 0);
     b->header = (struct ivfpq_header){
         .version = IVFPQ_VERSION, .score = (uint32_t)build->rows.score, .dim = (uint32_t)dim,
         .cells = (uint32_t)choose_cells(build), .parts = (uint32_t)parts,
-        .width = (uint32_t)width, .groups = (uint32_t)((all + PQ4_GROUP - 1) / PQ4_GROUP),
-        .rows = rows, .norm_step = 0 };
+        .width = (uint32_t)width, .wide = bits == 8, .rows = rows, .norm_step = 0 };
+    struct ivfpq_header *h = &b->header;
+    size_t all = parts + header_norm_parts(h), group = header_group(h);
+    h->groups = (uint32_t)((all + group - 1) / group);
     return AKIN_OK;
 }
 
@@ -83,11 +89,12 @@ static bool builder_init(struct builder *b)
                          .header = h, .depth = ((size_t)h->dim + 31) / 32 * 32 };
     v->stride = v->depth + sizeof(struct ivfpq_tail);
     b->threads = (size_t)thread_pool_size(b->build->pool);
-    b->scratch_floats = 2 * (size_t)h->dim + padded + 2 * (size_t)h->parts * PQ4_CODES;
+    size_t codes = header_codes(h);
+    b->scratch_floats = 2 * (size_t)h->dim + padded + 2 * h->parts * codes;
     b->cells = memory_alloc(h->cells, sizeof *b->cells);
     b->mean = memory_alloc(h->dim, sizeof *b->mean);
-    b->codebook = memory_alloc(padded * PQ4_CODES, sizeof *b->codebook);
-    b->start = memory_alloc((size_t)h->parts * PQ4_CODES, sizeof *b->start);
+    b->codebook = memory_alloc(padded * codes, sizeof *b->codebook);
+    b->start = memory_alloc(h->parts * codes, sizeof *b->start);
     b->centroids = memory_alloc(h->cells, v->stride);
     b->records = memory_alloc(CHUNK_ROWS, v->stride);
     b->cell_of = memory_alloc(rows, sizeof *b->cell_of);
@@ -195,24 +202,40 @@ static bool place_rows(struct builder *b)
 
 void codebook_norms(const struct ivfpq *v, const float *codebook, float *start)
 {
-    size_t width = v->header->width;
-    for (size_t part = 0; part < v->header->parts; part++)
-        for (size_t j = 0; j < PQ4_CODES; j++) {
+    const struct ivfpq_header *h = v->header;
+    size_t codes = header_codes(h);
+    for (size_t part = 0; part < h->parts; part++)
+        for (size_t j = 0; j < codes; j++) {
             float sum = 0;
-            for (size_t d = 0; d < width; d++) {
-                float x = codebook[(part * width + d) * PQ4_CODES + j];
+            for (size_t d = 0; d < h->width; d++) {
+                float x = codebook[codebook_at(h, part, j, d)];
                 sum += x * x;
             }
-            start[part * PQ4_CODES + j] = -sum / 2;
+            start[part * codes + j] = -sum / 2;
         }
+}
+
+void code_products(const struct ivfpq *v, const float *x, const float *start, float *out)
+{
+    const struct ivfpq_header *h = v->header;
+    const struct kernels *k = v->kernels;
+    size_t slices = header_slices(h), width = h->width;
+    if (slices == 1) {
+        k->pq4_products_f32(out, x, v->codebook, start, h->parts, width);
+        return;
+    }
+    for (size_t i = 0; i < h->parts * slices; i++)
+        k->pq4_products_f32(out + i * PQ4_CODES, x + i / slices * width,
+                            v->codebook + i * width * PQ4_CODES,
+                            start ? start + i * PQ4_CODES : NULL, 1, width);
 }
 
 void encode(const struct encoder *e, const float *residual, float *products, uint32_t *codes)
 {
     const struct ivfpq_header *h = e->v->header;
     const struct kernels *k = e->v->kernels;
-    k->pq4_products_f32(products, residual, e->v->codebook, e->start, h->parts, h->width);
-    k->argmax_f32(codes, products, PQ4_CODES, h->parts, PQ4_CODES);
+    code_products(e->v, residual, e->start, products);
+    k->argmax_f32(codes, products, header_codes(h), h->parts, header_codes(h));
 }
 
 /* Row less mean into `row`, less its centroid as well into `residual`. */
@@ -263,25 +286,25 @@ static void update_parts(void *context, size_t begin, size_t end, int worker)
 {
     const struct codebook_training *t = context;
     const struct ivfpq_header *h = &t->b->header;
-    size_t width = h->width, padded = h->parts * width;
+    size_t width = h->width, padded = h->parts * width, codes = header_codes(h);
     (void)worker;
     for (size_t part = begin; part < end; part++) {
-        float *book = t->b->codebook + part * width * PQ4_CODES;
-        uint32_t counts[PQ4_CODES] = { 0 };
+        float *book = t->b->codebook;
+        uint32_t counts[PQ8_CODES] = { 0 };
         for (size_t i = 0; i < t->count; i++)
             counts[t->codes[i * h->parts + part]]++;
-        for (size_t j = 0; j < PQ4_CODES; j++)
+        for (size_t j = 0; j < codes; j++)
             for (size_t d = 0; counts[j] && d < width; d++)
-                book[d * PQ4_CODES + j] = 0;
+                book[codebook_at(h, part, j, d)] = 0;
         for (size_t i = 0; i < t->count; i++) {
             size_t j = t->codes[i * h->parts + part];
             const float *x = t->residuals + i * padded + part * width;
             for (size_t d = 0; d < width; d++)
-                book[d * PQ4_CODES + j] += x[d];
+                book[codebook_at(h, part, j, d)] += x[d];
         }
-        for (size_t j = 0; j < PQ4_CODES; j++)
+        for (size_t j = 0; j < codes; j++)
             for (size_t d = 0; counts[j] && d < width; d++)
-                book[d * PQ4_CODES + j] /= (float)counts[j];
+                book[codebook_at(h, part, j, d)] /= (float)counts[j];
     }
 }
 
@@ -289,11 +312,11 @@ static void update_parts(void *context, size_t begin, size_t end, int worker)
 static void start_codebook(struct codebook_training *t)
 {
     const struct ivfpq_header *h = &t->b->header;
-    size_t padded = (size_t)h->parts * h->width;
+    size_t padded = (size_t)h->parts * h->width, codes = header_codes(h);
     for (size_t i = 0; i < padded; i++)
-        for (size_t j = 0; j < PQ4_CODES; j++)
-            t->b->codebook[i * PQ4_CODES + j] =
-                t->residuals[(j * t->count / PQ4_CODES) * padded + i];
+        for (size_t j = 0; j < codes; j++)
+            t->b->codebook[codebook_at(h, i / h->width, j, i % h->width)] =
+                t->residuals[(j * t->count / codes) * padded + i];
 }
 
 static enum akin_status train_codebook(struct builder *b, struct akin_error *error)
@@ -330,20 +353,18 @@ done:
 
 static void put_code(const struct builder *b, size_t position, size_t part, uint32_t code)
 {
-    uint8_t *byte = b->codes +
-                    (position / PQ4_BLOCK_ROWS * b->header.groups + part / PQ4_GROUP) *
-                        PQ4_GROUP_BYTES +
-                    part % 2 * 32 + pq4_byte(position % PQ4_BLOCK_ROWS);
-    *byte |= (uint8_t)(part % PQ4_GROUP >= 2 ? code << 4 : code);
+    bool high = !b->header.wide && part % PQ4_GROUP >= 2;
+    b->codes[code_byte(&b->header, position, part)] |= (uint8_t)(high ? code << 4 : code);
 }
 
 /* -|c + r|^2 / 2 as the codes have r. */
 static float decoded_norm(const struct builder *b, const float *centroid, const uint32_t *codes)
 {
-    size_t dim = b->header.dim, width = b->header.width;
+    const struct ivfpq_header *h = &b->header;
     float sum = 0;
-    for (size_t d = 0; d < dim; d++) {
-        float x = centroid[d] + b->codebook[d * PQ4_CODES + codes[d / width]];
+    for (size_t d = 0; d < h->dim; d++) {
+        size_t part = d / h->width;
+        float x = centroid[d] + b->codebook[codebook_at(h, part, codes[part], d % h->width)];
         sum += x * x;
     }
     return -sum / 2;
@@ -357,7 +378,7 @@ static void write_rows(void *context, size_t begin, size_t end, int worker)
     float *centred = b->scratch + (size_t)worker * b->scratch_floats;
     float *centroid = centred + h->dim, *residual = centroid + h->dim;
     float *products = residual + (size_t)h->parts * h->width;
-    uint32_t *codes = (uint32_t *)(products + (size_t)h->parts * PQ4_CODES);
+    uint32_t *codes = (uint32_t *)(products + h->parts * header_codes(h));
     for (size_t i = begin; i < end; i++) {
         size_t row = b->first + i;
         take_residual(b, row, centred, centroid, residual);
@@ -417,8 +438,9 @@ static void finish_cells(struct builder *b)
     for (size_t row = 0; row < h->rows; row++) {
         float level = h->norm_step > 0 ? (b->norm[row] - low) / h->norm_step + 0.5f : 0;
         uint32_t whole = level >= 0 && level <= NORM_LEVELS ? (uint32_t)level : NORM_LEVELS;
-        put_code(b, b->position[row], h->parts, whole >> 4);
-        put_code(b, b->position[row], h->parts + 1, whole & 15);
+        put_code(b, b->position[row], h->parts, h->wide ? whole : whole >> 4);
+        if (!h->wide)
+            put_code(b, b->position[row], h->parts + 1, whole & 15);
     }
 }
 
@@ -436,7 +458,7 @@ static enum akin_status write_blocks(const struct builder *b, struct akin_error 
     TRY(write_block(b, IVFPQ_CELLS, b->cells, h->cells * sizeof *b->cells, error));
     TRY(write_block(b, IVFPQ_MEAN, b->mean, h->dim * sizeof *b->mean, error));
     TRY(write_block(b, IVFPQ_CODEBOOK, b->codebook,
-                    (size_t)h->parts * h->width * PQ4_CODES * sizeof *b->codebook, error));
+                    h->parts * h->width * header_codes(h) * sizeof *b->codebook, error));
     TRY(write_block(b, IVFPQ_CODES, b->codes, h->blocks * h->groups * PQ4_GROUP_BYTES, error));
     TRY(write_block(b, IVFPQ_ENTRIES, b->entries, h->blocks * PQ4_BLOCK_ROWS * 4, error));
     return write_block(b, IVFPQ_HEADER, h, sizeof *h, error);

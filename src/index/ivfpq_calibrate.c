@@ -24,11 +24,6 @@ enum { FAMILIES = 2, OFF_QUERIES = 128, MIDDLE_QUERIES = 64, QUERIES = OFF_QUERI
  * few, and people's may be a little harder. */
 static const float MARGIN = 0.2f;
 
-/* One candidate for each so many rows scanned costs an eighth of the time of the scan; at least
- * those are taken, because the larger a collection, the closer its best rows lie to each other for
- * queries like people's, and the less the test queries say about their order. */
-enum { CHEAP_ROWS = 160 };
-
 /* How much of its cell's centre a query lacks. */
 static const float SHARED = 0.7f, SHARED_BY_TWO = 0.6f;
 
@@ -62,10 +57,9 @@ static int64_t code_score(const struct calibration *c, const struct prepared *p,
                           uint32_t position)
 {
     const struct ivfpq *v = c->v;
-    size_t groups = v->header->groups;
     uint16_t sums[PQ4_BLOCK_ROWS];
-    const uint8_t *block = v->codes + position / PQ4_BLOCK_ROWS * groups * PQ4_GROUP_BYTES;
-    v->kernels->pq4_scan(sums, block, p->tables, groups, 1);
+    size_t block = position / PQ4_BLOCK_ROWS;
+    scan_codes(v, block, 1, block, p->tables, sums);
     return (int64_t)p->bases[cell] + sums[position % PQ4_BLOCK_ROWS];
 }
 
@@ -103,7 +97,7 @@ static void count_better(const struct calibration *c, const struct prepared *p, 
                          const struct neighbour *neighbours, uint32_t *better)
 {
     const struct ivfpq *v = c->v;
-    size_t groups = v->header->groups, rows = v->cells[cell].rows;
+    size_t rows = v->cells[cell].rows;
     uint16_t sums[PIECE_BLOCKS * PQ4_BLOCK_ROWS];
     for (size_t row = 0; row < rows; row += PIECE_BLOCKS * PQ4_BLOCK_ROWS) {
         size_t blocks = (rows - row + PQ4_BLOCK_ROWS - 1) / PQ4_BLOCK_ROWS;
@@ -111,8 +105,7 @@ static void count_better(const struct calibration *c, const struct prepared *p, 
         size_t count = blocks * PQ4_BLOCK_ROWS;
         count = count < rows - row ? count : rows - row;
         size_t first = v->cells[cell].first + row / PQ4_BLOCK_ROWS;
-        v->kernels->pq4_scan(sums, v->codes + first * groups * PQ4_GROUP_BYTES, p->tables, groups,
-                             blocks);
+        scan_codes(v, first, blocks, first, p->tables, sums);
         for (size_t i = 0; i < count; i++) {
             int64_t score = (int64_t)p->bases[cell] + sums[i];
             if (score <= neighbours[c->truths - 1].score)
@@ -259,7 +252,8 @@ static struct ivfpq_plan cheapest(const struct calibration *c, const struct tall
             plan = (struct ivfpq_plan){ target, c->probes[step], c->candidates[s] };
         }
     }
-    uint32_t cheap = (uint32_t)((double)plan.probes / h->cells * (double)h->rows / CHEAP_ROWS);
+    uint32_t cheap = (uint32_t)((double)plan.probes / h->cells * (double)h->rows /
+                                IVFPQ_CHEAP_ROWS);
     plan.candidates = cheap > plan.candidates ? cheap : plan.candidates;
     return plan;
 }

@@ -10,16 +10,17 @@
  * the directions. Measured on sentence embeddings; 1 to 2 do about as well. */
 static const float REACH = 1.5f;
 
-enum { QUERY_LEVELS = 2047, BUCKETS = 1024, TABLE_LEVELS = 127, BASE_MAX = 1 << 29 };
+enum { QUERY_LEVELS = 2047, BUCKETS = 1024, TABLE_LEVELS = 127, WIDE_LEVELS = 255,
+       BASE_MAX = 1 << 29 };
 
 bool prepared_init(struct prepared *p, const struct ivfpq *v)
 {
     const struct ivfpq_header *h = v->header;
-    size_t cells = h->cells;
+    size_t cells = h->cells, entries = header_group(h) * header_codes(h);
     p->query = memory_alloc_aligned(v->depth, sizeof *p->query);
     p->vector = memory_alloc((size_t)h->parts * h->width, sizeof *p->vector);
-    p->products = memory_alloc((size_t)h->groups * PQ4_GROUP * PQ4_CODES, sizeof *p->products);
-    p->tables = memory_alloc_aligned(h->groups, PQ4_GROUP_TABLES);
+    p->products = memory_alloc(h->groups * entries, sizeof *p->products);
+    p->tables = memory_alloc_aligned(h->groups, h->wide ? entries : PQ4_GROUP_TABLES);
     p->dots = memory_alloc(cells, sizeof *p->dots);
     p->bases = memory_alloc(cells, sizeof *p->bases);
     p->scores = memory_alloc(cells, sizeof *p->scores);
@@ -102,16 +103,18 @@ static void order_cells(struct prepared *p, const float *promises, size_t cells)
  * a part's smallest product is the same for all rows. */
 static void quantize_tables(const struct ivfpq *v, struct prepared *p)
 {
-    size_t parts = (size_t)v->header->groups * PQ4_GROUP;
-    size_t levels = UINT16_MAX / parts < TABLE_LEVELS ? UINT16_MAX / parts : TABLE_LEVELS;
+    const struct ivfpq_header *h = v->header;
+    size_t parts = h->groups * header_group(h), codes = header_codes(h);
+    size_t levels = h->wide ? WIDE_LEVELS : TABLE_LEVELS;
+    levels = UINT16_MAX / parts < levels ? UINT16_MAX / parts : levels;
     float range = 0;
     for (size_t part = 0; part < parts; part++) {
-        float *table = p->products + part * PQ4_CODES, low = table[0], high = table[0];
-        for (size_t i = 1; i < PQ4_CODES; i++) {
+        float *table = p->products + part * codes, low = table[0], high = table[0];
+        for (size_t i = 1; i < codes; i++) {
             low = table[i] < low ? table[i] : low;
             high = table[i] > high ? table[i] : high;
         }
-        for (size_t i = 0; i < PQ4_CODES; i++)
+        for (size_t i = 0; i < codes; i++)
             table[i] -= low;
         range = high - low > range ? high - low : range;
     }
@@ -121,15 +124,16 @@ static void quantize_tables(const struct ivfpq *v, struct prepared *p)
         factor = 0, p->step = 1;
     p->table_most = 0;
     for (size_t part = 0; part < parts; part++) {
-        const float *table = p->products + part * PQ4_CODES;
-        uint8_t *out = p->tables + part * 2 * PQ4_CODES, most = 0;
-        for (size_t i = 0; i < PQ4_CODES; i++) {
+        const float *table = p->products + part * codes;
+        uint8_t *out = p->tables + part * (h->wide ? codes : 2 * codes), most = 0;
+        for (size_t i = 0; i < codes; i++) {
             float level = table[i] * factor + 0.5f;
             level = level < top ? level : top;      /* NaN is the top as well */
             out[i] = (uint8_t)(int)level;
             most = out[i] > most ? out[i] : most;
         }
-        memcpy(out + PQ4_CODES, out, PQ4_CODES);
+        if (!h->wide)
+            memcpy(out + codes, out, codes);
         p->table_most += most;
     }
 }
@@ -137,15 +141,17 @@ static void quantize_tables(const struct ivfpq *v, struct prepared *p)
 void prepare(const struct ivfpq *v, const float *query, struct prepared *p)
 {
     const struct ivfpq_header *h = v->header;
-    size_t dim = h->dim, cells = h->cells, used = h->parts, padded = (size_t)h->parts * h->width;
+    size_t dim = h->dim, cells = h->cells, padded = (size_t)h->parts * h->width;
+    size_t codes = header_codes(h), used = h->parts + header_norm_parts(h);
     narrow_query(v, query, p);
     memset(p->vector + dim, 0, (padded - dim) * sizeof *p->vector);
-    v->kernels->pq4_products_f32(p->products, p->vector, v->codebook, NULL, h->parts, h->width);
-    for (size_t half = 0; half < 2 && segment_is_l2(v); half++, used++)
-        for (size_t i = 0; i < PQ4_CODES; i++)
-            p->products[used * PQ4_CODES + i] = h->norm_step * (float)(half ? i : i * PQ4_CODES);
-    memset(p->products + used * PQ4_CODES, 0,
-           (h->groups * PQ4_GROUP - used) * PQ4_CODES * sizeof *p->products);
+    code_products(v, p->vector, NULL, p->products);
+    for (size_t part = h->parts; part < used; part++)
+        for (size_t i = 0; i < codes; i++)
+            p->products[part * codes + i] =
+                h->norm_step * (float)(part + 1 < used ? i * PQ4_CODES : i);
+    memset(p->products + used * codes, 0,
+           (h->groups * header_group(h) - used) * codes * sizeof *p->products);
     quantize_tables(v, p);
 
     v->kernels->score_s16s8(p->dots, p->query, v->centroids, v->stride, NULL, cells, v->depth);

@@ -11,7 +11,7 @@
 #include "index/greatest.h"
 #include "index/ivfpq_parts.h"
 
-enum { SCAN_BLOCKS = 16, SCAN_ROWS = SCAN_BLOCKS * PQ4_BLOCK_ROWS, EXTRA_ROWS = 8,
+enum { SCAN_BLOCKS = 8, SCAN_ROWS = SCAN_BLOCKS * PQ4_BLOCK_ROWS, EXTRA_ROWS = 8,
        CHUNK_ROWS = 1024, PREFETCH_BYTES = 4096 };
 
 struct scratch {
@@ -86,11 +86,15 @@ struct ivfpq_plan ivfpq_plan(const struct ivfpq *v, float recall, size_t k, size
     double depth = (double)(k ? k : 1) / share;
     struct ivfpq_plan plan = *listed(v, depth > 10, recall);
     double probes = plan.probes, candidates = plan.candidates, cells = v->header->cells;
+    if (depth > 10)                     /* cheapest alone, it may go for candidates instead */
+        probes = fmax(probes, listed(v, 0, recall)->probes);
     if (depth > 100) {
         candidates *= depth / 100;
         probes *= sqrt(depth / 100);
     }
     candidates = candidates * share + 2 * (double)k + EXTRA_ROWS;
+    if (share < 1)                      /* they cost no more than without a filter */
+        candidates = fmax(candidates, probes / cells * rows / IVFPQ_CHEAP_ROWS);
     plan.probes = (uint32_t)fmax(1, fmin(probes, cells));
     plan.candidates = (uint32_t)fmin(candidates, (double)allowed);
     return plan;
@@ -126,11 +130,13 @@ static void shrink(struct pool *pool)
     pool->floor = key_score(pool->keys[pool->keep - 1]);
 }
 
-static void scan_cell(const struct one *o, struct scratch *s, uint32_t cell, struct pool *pool)
+/* Cells lie anywhere in memory: while a piece is scanned the one after it is fetched, at the end of
+ * a cell the first of cell `next`. */
+static void scan_cell(const struct one *o, struct scratch *s, uint32_t cell, uint32_t next,
+                      struct pool *pool)
 {
     const struct ivfpq *v = o->v;
     const struct ivfpq_cell *at = &v->cells[cell];
-    size_t groups = v->header->groups, block_bytes = groups * PQ4_GROUP_BYTES;
     int32_t base = s->prepared.bases[cell];
     for (size_t row = 0; row < at->rows; row += SCAN_ROWS) {
         int64_t floor = (int64_t)pool->floor - base;
@@ -138,8 +144,9 @@ static void scan_cell(const struct one *o, struct scratch *s, uint32_t cell, str
             return;
         size_t count = at->rows - row < SCAN_ROWS ? at->rows - row : SCAN_ROWS;
         size_t block = at->first + row / PQ4_BLOCK_ROWS;
-        v->kernels->pq4_scan(s->sums, v->codes + block * block_bytes, s->prepared.tables, groups,
-                             (count + PQ4_BLOCK_ROWS - 1) / PQ4_BLOCK_ROWS);
+        bool last = row + SCAN_ROWS >= at->rows;
+        scan_codes(v, block, (count + PQ4_BLOCK_ROWS - 1) / PQ4_BLOCK_ROWS,
+                   last ? v->cells[next].first : block + SCAN_BLOCKS, s->prepared.tables, s->sums);
         size_t found = v->kernels->select_u16(s->selected, s->sums, count,
                                               floor > 0 ? (uint16_t)floor : 0);
         const uint32_t *entries = v->entries + block * PQ4_BLOCK_ROWS;
@@ -191,24 +198,12 @@ static void score_survivors(const struct one *o, struct scratch *s, size_t keep,
         score_records(o, s, s->chunk, count, keep, kept);
 }
 
-/* Cells lie anywhere: without this each begins with a wait for memory. */
-static void prefetch_cell(const struct ivfpq *v, uint32_t cell)
-{
-    enum { LINES = 48 };
-    size_t block_bytes = (size_t)v->header->groups * PQ4_GROUP_BYTES;
-    const uint8_t *codes = v->codes + v->cells[cell].first * block_bytes;
-    size_t lines = (v->cells[cell].rows + 31) / PQ4_BLOCK_ROWS * block_bytes / 64;
-    for (size_t i = 0; i < lines && i < LINES; i++)
-        __builtin_prefetch(codes + i * 64);
-}
-
 static void score_probed(const struct one *o, struct scratch *s, size_t keep, size_t *kept)
 {
     struct pool pool = { .keys = s->candidates, .keep = o->plan.candidates, .floor = INT32_MIN };
     for (size_t i = 0; i < o->plan.probes; i++) {
-        if (i + 1 < o->plan.probes)
-            prefetch_cell(o->v, s->prepared.order[i + 1]);
-        scan_cell(o, s, s->prepared.order[i], &pool);
+        const uint32_t *cell = s->prepared.order + i;
+        scan_cell(o, s, cell[0], cell[i + 1 < o->plan.probes], &pool);
     }
     shrink(&pool);
     for (size_t i = 0; i < pool.count; ) {

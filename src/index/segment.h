@@ -53,7 +53,7 @@ struct flat;
 
 struct segment_settings {
     uint64_t seed;
-    size_t nlist, pq_bytes;     /* ivfpq; 0: chosen by size */
+    size_t nlist, pq_bytes, pq_bits;    /* ivfpq; 0: chosen by size */
     size_t degree, beam; /* graph: neighbours of a node, width of the search that finds them */
     const struct flat *like; /* flat: whose space of sketches is used again; NULL: none */
     struct akin_progress progress;

@@ -72,16 +72,23 @@ static void built_free(struct built *b)
     *b = (struct built){ 0 };
 }
 
-static void build_with(int threads, const struct segment_rows *rows, size_t nlist, size_t pq_bytes,
-                       struct built *b)
+static void build_coded(int threads, const struct segment_rows *rows, size_t nlist,
+                        size_t pq_bytes, size_t pq_bits, struct built *b)
 {
-    struct segment_build build = { backends[threads], pools[threads], *rows,
-                                   { .seed = 5, .nlist = nlist, .pq_bytes = pq_bytes } };
+    struct segment_settings settings = {
+        .seed = 5, .nlist = nlist, .pq_bytes = pq_bytes, .pq_bits = pq_bits };
+    struct segment_build build = { backends[threads], pools[threads], *rows, settings };
     struct segment_sink sink = { b, memory_begin, memory_append };
     struct akin_error error = { 0 };
     *b = (struct built){ 0 };
     if (ivfpq_build(&build, &sink, &error) != AKIN_OK)
         fail_msg("%s", error.message);
+}
+
+static void build_with(int threads, const struct segment_rows *rows, size_t nlist, size_t pq_bytes,
+                       struct built *b)
+{
+    build_coded(threads, rows, nlist, pq_bytes, 0, b);
 }
 
 static enum akin_status open_built(const struct segment_rows *rows, const struct built *b,
@@ -218,7 +225,8 @@ static double recall_of(struct ivfpq *v, const struct segment_query *query)
 
 /* ---- tests ------------------------------------------------------------------------------ */
 
-static void one_recall(enum score score, size_t count, size_t dim, size_t pq_bytes)
+static void one_recall(enum score score, size_t count, size_t dim, size_t pq_bytes,
+                       size_t pq_bits)
 {
     float *x = clustered(3, count, dim);
     if (score == SCORE_INNER_PRODUCT)
@@ -226,7 +234,7 @@ static void one_recall(enum score score, size_t count, size_t dim, size_t pq_byt
     float *q = off_rows(x, count, dim, 150);
     struct segment_rows rows = { x, ELEMENT_F32, count, dim, score };
     struct built b;
-    build_with(1, &rows, 0, pq_bytes, &b);
+    build_coded(1, &rows, 0, pq_bytes, pq_bits, &b);
     struct ivfpq *v = must_open(&rows, &b);
     must_check(v);
     static const float wanted[] = { 0.8f, 0.95f, 0.99f };
@@ -251,10 +259,34 @@ static void one_recall(enum score score, size_t count, size_t dim, size_t pq_byt
 static void recall_is_what_was_asked_for(void **state)
 {
     (void)state;
-    one_recall(SCORE_INNER_PRODUCT, 12000, 64, 0);
-    one_recall(SCORE_INNER_PRODUCT, 6000, 50, 8);
-    one_recall(SCORE_L2, 6000, 33, 0);
-    one_recall(SCORE_L2, 6000, 5, 0);
+    one_recall(SCORE_INNER_PRODUCT, 12000, 64, 0, 0);
+    one_recall(SCORE_INNER_PRODUCT, 6000, 50, 8, 4);
+    one_recall(SCORE_L2, 6000, 33, 0, 0);
+    one_recall(SCORE_L2, 6000, 5, 0, 0);
+    one_recall(SCORE_INNER_PRODUCT, 6000, 50, 7, 8);
+    one_recall(SCORE_L2, 6000, 33, 0, 8);
+}
+
+/* In the same bytes, codes of eight bits put fewer rows before the true neighbours. */
+static void eight_bits_need_fewer_candidates(void **state)
+{
+    (void)state;
+    enum { COUNT = 12000, DIM = 64 };
+    float *x = clustered(6, COUNT, DIM);
+    to_length_1(x, COUNT, DIM);
+    struct segment_rows rows = { x, ELEMENT_F32, COUNT, DIM, SCORE_INNER_PRODUCT };
+    uint32_t candidates[2];
+    for (size_t wide = 0; wide < 2; wide++) {
+        struct built b;
+        build_coded(1, &rows, 16, 8, wide ? 8 : 4, &b);
+        struct ivfpq *v = must_open(&rows, &b);
+        candidates[wide] = ivfpq_plan(v, 0.99f, 10, COUNT).candidates;
+        ivfpq_close(&v);
+        built_free(&b);
+    }
+    if (candidates[1] >= candidates[0])
+        fail_msg("%u candidates with four bits, %u with eight", candidates[0], candidates[1]);
+    memory_free(x);
 }
 
 static void filters_keep_their_recall(void **state)
@@ -292,15 +324,14 @@ static void filters_keep_their_recall(void **state)
     memory_free(x);
 }
 
-static void threads_and_batches_change_no_bit(void **state)
+static void bits_stay(size_t pq_bits)
 {
-    (void)state;
     enum { COUNT = 5000, DIM = 70, QUERIES = 20, K = 10 };
     float *x = clustered(5, COUNT, DIM), *q = off_rows(x, COUNT, DIM, QUERIES);
     struct segment_rows rows = { x, ELEMENT_F32, COUNT, DIM, SCORE_L2 };
     struct built b[THREADS_TRIED];
     for (int t = 0; t < THREADS_TRIED; t++)
-        build_with(t, &rows, 0, 0, &b[t]);
+        build_coded(t, &rows, 0, 0, pq_bits, &b[t]);
     for (int t = 1; t < THREADS_TRIED; t++)
         for (size_t i = 0; i < BLOCKS; i++) {
             assert_int_equal(b[t].blocks[i].bytes, b[0].blocks[i].bytes);
@@ -328,6 +359,13 @@ static void threads_and_batches_change_no_bit(void **state)
     memory_free(x);
 }
 
+static void threads_and_batches_change_no_bit(void **state)
+{
+    (void)state;
+    bits_stay(4);
+    bits_stay(8);
+}
+
 /* All rows come back where k is larger than the collection, duplicates by row. */
 static void one_odd_size(enum score score, size_t count, size_t dim, int kind)
 {
@@ -336,7 +374,7 @@ static void one_odd_size(enum score score, size_t count, size_t dim, int kind)
         x[i] = kind == 1 ? 0 : kind == 2 ? 3.5f : x[i % dim];   /* zeros, constant, duplicates */
     struct segment_rows rows = { x, ELEMENT_F32, count, dim, score };
     struct built b;
-    build_with(1, &rows, kind == 3 ? 7 : 0, dim % 3, &b);
+    build_coded(1, &rows, kind == 3 ? 7 : 0, dim % 3, (count + dim) % 4 == 1 ? 8 : 4, &b);
     struct ivfpq *v = must_open(&rows, &b);
     must_check(v);
     float query[700];
@@ -373,6 +411,9 @@ static void odd_sizes(void **state)
     struct built b = { 0 };
     struct segment_sink sink = { &b, memory_begin, memory_append };
     assert_int_equal(ivfpq_build(&build, &sink, NULL), AKIN_LIMIT);
+    build.rows.dim = 2;
+    build.settings.pq_bits = 6;
+    assert_int_equal(ivfpq_build(&build, &sink, NULL), AKIN_ARGUMENT);
 }
 
 static void halves_as_originals(void **state)
@@ -467,6 +508,9 @@ static void sizes_that_lie_are_refused(void **state)
     h->version++;
     assert_int_equal(open_built(&rows, &b, &v, NULL), AKIN_UNSUPPORTED);
     h->version--;
+    for (h->wide = 1; h->wide < 3; h->wide++)
+        assert_int_equal(open_built(&rows, &b, &v, NULL), AKIN_FORMAT);
+    h->wide = 0;
     struct ivfpq_cell *cells = (struct ivfpq_cell *)block_of(&b, IVFPQ_CELLS)->data;
     cells[1].first += 1000;
     assert_int_equal(open_built(&rows, &b, &v, NULL), AKIN_FORMAT);
@@ -541,6 +585,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(recall_is_what_was_asked_for),
+        cmocka_unit_test(eight_bits_need_fewer_candidates),
         cmocka_unit_test(filters_keep_their_recall),
         cmocka_unit_test(threads_and_batches_change_no_bit),
         cmocka_unit_test(odd_sizes),

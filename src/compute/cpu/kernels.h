@@ -73,7 +73,10 @@
  * argmax_f32       best[r] = the first column of row r (x + r * stride) with its greatest number;
  *                  cols >= 1. Any column where the row has a NaN. exact.
  * pq4_scan         sums[b][r] = the sum of a table entry for each part of row r of block b: see
- *                  PQ4_GROUP_BYTES. Entries are at most 127, their sum at most 65535. exact.
+ *                  PQ4_GROUP_BYTES. Entries are at most 127, their sum at most 65535. `ahead`: as
+ *                  many bytes that are wanted next and fetched meanwhile; may be `codes`. exact.
+ * pq8_scan         The same with codes of eight bits and entries of at most 255: see PQ8_CODES.
+ *                  exact.
  * select_u16       Writes the i < count, ascending, with x[i] >= floor; returns how many. exact.
  * score_s16s8      out[i] = sum over k < depth of query[k] * row[k] for the row which[i] (NULL: i),
  *                  `stride` bytes apart. depth is a multiple of 32; the sum of magnitudes is below
@@ -216,7 +219,8 @@ struct dot_query {
 
 /*    name           result  parameters */
 #define KERNELS(X)                                                                              \
-    KERNELS_WIDE(X) KERNELS_NARROW(X) KERNELS_SCAN(X) KERNELS_PQ(X) KERNELS_GRAPH(X)
+    KERNELS_WIDE(X) KERNELS_NARROW(X) KERNELS_SCAN(X) KERNELS_PQ(X) KERNELS_PQ8(X) \
+    KERNELS_GRAPH(X)
 
 #define KERNELS_WIDE(X)                                                                          \
     X(gemm_f32,      void,   (float *out, size_t out_stride, const float *x, size_t x_stride,    \
@@ -277,10 +281,14 @@ struct dot_query {
     X(argmax_f32,    void,   (uint32_t *best, const float *x, size_t stride, size_t rows,        \
                               size_t cols))                                                      \
     X(pq4_scan,      void,   (uint16_t *sums, const uint8_t *codes, const uint8_t *tables,       \
-                              size_t groups, size_t blocks))                                     \
+                              size_t groups, size_t blocks, const uint8_t *ahead))               \
     X(select_u16,    size_t, (uint32_t *out, const uint16_t *x, size_t count, uint16_t floor))   \
     X(score_s16s8,   void,   (int32_t *out, const int16_t *query, const int8_t *rows,            \
                               size_t stride, const uint32_t *which, size_t count, size_t depth))
+
+#define KERNELS_PQ8(X)                                                                           \
+    X(pq8_scan,      void,   (uint16_t *sums, const uint8_t *codes, const uint8_t *tables,       \
+                              size_t parts, size_t blocks, const uint8_t *ahead))
 
 /* Codes of four bits. A block has 32 rows; a group is four parts, of which byte b < 32 holds parts
  * 0 (low half) and 2 of row b / 2 + 16 (b % 2), and byte 32 + b parts 1 and 3: so a row's sums come
@@ -288,6 +296,10 @@ struct dot_query {
  * both copies equal, because a table fills a lane of a register and a register has rows twice. */
 enum { PQ4_CODES = 16, PQ4_BLOCK_ROWS = 32, PQ4_GROUP = 4, PQ4_GROUP_BYTES = 64,
        PQ4_GROUP_TABLES = 128 };
+
+/* Codes of eight bits: codes [blocks][parts][32 rows], rows as in a group's half above; tables
+ * [parts][PQ8_CODES]. Looked up in registers where AVX-512 VBMI is there; elsewhere one by one. */
+enum { PQ8_CODES = 256 };
 
 /* The byte of a group where row r of a block has its parts 0 and 2; parts 1 and 3 are 32 behind. */
 static inline size_t pq4_byte(size_t r)

@@ -1,7 +1,10 @@
 /* AVX-512 VBMI (with VNNI): VPERMB looks up 64 six-bit numbers in a table of 64 bytes, which is
  * three fields of a sketch at once. The low six bits of a byte are an index as they stand, the
  * upper two are ignored; those of three planes make a fourth index. Four results stay below 256, so
- * they are added in bytes and widened together. */
+ * they are added in bytes and widened together.
+ *
+ * VPERMT2B does the same with seven bits in two registers: a byte in two of them and a choice by
+ * its top bit looks up product codes of eight bits. */
 #include "compute/cpu/kernels.h"
 
 #include <immintrin.h>
@@ -147,8 +150,76 @@ static void sketch_scores(float *scores, const uint8_t *blocks, size_t count,
         score_blocks(scores, blocks, count, form, terms, 32);
 }
 
+/* ---- product codes of eight bits --------------------------------------------------------- */
+
+/* Two blocks of 32 rows side by side; sums of even bytes hold 256 times the odd ones as well. */
+struct pair {
+    __m512i both, odd;
+};
+
+ALWAYS_INLINE void add_pair(struct pair *pair, const uint8_t *codes, size_t step,
+                            const __m512i *table)
+{
+    __m256i first = _mm256_loadu_si256((const void *)codes);
+    __m256i second = _mm256_loadu_si256((const void *)(codes + step));
+    __m512i x = _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
+    __m512i low = _mm512_permutex2var_epi8(table[0], x, table[1]);
+    __m512i high = _mm512_permutex2var_epi8(table[2], x, table[3]);
+    __m512i found = _mm512_mask_blend_epi8(_mm512_movepi8_mask(x), low, high);
+    pair->both = _mm512_add_epi16(pair->both, found);
+    pair->odd = _mm512_add_epi16(pair->odd, _mm512_srli_epi16(found, 8));
+}
+
+ALWAYS_INLINE void store_pair(uint16_t *sums, const struct pair *pair, size_t blocks)
+{
+    __m512i even = _mm512_sub_epi16(pair->both, _mm512_slli_epi16(pair->odd, 8));
+    __m512i left = _mm512_shuffle_i64x2(even, pair->odd, 0x44);
+    _mm512_storeu_si512(sums, left);
+    if (blocks > 1)
+        _mm512_storeu_si512(sums + PQ4_BLOCK_ROWS, _mm512_shuffle_i64x2(even, pair->odd, 0xee));
+}
+
+/* `pairs` pairs of blocks by each table; the last may be one block, which is then read twice. */
+ALWAYS_INLINE void pq8_pairs(uint16_t *sums, const uint8_t *codes, const uint8_t *tables,
+                             size_t parts, size_t blocks, const uint8_t *ahead,
+                             const size_t pairs)
+{
+    size_t step = parts * PQ4_BLOCK_ROWS, second = blocks > 1 ? step : 0;
+    struct pair sum[4];
+    for (size_t i = 0; i < pairs; i++)
+        sum[i].both = sum[i].odd = _mm512_setzero_si512();
+    for (size_t p = 0; p < parts; p++, codes += PQ4_BLOCK_ROWS, tables += PQ8_CODES) {
+        __m512i table[4];
+        for (size_t i = 0; i < 4; i++)
+            table[i] = _mm512_loadu_si512(tables + 64 * i);
+        for (size_t i = 0; i < pairs; i++)
+            add_pair(&sum[i], codes + 2 * i * step, second, table);
+        for (size_t i = 0; i < pairs; i++, ahead += 2 * PQ4_BLOCK_ROWS)
+            _mm_prefetch((const char *)ahead, _MM_HINT_T0);
+    }
+    for (size_t i = 0; i < pairs; i++)
+        store_pair(sums + 2 * i * PQ4_BLOCK_ROWS, &sum[i], blocks);
+}
+
+static void pq8_scan(uint16_t *sums, const uint8_t *codes, const uint8_t *tables, size_t parts,
+                     size_t blocks, const uint8_t *ahead)
+{
+    size_t bytes = parts * PQ4_BLOCK_ROWS;
+    for (; blocks >= 8; blocks -= 8, codes += 8 * bytes, sums += 8 * PQ4_BLOCK_ROWS) {
+        pq8_pairs(sums, codes, tables, parts, 8, ahead, 4);
+        ahead += 8 * bytes;
+    }
+    for (; blocks; codes += 2 * bytes, sums += 2 * PQ4_BLOCK_ROWS) {
+        size_t now = blocks < 2 ? 1 : 2;
+        pq8_pairs(sums, codes, tables, parts, now, ahead, 1);
+        ahead += 2 * bytes;
+        blocks -= now;
+    }
+}
+
 void kernels_use_avx512vbmi(struct kernels *k)
 {
+    k->pq8_scan = pq8_scan;
     k->sketch_tables = sketch_tables;
     k->sketch_scores = sketch_scores;
 }

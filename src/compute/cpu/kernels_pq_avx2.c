@@ -68,8 +68,9 @@ static inline __m256i look_up(const uint8_t *codes, const uint8_t *tables)
 /* A register of bytes is added as 16-bit numbers: their upper bytes, the odd rows, are summed
  * beside, and what they did to the sums of both is taken off at the end. */
 static void pq4_scan(uint16_t *sums, const uint8_t *codes, const uint8_t *tables, size_t groups,
-                     size_t blocks)
+                     size_t blocks, const uint8_t *ahead)
 {
+    (void)ahead;
     for (size_t b = 0; b < blocks; b++) {
         __m256i both = _mm256_setzero_si256(), odd = both;
         for (size_t g = 0; g < groups; g++) {

@@ -41,6 +41,11 @@ static void argmax_f32(uint32_t *best, const float *x, size_t stride, size_t row
         best[r] = argmax_row(x + r * stride, cols);
 }
 
+static inline void fetch(const uint8_t *line)
+{
+    _mm_prefetch((const char *)line, _MM_HINT_T0);
+}
+
 static inline __m512i look_up(const uint8_t *codes, __m512i low_table, __m512i high_table)
 {
     const __m512i nibble = _mm512_set1_epi8(15);
@@ -61,7 +66,7 @@ static inline void store_sums(uint16_t *sums, __m512i both, __m512i odd)
 }
 
 static void pq4_scan(uint16_t *sums, const uint8_t *codes, const uint8_t *tables, size_t groups,
-                     size_t blocks)
+                     size_t blocks, const uint8_t *ahead)
 {
     size_t step = groups * PQ4_GROUP_BYTES;
     for (; blocks >= 2; blocks -= 2, codes += 2 * step, sums += 2 * PQ4_BLOCK_ROWS) {
@@ -71,6 +76,8 @@ static void pq4_scan(uint16_t *sums, const uint8_t *codes, const uint8_t *tables
             __m512i high = _mm512_loadu_si512(tables + g * PQ4_GROUP_TABLES + 64);
             __m512i x = look_up(codes + g * PQ4_GROUP_BYTES, low, high);
             __m512i y = look_up(codes + step + g * PQ4_GROUP_BYTES, low, high);
+            fetch(ahead + g * 2 * PQ4_GROUP_BYTES);
+            fetch(ahead + (g * 2 + 1) * PQ4_GROUP_BYTES);
             both0 = _mm512_add_epi16(both0, x);
             both1 = _mm512_add_epi16(both1, y);
             odd0 = _mm512_add_epi16(odd0, _mm512_srli_epi16(x, 8));
@@ -78,6 +85,7 @@ static void pq4_scan(uint16_t *sums, const uint8_t *codes, const uint8_t *tables
         }
         store_sums(sums, both0, odd0);
         store_sums(sums + PQ4_BLOCK_ROWS, both1, odd1);
+        ahead += 2 * step;
     }
     if (!blocks)
         return;
@@ -86,6 +94,7 @@ static void pq4_scan(uint16_t *sums, const uint8_t *codes, const uint8_t *tables
         __m512i x = look_up(codes + g * PQ4_GROUP_BYTES,
                             _mm512_loadu_si512(tables + g * PQ4_GROUP_TABLES),
                             _mm512_loadu_si512(tables + g * PQ4_GROUP_TABLES + 64));
+        fetch(ahead + g * PQ4_GROUP_BYTES);
         both = _mm512_add_epi16(both, x);
         odd = _mm512_add_epi16(odd, _mm512_srli_epi16(x, 8));
     }

@@ -29,8 +29,9 @@ static void argmax_f32(uint32_t *best, const float *x, size_t stride, size_t row
 }
 
 static void pq4_scan(uint16_t *sums, const uint8_t *codes, const uint8_t *tables, size_t groups,
-                     size_t blocks)
+                     size_t blocks, const uint8_t *ahead)
 {
+    (void)ahead;
     for (size_t b = 0; b < blocks; b++)
         for (size_t r = 0; r < PQ4_BLOCK_ROWS; r++) {
             const uint8_t *at = codes + b * groups * PQ4_GROUP_BYTES + pq4_byte(r);
@@ -41,6 +42,20 @@ static void pq4_scan(uint16_t *sums, const uint8_t *codes, const uint8_t *tables
                 sum += table[left & 15] + table[32 + (right & 15)] + table[64 + (left >> 4)] +
                        table[96 + (right >> 4)];
             }
+            sums[b * PQ4_BLOCK_ROWS + r] = (uint16_t)sum;
+        }
+}
+
+static void pq8_scan(uint16_t *sums, const uint8_t *codes, const uint8_t *tables, size_t parts,
+                     size_t blocks, const uint8_t *ahead)
+{
+    (void)ahead;
+    for (size_t b = 0; b < blocks; b++)
+        for (size_t r = 0; r < PQ4_BLOCK_ROWS; r++) {
+            const uint8_t *at = codes + b * parts * PQ4_BLOCK_ROWS + pq4_byte(r);
+            uint32_t sum = 0;
+            for (size_t p = 0; p < parts; p++)
+                sum += tables[p * PQ8_CODES + at[p * PQ4_BLOCK_ROWS]];
             sums[b * PQ4_BLOCK_ROWS + r] = (uint16_t)sum;
         }
 }
@@ -69,6 +84,6 @@ static void score_s16s8(int32_t *out, const int16_t *query, const int8_t *rows, 
 void kernels_use_pq_ref(struct kernels *k)
 {
 #define X(name, result, params) k->name = name;
-    KERNELS_PQ(X)
+    KERNELS_PQ(X) KERNELS_PQ8(X)
 #undef X
 }
