@@ -17,6 +17,16 @@ bool akin_metric_parse(const char *name, enum akin_metric *metric)
     return index_metric_parse(name, metric);
 }
 
+const char *akin_storage_name(enum akin_storage storage)
+{
+    return index_storage_name(storage);
+}
+
+bool akin_storage_parse(const char *name, enum akin_storage *storage)
+{
+    return index_storage_parse(name, storage);
+}
+
 void akin_index_settings_default(struct akin_index_settings *settings)
 {
     collection_settings_default(settings);

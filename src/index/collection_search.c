@@ -116,6 +116,7 @@ static void scan_chunk(void *context, size_t q, int worker)
     const struct view *view = s->view;
     const struct part *part = view->part;
     const uint64_t *allowed = s->view_allowed->bits;
+    const float *rows = part->own_vectors;
     const float *query = s->queries + q * s->c->dim;
     struct found *best = s->best + q * s->k;
     size_t *count = &s->best_count[q];
@@ -125,7 +126,7 @@ static void scan_chunk(void *context, size_t q, int worker)
         if (allowed && !(allowed[row / 64] >> row % 64 & 1))
             continue;
         struct found found = { .id = part->ids[row] };
-        found.score = cpu_score(s->c->host.backend, query, part->vectors + row * s->c->dim,
+        found.score = cpu_score(s->c->host.backend, query, rows + row * s->c->dim,
                                 s->c->dim, score);
         if (*count < s->k || better(found, best[*count - 1]))
             insert(best, count, s->k, found);

@@ -105,7 +105,8 @@ static enum akin_status keep_columns(struct part *part, const struct new_rows *r
     return columns_tail_add(part->own_columns, &added, error);
 }
 
-static enum akin_status fill_chunk(struct part *part, const struct new_rows *rows, size_t first,
+static enum akin_status fill_chunk(const struct collection *c, struct part *part,
+                                   const struct new_rows *rows, size_t first,
                                    struct akin_error *error)
 {
     size_t dim = part->dim;
@@ -114,6 +115,8 @@ static enum akin_status fill_chunk(struct part *part, const struct new_rows *row
         memcpy(out, rows->vectors, rows->count * dim * sizeof *out);
     for (size_t i = 0; rows->unit && i < rows->count; i++)
         unit_row(rows->vectors + i * dim, dim, out + i * dim);
+    for (size_t i = 0; rows->keep && i < rows->count; i++)
+        round_row(c, out + i * dim);
     memcpy(part->own_ids + first, rows->ids, rows->count * sizeof *rows->ids);
     TRY(keep_texts(part, &part->own_keys, rows->keys, first, rows->count, error));
     return keep_columns(part, rows, first, error);
@@ -138,7 +141,7 @@ enum akin_status tail_append(struct collection *c, struct snapshot *next,
     if (fits(c, rows)) {
         struct view *view = &next->views[next->count - 1];
         ASSERT(view->part == c->open && view->rows == c->open_rows);
-        TRY(fill_chunk(c->open, rows, c->open_rows, error));
+        TRY(fill_chunk(c, c->open, rows, c->open_rows, error));
         *out = c->open;
         *first = view->rows;
         view->rows += rows->count;
@@ -149,7 +152,7 @@ enum akin_status tail_append(struct collection *c, struct snapshot *next,
     if (!part)
         return error_memory(error);
     part->number = c->next_part;
-    enum akin_status status = fill_chunk(part, rows, 0, error);
+    enum akin_status status = fill_chunk(c, part, rows, 0, error);
     if (status != AKIN_OK) {
         part_release(part);
         return status;
