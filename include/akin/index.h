@@ -146,6 +146,13 @@ AKIN_API enum akin_status akin_index_search(const struct akin_index *index,
                                             const struct akin_index_query *query, int64_t *ids,
                                             float *scores, struct akin_error *error);
 
+/* Live rows in ascending order of id, the first ones whose id is `from` or larger: writes at most
+ * `count` of ids [count] and vectors [count][dimension] as they are kept (either may be NULL), and
+ * to *found how many; 0: there are no more. All are of one moment. */
+AKIN_API enum akin_status akin_index_read(const struct akin_index *index, int64_t from,
+                                          size_t count, int64_t *ids, float *vectors,
+                                          size_t *found, struct akin_error *error);
+
 /* The key or the metadata of a row into text[bytes], with a NUL; "" where it has none.
  * AKIN_NOT_FOUND: no such id; AKIN_LIMIT: it does not fit. */
 AKIN_API enum akin_status akin_index_key(const struct akin_index *index, int64_t id, char *text,

@@ -110,6 +110,7 @@ static enum akin_status run_build(struct cli *cli)
     TRY(read_settings(cli, &settings));
     settings.progress = progress_begin(&cli->progress, "vectors");
     TRY_DONE(rows_file_open(cli, input, &file));
+    TRY_DONE(vectors_input_all(file.vectors, &file.rows.vectors, &cli->error));
     TRY_DONE(cli_engine(cli));
     uint64_t begin = akin_clock_ns();
     TRY_DONE(akin_index_build(cli->engine, output, &file.rows, file.dimension, &settings,
@@ -122,7 +123,7 @@ done:
 
 const struct command command_index_build = {
     .name = "index build",
-    .arguments = "-i V.npy -o X.akx [options]",
+    .arguments = "-i FILE[:SET] -o X.akx [options]",
     .summary = "a matrix of vectors to an index file",
     .details = "X.akx appears whole or not at all, with one sealed segment of the kind asked for.\n"
                "Kind auto picks by size, memory and recall; 'akin index info' says why.\n"
@@ -130,6 +131,7 @@ const struct command command_index_build = {
                "those of the rounded ones. int8 is for kind flat, which then keeps nothing else.\n",
     .examples = "  akin index build -i films.npy -o films.akx\n"
                 "  akin index build -i films.npy --ids film_ids.npy --metric cosine -o films.akx\n"
+                "  akin index build -i sift-128-euclidean.hdf5 --metric l2 -o sift.akx\n"
                 "  akin index build -i million.npy --kind graph --recall 0.98 -o million.akx\n"
                 "  akin index build -i films.npy --kind flat --storage int8 -o small.akx\n",
     .options = {build_options, sizeof build_options / sizeof build_options[0]},

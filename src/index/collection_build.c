@@ -10,7 +10,7 @@
 
 /* ---- which rows -------------------------------------------------------------------------- */
 
-static int by_id(const void *a, const void *b)
+int origin_order(const void *a, const void *b)
 {
     const struct origin *x = a, *y = b;
     return x->id < y->id ? -1 : x->id > y->id;
@@ -35,7 +35,7 @@ static enum akin_status gather(struct job *job, struct akin_error *error)
     }
     ASSERT(count == job->rows);
     if (!ascending)
-        qsort(job->origins, count, sizeof *job->origins, by_id);
+        qsort(job->origins, count, sizeof *job->origins, origin_order);
     return AKIN_OK;
 }
 
