@@ -146,6 +146,13 @@ AKIN_API enum akin_status akin_index_search(const struct akin_index *index,
                                             const struct akin_index_query *query, int64_t *ids,
                                             float *scores, struct akin_error *error);
 
+/* What is strange about a filter for the rows that there are, such as "no row has a field 'yeer';
+ * did you mean 'year'?", into hint[bytes] (256 are enough); "": nothing. Such a filter is no
+ * mistake, but few people mean it. AKIN_ARGUMENT, AKIN_LIMIT: it is no filter. */
+AKIN_API enum akin_status akin_index_filter_hint(const struct akin_index *index,
+                                                 const char *filter, char *hint, size_t bytes,
+                                                 struct akin_error *error);
+
 /* Live rows in ascending order of id, the first ones whose id is `from` or larger: writes at most
  * `count` of ids [count] and vectors [count][dimension] as they are kept (either may be NULL), and
  * to *found how many; 0: there are no more. All are of one moment. */

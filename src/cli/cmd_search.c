@@ -220,6 +220,18 @@ static enum akin_status tell(struct search *s, const char *output, size_t batch)
     return AKIN_OK;
 }
 
+/* A filter that can be read and that few people mean is worth a line. */
+static enum akin_status hint_at_filter(struct search *s)
+{
+    char hint[256] = "";
+    if (!s->asked.filter)
+        return AKIN_OK;
+    TRY(akin_index_filter_hint(s->index, s->asked.filter, hint, sizeof hint, &s->cli->error));
+    if (hint[0])
+        print_note(s->cli, "filter: %s", hint);
+    return AKIN_OK;
+}
+
 /* ---- the command ------------------------------------------------------------------------- */
 
 static enum akin_status search_index(struct cli *cli, const char *path, const char *query,
@@ -238,6 +250,7 @@ static enum akin_status search_index(struct cli *cli, const char *path, const ch
     if (options_given(&cli->options, "recall"))
         s.asked.recall = (float)options_number(&cli->options, "recall");
     akin_index_info(s.index, &s.info);
+    TRY_DONE(hint_at_filter(&s));
     if (vectors)
         TRY_DONE(open_queries(&s, vectors));
     else

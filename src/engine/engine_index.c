@@ -131,6 +131,12 @@ enum akin_status akin_index_search(const struct akin_index *index,
     return collection_search(index->collection, query, ids, scores, error);
 }
 
+enum akin_status akin_index_filter_hint(const struct akin_index *index, const char *filter,
+                                        char *hint, size_t bytes, struct akin_error *error)
+{
+    return collection_hint(index->collection, filter, hint, bytes, error);
+}
+
 enum akin_status akin_index_read(const struct akin_index *index, int64_t from, size_t count,
                                  int64_t *ids, float *vectors, size_t *found,
                                  struct akin_error *error)
