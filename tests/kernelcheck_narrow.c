@@ -311,7 +311,7 @@ void check_narrow_f16(const struct kernels *k)
         expect(right, "wrong value");
         expect(!memcmp(out, same, 2 * BLOCK), "other bits than the reference");
     }
-    for (uint32_t first = 0; first < 0x10000; first += BLOCK) {     /* ties, and every half itself */
+    for (uint32_t first = 0; first < 0x10000; first += BLOCK) {     /* ties, and all halves */
         bool kept = true;
         for (uint32_t i = 0; i < BLOCK; i++)
             x[i] = f16_to_f32((uint16_t)(first + i));

@@ -30,7 +30,8 @@ static void print_index(const char *path, const struct akin_index_info *info, do
 {
     char count[NUMBER_BYTES], bytes[NUMBER_BYTES], dead[NUMBER_BYTES], tail[NUMBER_BYTES];
     printf("%s: %s, %s, %s, %s vectors of %zu dimensions, %s, format %u", path, info->kind,
-           akin_metric_name(info->metric), akin_storage_name(info->storage), format_count(count, info->count), info->dimension,
+           akin_metric_name(info->metric), akin_storage_name(info->storage),
+           format_count(count, info->count), info->dimension,
            format_bytes(bytes, info->file_bytes), (unsigned)info->version);
     if (seconds >= 0)
         printf(", built in %.2f s", seconds);

@@ -3,8 +3,8 @@
  * whether a row lies in the tail or in a segment changes no score.
  *
  * The tail, in memory and in ROWS frames, holds rounded rows as float32. Segments hold half
- * precision in their block of vectors, or, with bytes, no such block: the codes of kind flat are the
- * rows (flat.h). */
+ * precision in their block of vectors, or, with bytes, no such block: the codes of kind flat are
+ * the rows (flat.h). */
 #include <math.h>
 #include <string.h>
 

@@ -282,8 +282,8 @@ struct origin {
 
 int origin_order(const void *a, const void *b);     /* by id */
 
-/* Of an index's kind for so many rows, and why, in one sentence: from the settings, the rows and the
- * memory that is free now. */
+/* Of an index's kind for so many rows, and why, in one sentence: from the settings, the rows and
+ * the memory that is free now. */
 enum segment_kind plan_kind(const struct collection_creation *creation, size_t rows, size_t dim,
                             char *why, size_t bytes);
 /* The same for a segment that is about to be written: job->kind and job->why. */

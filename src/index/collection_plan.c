@@ -99,7 +99,8 @@ static void plan_part(const struct collection *c, struct job *job)
         return;
     job->kind = SEGMENT_FLAT;
     snprintf(job->why, sizeof job->why,
-             "flat: a segment of %zu rows is searched as fast so, and needs no training", job->rows);
+             "flat: a segment of %zu rows is searched as fast so, and needs no training",
+             job->rows);
 }
 
 /* ---- jobs -------------------------------------------------------------------------------- */

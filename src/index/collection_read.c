@@ -106,7 +106,8 @@ void collection_info(const struct collection *c, struct akin_index_info *info)
     struct snapshot *s = snapshot_take(c);
     struct store_stats stats;
     *info = (struct akin_index_info){
-        .metric = c->metric, .storage = (enum akin_storage)c->creation.storage, .count = s->live, .dead = s->dead, .segments = s->sealed,
+        .metric = c->metric, .storage = (enum akin_storage)c->creation.storage,
+        .count = s->live, .dead = s->dead, .segments = s->sealed,
         .dimension = c->dim,
     };
     for (size_t i = s->sealed; i < s->count; i++)

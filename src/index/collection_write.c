@@ -168,7 +168,8 @@ static enum akin_status apply(struct batch *b, struct akin_error *error)
     for (size_t i = 0; i < b->replaced_count; i++)
         TRY_DONE(edit_kill(c, next, b->replaced[i], error));
     struct new_rows rows = {
-        .vectors = b->rows->vectors, .unit = c->metric == AKIN_METRIC_COSINE, .keep = true, .ids = b->ids,
+        .vectors = b->rows->vectors, .unit = c->metric == AKIN_METRIC_COSINE, .keep = true,
+        .ids = b->ids,
         .keys = b->keys, .metadata = b->metadata, .count = b->rows->count,
     };
     TRY_DONE(tail_append(c, next, &rows, &part, &first, error));

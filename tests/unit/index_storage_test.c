@@ -1,5 +1,5 @@
-/* Rows kept as fp32, fp16 and int8: what is kept is near what was given, never changes again, and is
- * what searches answer for, exactly where they are asked to. */
+/* Rows kept as fp32, fp16 and int8: what is kept is near what was given, never changes again, and
+ * is what searches answer for, exactly where they are asked to. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
