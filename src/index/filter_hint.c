@@ -1,5 +1,6 @@
 /* Hints for filters; the distance of names is that of Damerau and Levenshtein, where no letter
- * moves twice. Bytes are counted as letters: a slip in a letter of several bytes may be one too many. */
+ * moves twice. Bytes are counted as letters: a slip in a letter of several bytes may be one too
+ * many. */
 #include "index/filter_hint.h"
 
 #include <math.h>
