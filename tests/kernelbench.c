@@ -183,6 +183,11 @@ static void run_narrow_bf16(const struct kernels *k)
     k->narrow_bf16((uint16_t *)data.c, data.a, BENCH_DIM, BENCH_DIM);
 }
 
+static void run_narrow_f16(const struct kernels *k)
+{
+    k->narrow_f16((uint16_t *)data.c, data.a, BENCH_DIM);
+}
+
 static void run_gemm_bf16(const struct kernels *k)
 {
     for (size_t r = 0; r + k->bf16.mr <= BENCH_ROWS; r += k->bf16.mr)
@@ -370,6 +375,7 @@ WORK_BYTES(widen_f16, 1.5)
 WORK_BYTES(widen_bf16, 1.5)
 WORK_BYTES(quantize_u8, 2.25)
 WORK_BYTES(narrow_bf16, 1.5)
+WORK_BYTES(narrow_f16, 1.5)
 WORK_BYTES(pq4_products_f32, 21)
 WORK_BYTES(argmax_f32, 1)
 WORK_BYTES(pq4_scan, 16)

@@ -47,6 +47,7 @@ void check_gelu_rough_f32(const struct kernels *k);
 void check_quantize_u8(const struct kernels *k);
 void check_gemm_u8s8(const struct kernels *k);
 void check_narrow_bf16(const struct kernels *k);
+void check_narrow_f16(const struct kernels *k);
 void check_gemm_bf16(const struct kernels *k);
 
 /* kernelcheck_scan.c */

@@ -280,6 +280,67 @@ void check_narrow_bf16(const struct kernels *k)
     }
 }
 
+/* ---- half -------------------------------------------------------------------------------- */
+
+/* Between neighbours of the result no half lies nearer: checked in double. */
+static bool nearest_half(float x, uint16_t half)
+{
+    float back = f16_to_f32(half);
+    if (isnan(x))
+        return isnan(back);
+    if (isinf(back))
+        return fabsf(x) >= 65520 && !signbit(back) == !signbit(x);
+    double step = fabsf(back) < 0x1p-14f ? 0x1p-24 : ldexp(1, ilogb((double)back) - 10);
+    return fabs((double)back - (double)x) <= step / 2 && !signbit(back) == !signbit(x);
+}
+
+void check_narrow_f16(const struct kernels *k)
+{
+    enum { BLOCK = 4096 };
+    float *x = guarded(BLOCK);
+    uint16_t *out = guarded_bytes(2 * BLOCK), *same = guarded_bytes(2 * BLOCK);
+    for (uint32_t bits = 0; bits < 0xffffffffu - BLOCK * 509u; ) {
+        at(bits, 0, 0);
+        for (size_t i = 0; i < BLOCK; i++, bits += 509)
+            memcpy(&x[i], &bits, sizeof bits);
+        k->narrow_f16(out, x, BLOCK);
+        reference.narrow_f16(same, x, BLOCK);
+        bool right = true;
+        for (size_t i = 0; i < BLOCK; i++)
+            right &= nearest_half(x[i], out[i]);
+        expect(right, "wrong value");
+        expect(!memcmp(out, same, 2 * BLOCK), "other bits than the reference");
+    }
+    for (uint32_t first = 0; first < 0x10000; first += BLOCK) {     /* ties, and all halves */
+        bool kept = true;
+        for (uint32_t i = 0; i < BLOCK; i++)
+            x[i] = f16_to_f32((uint16_t)(first + i));
+        k->narrow_f16(out, x, BLOCK);
+        for (uint32_t i = 0; i < BLOCK; i++)
+            kept &= isnan(x[i]) || out[i] == first + i;
+        expect(kept, "a half does not come back");
+        for (uint32_t i = 0; i < BLOCK; i++)
+            x[i] = 0.5f * x[i] + 0.5f * f16_to_f32((uint16_t)(first + i + 1));
+        k->narrow_f16(out, x, BLOCK);
+        reference.narrow_f16(same, x, BLOCK);
+        expect(!memcmp(out, same, 2 * BLOCK), "ties: other bits than the reference");
+        for (uint32_t i = 0; i < BLOCK; i++)
+            kept &= !isfinite(x[i]) || out[i] % 2 == 0;
+        expect(kept, "a tie is not rounded to even");
+    }
+    release_all();
+    for (size_t c = 0; c < COUNT_OF(counts); c++) {
+        size_t count = counts[c];
+        at(count, 0, 0);
+        x = odd_floats(count);
+        out = guarded_bytes(2 * count), same = guarded_bytes(2 * count);
+        k->narrow_f16(out, x, count);
+        reference.narrow_f16(same, x, count);
+        expect(!memcmp(out, same, 2 * count) && canary_intact(out), "a short row");
+        release_all();
+    }
+}
+
 static uint16_t *random_halves(size_t count, enum values kind)
 {
     float *x = random_floats(count, kind);

@@ -17,10 +17,23 @@ enum akin_metric { AKIN_METRIC_INNER_PRODUCT, AKIN_METRIC_COSINE, AKIN_METRIC_L2
 AKIN_API const char *akin_metric_name(enum akin_metric metric);
 AKIN_API bool akin_metric_parse(const char *name, enum akin_metric *metric);
 
+/* What is kept of the numbers of a row. A row is rounded to it when it comes in, with the cosine
+ * metric after it was brought to length 1, and from then on the rounded row is the row: `exact`
+ * answers are the true ones among rounded rows, and scores are theirs.
+ *   FP32  the numbers as they are; 4 bytes each, and 1 for the codes of a flat index
+ *   FP16  IEEE half precision: 11 bits; 2 bytes each. A number of 65520 or more is refused
+ *   INT8  a scale for each row and a byte for each number; kind flat only, which then keeps
+ *         nothing but its codes. A number is off by 1/254 of the row's largest at most */
+enum akin_storage { AKIN_STORAGE_FP32, AKIN_STORAGE_FP16, AKIN_STORAGE_INT8 };
+
+AKIN_API const char *akin_storage_name(enum akin_storage storage);  /* "fp32", "fp16", "int8" */
+AKIN_API bool akin_storage_parse(const char *name, enum akin_storage *storage);
+
 /* What holds for the whole life of an index. */
 struct akin_index_settings {
     const char *kind;               /* "auto", "flat", "ivfpq" or "graph" */
     enum akin_metric metric;
+    enum akin_storage storage;
     size_t nlist, pq_bytes;         /* ivfpq; 0: chosen by size */
     size_t pq_bits;                 /* ivfpq: of a code, 4 or 8; 0: 4 */
     size_t degree, beam;            /* graph; 0: chosen */
@@ -77,6 +90,7 @@ struct akin_index_info {
     char asked[16];                 /* akin_index_settings.kind */
     char why[256];                  /* from the one to the other, in one sentence */
     enum akin_metric metric;
+    enum akin_storage storage;
     uint32_t version;
     size_t count;                   /* rows that can be found */
     size_t dead;                    /* rows deleted or replaced that still take space */
@@ -132,6 +146,20 @@ struct akin_index_query {
 AKIN_API enum akin_status akin_index_search(const struct akin_index *index,
                                             const struct akin_index_query *query, int64_t *ids,
                                             float *scores, struct akin_error *error);
+
+/* What is strange about a filter for the rows that there are, such as "no row has a field 'yeer';
+ * did you mean 'year'?", into hint[bytes] (256 are enough); "": nothing. Such a filter is no
+ * mistake, but few people mean it. AKIN_ARGUMENT, AKIN_LIMIT: it is no filter. */
+AKIN_API enum akin_status akin_index_filter_hint(const struct akin_index *index,
+                                                 const char *filter, char *hint, size_t bytes,
+                                                 struct akin_error *error);
+
+/* Live rows in ascending order of id, the first ones whose id is `from` or larger: writes at most
+ * `count` of ids [count] and vectors [count][dimension] as they are kept (either may be NULL), and
+ * to *found how many; 0: there are no more. All are of one moment. */
+AKIN_API enum akin_status akin_index_read(const struct akin_index *index, int64_t from,
+                                          size_t count, int64_t *ids, float *vectors,
+                                          size_t *found, struct akin_error *error);
 
 /* The key or the metadata of a row into text[bytes], with a NUL; "" where it has none.
  * AKIN_NOT_FOUND: no such id; AKIN_LIMIT: it does not fit. */

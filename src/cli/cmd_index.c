@@ -13,6 +13,7 @@ static json_t *index_json(const char *path, const struct akin_index_info *info)
     json_object_set_new(root, "asked", json_of_text(info->asked));
     json_object_set_new(root, "why", json_of_text(info->why));
     json_object_set_new(root, "metric", json_of_text(akin_metric_name(info->metric)));
+    json_object_set_new(root, "storage", json_of_text(akin_storage_name(info->storage)));
     json_object_set_new(root, "version", json_of_count(info->version));
     json_object_set_new(root, "count", json_of_count(info->count));
     json_object_set_new(root, "dead", json_of_count(info->dead));
@@ -28,8 +29,9 @@ static json_t *index_json(const char *path, const struct akin_index_info *info)
 static void print_index(const char *path, const struct akin_index_info *info, double seconds)
 {
     char count[NUMBER_BYTES], bytes[NUMBER_BYTES], dead[NUMBER_BYTES], tail[NUMBER_BYTES];
-    printf("%s: %s, %s, %s vectors of %zu dimensions, %s, format %u", path, info->kind,
-           akin_metric_name(info->metric), format_count(count, info->count), info->dimension,
+    printf("%s: %s, %s, %s, %s vectors of %zu dimensions, %s, format %u", path, info->kind,
+           akin_metric_name(info->metric), akin_storage_name(info->storage),
+           format_count(count, info->count), info->dimension,
            format_bytes(bytes, info->file_bytes), (unsigned)info->version);
     if (seconds >= 0)
         printf(", built in %.2f s", seconds);
@@ -63,6 +65,7 @@ enum akin_status tell_index(struct cli *cli, const char *path, double seconds)
 #define KIND_OPTIONS                                                                              \
     {"kind", 0, OPTION_CHOICE, "auto|flat|ivfpq|graph", "auto", "how it is searched", 0, 0},      \
     {"metric", 0, OPTION_TEXT, "METRIC", NULL, "inner-product, cosine or l2", 0, 0},              \
+    {"storage", 0, OPTION_CHOICE, "fp32|fp16|int8", "fp32", "what is kept of a number", 0, 0},    \
     {"recall", 0, OPTION_NUMBER, "R", "0.95", "what kind auto plans for", 0.01, 1},               \
     {"nlist", 0, OPTION_COUNT, "N", "0", "cells of ivfpq; 0: chosen by size", 0, 65536},          \
     {"pq-bytes", 0, OPTION_COUNT, "N", "0", "bytes of an ivfpq code; 0: chosen", 0, 4096},        \
@@ -84,6 +87,7 @@ static enum akin_status read_settings(struct cli *cli, struct akin_index_setting
     const char *metric = options_text(o, "metric");
     akin_index_settings_default(settings);
     settings->kind = options_text(o, "kind");
+    akin_storage_parse(options_text(o, "storage"), &settings->storage);     /* one of the choices */
     settings->recall = (float)options_number(o, "recall");
     settings->nlist = options_count(o, "nlist");
     settings->pq_bytes = options_count(o, "pq-bytes");
@@ -109,6 +113,7 @@ static enum akin_status run_build(struct cli *cli)
     TRY(read_settings(cli, &settings));
     settings.progress = progress_begin(&cli->progress, "vectors");
     TRY_DONE(rows_file_open(cli, input, &file));
+    TRY_DONE(vectors_input_all(file.vectors, &file.rows.vectors, &cli->error));
     TRY_DONE(cli_engine(cli));
     uint64_t begin = akin_clock_ns();
     TRY_DONE(akin_index_build(cli->engine, output, &file.rows, file.dimension, &settings,
@@ -121,13 +126,17 @@ done:
 
 const struct command command_index_build = {
     .name = "index build",
-    .arguments = "-i V.npy -o X.akx [options]",
+    .arguments = "-i FILE[:SET] -o X.akx [options]",
     .summary = "a matrix of vectors to an index file",
     .details = "X.akx appears whole or not at all, with one sealed segment of the kind asked for.\n"
-               "Kind auto picks by size, memory and recall; 'akin index info' says why.\n",
+               "Kind auto picks by size, memory and recall; 'akin index info' says why.\n"
+               "With --storage fp16 or int8 vectors are rounded when they come in: answers are\n"
+               "those of the rounded ones. int8 is for kind flat, which then keeps nothing else.\n",
     .examples = "  akin index build -i films.npy -o films.akx\n"
                 "  akin index build -i films.npy --ids film_ids.npy --metric cosine -o films.akx\n"
-                "  akin index build -i million.npy --kind graph --recall 0.98 -o million.akx\n",
+                "  akin index build -i sift-128-euclidean.hdf5 --metric l2 -o sift.akx\n"
+                "  akin index build -i million.npy --kind graph --recall 0.98 -o million.akx\n"
+                "  akin index build -i films.npy --kind flat --storage int8 -o small.akx\n",
     .options = {build_options, sizeof build_options / sizeof build_options[0]},
     .run = run_build,
 };

@@ -76,11 +76,9 @@ enum akin_status rows_file_open(struct cli *cli, const char *vectors, struct row
     struct akin_index_rows *rows = &file->rows;
     if (ids && options_given(&cli->options, "keys"))
         return wrong_use(cli, "--ids and --keys: rows are named by one of them");
-    TRY(npy_open_matrix(vectors, &file->vectors, &cli->error));
-    file->vectors_open = true;
-    rows->vectors = file->vectors.data;
-    rows->count = file->vectors.shape[0];
-    file->dimension = file->vectors.shape[1];
+    TRY(vectors_input_open(vectors, "train", &file->vectors, &cli->error));
+    rows->count = vectors_input_rows(file->vectors);
+    file->dimension = vectors_input_dimension(file->vectors);
     TRY(read_texts(cli, "keys", rows->count, &file->keys, &rows->keys));
     TRY(read_texts(cli, "metadata", rows->count, &file->metadata, &rows->metadata));
     if (!ids)
@@ -95,8 +93,7 @@ enum akin_status rows_file_open(struct cli *cli, const char *vectors, struct row
 
 void rows_file_close(struct rows_file *file)
 {
-    if (file->vectors_open)
-        npy_close(&file->vectors);
+    vectors_input_close(&file->vectors);
     if (file->ids_open)
         npy_close(&file->ids);
     lines_deinit(&file->keys);
@@ -135,12 +132,12 @@ static enum akin_status add_all(struct adding *a)
     for (size_t at = 0, count; at < all->count; at += count) {
         count = all->count - at < step ? all->count - at : step;
         struct akin_index_rows rows = {
-            .vectors = all->vectors + at * a->file.dimension,
             .ids = all->ids ? all->ids + at : NULL,
             .keys = all->keys ? all->keys + at : NULL,
             .metadata = all->metadata ? all->metadata + at : NULL, .count = count,
         };
         TRY(check_interrupted(cli));
+        TRY(vectors_input_next(a->file.vectors, count, &rows.vectors, &count, &cli->error));
         enum akin_status status = a->update ? akin_index_update(a->index, &rows, &cli->error)
                                             : akin_index_add(a->index, &rows, &cli->error);
         if (status != AKIN_OK)
@@ -181,12 +178,13 @@ static enum akin_status run_add(struct cli *cli)
 
 const struct command command_index_add = {
     .name = "index add",
-    .arguments = "X.akx -i V.npy [options]",
+    .arguments = "X.akx -i FILE[:SET] [options]",
     .summary = "new rows to an index file",
     .details = "Prints 'synced COUNT' when N more rows are durable, COUNT being all that the\n"
                "index then has. Rows whose id or key is there already are refused; 'index\n"
                "update' replaces them.\n",
     .examples = "  akin index add films.akx -i more.npy\n"
+                "  akin index add sift.akx -i more.fvecs\n"
                 "  akin index add notes.akx -i new.npy --keys paths.txt --sync-every 100\n",
     .options = {add_options, sizeof add_options / sizeof add_options[0]},
     .positionals_min = 1,
@@ -201,7 +199,7 @@ static enum akin_status run_update(struct cli *cli)
 
 const struct command command_index_update = {
     .name = "index update",
-    .arguments = "X.akx -i V.npy (--ids I.npy | --keys FILE) [options]",
+    .arguments = "X.akx -i FILE[:SET] (--ids I.npy | --keys FILE) [options]",
     .summary = "rows to an index file, replacing those of the same name",
     .details = "Prints 'synced COUNT' as index add does.\n",
     .examples = "  akin index update films.akx -i changed.npy --ids changed_ids.npy\n",

@@ -4,13 +4,13 @@
 #include "base/limits.h"
 #include "base/npy.h"
 #include "cli/results.h"
+#include "cli/vectors_input.h"
 
 static const struct option search_options[] = {
     {"index", 0, OPTION_TEXT, "X.akx", NULL, "search this index file; without it: the catalogue", 0,
      0},
     {"query", 0, OPTION_TEXT, "TEXT", NULL, "search for this text, embedded with --model", 0, 0},
-    {"vectors", 0, OPTION_TEXT, "Q.npy", NULL, "search for these: float32 [queries, dimension]", 0,
-     0},
+    {"vectors", 0, OPTION_TEXT, VECTORS_INPUT_VALUE, NULL, VECTORS_INPUT_HELP, 0, 0},
     {"top", 'k', OPTION_COUNT, "K", "10", "how many per query", 1, (double)K_MAX},
     {"output", 'o', OPTION_TEXT, "IDS.npy", NULL, "int64 ids [q, k], and IDS.scores.npy beside it",
      0, 0},
@@ -28,8 +28,7 @@ struct search {
     struct akin_index *index;
     struct akin_index_info info;
     struct akin_index_query asked;
-    struct npy file;
-    bool file_open;
+    struct vectors_input *file;
     float *query;         /* of --query */
     const float *queries; /* [count][dimension] */
     size_t count, k;
@@ -75,15 +74,14 @@ done:
 
 static enum akin_status open_queries(struct search *s, const char *path)
 {
-    TRY(npy_open_matrix(path, &s->file, &s->cli->error));
-    s->file_open = true;
-    if (s->file.shape[1] != s->info.dimension)
-        return error_set(&s->cli->error, AKIN_FORMAT,
-                         "%s: vectors of %zu dimensions, the index has %zu", path, s->file.shape[1],
-                         s->info.dimension);
-    s->queries = s->file.data;
-    s->count = s->file.shape[0];
-    return AKIN_OK;
+    struct akin_error *error = &s->cli->error;
+    TRY(vectors_input_open(path, "test", &s->file, error));
+    size_t dimension = vectors_input_dimension(s->file);
+    if (dimension != s->info.dimension)
+        return error_set(error, AKIN_FORMAT, "%s: vectors of %zu dimensions, the index has %zu",
+                         path, dimension, s->info.dimension);
+    s->count = vectors_input_rows(s->file);
+    return vectors_input_all(s->file, &s->queries, error);
 }
 
 /* ---- searching --------------------------------------------------------------------------- */
@@ -222,6 +220,18 @@ static enum akin_status tell(struct search *s, const char *output, size_t batch)
     return AKIN_OK;
 }
 
+/* A filter that can be read and that few people mean is worth a line. */
+static enum akin_status hint_at_filter(struct search *s)
+{
+    char hint[256] = "";
+    if (!s->asked.filter)
+        return AKIN_OK;
+    TRY(akin_index_filter_hint(s->index, s->asked.filter, hint, sizeof hint, &s->cli->error));
+    if (hint[0])
+        print_note(s->cli, "filter: %s", hint);
+    return AKIN_OK;
+}
+
 /* ---- the command ------------------------------------------------------------------------- */
 
 static enum akin_status search_index(struct cli *cli, const char *path, const char *query,
@@ -240,6 +250,7 @@ static enum akin_status search_index(struct cli *cli, const char *path, const ch
     if (options_given(&cli->options, "recall"))
         s.asked.recall = (float)options_number(&cli->options, "recall");
     akin_index_info(s.index, &s.info);
+    TRY_DONE(hint_at_filter(&s));
     if (vectors)
         TRY_DONE(open_queries(&s, vectors));
     else
@@ -253,8 +264,7 @@ done:
     memory_free(s.scores);
     memory_free(s.call_us);
     memory_free(s.query);
-    if (s.file_open)
-        npy_close(&s.file);
+    vectors_input_close(&s.file);
     akin_index_close(&s.index);
     return status;
 }
@@ -280,12 +290,14 @@ static enum akin_status run_search(struct cli *cli)
 
 const struct command command_search = {
     .name = "search",
-    .arguments = "[--index X.akx] (--query TEXT | --vectors Q.npy) [options]",
+    .arguments = "[--index X.akx] (--query TEXT | --vectors FILE[:SET]) [options]",
     .summary = "the nearest vectors of an index, or items of the catalogue",
     .details = "elapsed_ms is the search alone; p50_us and p99_us are given for --batch 1.\n"
-               "Where fewer than K exist, ids are -1.\n",
+               "Where fewer than K exist, ids are -1. --vectors takes what index build takes; of\n"
+               "an .hdf5 file the set 'test', unless another is named.\n",
     .examples = "  akin search --index films.akx --query 'time travel' --model all-minilm-l6-v2\n"
                 "  akin search --index films.akx --vectors queries.npy -k 10 -o ids.npy --json\n"
+                "  akin search --index sift.akx --vectors sift-128-euclidean.hdf5 -o ids.npy\n"
                 "  akin search --data films --query 'time travel' --filter 'year>=1990'\n",
     .options = {search_options, sizeof search_options / sizeof search_options[0]},
     .run = run_search,

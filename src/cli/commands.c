@@ -24,6 +24,7 @@ const struct command *const commands[] = {
     &command_index_info,
     &command_index_check,
     &command_index_compact,
+    &command_index_export,
     &command_search,
     &command_recommend,
     &command_bench_embed,

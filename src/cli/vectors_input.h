@@ -11,6 +11,7 @@
 
 /* For the help of commands. */
 #define VECTORS_INPUT_VALUE "FILE[:SET]"
+#define VECTORS_INPUT_HELP "vectors: .npy, .fvecs, .bvecs, or a set of an .hdf5 file"
 
 struct vectors_input;
 

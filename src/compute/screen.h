@@ -39,7 +39,10 @@ struct screen_rows {
 
 /* One row: codes [stride], and scale, radius, norm and bias to numbers. Returns its length. */
 double screen_encode(const float *row, size_t dim, uint8_t *codes, float numbers[4]);
-/* The same for codes and a scale that are given: numbers[0] is read, the others are written. */
+/* Makes of the row what its codes say, with a scale of 16 bits: every number of it is then exact in
+ * float32, and who encodes it again gets the same scale and codes, with radius 0. */
+void screen_round(float *row, size_t dim);
+/* As screen_encode for codes and a scale that are given: numbers[0] is read, the others written. */
 double screen_measure(const float *row, size_t dim, const uint8_t *codes, float numbers[4]);
 /* And back: the row that the codes say, dim floats. */
 void screen_decode(const struct screen_rows *rows, size_t row, float *out);

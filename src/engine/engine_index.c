@@ -17,6 +17,16 @@ bool akin_metric_parse(const char *name, enum akin_metric *metric)
     return index_metric_parse(name, metric);
 }
 
+const char *akin_storage_name(enum akin_storage storage)
+{
+    return index_storage_name(storage);
+}
+
+bool akin_storage_parse(const char *name, enum akin_storage *storage)
+{
+    return index_storage_parse(name, storage);
+}
+
 void akin_index_settings_default(struct akin_index_settings *settings)
 {
     collection_settings_default(settings);
@@ -119,6 +129,19 @@ enum akin_status akin_index_search(const struct akin_index *index,
                                    float *scores, struct akin_error *error)
 {
     return collection_search(index->collection, query, ids, scores, error);
+}
+
+enum akin_status akin_index_filter_hint(const struct akin_index *index, const char *filter,
+                                        char *hint, size_t bytes, struct akin_error *error)
+{
+    return collection_hint(index->collection, filter, hint, bytes, error);
+}
+
+enum akin_status akin_index_read(const struct akin_index *index, int64_t from, size_t count,
+                                 int64_t *ids, float *vectors, size_t *found,
+                                 struct akin_error *error)
+{
+    return collection_read(index->collection, from, count, ids, vectors, found, error);
 }
 
 enum akin_status akin_index_key(const struct akin_index *index, int64_t id, char *text,

@@ -56,6 +56,12 @@ enum akin_status collection_seal(struct collection *c, struct akin_error *error)
 enum akin_status collection_search(const struct collection *c,
                                    const struct akin_index_query *query, int64_t *ids,
                                    float *scores, struct akin_error *error);
+enum akin_status collection_read(const struct collection *c, int64_t from, size_t count,
+                                 int64_t *ids, float *vectors, size_t *found,
+                                 struct akin_error *error);
+/* See akin_index_filter_hint. */
+enum akin_status collection_hint(const struct collection *c, const char *text, char *hint,
+                                 size_t bytes, struct akin_error *error);
 enum collection_field { COLLECTION_KEY, COLLECTION_METADATA };
 /* Into text[bytes]. */
 enum akin_status collection_text(const struct collection *c, int64_t id,

@@ -5,11 +5,12 @@
 #include <string.h>
 
 #include "base/limits.h"
+#include "compute/cpu/kernels.h"
 #include "index/collection_parts.h"
 
 /* ---- which rows -------------------------------------------------------------------------- */
 
-static int by_id(const void *a, const void *b)
+int origin_order(const void *a, const void *b)
 {
     const struct origin *x = a, *y = b;
     return x->id < y->id ? -1 : x->id > y->id;
@@ -34,7 +35,7 @@ static enum akin_status gather(struct job *job, struct akin_error *error)
     }
     ASSERT(count == job->rows);
     if (!ascending)
-        qsort(job->origins, count, sizeof *job->origins, by_id);
+        qsort(job->origins, count, sizeof *job->origins, origin_order);
     return AKIN_OK;
 }
 
@@ -52,7 +53,7 @@ static struct text text_of(const struct job *job, size_t i, enum collection_fiel
 static bool in_place(const struct job *job)
 {
     const struct part *part = job->sources[0].part;
-    if (job->count != 1 || (uintptr_t)part->vectors % 64)
+    if (job->count != 1 || part->element != ELEMENT_F32 || (uintptr_t)part->vectors % 64)
         return false;
     for (size_t i = 0; i < job->rows; i++)
         if (job->origins[i].row != i)
@@ -66,8 +67,8 @@ struct writer {
     const struct collection *c;
     struct job *job;
     const struct segment_sink *sink;
-    const float *vectors;               /* [rows][dim], ordered */
-    float *copy;                        /* where they had to be */
+    const void *vectors;                /* [rows][dim], ordered: what a kind is built from */
+    void *copy;                         /* where they had to be */
 };
 
 static enum akin_status begin(const struct writer *w, uint32_t type, struct akin_error *error)
@@ -81,23 +82,40 @@ static enum akin_status put(const struct writer *w, const void *data, size_t byt
     return bytes ? w->sink->append(w->sink->context, data, bytes, error) : AKIN_OK;
 }
 
+/* Rows in order, in half precision or in float32. */
+static enum akin_status copy_vectors(struct writer *w, struct akin_error *error)
+{
+    const struct job *job = w->job;
+    const struct kernels *k = cpu_kernels(w->c->host.backend);
+    size_t dim = w->c->dim;
+    bool half = collection_element(w->c) == ELEMENT_F16;
+    float row[INDEX_DIMENSION_MAX];
+    w->copy = memory_alloc_aligned(job->rows, dim * (half ? sizeof(uint16_t) : sizeof(float)));
+    if (!w->copy)
+        return error_memory(error);
+    for (size_t i = 0; i < job->rows; i++) {
+        part_row(w->c, part_of(job, i), job->origins[i].row, row);
+        if (half)
+            k->narrow_f16((uint16_t *)w->copy + i * dim, row, dim);
+        else
+            memcpy((float *)w->copy + i * dim, row, dim * sizeof *row);
+    }
+    w->vectors = w->copy;
+    return AKIN_OK;
+}
+
 static enum akin_status put_vectors(struct writer *w, struct akin_error *error)
 {
     const struct job *job = w->job;
-    size_t row_bytes = w->c->dim * sizeof(float);
-    if (in_place(job)) {
+    enum element_type element = collection_element(w->c);
+    if (element != ELEMENT_F16 && in_place(job))
         w->vectors = job->sources[0].part->vectors;
-    } else {
-        w->copy = memory_alloc_aligned(job->rows, row_bytes);
-        if (!w->copy)
-            return error_memory(error);
-        for (size_t i = 0; i < job->rows; i++)
-            memcpy(w->copy + i * w->c->dim,
-                   part_of(job, i)->vectors + job->origins[i].row * w->c->dim, row_bytes);
-        w->vectors = w->copy;
+    else
+        TRY(copy_vectors(w, error));
+    if (element != ELEMENT_I8) {
+        TRY(begin(w, STORE_BLOCK_VECTORS, error));
+        TRY(put(w, w->vectors, job->rows * w->c->dim * element_bytes(element), error));
     }
-    TRY(begin(w, STORE_BLOCK_VECTORS, error));
-    TRY(put(w, w->vectors, job->rows * row_bytes, error));
     TRY(begin(w, STORE_BLOCK_IDS, error));
     for (size_t i = 0; i < job->rows; i++)
         TRY(put(w, &job->origins[i].id, sizeof job->origins[i].id, error));
@@ -182,6 +200,10 @@ enum akin_status job_write(const struct collection *c, struct job *job,
     enum akin_status status = AKIN_OK;
     TRY_DONE(gather(job, error));
     TRY_DONE(put_vectors(&w, error));
+    if (job->why[0]) {
+        TRY_DONE(begin(&w, COLLECTION_BLOCK_WHY, error));
+        TRY_DONE(put(&w, job->why, strlen(job->why), error));
+    }
     if (may_have(job, COLLECTION_KEY)) {
         TRY_DONE(put_keys(&w, error));
         TRY_DONE(put_key_order(&w, error));
@@ -192,8 +214,8 @@ enum akin_status job_write(const struct collection *c, struct job *job,
     }
     struct segment_build build = {
         .backend = job->backend, .pool = job->pool,
-        .rows = { .vectors = w.vectors, .element = ELEMENT_F32, .count = job->rows, .dim = c->dim,
-                  .score = collection_score(c) },
+        .rows = { .vectors = w.vectors, .element = collection_element(c), .count = job->rows,
+                  .dim = c->dim, .score = collection_score(c) },
         .settings = { .seed = c->creation.seed, .nlist = c->creation.nlist,
                       .pq_bytes = c->creation.pq_bytes, .pq_bits = c->creation.pq_bits,
                       .degree = c->creation.degree, .beam = c->creation.beam,
@@ -264,6 +286,7 @@ static enum akin_status borrow(const struct collection *c, const struct akin_ind
     part->ids = rows->ids;
     part->vectors = rows->vectors;
     TRY(check_finite(rows->vectors, rows->count, c->dim, "row", error));
+    TRY(check_range(c, rows->vectors, rows->count, error));
     for (size_t i = 0; rows->ids && i < rows->count; i++)
         if (rows->ids[i] < 0)
             return error_set(error, AKIN_ARGUMENT,
@@ -300,11 +323,10 @@ static enum akin_status write_segment(struct collection *c, struct job *job,
                                       const struct akin_progress *progress,
                                       struct akin_error *error)
 {
-    char why[256];
     struct store_segment_writer *writer = NULL;
     struct store_segment_ref ref = { 0 };
     enum akin_status status = AKIN_OK;
-    job->kind = plan_kind(&c->creation, job->rows, c->dim, why, sizeof why);
+    plan_segment(c, job);
     job->backend = c->host.backend;
     job->pool = c->host.pool;
     job->progress = progress;

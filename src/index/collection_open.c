@@ -56,11 +56,12 @@ enum akin_status collection_set_creation(struct collection *c, size_t dimension,
         .version = 1, .seed = settings->seed, .nlist = (uint32_t)settings->nlist,
         .pq_bytes = (uint32_t)settings->pq_bytes, .degree = (uint32_t)settings->degree,
         .beam = (uint32_t)settings->beam, .recall = settings->recall,
-        .pq_bits = (uint32_t)settings->pq_bits,
+        .pq_bits = (uint16_t)settings->pq_bits, .storage = (uint16_t)settings->storage,
     };
     c->metric = settings->metric;
     c->dim = dimension;
-    return parse_kind(settings->kind, &c->creation.kind, error);
+    TRY(parse_kind(settings->kind, &c->creation.kind, error));
+    return check_storage(settings->storage, c->creation.kind, error);
 }
 
 struct store_settings collection_store_settings(const struct collection *c)
@@ -92,7 +93,8 @@ static enum akin_status read_creation(struct collection *c, struct akin_error *e
     bool kind = x->kind == 0 || (x->kind != SEGMENT_PLAIN && segment_kind_name(x->kind));
     bool bits = x->pq_bits == 0 || x->pq_bits == 4 || x->pq_bits == 8;
     if (!kind || !bits || !(x->recall > 0 && x->recall <= 1) || s->element != ELEMENT_F32 ||
-        c->dim > INDEX_DIMENSION_MAX)
+        c->dim > INDEX_DIMENSION_MAX ||
+        check_storage((enum akin_storage)x->storage, x->kind, NULL) != AKIN_OK)
         return error_set(error, AKIN_FORMAT, "%s: its settings contradict themselves", c->path);
     return AKIN_OK;
 }

@@ -76,11 +76,17 @@ static enum akin_status find_blocks(const struct collection *c, struct part *par
     const struct segment_block *ids = store_segment_find(stored, STORE_BLOCK_IDS);
     const struct segment_block *order = store_segment_find(stored, COLLECTION_BLOCK_KEY_ORDER);
     size_t bytes;
-    if (!size_mul(part->rows, c->dim * sizeof(float), &bytes) || !vectors ||
-        vectors->bytes != bytes || (ids && ids->bytes != part->rows * sizeof(int64_t)) ||
+    part->element = collection_element(c);
+    if (part->element == ELEMENT_I8 && stored->kind != SEGMENT_FLAT)
+        return error_set(error, AKIN_FORMAT, "its bytes are not of kind flat");
+    bool whole = part->element == ELEMENT_I8
+        ? !vectors
+        : vectors && size_mul(part->rows, c->dim * element_bytes(part->element), &bytes) &&
+              vectors->bytes == bytes;
+    if (!whole || (ids && ids->bytes != part->rows * sizeof(int64_t)) ||
         (order && order->bytes != part->rows * sizeof(uint32_t)))
         return error_set(error, AKIN_FORMAT, "its blocks are not those of %zu rows", part->rows);
-    part->vectors = vectors->data;
+    part->vectors = vectors ? vectors->data : NULL;
     part->ids = ids ? ids->data : NULL;
     part->key_order = order ? order->data : NULL;
     TRY(texts_parse(store_segment_find(stored, COLLECTION_BLOCK_KEYS), part->rows, &part->keys,
@@ -102,7 +108,7 @@ enum akin_status part_open(const struct collection *c, uint64_t frame, struct pa
     part->rows = part->stored->rows;
     TRY_DONE(find_blocks(c, part, error));
     struct segment_rows rows = {
-        .vectors = part->vectors, .element = ELEMENT_F32, .count = part->rows, .dim = c->dim,
+        .vectors = part->vectors, .element = part->element, .count = part->rows, .dim = c->dim,
         .score = collection_score(c),
     };
     TRY_DONE(segment_open(part->stored->kind, c->host.backend, c->host.pool, &rows,

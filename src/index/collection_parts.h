@@ -21,6 +21,7 @@
 enum {
     COLLECTION_BLOCK_KEYS = 3,          /* struct texts; 4 to 6 are those of columns.h */
     COLLECTION_BLOCK_KEY_ORDER = 7,     /* SEGMENT: uint32 [rows], rows by key; without: last */
+    COLLECTION_BLOCK_WHY = 8,           /* SEGMENT: why it is of this kind, where that was chosen */
 };
 
 /* A text for each row, as a block: offsets [rows + 1] from the end of the offsets, bytes. */
@@ -45,7 +46,8 @@ struct part {
     size_t dim;
     bool sealed;
     const int64_t *ids;                 /* sealed: ascending; NULL: the row numbers */
-    const float *vectors;               /* [rows][dim] */
+    const void *vectors;                /* [rows][dim] of `element`; of ELEMENT_I8 none */
+    enum element_type element;          /* of a chunk: ELEMENT_F32 */
     /* sealed */
     struct store_segment *stored;
     struct segment *segment;
@@ -95,7 +97,8 @@ struct collection_creation {
     uint64_t seed;
     uint32_t nlist, pq_bytes, degree, beam;
     float recall;
-    uint32_t pq_bits;                   /* 4, 8; 0: 4 */
+    uint16_t pq_bits;                   /* 4, 8; 0: 4 */
+    uint16_t storage;                   /* enum akin_storage */
 };
 
 /* And what changes: store_layout.state. */
@@ -189,6 +192,19 @@ void view_release(struct view *view);
 /* Makes `next`, whose reference it takes over, the current one. */
 void snapshot_put(struct collection *c, struct snapshot *next);
 
+/* ---- numbers as they are kept (collection_form.c) ------------------------------------------ */
+
+enum element_type collection_element(const struct collection *c);   /* of sealed vectors */
+/* `kind`: what is asked for, 0 for auto. */
+enum akin_status check_storage(enum akin_storage storage, uint32_t kind, struct akin_error *error);
+/* AKIN_ARGUMENT names the number that cannot be kept. */
+enum akin_status check_range(const struct collection *c, const float *vectors, size_t count,
+                             struct akin_error *error);
+/* To what is kept of it; a row that was rounded once stays as it is. */
+void round_row(const struct collection *c, float *row);
+/* A row of any part, [dim]. */
+void part_row(const struct collection *c, const struct part *part, size_t row, float *out);
+
 /* ---- changes (collection_edit.c) ----------------------------------------------------------- */
 
 struct place {
@@ -219,6 +235,7 @@ void edit_count(struct snapshot *next);             /* live and dead, from the v
 struct new_rows {
     const float *vectors;
     bool unit;                          /* to be brought to length 1 */
+    bool keep;                          /* to be rounded to what is kept */
     const int64_t *ids;
     const struct text *keys, *metadata; /* [count] or NULL */
     size_t count;
@@ -263,6 +280,7 @@ struct job {
     bool tail;                          /* all of it, up to operation `sealed` */
     uint64_t sealed;
     enum segment_kind kind;
+    char why[256];                      /* it is of this kind; "" where it was asked for */
     struct backend *backend;
     struct thread_pool *pool;
     const struct akin_progress *progress;
@@ -279,9 +297,14 @@ struct origin {
     uint32_t source, row;
 };
 
-/* Of an index's kind for so many rows, and why, in one sentence. */
+int origin_order(const void *a, const void *b);     /* by id */
+
+/* Of an index's kind for so many rows, and why, in one sentence: from the settings, the rows and
+ * the memory that is free now. */
 enum segment_kind plan_kind(const struct collection_creation *creation, size_t rows, size_t dim,
                             char *why, size_t bytes);
+/* The same for a segment that is about to be written: job->kind and job->why. */
+void plan_segment(const struct collection *c, struct job *job);
 /* The next job, under the writer's lock; false: nothing to do. `force`: whatever the size. */
 bool plan_tail(struct collection *c, bool force, struct job *job);
 bool plan_merge(struct collection *c, struct job *job);

@@ -36,7 +36,13 @@ static enum segment_kind plan_auto(const struct collection_creation *creation, s
     struct akin_machine machine;
     system_describe(&machine);
     double free_bytes = (double)machine.memory_available_bytes;
-    double graph = graph_bytes(rows, dim), originals = (double)rows * (double)dim * 4;
+    static const double number_bytes[] = { 4, 2, 1 };   /* by enum akin_storage */
+    double graph = graph_bytes(rows, dim);
+    double originals = (double)rows * (double)dim * number_bytes[creation->storage];
+    if (creation->storage == AKIN_STORAGE_INT8) {
+        snprintf(why, bytes, "flat: rows of int8 are searched where they lie, by this kind alone");
+        return SEGMENT_FLAT;
+    }
     if (rows <= AUTO_FLAT_ROWS || !segment_kind_takes(SEGMENT_IVFPQ, rows, dim)) {
         snprintf(why, bytes,
                  "flat: at %zu rows a scan of sketches takes less time than any graph, and exact "
@@ -78,13 +84,23 @@ enum segment_kind plan_kind(const struct collection_creation *creation, size_t r
     return segment_kind_takes(SEGMENT_FLAT, rows, dim) ? SEGMENT_FLAT : SEGMENT_PLAIN;
 }
 
-static enum segment_kind kind_of_merge(const struct collection *c, size_t rows)
+void plan_segment(const struct collection *c, struct job *job)
 {
-    char why[256];
-    struct collection_creation creation = c->creation;
-    if (creation.kind != SEGMENT_FLAT && rows < KIND_ROWS_MIN)
-        creation.kind = SEGMENT_FLAT;
-    return plan_kind(&creation, rows, c->dim, why, sizeof why);
+    job->kind = plan_kind(&c->creation, job->rows, c->dim, job->why, sizeof job->why);
+    if (job->kind == (enum segment_kind)c->creation.kind)
+        job->why[0] = 0;
+}
+
+/* What is sealed or merged by itself: other kinds are worth their training from some size on. */
+static void plan_part(const struct collection *c, struct job *job)
+{
+    plan_segment(c, job);
+    if (c->creation.kind == SEGMENT_FLAT || job->rows >= KIND_ROWS_MIN || !job->rows)
+        return;
+    job->kind = SEGMENT_FLAT;
+    snprintf(job->why, sizeof job->why,
+             "flat: a segment of %zu rows is searched as fast so, and needs no training",
+             job->rows);
 }
 
 /* ---- jobs -------------------------------------------------------------------------------- */
@@ -140,7 +156,7 @@ static bool take_sources(struct collection *c, struct job *job, const bool *mark
         view_copy(&job->sources[job->count++], &s->views[i]);
         job->rows += view_live(&s->views[i]);
     }
-    job->kind = kind_of_merge(c, job->rows);
+    plan_part(c, job);
     take_like(c, job);
     return true;
 }
@@ -232,13 +248,12 @@ bool plan_everything(struct collection *c, struct job *job)
     *job = (struct job){ 0 };
     size_t count = c->current->count;
     bool *marked = memory_alloc(count, sizeof *marked), planned = false;
-    char why[256];
     if (!marked)
         return false;
     memset(marked, true, c->current->sealed);
     planned = take_sources(c, job, marked);
     if (planned) {
-        job->kind = plan_kind(&c->creation, job->rows, c->dim, why, sizeof why);
+        plan_segment(c, job);
         if (job->like)
             part_release(job->like);
         job->like = NULL;               /* who waits for it gets what fits all rows */

@@ -47,7 +47,30 @@ enum akin_status collection_text(const struct collection *c, int64_t id,
     return status;
 }
 
-/* The kind of most sealed rows, and why; without any, what a segment of today would be. */
+/* What was written when the largest segment of this kind was made; false: nothing. */
+static bool read_why(const struct snapshot *s, uint32_t kind, char *why, size_t bytes)
+{
+    const struct part *largest = NULL;
+    for (size_t i = 0; i < s->sealed; i++) {
+        const struct part *part = s->views[i].part;
+        if (part->stored->kind == kind && (!largest || part->rows > largest->rows))
+            largest = part;
+    }
+    const struct segment_block *block =
+        largest ? store_segment_find(largest->stored, COLLECTION_BLOCK_WHY) : NULL;
+    if (!block)
+        return false;
+    size_t count = block->bytes < bytes ? block->bytes : bytes - 1;
+    memcpy(why, block->data, count);
+    why[count] = 0;
+    for (size_t i = 0; i < count; i++)          /* whatever the file holds, it is printed */
+        if ((unsigned char)why[i] < ' ' || (unsigned char)why[i] > '~')
+            why[i] = '?';
+    return true;
+}
+
+/* The kind of most sealed rows, and why it was chosen when they were sealed; without any, what a
+ * segment of today would be. */
 static void describe(const struct collection *c, const struct snapshot *s,
                      struct akin_index_info *info)
 {
@@ -62,13 +85,15 @@ static void describe(const struct collection *c, const struct snapshot *s,
         if (rows[kind] > rows[most])
             most = kind;
     enum segment_kind now = plan_kind(&c->creation, s->live, c->dim, why, sizeof why);
-    if (!rows[most])
-        most = now;
+    bool sealed = rows[most] > 0;
+    most = sealed ? most : now;
     snprintf(info->asked, sizeof info->asked, "%s",
              c->creation.kind ? segment_kind_name(c->creation.kind) : "auto");
     /* A plain segment is a flat one that is too old or too small for codes. */
     const char *kind = segment_kind_name(most == SEGMENT_PLAIN ? SEGMENT_FLAT : most);
     snprintf(info->kind, sizeof info->kind, "%s", kind);
+    if (sealed && read_why(s, most, info->why, sizeof info->why))
+        return;
     if (most == now || most == SEGMENT_PLAIN)
         snprintf(info->why, sizeof info->why, "%s", why);
     else
@@ -81,7 +106,8 @@ void collection_info(const struct collection *c, struct akin_index_info *info)
     struct snapshot *s = snapshot_take(c);
     struct store_stats stats;
     *info = (struct akin_index_info){
-        .metric = c->metric, .count = s->live, .dead = s->dead, .segments = s->sealed,
+        .metric = c->metric, .storage = (enum akin_storage)c->creation.storage,
+        .count = s->live, .dead = s->dead, .segments = s->sealed,
         .dimension = c->dim,
     };
     for (size_t i = s->sealed; i < s->count; i++)

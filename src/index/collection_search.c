@@ -130,8 +130,8 @@ static void offer_row(const struct search *s, const struct part *part, const flo
     if (allowed && !(allowed[row / 64] >> row % 64 & 1))
         return;
     struct found found = { .id = part->ids[row] };
-    found.score = cpu_score(s->c->host.backend, query, part->vectors + row * s->c->dim, s->c->dim,
-                            collection_score(s->c));
+    found.score = cpu_score(s->c->host.backend, query, part->own_vectors + row * s->c->dim,
+                            s->c->dim, collection_score(s->c));
     if (*count < s->k || better(found, best[*count - 1]))
         insert(best, count, s->k, found);
 }

@@ -119,7 +119,8 @@ static void keep_codes(struct part *part, size_t first, size_t count)
     atomic_store(&part->length_max, longest);
 }
 
-static enum akin_status fill_chunk(struct part *part, const struct new_rows *rows, size_t first,
+static enum akin_status fill_chunk(const struct collection *c, struct part *part,
+                                   const struct new_rows *rows, size_t first,
                                    struct akin_error *error)
 {
     size_t dim = part->dim;
@@ -128,6 +129,8 @@ static enum akin_status fill_chunk(struct part *part, const struct new_rows *row
         memcpy(out, rows->vectors, rows->count * dim * sizeof *out);
     for (size_t i = 0; rows->unit && i < rows->count; i++)
         unit_row(rows->vectors + i * dim, dim, out + i * dim);
+    for (size_t i = 0; rows->keep && i < rows->count; i++)
+        round_row(c, out + i * dim);
     keep_codes(part, first, rows->count);
     memcpy(part->own_ids + first, rows->ids, rows->count * sizeof *rows->ids);
     TRY(keep_texts(part, &part->own_keys, rows->keys, first, rows->count, error));
@@ -153,7 +156,7 @@ enum akin_status tail_append(struct collection *c, struct snapshot *next,
     if (fits(c, rows)) {
         struct view *view = &next->views[next->count - 1];
         ASSERT(view->part == c->open && view->rows == c->open_rows);
-        TRY(fill_chunk(c->open, rows, c->open_rows, error));
+        TRY(fill_chunk(c, c->open, rows, c->open_rows, error));
         *out = c->open;
         *first = view->rows;
         view->rows += rows->count;
@@ -164,7 +167,7 @@ enum akin_status tail_append(struct collection *c, struct snapshot *next,
     if (!part)
         return error_memory(error);
     part->number = c->next_part;
-    enum akin_status status = fill_chunk(part, rows, 0, error);
+    enum akin_status status = fill_chunk(c, part, rows, 0, error);
     if (status != AKIN_OK) {
         part_release(part);
         return status;

@@ -168,7 +168,8 @@ static enum akin_status apply(struct batch *b, struct akin_error *error)
     for (size_t i = 0; i < b->replaced_count; i++)
         TRY_DONE(edit_kill(c, next, b->replaced[i], error));
     struct new_rows rows = {
-        .vectors = b->rows->vectors, .unit = c->metric == AKIN_METRIC_COSINE, .ids = b->ids,
+        .vectors = b->rows->vectors, .unit = c->metric == AKIN_METRIC_COSINE, .keep = true,
+        .ids = b->ids,
         .keys = b->keys, .metadata = b->metadata, .count = b->rows->count,
     };
     TRY_DONE(tail_append(c, next, &rows, &part, &first, error));
@@ -205,6 +206,7 @@ enum akin_status collection_add(struct collection *c, const struct akin_index_ro
     struct batch b = { .c = c, .rows = rows, .update = update };
     enum akin_status status = AKIN_OK;
     TRY(check_finite(rows->vectors, rows->count, c->dim, "row", error));
+    TRY(check_range(c, rows->vectors, rows->count, error));
     TRY_DONE(take_texts(rows->keys, rows->count, true, &b.keys, error));
     TRY_DONE(take_texts(rows->metadata, rows->count, false, &b.metadata, error));
     b.ids = memory_alloc(rows->count, sizeof *b.ids);

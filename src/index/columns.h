@@ -115,5 +115,9 @@ uint64_t columns_tail_bytes(const struct columns_tail *tail);   /* the writer's:
 enum akin_status columns_tail_evaluate(const struct columns_tail *tail, size_t rows,
                                        const struct filter *filter, uint64_t *bits,
                                        size_t *passing, struct akin_error *error);
+/* Shows the fields of the first `rows` rows, some of them several times. Any thread. */
+void columns_tail_fields(const struct columns_tail *tail, size_t rows,
+                         void (*see)(void *context, const struct columns_field_info *field),
+                         void *context);
 const char *columns_tail_text(const struct columns_tail *tail, size_t row, size_t *bytes);
 bool columns_tail_has_field(const struct columns_tail *tail, size_t rows, const char *name);

@@ -273,3 +273,28 @@ bool columns_tail_has_field(const struct columns_tail *tail, size_t rows, const 
     }
     return false;
 }
+
+void columns_tail_fields(const struct columns_tail *tail, size_t rows,
+                         void (*see)(void *context, const struct columns_field_info *field),
+                         void *context)
+{
+    for (size_t row = 0; row < rows; row++) {
+        const struct tail_chunk *chunk = tail->chunks[row / CHUNK_ROWS];
+        if (row % CHUNK_ROWS == 0 && rows - row >= CHUNK_ROWS) {
+            struct columns columns = { .image = chunk->image };
+            for (size_t i = 0; i < columns_field_count(&columns); i++) {
+                struct columns_field_info field = columns_field(&columns, i);
+                see(context, &field);
+            }
+            row += CHUNK_ROWS - 1;
+            continue;
+        }
+        const struct tail_row *found = &chunk->rows[row % CHUNK_ROWS];
+        for (size_t i = 0; i < found->value_count; i++) {
+            const struct tail_value *value = &found->values[i];
+            struct columns_field_info field = { value->name, value->name_bytes, value->text != NULL,
+                                                value->text == NULL };
+            see(context, &field);
+        }
+    }
+}

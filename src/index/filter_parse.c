@@ -16,6 +16,7 @@
 #include "base/hash.h"
 #include "base/limits.h"
 #include "base/utf8.h"
+#include "index/filter_hint.h"
 #include "index/filter_program.h"
 #include "index/fold.h"
 
@@ -287,20 +288,30 @@ static bool is_named(const char *names, const char *name, size_t bytes)
     return false;
 }
 
-static enum akin_status unknown_field(struct parser *p, const struct token *token)
+/* `node` has the folded name. */
+static enum akin_status unknown_field(struct parser *p, const struct token *token,
+                                      const struct filter_node *node)
 {
     struct bytes list = { 0 };
+    struct filter_node named = *node;
+    named.name = p->filter->texts.data + node->name_at;
+    struct filter_hint hint = { .node = &named };
     char shown[64];
     for (size_t i = 0; i < p->field_count; i++) {
         const char *names = p->fields[i].names;
+        for (size_t at = 0, count; names[at]; at += count + (names[at + count] == ' ')) {
+            count = strcspn(names + at, " ");
+            filter_hint_field(&hint, names + at, count, true, true);
+        }
         bytes_printf(&list, "%s%.*s", i ? ", " : "", (int)strcspn(names, " "), names);
     }
     show_token(p, token, shown, sizeof shown);
     enum akin_status status =
         error_set(p->error, AKIN_ARGUMENT,
-                  "filter, column %zu: unknown field %s: "
-                  "the fields are %s",
-                  column_of(p, token->at), shown, list.data ? list.data : "none");
+                  "filter, column %zu: unknown field %s: the fields are %s%s%s%s",
+                  column_of(p, token->at), shown, list.data ? list.data : "none",
+                  hint.nearest[0] ? "; did you mean '" : "", hint.nearest,
+                  hint.nearest[0] ? "'?" : "");
     bytes_deinit(&list);
     return status;
 }
@@ -330,7 +341,7 @@ static enum akin_status take_field(struct parser *p, struct filter_node *node)
         bytes_append(&p->value, p->field->names, strcspn(p->field->names, " "));
         TRY(keep_folded(p, &node->name_at, &node->name_bytes));
     } else if (p->fields) {
-        return unknown_field(p, &token);
+        return unknown_field(p, &token, node);
     }
     node->name_hash = hash_bytes(p->filter->texts.data + node->name_at, node->name_bytes);
     return AKIN_OK;

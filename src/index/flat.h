@@ -9,8 +9,8 @@
  * answered by those rows alone, exactly.
  *
  * Where rows.element is ELEMENT_I8 the bytes are the originals: a build is given float32 rows, what
- * it keeps of them is scale * byte, scores are those of these rows, flat_row returns them, and an
- * opened segment needs no vectors. */
+ * it keeps of them is screen_round, scores are those of these rows, flat_row returns them, and an
+ * opened segment needs no vectors. Rows that were rounded before are kept as they are. */
 #pragma once
 
 #include "index/segment.h"

@@ -45,12 +45,9 @@ static double encode_row(const struct builder *b, size_t row, float *x, uint8_t 
 {
     size_t dim = b->build->rows.dim;
     read_row(b, row, x);
-    double length = screen_encode(x, dim, codes, numbers);
-    if (b->build->rows.element != ELEMENT_I8)
-        return length;
-    for (size_t k = 0; k < dim; k++)
-        x[k] = numbers[0] * (float)((int)codes[k] - 128);
-    return screen_measure(x, dim, codes, numbers);
+    if (b->build->rows.element == ELEMENT_I8)
+        screen_round(x, dim);
+    return screen_encode(x, dim, codes, numbers);
 }
 
 /* The row as it will be scored, alone; codes and numbers are room. */

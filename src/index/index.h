@@ -10,5 +10,9 @@ enum { INDEX_DIMENSION_MAX = 4096 };
 const char *index_metric_name(enum akin_metric metric);
 bool index_metric_parse(const char *name, enum akin_metric *metric);
 
+/* "fp32", "fp16", "int8". */
+const char *index_storage_name(enum akin_storage storage);
+bool index_storage_parse(const char *name, enum akin_storage *storage);
+
 /* The bytes of a file alone, of any version; collection_check also asks what they mean. */
 enum akin_status index_check(const char *path, struct akin_error *error);

@@ -96,6 +96,12 @@ enum akin_status segment_open(uint32_t kind, struct backend *backend, struct thr
     return status;
 }
 
+void segment_read(const struct segment *segment, size_t row, float *out)
+{
+    ASSERT(segment->kind == SEGMENT_FLAT);
+    flat_row(segment->flat, row, out);
+}
+
 void segment_close(struct segment **segment)
 {
     if (!*segment)

@@ -127,6 +127,8 @@ enum akin_status segment_open(uint32_t kind, struct backend *backend, struct thr
                               const struct segment_rows *rows, const struct segment_blocks *blocks,
                               struct segment **segment, struct akin_error *error);
 void segment_close(struct segment **segment);
+/* A row, [dim], of a segment whose originals are its codes (ELEMENT_I8, kind flat). */
+void segment_read(const struct segment *segment, size_t row, float *out);
 enum akin_status segment_search(const struct segment *segment, const struct segment_query *query,
                                 const struct segment_hits *hits, struct akin_error *error);
 enum akin_status segment_check(const struct segment *segment, struct akin_error *error);

@@ -5,6 +5,7 @@ Usage: cli_test.py AKIN MODEL [GROUP]      GROUP: use embed stop catalogue index
 MODEL is the folder of a small model. Needs nothing but Python; works in a scratch folder.
 """
 import json
+import math
 import os
 import re
 import resource
@@ -86,6 +87,12 @@ def refused(name, *arguments, status=1, words="", **settings):
     check(f"{name}: prints no result", done.stdout == b"", done.stdout)
 
 
+def seconds_of(call):
+    begin = time.monotonic()
+    call()
+    return time.monotonic() - begin
+
+
 def write(path, data):
     with open(path, "wb") as file:
         file.write(data.encode() if isinstance(data, str) else data)
@@ -100,7 +107,7 @@ def matrix(path):
     header = eval(blob[10:10 + size], {"__builtins__": {}})
     body = blob[10 + size:]
     kind = {"<f4": 4, "<i8": 8}[header["descr"]]
-    check(f"{path} is as long as its header says", len(body) == kind * header["shape"][0] * header["shape"][1])
+    check(f"{path} is as long as its header says", len(body) == kind * math.prod(header["shape"]))
     check(f"{path} is in C order", header["fortran_order"] is False)
     return header["shape"], body
 
@@ -485,6 +492,110 @@ def index():
     nothing_left("refusals", "x.akx")
 
 
+def forms():
+    """What rows are kept as, every form that vectors come in, and export back to files."""
+    import random
+    random.seed(5)
+    vectors = [[random.randrange(256) for _ in range(8)] for _ in range(200)]
+    npy("v.npy", "<f4", (200, 8), b"".join(struct.pack("<8f", *v) for v in vectors))
+    write("v.fvecs", b"".join(struct.pack("<i8f", 8, *v) for v in vectors))
+    write("v.bvecs", b"".join(struct.pack("<i8B", 8, *v) for v in vectors))
+    files = {}
+    for form in ("npy", "fvecs", "bvecs"):
+        answer("index", "build", "-i", f"v.{form}", "-o", "f.akx", "--metric", "l2", "--kind", "flat")
+        files[form] = open("f.akx", "rb").read()
+        made = answer("search", "--index", "f.akx", "--vectors", f"v.{form}", "-k", "3", "-o", f"{form}_found.npy")
+        check(f"{form} searched", made["queries"] == 200 and matrix(f"{form}_found.npy") == matrix("npy_found.npy"), made)
+        answer("index", "create", "g.akx", "--dimension", "8", "--metric", "l2")
+        said = akin("index", "add", "g.akx", "-i", f"v.{form}", "--sync-every", "90").stdout.decode()
+        check(f"{form} added", said.split() == "synced 90 synced 180 synced 200".split(), said)
+        os.remove("g.akx")
+    check("one index, whatever its rows came from", files["npy"] == files["fvecs"] == files["bvecs"])
+    write("cut.fvecs", open("v.fvecs", "rb").read()[:-2])
+    write("nan.fvecs", struct.pack("<i2fi2f", 2, 1, 2, 2, float("nan"), 2))
+    answer("index", "create", "g.akx", "--dimension", "2")
+    for words, status, *line in (("cut.fvecs", 1, "index", "build", "-i", "cut.fvecs", "-o", "x.akx"),
+                                 ("row 1, column 0", 1, "index", "build", "-i", "nan.fvecs", "-o", "x.akx"),
+                                 ("row 1, column 0", 1, "index", "add", "g.akx", "-i", "nan.fvecs"),
+                                 ("leave out", 1, "index", "build", "-i", "v.npy:train", "-o", "x.akx"),
+                                 ("cut.fvecs", 1, "search", "--index", "f.akx", "--vectors", "cut.fvecs"),
+                                 ("dimensions", 1, "search", "--index", "f.akx", "--vectors", "nan.fvecs")):
+        refused(f"{line[1]} of {line[-1]}", *line, status=status, words=words)
+    check("a refused batch adds nothing", answer("index", "info", "g.akx")["count"] == 0)
+
+    sizes = {}
+    for storage in ("fp32", "fp16", "int8"):
+        made = answer("index", "build", "-i", "v.npy", "-o", f"{storage}.akx", "--metric", "l2", "--storage", storage)
+        sizes[storage] = os.path.getsize(f"{storage}.akx")
+        check(f"{storage} is said", made["storage"] == answer("index", "info", f"{storage}.akx")["storage"] == storage
+              and storage in akin("index", "info", f"{storage}.akx").stdout.decode(), made)
+        check(f"{storage} is checked", answer("index", "check", f"{storage}.akx")["ok"])
+        told = answer("index", "export", f"{storage}.akx", f"{storage}.npy")
+        check(f"{storage} exported", told["count"] == 200 and told["dimension"] == 8, told)
+        shape, body = matrix(f"{storage}.npy")
+        kept = [struct.unpack_from("<8f", body, 32 * i) for i in range(200)]
+        off = max(abs(a - b) / max(v) for k, v in zip(kept, vectors) for a, b in zip(k, v))
+        check(f"{storage} keeps what it says", shape == (200, 8) and off <= {"fp32": 0, "fp16": 0, "int8": 1.001 / 254}[storage], off)
+    check("less is kept in less", sizes["fp32"] - 200 * 8 >= sizes["fp16"] >= sizes["int8"], sizes)
+    refused("storage that is none", "index", "build", "-i", "v.npy", "-o", "x.akx", "--storage", "fp8", status=2, words="fp8")
+    refused("int8 graphs", "index", "build", "-i", "v.npy", "-o", "x.akx", "--storage", "int8", "--kind", "graph", words="graph")
+    refused("int8 graphs, empty", "index", "create", "x.akx", "--dimension", "8", "--storage", "int8", "--kind", "ivfpq", words="ivfpq")
+    npy("large.npy", "<f4", (2, 1), struct.pack("<2f", 1, 1e6))
+    refused("too large for halves", "index", "build", "-i", "large.npy", "-o", "x.akx", "--metric", "l2", "--storage", "fp16", words="row 1")
+
+    npy("ids.npy", "<i8", (200,), b"".join(struct.pack("<q", 900 - 3 * i) for i in range(200)))
+    write("meta.jsonl", "".join('{"year": %d, "title": "Film %d"}\n' % (1990 + i % 9, i) for i in range(200)))
+    akin("index", "build", "-i", "v.npy", "-o", "a.akx", "--metric", "l2", "--ids", "ids.npy", "--metadata", "meta.jsonl")
+    akin("index", "export", "a.akx", "b.npy", "--ids", "b_ids.npy", "--metadata", "b.jsonl")
+    check("ids ascend", matrix("b_ids.npy")[0] == (200,) and struct.unpack("<200q", matrix("b_ids.npy")[1]) == tuple(range(303, 903, 3)))
+    akin("index", "build", "-i", "b.npy", "-o", "b.akx", "--metric", "l2", "--ids", "b_ids.npy", "--metadata", "b.jsonl")
+    check("there and back: the same index", open("a.akx", "rb").read() == open("b.akx", "rb").read())
+    write("keys.txt", "".join(f"film {i}\n" for i in range(200)))
+    akin("index", "build", "-i", "v.npy", "-o", "k.akx", "--keys", "keys.txt")
+    akin("index", "export", "k.akx", "k.npy", "--keys", "k.txt")
+    check("keys and ids beside", open("k.txt").read() == open("keys.txt").read() and matrix("k.ids.npy")[0] == (200,))
+    answer("index", "create", "e.akx", "--dimension", "8")
+    check("nothing to export", answer("index", "export", "e.akx", "e.npy")["count"] == 0 and matrix("e.npy") == ((0, 8), b""))
+    refused("export of nothing", "index", "export", "none.akx", "x.npy", words="none.akx")
+    refused("export to nowhere", "index", "export", "a.akx", "no/x.npy", words="no/x.npy")
+    refused("export to the output", "index", "export", "a.akx", "-", status=2, words="-")
+    refused("export without a name", "index", "export", "a.akx", status=2, words="export")
+    nothing_left("refusals", "x.akx", "x.npy", "x.ids.npy")
+
+    hint = akin("search", "--index", "a.akx", "--vectors", "v.npy", "-k", "1", "--filter", "yeer=1990").stderr.decode()
+    check("a slip is told", "did you mean 'year'" in hint and hint.count("\n") == 1, hint)
+    hint = akin("search", "--index", "a.akx", "--vectors", "v.npy", "-k", "1", "--filter", "title<5").stderr.decode()
+    check("a type is told", "'title' holds texts" in hint, hint)
+    quiet = akin("search", "--index", "a.akx", "--vectors", "v.npy", "-k", "1", "--filter", "year<1995").stderr
+    check("nothing else is", quiet == b"", quiet)
+
+
+def memory():
+    """A file larger than all memory that the program may take is opened and searched. With
+    AKIN_TEST_INDEX_ROWS=1000000 as `make test-slow` does: opened in 50 ms, too."""
+    import random
+    count, dim = int(os.environ.get("AKIN_TEST_INDEX_ROWS", "12000")), 256
+    with open("m.bvecs", "wb") as file:
+        generator = random.Random(3)
+        for _ in range(count):
+            file.write(struct.pack("<i", dim) + generator.randbytes(dim))
+    with open("m.bvecs", "rb") as file:
+        write("q.bvecs", file.read(40 * (dim + 4)))
+    limit = 12 << 20
+    less = ["prlimit", f"--data={limit}"]
+    for storage in ("fp32", "fp16"):
+        akin("index", "build", "-i", "m.bvecs", "-o", "m.akx", "--metric", "l2", "--kind", "flat", "--storage", storage)
+        size = os.path.getsize("m.akx")
+        check(f"{storage}: the file is larger than the memory", storage != "fp32" or size > limit, size)
+        seconds = min(seconds_of(lambda: answer("index", "info", "m.akx", before=less)) for _ in range(5))
+        check(f"{storage}: it opens at once", seconds < (0.05 if count >= 1000000 else 1), seconds)
+        got = answer("search", "--index", "m.akx", "--vectors", "q.bvecs", "-k", "1", "--exact", "--threads", "1", before=less)
+        check(f"{storage}: searched in less memory than it has bytes", [r[0]["id"] for r in got["results"]] == list(range(40)), got)
+    told = akin("index", "compact", "m.akx", before=["prlimit", f"--data={4 << 20}"], status=1).stderr.decode()
+    check("too little memory is told", told.startswith("akin: ") and told.count("\n") == 1, told)
+    check("and harms nothing", answer("index", "check", "m.akx")["ok"])
+
+
 # ---------------------------------------------------------------- benchmarks
 def bench_embed():
     """The report of six texts and a tiny model: its figures must follow from one another."""
@@ -738,7 +849,7 @@ def precision():
 
 def main():
     global AKIN, MODEL, SCRATCH
-    groups = {g.__name__: g for g in (use, embed, stop, catalogue, index, bench, precision)}
+    groups = {g.__name__: g for g in (use, embed, stop, catalogue, index, forms, memory, bench, precision)}
     if len(sys.argv) not in (3, 4) or (len(sys.argv) == 4 and sys.argv[3] not in groups):
         sys.exit(__doc__)
     AKIN, MODEL = map(os.path.abspath, sys.argv[1:3])

@@ -1,4 +1,4 @@
-/* Sixteen-bit floating point to float32 and, for bfloat16, back: one number. */
+/* Sixteen-bit floating point to float32 and back: one number. */
 #pragma once
 
 #include <stdint.h>
@@ -37,4 +37,22 @@ static inline uint16_t f32_to_bf16(float x)
     if (magnitude < 0x00800000)
         return (uint16_t)(bits >> 16 & 0x8000);
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+/* Rounded to even; what is too large becomes infinity. */
+static inline uint16_t f32_to_f16(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    uint32_t sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
+    if (magnitude > 0x7f800000)             /* NaN: quiet, with its upper bits */
+        return (uint16_t)(sign | 0x7e00 | (magnitude >> 13 & 0x3ff));
+    if (magnitude >= 0x47800000)
+        return (uint16_t)(sign | 0x7c00);
+    if (magnitude < 0x38800000) {           /* denormal: adding 0.5 rounds to multiples of 2^-24 */
+        float sum = float_from_bits(magnitude) + 0.5f;
+        memcpy(&bits, &sum, sizeof bits);
+        return (uint16_t)(sign | (bits - 0x3f000000));
+    }
+    return (uint16_t)(sign | (magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1)) >> 13);
 }

@@ -61,6 +61,8 @@
  *                  and of its four vectors [nr] are read. exact.
  * narrow_bf16      bfloat16 of float32, rounded to even; numbers below FLT_MIN give zero of their
  *                  sign, NaN a quiet NaN with its upper bits. Halves up to `padded` are 0. exact.
+ * narrow_f16       IEEE half of float32, rounded to even; beyond 65504 infinity, NaN a quiet NaN
+ *                  with its upper bits. exact.
  * gemm_bf16        out[r][c] = bias[c] + sum over k of x[r][k] * panel[k][c] of bfloat16 numbers,
  *                  summed in float32; in which order and with how many roundings is the level's
  *                  affair (the reference: k = 1, 0, 3, 2 ..., as Intel documents VDPBF16PS), but
@@ -253,6 +255,7 @@ struct dot_query {
                               const struct s8_panel *panel, size_t depth, size_t rows,           \
                               size_t cols, bool accumulate))                                     \
     X(narrow_bf16,   void,   (uint16_t *out, const float *x, size_t count, size_t padded))       \
+    X(narrow_f16,    void,   (uint16_t *out, const float *x, size_t count))                      \
     X(gemm_bf16,     void,   (float *out, size_t out_stride, const uint16_t *x, size_t x_stride, \
                               const uint16_t *panel, size_t depth, size_t rows, size_t cols,     \
                               const float *bias))

@@ -169,6 +169,12 @@ static void widen_f16(float *out, const void *in, size_t count)
         out[i] = f16_to_f32(load_u16(in, i));
 }
 
+static void narrow_f16(uint16_t *out, const float *x, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] = f32_to_f16(x[i]);
+}
+
 static void widen_bf16(float *out, const void *in, size_t count)
 {
     for (size_t i = 0; i < count; i++)

@@ -55,6 +55,35 @@ double screen_encode(const float *row, size_t dim, uint8_t *codes, float numbers
     return screen_measure(row, dim, codes, numbers);
 }
 
+/* Rounded up, so that no level is beyond 127, unless the largest number would overflow. */
+static float short_scale(float scale)
+{
+    uint32_t bits;
+    memcpy(&bits, &scale, sizeof bits);
+    bits = (bits + 0xff) & ~(uint32_t)0xff;
+    memcpy(&scale, &bits, sizeof scale);
+    if (isfinite(scale * 127))
+        return scale;
+    bits -= 0x100;
+    memcpy(&scale, &bits, sizeof scale);
+    return scale;
+}
+
+void screen_round(float *row, size_t dim)
+{
+    float largest = 0;
+    for (size_t k = 0; k < dim; k++)
+        largest = fabsf(row[k]) > largest ? fabsf(row[k]) : largest;
+    bool small = !(largest >= SCALE_SMALL && largest <= FLT_MAX);
+    float scale = small ? 0 : short_scale(largest / 127);
+    float inverse = scale * 127 >= SCALE_SMALL ? 1 / scale : 0;
+    for (size_t k = 0; k < dim; k++) {
+        float level = rintf(row[k] * inverse);
+        level = level > 127 ? 127 : level < -127 ? -127 : level;
+        row[k] = scale * (level + 0.0f);        /* never -0, which no code says */
+    }
+}
+
 void screen_decode(const struct screen_rows *rows, size_t row, float *out)
 {
     const uint8_t *codes = rows->codes + row * rows->stride;
