@@ -27,6 +27,7 @@ const struct command *const commands[] = {
     &command_index_export,
     &command_search,
     &command_recommend,
+    &command_rate,
     &command_bench_embed,
     &command_bench_search,
     &command_bench_recommend,
