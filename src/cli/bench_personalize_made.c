@@ -16,9 +16,15 @@
 #include "cli/made_ratings.h"
 
 enum {
-    DIMENSION = 384, SEED = 25, UPDATE_BATCH = 100, UPDATE_SECONDS = 2, SINGLES_SECONDS = 1,
-    SYNC_BYTES = 4096, PEOPLE_ASKED = 50000,
+    DIMENSION = 384, SEED = 25, SYNC_BYTES = 4096, PEOPLE_ASKED = 50000,
+    BATCH_MEMORY = 100, BATCH_DURABLE = 10000, TRIAL_RATINGS = 1000000,
 };
+
+/* How long one rate is measured; a trial with few ratings is a trial. */
+static double measuring_seconds(const struct personal_bench *b)
+{
+    return b->made.ratings < TRIAL_RATINGS ? 0.2 : 2;
+}
 
 static double seconds_since(uint64_t began)
 {
@@ -105,34 +111,49 @@ struct updates {
     atomic_bool failed;
 };
 
+struct drawn {
+    char user[24], item[24];
+};
+
+static void draw(const struct updates *u, struct rng *rng, struct drawn *drawn,
+                 struct akin_feedback *feedback)
+{
+    for (size_t i = 0; i < u->batch; i++) {
+        struct drawn *d = &drawn[i];
+        snprintf(d->user, sizeof d->user, "%zu", 1 + (size_t)rng_below(rng, u->users));
+        snprintf(d->item, sizeof d->item, "ml_%zu", 1 + (size_t)rng_below(rng, u->items));
+        feedback[i] = (struct akin_feedback){d->user, d->item,
+                                             (float)(1 + rng_below(rng, 10)) / 10, u->now};
+    }
+}
+
 /* One thread's share: batches of people and items drawn anew until the time is over. */
 static void send_updates(void *context, size_t begin, size_t end, int worker)
 {
     struct updates *u = context;
-    struct akin_feedback feedback[UPDATE_BATCH];
-    char users[UPDATE_BATCH][24], items[UPDATE_BATCH][24];
+    struct drawn *drawn = memory_alloc(u->batch, sizeof *drawn);
+    struct akin_feedback *feedback = memory_alloc(u->batch, sizeof *feedback);
     struct rng rng;
     (void)end;
     (void)worker;
     rng_seed(&rng, begin);
     while (akin_clock_ns() < u->until_ns && !atomic_load(&u->failed)) {
-        for (size_t i = 0; i < u->batch; i++) {
-            snprintf(users[i], sizeof users[i], "%zu", 1 + (size_t)rng_below(&rng, u->users));
-            snprintf(items[i], sizeof items[i], "ml_%zu", 1 + (size_t)rng_below(&rng, u->items));
-            feedback[i] = (struct akin_feedback){users[i], items[i],
-                                                 (float)(1 + rng_below(&rng, 10)) / 10, u->now};
-        }
-        if (akin_recommend_update_batch(u->recommender, feedback, u->batch, NULL, NULL))
+        if (drawn && feedback)
+            draw(u, &rng, drawn, feedback);
+        if (!drawn || !feedback ||
+            akin_recommend_update_batch(u->recommender, feedback, u->batch, NULL, NULL))
             atomic_store(&u->failed, true);
         else
             atomic_fetch_add(&u->done, u->batch);
     }
+    memory_free(drawn);
+    memory_free(feedback);
 }
 
 /* `batch` ratings a call from `threads` threads at once. */
 static enum akin_status measure_updates(struct personal_bench *b,
                                         const struct akin_catalog *catalog, bool durable,
-                                        size_t batch, int threads, double seconds, double *rate)
+                                        size_t batch, int threads, double *rate)
 {
     struct akin_recommender_settings settings;
     struct updates updates = {.users = b->made.users < PEOPLE_ASKED ? b->made.users : PEOPLE_ASKED,
@@ -145,11 +166,11 @@ static enum akin_status measure_updates(struct personal_bench *b,
         TRY_DONE(error_memory(&b->cli->error));
     TRY_DONE(akin_recommender_open(b->cli->engine, catalog, NULL, &settings, &updates.recommender,
                                    &b->cli->error));
-    /* the first half second loads the people */
+    /* the first third loads the people */
     for (int warm = 1; warm >= 0; warm--) {
         atomic_store(&updates.done, 0);
         uint64_t began = akin_clock_ns();
-        updates.until_ns = began + (uint64_t)((warm ? 0.5 : 1) * seconds * 1e9);
+        updates.until_ns = began + (uint64_t)((warm ? 0.5 : 1) * measuring_seconds(b) * 1e9);
         thread_pool_run(pool, (size_t)threads, send_updates, &updates);
         *rate = (double)atomic_load(&updates.done) / seconds_since(began);
     }
@@ -171,7 +192,7 @@ static enum akin_status measure_syncs(struct personal_bench *b, const char *scra
     uint64_t count = 0, began = akin_clock_ns();
     TRY(file_at_open(scratch, FILE_AT_UNNAMED, &file, &b->cli->error));
     enum akin_status status = AKIN_OK;
-    while (status == AKIN_OK && seconds_since(began) < SINGLES_SECONDS) {
+    while (status == AKIN_OK && seconds_since(began) < measuring_seconds(b) / 2) {
         status = file_at_write(&file, count++ * SYNC_BYTES, &part, 1, &b->cli->error);
         if (status == AKIN_OK)
             status = file_at_sync(&file, &b->cli->error);
@@ -192,11 +213,11 @@ static enum akin_status measure_all(struct personal_bench *b, const char *scratc
     TRY(path_join(data, sizeof data, scratch, "data", &b->cli->error));
     TRY(make_catalog(b, scratch, data, ratings));
     TRY(akin_catalog_open(data, &catalog, &b->cli->error));
-    TRY_DONE(measure_updates(b, catalog, false, UPDATE_BATCH, threads, UPDATE_SECONDS,
+    TRY_DONE(measure_updates(b, catalog, false, BATCH_MEMORY, threads,
                              &made->updates_per_s));
-    TRY_DONE(measure_updates(b, catalog, true, UPDATE_BATCH, threads, UPDATE_SECONDS,
+    TRY_DONE(measure_updates(b, catalog, true, BATCH_DURABLE, threads,
                              &made->durable_per_s));
-    TRY_DONE(measure_updates(b, catalog, true, 1, threads, SINGLES_SECONDS,
+    TRY_DONE(measure_updates(b, catalog, true, 1, threads,
                              &made->durable_single_per_s));
     TRY_DONE(measure_syncs(b, scratch));
 done:
