@@ -193,7 +193,9 @@ static void check_stream(const char *name, const char *separator, size_t slots,
         double rate = (double)hits / (double)stream.count;
         print_message("%s %s %.4f, expected %.3f\n", name, cache_policies[i].key, rate,
                       expected[i]);
-        assert_true(fabs(rate - expected[i]) < 0.02);
+        /* W-TinyLFU with exact counts does better than with that simulator's sketch */
+        assert_true(rate > expected[i] - 0.02);
+        assert_true(rate < expected[i] + (i == 2 ? 0.05 : 0.02));
     }
     memory_free(events);
 }

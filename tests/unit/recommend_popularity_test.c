@@ -71,7 +71,7 @@ static void check_settings(struct popularity_settings settings)
         for (uint32_t row = 0; row < ITEMS; row++) {
             double score = popularity_score(p, row), plain = plain_score(&settings, i + 1, row);
             assert_true(fabs(score - plain) <= 1e-9 * (1 + plain));
-            assert_int_equal(isinf(popularity_key(p, row)), plain == 0);
+            assert_int_equal(isinf(popularity_key(p, row)) != 0, plain == 0);
             for (uint32_t other = 0; other < row; other++) {
                 double difference = score - popularity_score(p, other);
                 if (fabs(difference) > 1e-6 * score)
