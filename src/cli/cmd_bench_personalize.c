@@ -84,8 +84,8 @@ const struct command command_bench_personalize = {
     .details =
         "Hit rates are of the catalogue's own ratings in the order of time, each taken for a\n"
         "request for its item, beside other policies and Belady's bound. The made-up ratings have\n"
-        "the shape of MovieLens 25M; 25 million of them need 1.5 GB of disk for a minute. A missed\n"
-        "target is reported, not an error.\n",
+        "the shape of MovieLens 25M; 25 million of them need 1.5 GB of disk for a minute. A\n"
+        "missed target is reported, not an error.\n",
     .examples = "  akin bench personalize --data films --output-dir results\n"
                 "  akin bench personalize --data films --ratings 0 --without-model\n",
     .options = {bench_options, sizeof bench_options / sizeof bench_options[0]},

@@ -27,11 +27,12 @@ struct neighbors {
     _Atomic uint64_t hits, misses, dropped, admitted, evicted, bypassed, built;
     _Atomic uint64_t popularity_bytes;
 
-    struct mutex *lock;         /* of the next seven */
+    struct mutex *lock;         /* of the next eight */
     struct condition *work, *settled;
     struct thread *thread;
     bool stopping, refresh;
-    bool idle;                  /* all is counted and computed */
+    uint64_t settles;           /* how often there was nothing left to compute, */
+    size_t settled_takes;       /* and how many events were counted when it was so last */
     enum akin_status failure;
     struct akin_error why;
     atomic_bool asleep;         /* on `work`; set under the lock, cleared by whoever wakes it */
@@ -149,20 +150,29 @@ static void fail(struct neighbors *n, enum akin_status status, const struct akin
     n->order_next = n->order_count;     /* a refresh tries again */
 }
 
-/* Sleeps until something is wished for or wanted; false: the end. */
-static bool next_turn(struct neighbors *n, bool nothing_to_do, bool *refresh)
+/* What a turn of the thread has left. */
+struct turn {
+    bool idle;                  /* it did nothing */
+    bool settled;               /* there is no more to compute */
+    size_t takes;               /* events counted so far */
+};
+
+/* Tells what the last turn has left, and sleeps if that is nothing, until something is wished for
+ * or wanted; false: the end. */
+static bool next_turn(struct neighbors *n, struct turn last, bool *refresh)
 {
     mutex_lock(n->lock);
-    if (nothing_to_do && !n->refresh && !n->stopping) {
+    if (last.settled && !n->refresh) {
+        n->settles++;
+        n->settled_takes = last.takes;
+        condition_wake(n->settled);
+    }
+    if (last.idle && !n->refresh && !n->stopping) {
         atomic_store(&n->asleep, true);
         /* an event that came before this moment may not have seen that we sleep */
-        if (event_queue_puts(n->queue) == event_queue_takes(n->queue)) {
-            n->idle = true;
-            condition_wake(n->settled);
-            while (atomic_load(&n->asleep))
-                condition_wait(n->work, n->lock);
-            n->idle = false;
-        }
+        while (event_queue_puts(n->queue) == event_queue_takes(n->queue) &&
+               atomic_load(&n->asleep))
+            condition_wait(n->work, n->lock);
         atomic_store(&n->asleep, false);
     }
     bool go_on = !n->stopping;
@@ -177,9 +187,10 @@ static bool next_turn(struct neighbors *n, bool nothing_to_do, bool *refresh)
 static void work(void *context)
 {
     struct neighbors *n = context;
+    struct turn turn = { 0 };
     uint32_t rows[NEIGHBORS_BATCH];
-    bool refresh, nothing = false;
-    while (next_turn(n, nothing, &refresh)) {
+    bool refresh;
+    while (next_turn(n, turn, &refresh)) {
         struct akin_error error = { 0 };
         enum akin_status status = AKIN_OK;
         if (refresh) {
@@ -187,12 +198,14 @@ static void work(void *context)
             status = order_all(n, &error);
         }
         count_events(n);
+        turn.takes = event_queue_takes(n->queue);
         size_t count = next_rows(n, rows);
         if (status == AKIN_OK && count)
             status = compute_batch(n, rows, count, &error);
         if (status != AKIN_OK)
             fail(n, status, &error);
-        nothing = count == 0;
+        turn.idle = count == 0;
+        turn.settled = n->order_next == n->order_count && n->admission_count == 0;
     }
 }
 
@@ -361,14 +374,10 @@ enum akin_status neighbors_wait(struct neighbors *n, struct akin_error *error)
 {
     mutex_lock(n->lock);
     size_t target = event_queue_puts(n->queue);
-    do {
-        /* the thread sleeps over events of which none was urgent */
-        if (!n->idle || n->refresh || event_queue_takes(n->queue) < target)
-            wake(n);
-        else
-            break;
+    uint64_t before = n->settles;
+    wake(n);                    /* so that it looks again, and tells */
+    while (n->settles == before || n->settled_takes < target)
         condition_wait(n->settled, n->lock);
-    } while (true);
     enum akin_status status = n->failure;
     if (status != AKIN_OK && error)
         *error = n->why;

@@ -1,5 +1,5 @@
-/* The yardsticks of the neighbour cache: small streams by hand, the best possible by trying all, and
- * what an independent simulator (libCacheSim 0.3.5) found on real streams. */
+/* The yardsticks of the neighbour cache: small streams by hand, the best possible by trying all,
+ * and what an independent simulator (libCacheSim 0.3.5) found on real streams. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
