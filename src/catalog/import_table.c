@@ -169,67 +169,6 @@ enum akin_status table_next(struct table *table, bool *row, struct akin_error *e
     }
 }
 
-/* ---- rows of plain numbers -------------------------------------------------------------- */
-
-/* Digits at *at, at most `most` of them, and `behind` after them; *at is then behind that. */
-static bool take_digits(const char **at, const char *end, size_t most, char behind,
-                        uint64_t *number)
-{
-    const char *p = *at;
-    uint64_t value = 0;
-    while (p < end && (size_t)(p - *at) < most && (unsigned char)(*p - '0') <= 9)
-        value = value * 10 + (uint64_t)(*p++ - '0');
-    if (p == *at || p == end || *p != behind)
-        return false;
-    *at = p + 1;
-    *number = value;
-    return true;
-}
-
-/* "4" or "3.5", as parse_double reads it. */
-static bool take_decimal(const char **at, const char *end, char behind, double *number)
-{
-    uint64_t whole, fraction;
-    if (take_digits(at, end, 9, behind, &whole)) {
-        *number = (double)whole;
-        return true;
-    }
-    const char *p = *at;
-    if (!take_digits(&p, end, 9, '.', &whole))
-        return false;
-    const char *begin = p;
-    if (!take_digits(&p, end, 6, behind, &fraction))
-        return false;
-    double scale = 1;
-    for (const char *digit = begin; digit + 1 < p; digit++)
-        scale *= 10;
-    *number = ((double)whole * scale + (double)fraction) / scale;
-    *at = p;
-    return true;
-}
-
-bool table_next_numbers(struct table *table, struct table_numbers *numbers)
-{
-    struct csv_reader *csv = &table->csv;
-    const char *at = csv->data + csv->at, *end = csv->data + csv->bytes;
-    char separator = csv->separator[0];
-    uint64_t first, second, fourth;
-    if (csv->separator[1] || table->fields != 4 || table->places[0] != 0 ||
-        table->places[1] != 1 || table->places[2] != 2 || table->places[3] != 3)
-        return false;
-    if (!take_digits(&at, end, 10, separator, &first) || first > UINT32_MAX ||
-        !take_digits(&at, end, 10, separator, &second) || second > UINT32_MAX ||
-        !take_decimal(&at, end, separator, &numbers->third) ||
-        !take_digits(&at, end, 18, '\n', &fourth))
-        return false;
-    numbers->first = (uint32_t)first;
-    numbers->second = (uint32_t)second;
-    numbers->fourth = (int64_t)fourth;
-    csv->at = (size_t)(at - csv->data);
-    csv->line = csv->next_line++;
-    return true;
-}
-
 struct csv_field table_field(const struct table *table, size_t column)
 {
     size_t place = table->places[column];

@@ -44,17 +44,6 @@ enum akin_status table_open(struct table *table, const char *path, const char *s
 enum akin_status table_next(struct table *table, bool *row, struct akin_error *error);
 void table_close(struct table *table);      /* zeroed is fine */
 
-/* The next row, where it has the form that nearly all rows of ratings have: four plain numbers in
- * the order of the layout's columns and nothing else, "12,34,3.5,567". false: it has another form,
- * or there is none; nothing has changed, and table_next reads it. The numbers are those that
- * table_id, table_number and table_timestamp would give. */
-struct table_numbers {
-    uint32_t first, second;
-    double third;
-    int64_t fourth;
-};
-bool table_next_numbers(struct table *table, struct table_numbers *numbers);
-
 /* A field of the current row by the layout's column; empty where an optional one is not there. */
 struct csv_field table_field(const struct table *table, size_t column);
 uint64_t table_line(const struct table *table);

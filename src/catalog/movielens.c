@@ -309,59 +309,45 @@ static enum akin_status read_themes(struct movielens *m, struct akin_error *erro
 
 static const double rating_min = 0.5, rating_max = 5;
 
-/* Whether a rating belongs to the catalogue; where not, the problem has been counted. */
-static bool accept_rating(struct movielens *m, const struct table *table,
-                          const struct table_numbers *numbers)
+/* *good false: the problem has been counted. */
+static bool read_rating(struct movielens *m, struct table *table, struct rating_record *record)
 {
     struct akin_import_report *report = &m->import.report;
-    if (!(numbers->third >= rating_min && numbers->third <= rating_max)) {
+    uint32_t user, item;
+    double rating;
+    int64_t timestamp;
+    if (!table_id(table, 0, "userId", &user) || !table_id(table, 1, "movieId", &item) ||
+        !table_number(table, 2, "rating", &rating) || !table_timestamp(table, 3, &timestamp))
+        return false;
+    if (!(rating >= rating_min && rating <= rating_max)) {
         import_problem(&m->import, &report->skipped.invalid_ratings, table->path, table_line(table),
-                       "rating: %g is not between %g and %g", numbers->third, rating_min,
-                       rating_max);
+                       "rating: %g is not between %g and %g", rating, rating_min, rating_max);
         return false;
     }
-    if (!number_map_get(&m->rows, numbers->second, &(uint64_t){ 0 })) {
+    if (!number_map_get(&m->rows, item, &(uint64_t){ 0 })) {
         import_problem(&m->import, &report->skipped.ratings_of_unknown_items, table->path,
-                       table_line(table), "movieId: there is no film %u", numbers->second);
+                       table_line(table), "movieId: there is no film %u", item);
         return false;
     }
+    *record = (struct rating_record){ user, item, (float)rating, timestamp };
     return true;
-}
-
-/* The next row that has four numbers, in whatever form; *row false at the end. */
-static enum akin_status next_numbers(struct movielens *m, struct table *table,
-                                     struct table_numbers *numbers, bool *row,
-                                     struct akin_error *error)
-{
-    *row = true;
-    if (table_next_numbers(table, numbers))
-        return import_step(&m->import, table->stage, table->csv.at, table->csv.bytes, error);
-    do
-        TRY(table_next(table, row, error));
-    while (*row && !(table_id(table, 0, "userId", &numbers->first) &&
-                     table_id(table, 1, "movieId", &numbers->second) &&
-                     table_number(table, 2, "rating", &numbers->third) &&
-                     table_timestamp(table, 3, &numbers->fourth)));
-    return AKIN_OK;
 }
 
 static enum akin_status read_ratings(struct movielens *m, struct akin_error *error)
 {
     char path[PATH_BYTES_MAX];
     struct table table;
-    struct table_numbers n;
+    struct rating_record record;
     bool row;
     enum akin_status status;
     if (!find_file(m->folder, m->dialect->ratings_file, path))
         return error_set(error, AKIN_NOT_FOUND, "%.500s: the ratings are gone", m->folder);
     TRY(table_open(&table, path, "ratings", &m->dialect->ratings, &m->import, error));
-    while ((status = next_numbers(m, &table, &n, &row, error)) == AKIN_OK && row) {
-        struct rating_record record = { n.first, n.second, (float)n.third, n.fourth };
-        if (accept_rating(m, &table, &n) && !rating_table_add(&m->ratings, record)) {
+    while ((status = table_next(&table, &row, error)) == AKIN_OK && row)
+        if (read_rating(m, &table, &record) && !rating_table_add(&m->ratings, record)) {
             status = error_memory(error);
             break;
         }
-    }
     table_close(&table);
     if (status == AKIN_OK)
         status = rating_table_sort(&m->ratings, &m->import.report.skipped.duplicate_ratings, error);

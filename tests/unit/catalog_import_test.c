@@ -124,54 +124,6 @@ static void test_csv(void **state)
     assert_string_equal(r.first_problem, "movies.csv:14: movieId: film 2 is there already");
 }
 
-/* Rows of every form, and the same ones in quotes, which are read field by field: the same ratings,
- * the same complaints. */
-static void test_plain_rows_are_read_as_any_other(void **state)
-{
-    static const char *const rows[][4] = {
-        { "1", "2", "3.5", "100" }, { "1", "1", "4", "99" }, { "1", "3", "4.", "98" },
-        { "2", "1", "0.5", "-5" }, { "2", "2", "4.25", "1e3" }, { "2", "3", "2.123456", "7" },
-        { "2", "4", "3.1234567", "7" }, { "3", "1", ".5", "7" }, { "3", "2", "5.5", "7" },
-        { "3", "3", "nan", "7" }, { "3", "77", "3", "7" }, { "4294967295", "1", "3", "7" },
-        { "4294967296", "1", "3", "7" }, { "00000000004", "1", "3", "7" }, { "4", "", "3", "7" },
-        { "4", "2", "3.0.1", "7" }, { "4", "3", "3", "" }, { "4", "4", "1.5", "007" },
-        { "5", "1", "3", "9223372036854775807" }, { "5", "2", "3", "9223372036854775808" },
-        { " 5", "3", "3", "7" }, { "5", "4", "3", "7 " }, { "6", "1", "000000003.5", "7" },
-        { "6", "2", "3e0", "7" }, { "6", "3", "0x3", "7" }, { "6", "4", "1.000001", "7" },
-    };
-    enum { FORMS = 4 };     /* plain, quoted, lines ended by CR LF, the last line without an end */
-    struct akin_import_report reports[FORMS];
-    struct bytes ratings[FORMS] = { 0 };
-    char path[PATH_BYTES_MAX], data[PATH_BYTES_MAX];
-    in_folder(data, *state, "data");
-    in_folder(path, data, "ratings.npy");
-    put(*state, "movies.csv", "movieId,title,genres\n1,One (2001),A\n2,Two,A\n3,Three,A\n4,F,A\n");
-    for (int form = 0; form < FORMS; form++) {
-        struct bytes text = { 0 };
-        const char *quote = form == 1 ? "\"" : "", *end = form == 2 ? "\r\n" : "\n";
-        bytes_printf(&text, "userId,movieId,rating,timestamp%s", end);
-        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-            for (size_t field = 0; field < 4; field++)
-                bytes_printf(&text, "%s%s%s%s", field ? "," : "", quote, rows[i][field], quote);
-            bytes_append_text(&text, end);
-        }
-        put_bytes(*state, "ratings.csv", text.data, text.count - (form == 3));
-        bytes_deinit(&text);
-        assert_int_equal(catalog_import_movielens(*state, data, silent, &reports[form], NULL),
-                         AKIN_OK);
-        assert_int_equal(file_read(path, 1 << 20, &ratings[form], NULL), AKIN_OK);
-        assert_int_equal(ratings[form].count, ratings[0].count);
-        assert_memory_equal(ratings[form].data, ratings[0].data, ratings[0].count);
-        assert_memory_equal(&reports[form].skipped, &reports[0].skipped,
-                            sizeof reports[0].skipped);
-        assert_string_equal(reports[form].first_problem, reports[0].first_problem);
-    }
-    assert_true(reports[0].ratings > 8 && reports[0].skipped.malformed_rows > 3);
-    assert_int_equal(reports[0].skipped.ratings_of_unknown_items, 1);
-    for (int form = 0; form < FORMS; form++)
-        bytes_deinit(&ratings[form]);
-}
-
 static void test_csv_items(void **state)
 {
     import_fixture("csv", *state);
@@ -558,7 +510,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_csv),
-        TEST(test_plain_rows_are_read_as_any_other),
         TEST(test_csv_items),
         TEST(test_csv_files),
         TEST(test_dat),

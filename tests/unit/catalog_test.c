@@ -530,7 +530,7 @@ int main(void)
         TEST(test_find_by_beginning),
         TEST(test_users),       TEST(test_embeddings),
         TEST(test_user_vectors_have_the_same_bits_by_any_threads),
-       TEST(test_users_without_vector),
+        TEST(test_users_without_vector),
         TEST(test_damage),      TEST(test_wrong_arrays), TEST(test_no_catalogue),
         TEST(test_items_alone), TEST(test_latest_small), TEST(test_ml100k),
         TEST(test_25m),
