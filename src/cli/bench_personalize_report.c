@@ -268,6 +268,7 @@ static void print_latency(const struct personal_bench *b)
                                                   {"p95", TABLE_RIGHT, 0},
                                                   {"p99", TABLE_RIGHT, 0}};
     struct table table;
+    bool people_and_query = b->info.users_with_vector && b->model;
     table_init(&table, columns, 5);
     for (size_t s = 0; s <= STAGES; s++) {
         const struct stage_times *t = s < STAGES ? &b->stages[s] : &b->without_encoding;
@@ -279,7 +280,9 @@ static void print_latency(const struct personal_bench *b)
         table_cell(&table, "%.4f", t->p95);
         table_cell(&table, "%.4f", t->p99);
     }
-    printf("\n%zu single requests, one person and one query each\n", b->queries);
+    printf("\n%zu single requests by %s%s%s\n", b->queries,
+           b->info.users_with_vector ? "a person" : "", people_and_query ? " and " : "",
+           b->model ? "a query" : b->info.users_with_vector ? "" : "an item");
     table_print(&table, stdout);
     table_deinit(&table);
     report_line("opening", "%.1f ms", b->open_ms);
