@@ -12,9 +12,11 @@
 #include <cmocka.h>
 
 #include "base/cpu.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/rng.h"
 #include "base/thread.h"
+#include "catalog/catalog.h"
 #include "compute/backend.h"
 #include "recommend/event_queue.h"
 #include "recommend/neighbors.h"
@@ -444,6 +446,60 @@ static void test_lists_are_the_nearest_without_the_item(void **state)
     check_vectors(vectors, 1);
 }
 
+/* ---- what a catalogue knows of demand --------------------------------------------------- */
+
+static struct catalog *new_catalog(const char *folder, const char *interactions)
+{
+    char items_path[PATH_BYTES_MAX], path[PATH_BYTES_MAX], data[PATH_BYTES_MAX];
+    static const char items[] = "{\"id\":\"a\",\"title\":\"A\"}\n{\"id\":\"b\",\"title\":\"B\"}\n"
+                                "{\"id\":\"c\",\"title\":\"C\"}\n";
+    struct catalog *catalog = NULL;
+    struct akin_error error = { 0 };
+    assert_int_equal(path_join(items_path, sizeof path, folder, "items.jsonl", NULL), AKIN_OK);
+    assert_int_equal(path_join(path, sizeof path, folder, "interactions.jsonl", NULL), AKIN_OK);
+    assert_int_equal(path_join(data, sizeof data, folder, "data", NULL), AKIN_OK);
+    assert_int_equal(file_write(items_path, items, sizeof items - 1, NULL), AKIN_OK);
+    assert_int_equal(file_write(path, interactions, strlen(interactions), NULL), AKIN_OK);
+    if (catalog_import_jsonl(items_path, path, NULL, data, (struct akin_progress){ 0 }, NULL,
+                             &error) ||
+        catalog_open(data, CATALOG_WITHOUT_EMBEDDINGS, &catalog, &error))
+        fail_msg("%s", error.message);
+    return catalog;
+}
+
+static void test_history_is_in_the_order_of_time(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/akin_history_XXXXXX";
+    struct akin_cache_event *events = NULL;
+    size_t count = 77;
+    assert_non_null(mkdtemp(folder));
+    struct catalog *c = new_catalog(folder, "");
+    assert_int_equal(neighbors_history(c, &events, &count, NULL), AKIN_OK);
+    assert_int_equal(count, 0);
+    memory_free(events);
+    catalog_close(&c);
+    c = new_catalog(folder,
+                    "{\"user\":\"u\",\"item\":\"a\",\"rating\":4,\"timestamp\":500}\n"
+                    "{\"user\":\"u\",\"item\":\"b\",\"rating\":1,\"timestamp\":90}\n"
+                    "{\"user\":\"v\",\"item\":\"c\",\"rating\":2,\"timestamp\":1000000000}\n"
+                    "{\"user\":\"v\",\"item\":\"b\",\"rating\":4,\"timestamp\":200}\n"
+                    "{\"user\":\"w\",\"item\":\"b\",\"rating\":3,\"timestamp\":500}\n");
+    assert_int_equal(neighbors_history(c, &events, &count, NULL), AKIN_OK);
+    static const struct akin_cache_event expected[] = {
+        { 90, 0.25, 1 }, { 200, 1, 1 }, { 500, 1, 0 }, { 500, 0.75, 1 }, { 1000000000, 0.5, 2 },
+    };
+    assert_int_equal(count, 5);
+    for (size_t i = 0; i < 5; i++) {
+        assert_int_equal(events[i].timestamp, expected[i].timestamp);
+        assert_int_equal(events[i].row, expected[i].row);
+        assert_true(events[i].rating == expected[i].rating);
+    }
+    memory_free(events);
+    catalog_close(&c);
+    assert_int_equal(path_remove_tree(folder, NULL), AKIN_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -457,6 +513,7 @@ int main(void)
         cmocka_unit_test(test_queue_keeps_every_event_and_the_order_of_each_sender),
         cmocka_unit_test(test_blocks_are_used_again),
         cmocka_unit_test(test_lists_are_the_nearest_without_the_item),
+        cmocka_unit_test(test_history_is_in_the_order_of_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
