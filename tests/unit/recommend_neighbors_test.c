@@ -265,7 +265,7 @@ static void check_readers(size_t capacity)
         readers[i].thread = thread_start(read_lists, &readers[i], false);
         assert_non_null(readers[i].thread);
     }
-    for (int version = 1; version <= 20; version++) {
+    for (int version = 1; version <= 12; version++) {
         atomic_store(&made->version, version);
         neighbors_refresh(n);
         if (version % 4 == 0)
