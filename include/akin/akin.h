@@ -10,6 +10,7 @@
 #include "akin/model.h"
 #include "akin/index.h"
 #include "akin/catalog.h"
+#include "akin/neighbors.h"
 #include "akin/recommend.h"
 
 #define AKIN_VERSION_MAJOR 0

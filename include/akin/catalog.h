@@ -81,6 +81,15 @@ AKIN_API enum akin_status akin_catalog_embed(struct akin_model *model, const cha
                                              struct akin_catalog_embed_report *report,
                                              struct akin_error *error);
 
+/* The second half of that alone: user vectors from the item vectors that are there, such as some of
+ * one's own making in the files of docs/formats.md. The engine's threads share the work, and
+ * their number changes no bit. Fills users, users_without_items, users_seconds and vectors_bytes of
+ * `report` (may be NULL). AKIN_NOT_FOUND: there are no item vectors. */
+AKIN_API enum akin_status akin_catalog_embed_users(struct akin_engine *engine, const char *data,
+                                                   struct akin_progress progress,
+                                                   struct akin_catalog_embed_report *report,
+                                                   struct akin_error *error);
+
 /* Opens a catalogue for reading. Works without embeddings; what needs them then says so. */
 AKIN_API enum akin_status akin_catalog_open(const char *data, struct akin_catalog **catalog,
                                             struct akin_error *error);

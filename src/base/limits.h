@@ -27,6 +27,8 @@
 #define USER_NAME_BYTES_MAX   256                  /* the id of a user */
 #define USERS_ACTIVE_MAX      10000000             /* in memory at once */
 #define COLUMNS_TAIL_ROWS_MAX ((size_t)1 << 24)
+#define WINDOW_EVENTS_MAX     (1 << 26)            /* events inside a window of popularity */
+#define CACHE_HISTORY_MAX     ((size_t)1 << 21)    /* past ratings that order a cache */
 #define THREADS_MAX           1024
 
 static_assert(TOKENS_MAX < 65536, "token positions fit in 16 bits");

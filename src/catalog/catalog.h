@@ -81,6 +81,13 @@ enum akin_status catalog_write_user_vectors(const struct catalog *catalog, const
                                             size_t dim, struct akin_progress progress,
                                             size_t *users, size_t *users_without_items,
                                             struct akin_error *error);
+/* The same by the threads of a pool (NULL: this one alone), with the same bits. */
+struct thread_pool;
+enum akin_status catalog_write_user_vectors_on(struct thread_pool *pool,
+                                               const struct catalog *catalog, const float *vectors,
+                                               size_t dim, struct akin_progress progress,
+                                               size_t *users, size_t *users_without_items,
+                                               struct akin_error *error);
 
 /* Bytes held or mapped, by component. */
 struct catalog_memory {

@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 #include "base/limits.h"
+#include "base/thread.h"
 #include "catalog/catalog_internal.h"
 #include "catalog/import.h"
 
@@ -296,38 +297,92 @@ static bool user_vector(const struct catalog *c, const struct catalog_user *user
     return weights > 0;
 }
 
+/* Users whose vectors are computed together, by the threads of the pool, and then written in their
+ * order. */
+struct user_block {
+    const struct catalog *catalog;
+    const float *vectors;       /* [items][dim] */
+    size_t dim, first, count, capacity;
+    float *u;                   /* [capacity][dim] */
+    bool *has;                  /* [capacity] */
+    double *sums;               /* [threads][dim] */
+};
+
+enum { USER_BLOCK_BYTES = 4 << 20, USER_BLOCK_MAX = 1024 };
+
+static enum akin_status user_block_init(struct user_block *block, int threads,
+                                        struct akin_error *error)
+{
+    size_t fit = USER_BLOCK_BYTES / (block->dim * sizeof *block->u);
+    block->capacity = fit < 1 ? 1 : fit < USER_BLOCK_MAX ? fit : USER_BLOCK_MAX;
+    block->u = memory_alloc_aligned(block->capacity, block->dim * sizeof *block->u);
+    block->has = memory_alloc(block->capacity, sizeof *block->has);
+    block->sums = memory_alloc_aligned((size_t)threads, block->dim * sizeof *block->sums);
+    return block->u && block->has && block->sums ? AKIN_OK : error_memory(error);
+}
+
+static void user_block_deinit(struct user_block *block)
+{
+    memory_free(block->u);
+    memory_free(block->has);
+    memory_free(block->sums);
+}
+
+static void compute_user(void *context, size_t i, int worker)
+{
+    struct user_block *b = context;
+    b->has[i] = user_vector(b->catalog, &b->catalog->users[b->first + i], b->vectors, b->dim,
+                            b->sums + (size_t)worker * b->dim, b->u + i * b->dim);
+}
+
+static enum akin_status write_block(const struct user_block *block, struct bytes *line,
+                                    struct file_writer *data, struct file_writer *ids,
+                                    size_t *written, struct akin_error *error)
+{
+    for (size_t i = 0; i < block->count; i++) {
+        const char *id = block->catalog->users[block->first + i].id;
+        if (!block->has[i])
+            continue;
+        bytes_clear(line);
+        bytes_append_text(line, *written ? ", " : "[");
+        json_append_string(line, id, strlen(id));
+        if (line->failed)
+            return error_memory(error);
+        TRY(file_writer_write(ids, line->data, line->count, error));
+        TRY(file_writer_write(data, block->u + i * block->dim, block->dim * sizeof *block->u,
+                              error));
+        ++*written;
+    }
+    return AKIN_OK;
+}
+
 /* Vectors of all users to `data`, their ids to `ids`. *written: how many have one. */
-static enum akin_status write_users(const struct catalog *c, const float *vectors, size_t dim,
+static enum akin_status write_users(struct thread_pool *pool, const struct catalog *c,
+                                    const float *vectors, size_t dim,
                                     struct akin_progress progress, struct file_writer *data,
                                     struct file_writer *ids, size_t *written,
                                     struct akin_error *error)
 {
-    double *sum = memory_alloc(dim, sizeof *sum);
-    float *u = memory_alloc(dim, sizeof *u);
+    struct user_block block = { .catalog = c, .vectors = vectors, .dim = dim };
     struct bytes line = { 0 };
-    enum akin_status status = sum && u ? AKIN_OK : error_memory(error);
+    enum akin_status status = user_block_init(&block, pool ? thread_pool_size(pool) : 1, error);
     *written = 0;
-    for (size_t i = 0; status == AKIN_OK && i < c->user_count; i++) {
-        if (i % 256 == 0 && progress.update &&
-            !progress.update(progress.cookie, "users", i, c->user_count))
-            status = error_set(error, AKIN_CANCELLED, "stopped; no user vectors were written");
-        if (status != AKIN_OK || !user_vector(c, &c->users[i], vectors, dim, sum, u))
-            continue;
-        bytes_clear(&line);
-        bytes_append_text(&line, *written ? ", " : "[");
-        json_append_string(&line, c->users[i].id, strlen(c->users[i].id));
-        if (line.failed)
-            status = error_memory(error);
-        if (status == AKIN_OK)
-            status = file_writer_write(ids, line.data, line.count, error);
-        if (status == AKIN_OK)
-            status = file_writer_write(data, u, dim * sizeof *u, error);
-        ++*written;
+    for (; status == AKIN_OK && block.first < c->user_count; block.first += block.count) {
+        size_t left = c->user_count - block.first;
+        block.count = left < block.capacity ? left : block.capacity;
+        if (progress.update &&
+            !progress.update(progress.cookie, "users", block.first, c->user_count))
+            TRY_DONE(error_set(error, AKIN_CANCELLED, "stopped; no user vectors were written"));
+        if (pool)
+            thread_pool_each(pool, block.count, compute_user, &block);
+        for (size_t i = 0; !pool && i < block.count; i++)
+            compute_user(&block, i, 0);
+        status = write_block(&block, &line, data, ids, written, error);
     }
     if (status == AKIN_OK)
         status = file_writer_write(ids, *written ? "]\n" : "[]\n", *written ? 2 : 3, error);
-    memory_free(sum);
-    memory_free(u);
+done:
+    user_block_deinit(&block);
     bytes_deinit(&line);
     return status;
 }
@@ -350,6 +405,16 @@ enum akin_status catalog_write_user_vectors(const struct catalog *c, const float
                                             size_t *users, size_t *users_without_items,
                                             struct akin_error *error)
 {
+    return catalog_write_user_vectors_on(NULL, c, vectors, dim, progress, users,
+                                         users_without_items, error);
+}
+
+enum akin_status catalog_write_user_vectors_on(struct thread_pool *pool, const struct catalog *c,
+                                               const float *vectors, size_t dim,
+                                               struct akin_progress progress, size_t *users,
+                                               size_t *users_without_items,
+                                               struct akin_error *error)
+{
     struct file_writer *data = NULL, *ids = NULL;
     size_t shape[] = { count_users(c), dim }, written;
     enum akin_status status = AKIN_OK;
@@ -357,7 +422,7 @@ enum akin_status catalog_write_user_vectors(const struct catalog *c, const float
     TRY_DONE(open_writer(c, "users/preference_vectors.npy", &data, error));
     TRY_DONE(open_writer(c, "users/user_ids.json", &ids, error));
     TRY_DONE(npy_write_header(data, "'<f4'", 2, shape, error));
-    TRY_DONE(write_users(c, vectors, dim, progress, data, ids, &written, error));
+    TRY_DONE(write_users(pool, c, vectors, dim, progress, data, ids, &written, error));
     ASSERT(written == shape[0]);
     TRY_DONE(file_writer_patch(ids, 0, "", 0, error));
     TRY_DONE(file_writer_commit(&data, error));

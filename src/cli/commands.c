@@ -31,6 +31,7 @@ const struct command *const commands[] = {
     &command_bench_embed,
     &command_bench_search,
     &command_bench_recommend,
+    &command_bench_personalize,
 };
 
 const size_t command_count = sizeof commands / sizeof commands[0];

@@ -101,6 +101,33 @@ enum akin_status akin_catalog_embed(struct akin_model *model, const char *data,
     return AKIN_OK;
 }
 
+enum akin_status akin_catalog_embed_users(struct akin_engine *engine, const char *data,
+                                          struct akin_progress progress,
+                                          struct akin_catalog_embed_report *report,
+                                          struct akin_error *error)
+{
+    struct akin_catalog_embed_report made = { 0 };
+    struct akin_catalog_info info;
+    struct catalog *catalog = NULL;
+    uint64_t began = clock_monotonic_ns();
+    TRY(catalog_open(data, CATALOG_ALL, &catalog, error));
+    const float *vectors = catalog_item_vectors(catalog);
+    catalog_info(catalog, &info);
+    enum akin_status status =
+        vectors ? catalog_write_user_vectors_on(engine->pool, catalog, vectors, info.dimension,
+                                                progress, &made.users,
+                                                &made.users_without_items, error)
+                : error_set(error, AKIN_NOT_FOUND, "%.500s: there are no item vectors: make them "
+                            "with `akin data embed`", data);
+    catalog_close(&catalog);
+    TRY(status);
+    made.users_seconds = (double)(clock_monotonic_ns() - began) * 1e-9;
+    made.vectors_bytes = (uint64_t)made.users * info.dimension * sizeof *vectors;
+    if (report)
+        *report = made;
+    return AKIN_OK;
+}
+
 /* ---- reading ---------------------------------------------------------------------------- */
 
 enum akin_status akin_catalog_open(const char *data, struct akin_catalog **catalog,

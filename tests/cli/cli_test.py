@@ -20,7 +20,7 @@ import time
 COMMANDS = """doctor|config|model list|model pull|model info|model check|model quantize|tokenize|embed|
 data import movielens|data import jsonl|data embed|data info|index build|index create|index add|
 index update|index delete|index info|index check|index compact|search|recommend|rate|bench embed|
-bench search|bench recommend""".replace("\n", "").split("|")
+bench search|bench recommend|bench personalize""".replace("\n", "").split("|")
 FILMS = """movieId,title,genres
 1,Toy Story (1995),Adventure|Animation|Children|Comedy
 2,Toy Story 2 (1999),Adventure|Animation|Children|Comedy
@@ -832,6 +832,34 @@ def bench_search():
         refused("bad " + words, "bench", "search", *arguments, status=status, words=words)
 
 
+def bench_personalize():
+    got = answer("bench", "personalize", "--data", "films", "--queries", "30", "--lists", "4", "--ratings", "5000",
+                 "--output-dir", "out6")
+    parts = got["benchmarks"]
+    latency, cache, made = parts["latency"], parts["cache"], parts["made_up_people"]
+    check("personalize keys", set(parts) >= {"latency", "throughput", "memory", "cache", "quality"}
+          and set(latency) >= {"mean_ms", "median_ms", "p95_ms", "p99_ms", "cold_start_ms", "warm_ms", "stages"}
+          and set(latency["stages"]) >= {"encode_ms", "fuse_ms", "search_ms", "rerank_ms"}
+          and set(cache) >= {"hit_rate_pct", "avg_hit_ms", "avg_miss_ms", "speedup", "rebuild_s"}, got)
+    check("personalize times", 0 < latency["stages"]["encode_ms"] < latency["median_ms"] <= latency["p99_ms"], latency)
+    check("personalize batches", all(parts["throughput"][f"batch_{n}_qps"] > 0 for n in (10, 100, 1000)), parts)
+    rates = cache["hit_rates"]
+    names = ["akin", "lru", "lfu", "w_tinylfu", "s3_fifo", "window_7d", "belady"]
+    check("personalize hit rates", len(rates) == 8 and rates[-1]["share_pct"] == 100
+          and all(0 <= row[n] <= row["belady"] <= 1 for row in rates for n in names if n != "window_7d"), rates)
+    check("all kept: only the first request of an item is missed", all(
+        near(rates[-1][n], 1 - rates[-1]["slots"] / cache["requests_replayed"]) for n in names if n != "window_7d"), rates)
+    check("made-up people", made["ratings"] >= 5000 and made["users"] == 32 and made["import_s"] > 0
+          and made["updates_per_s"] > 0 and made["durable_updates_per_s"] > 0, made)
+    check("personalize files", sorted(re.sub(r"\d{8}T\d{6}Z", "T", f) for f in os.listdir("out6"))
+          == ["personalize_cache.svg", "personalize_cpu_T.json", "personalize_latency.svg"], os.listdir("out6"))
+    check("the catalogue is only read", not os.path.exists("films/akin.db"))
+    text = akin("bench", "personalize", "--data", "films", "--queries", "5", "--ratings", "0", "--without-model",
+                "--output-dir", "out7").stdout.decode()
+    check("personalize for people", all(w in text for w in ("without encode", "Belady", "Neighbour cache", "Targets"))
+          and "Made-up" not in text and "  encode" not in text, text)
+
+
 def bench():
     bench_search()
     refused("no texts", "bench", "embed", "--data", "nowhere", words="-i FILE")
@@ -867,6 +895,7 @@ def bench():
     check("device", got["device"] == "cpu" and os.listdir("out3")[0].startswith("recommend_cpu_"), got["device"])
     text = akin("bench", "recommend", "--data", "films", "--repeats", "3", "--output-dir", "out4").stdout.decode()
     check("report for people", all(f"Test {i}" in text for i in range(1, 6)) and "Targets" in text, text)
+    bench_personalize()
     write("bare.jsonl", '{"id": 1, "title": "One"}\n{"id": 2, "title": "Two"}\n')
     akin("data", "import", "jsonl", "bare.jsonl", "--data", "bare")
     akin("data", "embed", "--data", "bare")
@@ -874,6 +903,9 @@ def bench():
     check("neither users nor genres", got["test_2_personalization"] == {"avg_gpu_time_ms": None, "user_results": []}
           and got["test_4_filtering"]["gpu_time_ms"] is None
           and any(t["pass"] is None and t["reason"] for t in got["targets"]), got)
+    got = answer("bench", "personalize", "--data", "bare", "--queries", "2", "--ratings", "0", "--output-dir", "out8")
+    check("nobody asked for anything", got["benchmarks"]["cache"]["hit_rate_pct"] is None
+          and got["benchmarks"]["cache"]["hit_rates"] == [] and got["benchmarks"]["made_up_people"] == {}, got)
 
 
 # ---------------------------------------------------------------- precisions

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/npy.h"
+#include "base/thread.h"
 #include "catalog/catalog.h"
 
 #define FIXTURES AKIN_SOURCE_DIR "/tests/fixtures/catalog/"
@@ -265,6 +266,36 @@ static void write_embeddings(const struct catalog *c)
     assert_int_equal(without, 0);
 }
 
+
+static void test_user_vectors_have_the_same_bits_by_any_threads(void **state)
+{
+    enum { WIDE = 3000 };       /* few users to a block */
+    struct catalog *c = import_csv(*state);
+    float *vectors = memory_alloc(ITEMS * WIDE, sizeof *vectors);
+    struct bytes alone = { 0 }, together = { 0 };
+    struct thread_pool *pool = thread_pool_create(3);
+    char path[PATH_BYTES_MAX];
+    size_t users, without;
+    assert_true(vectors && pool);
+    for (size_t i = 0; i < ITEMS * WIDE; i++)
+        vectors[i] = (float)(i * i % 1013) / 777 - 0.6f;
+    assert_int_equal(path_join(path, sizeof path, *state,
+                               "embeddings/users/preference_vectors.npy", NULL), AKIN_OK);
+    assert_int_equal(catalog_write_user_vectors(c, vectors, WIDE, silent, &users, &without, NULL),
+                     AKIN_OK);
+    assert_int_equal(file_read(path, 1 << 20, &alone, NULL), AKIN_OK);
+    assert_int_equal(catalog_write_user_vectors_on(pool, c, vectors, WIDE, silent, &users,
+                                                   &without, NULL), AKIN_OK);
+    assert_int_equal(file_read(path, 1 << 20, &together, NULL), AKIN_OK);
+    assert_int_equal(alone.count, together.count);
+    assert_memory_equal(alone.data, together.data, alone.count);
+    bytes_deinit(&alone);
+    bytes_deinit(&together);
+    thread_pool_destroy(&pool);
+    memory_free(vectors);
+    catalog_close(&c);
+}
+
 static void test_embeddings(void **state)
 {
     struct catalog *c = import_csv(*state);
@@ -497,7 +528,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_find),        TEST(test_find_unknown), TEST(test_find_among_equals),
         TEST(test_find_by_beginning),
-        TEST(test_users),       TEST(test_embeddings),   TEST(test_users_without_vector),
+        TEST(test_users),       TEST(test_embeddings),
+        TEST(test_user_vectors_have_the_same_bits_by_any_threads),
+        TEST(test_users_without_vector),
         TEST(test_damage),      TEST(test_wrong_arrays), TEST(test_no_catalogue),
         TEST(test_items_alone), TEST(test_latest_small), TEST(test_ml100k),
         TEST(test_25m),

@@ -1,0 +1,60 @@
+/* The neighbour cache of akin/neighbors.h over any source of lists. One background thread counts
+ * the events (popularity.h), decides what is kept (policy.h), computes and publishes lists; readers
+ * copy what is published. No reader waits: a list is written into a block that nobody sees, its
+ * item is then pointed to it, and the old block is used again only after all who may read it have
+ * left. */
+#pragma once
+
+#include "akin/neighbors.h"
+#include "base/status.h"
+
+struct backend;
+struct neighbors;
+
+/* Where lists come from. `compute` writes the lists of rows [count <= NEIGHBORS_BATCH] to lists
+ * [count][AKIN_NEIGHBORS_MAX] and their lengths to found [count]; only the background calls it, one
+ * call at a time. */
+enum { NEIGHBORS_BATCH = 64 };
+struct neighbors_source {
+    enum akin_status (*compute)(void *context, const uint32_t *rows, size_t count,
+                                struct akin_neighbor *lists, size_t *found,
+                                struct akin_error *error);
+    void *context;
+    size_t items;
+};
+
+void neighbors_settings_default(struct akin_neighbors_settings *settings);
+
+/* history [count], oldest first: events before this moment, which say what is computed first. */
+enum akin_status neighbors_open(const struct neighbors_source *source,
+                                const struct akin_neighbors_settings *settings,
+                                const struct akin_cache_event *history, size_t count,
+                                struct neighbors **neighbors, struct akin_error *error);
+void neighbors_close(struct neighbors **neighbors);
+
+/* As their public namesakes. */
+bool neighbors_lookup(struct neighbors *neighbors, size_t row, struct akin_neighbor *list,
+                      size_t *found);
+enum akin_status neighbors_record(struct neighbors *neighbors, size_t row, double rating,
+                                  int64_t timestamp, struct akin_error *error);
+void neighbors_refresh(struct neighbors *neighbors);
+enum akin_status neighbors_wait(struct neighbors *neighbors, struct akin_error *error);
+void neighbors_count(struct neighbors *neighbors, struct akin_neighbors_counts *counts);
+
+/* ---- lists from vectors (neighbors_vectors.c) -------------------------------------------- */
+
+/* The nearest by inner product, every item scored. All must outlive the cache. */
+struct neighbors_vectors {
+    struct backend *backend;    /* its threads are the background's own, best one */
+    const float *vectors;       /* [items][dim] */
+    size_t items, dim;
+};
+enum akin_status neighbors_compute_vectors(void *context, const uint32_t *rows, size_t count,
+                                           struct akin_neighbor *lists, size_t *found,
+                                           struct akin_error *error);
+
+/* The newest ratings of a catalogue, at most CACHE_HISTORY_MAX, oldest first; free with
+ * memory_free. */
+struct catalog;
+enum akin_status neighbors_history(const struct catalog *catalog, struct akin_cache_event **events,
+                                   size_t *count, struct akin_error *error);

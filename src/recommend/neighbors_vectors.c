@@ -1,0 +1,161 @@
+/* Lists from the items' vectors, and what a catalogue knows of demand. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "base/memory.h"
+#include "catalog/catalog.h"
+#include "compute/backend.h"
+#include "recommend/neighbors.h"
+
+/* One more than wanted, because the item itself is among its nearest, though not always first:
+ * others may be its equals, or longer. */
+enum { ASKED = AKIN_NEIGHBORS_MAX + 1 };
+
+static size_t without_self(const struct hit *hits, size_t count, uint32_t self,
+                           struct akin_neighbor *list)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < count && found < AKIN_NEIGHBORS_MAX; i++)
+        if (hits[i].row != self)
+            list[found++] = (struct akin_neighbor){ hits[i].row, hits[i].score };
+    return found;
+}
+
+enum akin_status neighbors_compute_vectors(void *context, const uint32_t *rows, size_t count,
+                                           struct akin_neighbor *lists, size_t *found,
+                                           struct akin_error *error)
+{
+    const struct neighbors_vectors *v = context;
+    size_t asked = v->items < ASKED ? v->items : ASKED, hit_counts[NEIGHBORS_BATCH];
+    ASSERT(count <= NEIGHBORS_BATCH);
+    struct hit *hits = memory_alloc_aligned(count * asked, sizeof *hits);
+    float *queries = memory_alloc_aligned(count, v->dim * sizeof *queries);
+    enum akin_status status = AKIN_OK;
+    if (!hits || !queries)
+        TRY_DONE(error_memory(error));
+    for (size_t i = 0; i < count; i++)
+        memcpy(queries + i * v->dim, v->vectors + rows[i] * v->dim, v->dim * sizeof *queries);
+    struct topk_request request = {
+        .rows = v->vectors, .row_count = v->items, .dim = v->dim, .queries = queries,
+        .query_count = count, .k = asked, .score = SCORE_INNER_PRODUCT,
+    };
+    TRY_DONE(cpu_topk(v->backend, &request, hits, hit_counts, error));
+    for (size_t i = 0; i < count; i++)
+        found[i] = without_self(hits + i * asked, hit_counts[i], rows[i],
+                                lists + i * AKIN_NEIGHBORS_MAX);
+done:
+    memory_free(hits);
+    memory_free(queries);
+    return status;
+}
+
+/* ---- history ---------------------------------------------------------------------------- */
+
+/* The times of all ratings are counted in so many equal spans, to find the newest without sorting
+ * all: a catalogue may have 25 million. */
+enum { SPANS = 1 << 16 };
+
+struct spans {
+    size_t counts[SPANS];
+    int64_t first;
+    double per_second;
+};
+
+static size_t span_of(const struct spans *spans, int64_t timestamp)
+{
+    double at = ((double)timestamp - (double)spans->first) * spans->per_second;
+    return at <= 0 ? 0 : at >= SPANS - 1 ? SPANS - 1 : (size_t)at;
+}
+
+static void for_all_ratings(const struct catalog *catalog, size_t users,
+                            void (*fn)(void *context, const struct akin_rating *rating),
+                            void *context)
+{
+    for (size_t user = 0; user < users; user++) {
+        size_t count = 0;
+        const struct akin_rating *ratings = catalog_user_ratings(catalog, user, &count);
+        for (size_t i = 0; i < count; i++)
+            fn(context, &ratings[i]);
+    }
+}
+
+static void count_span(void *context, const struct akin_rating *rating)
+{
+    struct spans *spans = context;
+    spans->counts[span_of(spans, rating->timestamp)]++;
+}
+
+/* Events on their way to the order of time; `place` is that of the catalogue. */
+struct dated {
+    int64_t timestamp;
+    float rating;
+    uint32_t row;
+    size_t place;
+};
+
+struct collect {
+    const struct spans *spans;
+    size_t from;                /* the first span that is taken */
+    struct dated *dated;
+    size_t count;
+};
+
+static void collect_rating(void *context, const struct akin_rating *rating)
+{
+    struct collect *c = context;
+    if (span_of(c->spans, rating->timestamp) < c->from)
+        return;
+    c->dated[c->count] =
+        (struct dated){ rating->timestamp, rating->rating, rating->row, c->count };
+    c->count++;
+}
+
+static int older_first(const void *a, const void *b)
+{
+    const struct dated *x = a, *y = b;
+    if (x->timestamp != y->timestamp)
+        return x->timestamp < y->timestamp ? -1 : 1;
+    return x->place < y->place ? -1 : x->place > y->place;
+}
+
+enum akin_status neighbors_history(const struct catalog *catalog, struct akin_cache_event **events,
+                                   size_t *count, struct akin_error *error)
+{
+    struct akin_catalog_info info;
+    catalog_info(catalog, &info);
+    double seconds = (double)info.last_rating - (double)info.first_rating;
+    struct spans *spans = memory_alloc(1, sizeof *spans);
+    struct collect c = { .spans = spans, .from = SPANS };
+    struct akin_cache_event *made = NULL;
+    enum akin_status status = AKIN_OK;
+    size_t taken = 0;
+    if (!spans)
+        TRY_DONE(error_memory(error));
+    spans->first = info.first_rating;
+    spans->per_second = seconds > 0 ? SPANS / (seconds + 1) : 0;
+    for_all_ratings(catalog, info.users, count_span, spans);
+    /* all of one time may be more than the limit: it is kept to by leaving out the oldest below */
+    while (c.from > 0 && (taken == 0 || taken + spans->counts[c.from - 1] <= CACHE_HISTORY_MAX))
+        taken += spans->counts[--c.from];
+    c.dated = memory_alloc(taken, sizeof *c.dated);
+    if (!c.dated)
+        TRY_DONE(error_memory(error));
+    for_all_ratings(catalog, info.users, collect_rating, &c);
+    qsort(c.dated, c.count, sizeof *c.dated, older_first);
+    size_t skip = c.count > CACHE_HISTORY_MAX ? c.count - CACHE_HISTORY_MAX : 0;
+    made = memory_alloc(c.count - skip, sizeof *made);
+    if (!made)
+        TRY_DONE(error_memory(error));
+    double scale = 1 / catalog_rating_max(catalog);
+    for (size_t i = skip; i < c.count; i++)
+        made[i - skip] = (struct akin_cache_event){ c.dated[i].timestamp,
+                                                    (double)c.dated[i].rating * scale,
+                                                    c.dated[i].row };
+    *events = made;
+    *count = c.count - skip;
+done:
+    memory_free(c.dated);
+    memory_free(spans);
+    return status;
+}
