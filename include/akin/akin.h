@@ -11,6 +11,7 @@
 #include "akin/index.h"
 #include "akin/catalog.h"
 #include "akin/recommend.h"
+#include "akin/evaluate.h"
 
 #define AKIN_VERSION_MAJOR 0
 #define AKIN_VERSION_MINOR 1

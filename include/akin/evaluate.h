@@ -10,6 +10,30 @@
 extern "C" {
 #endif
 
+struct akin_fit_settings {
+    size_t items_max;          /* how many items, the most chosen ones, the model is of; 3072. Cost
+                                  grows with its cube, memory with its square */
+    size_t row_max;            /* weights kept of each item, 200 */
+    uint64_t seed;             /* default 1 */
+    struct akin_progress progress;
+};
+
+AKIN_API void akin_fit_settings_default(struct akin_fit_settings *settings);
+
+struct akin_fit_report {
+    size_t items, users, events;   /* of the catalogue */
+    size_t learned_items;          /* that the model is of */
+    double seconds;
+    uint64_t bytes;                /* in memory, once opened */
+};
+
+/* Learns taste from the catalogue's ratings and writes it to DATA/taste/, whole or not at all. The
+ * same ratings, settings and kernels give the same bytes, whatever the threads. Errors:
+ * AKIN_NOT_FOUND, AKIN_ARGUMENT (no ratings), AKIN_MEMORY, AKIN_IO, AKIN_CANCELLED. */
+AKIN_API enum akin_status akin_fit(struct akin_engine *engine, const char *data,
+                                   const struct akin_fit_settings *settings,
+                                   struct akin_fit_report *report, struct akin_error *error);
+
 struct akin_evaluate_settings {
     const char *split;         /* CSV: userId, movieId, rating, timestamp, split (train, valid or
                                   test); the order of rows breaks ties in time */
@@ -25,14 +49,14 @@ struct akin_evaluate_settings {
 AKIN_API void akin_evaluate_settings_default(struct akin_evaluate_settings *settings);
 
 /* A mean and its 95 % bootstrap interval. */
-struct akin_metric {
+struct akin_estimate {
     double mean, low, high;
 };
 
 /* One way to rank. `difference` is its NDCG@10 less that of popularity, pair by pair. */
 struct akin_evaluation_row {
     const char *name, *formula;    /* constant */
-    struct akin_metric ndcg, recall, hit_rate, mrr, difference;
+    struct akin_estimate ndcg, recall, hit_rate, mrr, difference;
     double coverage;               /* share of all items that is among somebody's ten */
     double novelty;                /* mean of -log2 of the share of people who chose the item */
 };

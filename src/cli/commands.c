@@ -26,6 +26,8 @@ const struct command *const commands[] = {
     &command_index_compact,
     &command_search,
     &command_recommend,
+    &command_fit,
+    &command_evaluate,
     &command_bench_embed,
     &command_bench_search,
     &command_bench_recommend,

@@ -109,11 +109,11 @@ static enum akin_status judge_all(struct judge *j, struct thread_pool *pool,
 /* ---- the table --------------------------------------------------------------------------- */
 
 static enum akin_status interval(const double *values, size_t count, size_t stride, uint64_t seed,
-                                 struct akin_metric *metric, struct akin_error *error)
+                                 struct akin_estimate *metric, struct akin_error *error)
 {
     struct interval i;
     TRY(metrics_interval(values, count, stride, seed, &i, error));
-    *metric = (struct akin_metric){ i.mean, i.low, i.high };
+    *metric = (struct akin_estimate){ i.mean, i.low, i.high };
     return AKIN_OK;
 }
 
