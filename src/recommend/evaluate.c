@@ -140,11 +140,8 @@ static enum akin_status fill_row(const struct judge *j, size_t r, uint64_t seed,
                j->list_counts[list] * sizeof *listed);
         total += j->list_counts[list];
     }
-    size_t users = 0;
-    for (size_t u = 0; u < j->plan->learned.user_count; u++)
-        users += j->plan->learned.offsets[u + 1] > j->plan->learned.offsets[u];
-    return metrics_of_catalogue(listed, total, j->taste->chosen, j->split->item_count, users,
-                                &row->coverage, &row->novelty, error);
+    return metrics_of_catalogue(listed, total, j->taste->chosen, j->split->item_count,
+                                j->plan->learned_users, &row->coverage, &row->novelty, error);
 }
 
 static enum akin_status fill_table(const struct judge *j, uint64_t seed,
@@ -297,8 +294,7 @@ enum akin_status evaluate(const struct kernels *kernels, struct thread_pool *poo
         made.users = split.user_count;
         made.items = split.item_count;
         made.learned_events = plan.learned.event_count;
-        for (size_t u = 0; u < split.user_count; u++)
-            made.learned_users += plan.learned.offsets[u + 1] > plan.learned.offsets[u];
+        made.learned_users = plan.learned_users;
         made.judged = plan.judged;
         made.later = plan.context == BLEND_RETURN;
         made.text = text.vectors != NULL;

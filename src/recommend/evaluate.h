@@ -32,7 +32,7 @@ struct evaluation_plan {
     uint32_t *own;                  /* items of histories that were not learned */
     struct judged_point *points;
     uint32_t *positives;
-    size_t point_count, judged;
+    size_t point_count, judged, learned_users;
     enum blend_context context;
 };
 

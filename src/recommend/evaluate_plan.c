@@ -215,6 +215,8 @@ enum akin_status plan_create(const struct split *split,
         status = settings->replay ? plan_replay(split, settings, learn, &made, error)
                                   : plan_parts(split, settings->valid, learn, &made, error);
     memory_free(learn);
+    for (size_t u = 0; status == AKIN_OK && u < split->user_count; u++)
+        made.learned_users += made.learned.offsets[u + 1] > made.learned.offsets[u];
     if (status == AKIN_OK && !made.judged)
         status = error_set(error, AKIN_ARGUMENT,
                            "%s: nothing to judge: %s", settings->split,

@@ -206,11 +206,11 @@ static enum akin_status read_array(const struct reading *r, const char *name, co
     return status;
 }
 
-static enum akin_status out_of_range(const struct reading *r, const char *name,
+static enum akin_status out_of_range(const struct reading *r, const char *name, const char *suffix,
                                      struct akin_error *error)
 {
-    return error_set(error, AKIN_FORMAT, "%s/%s: a number out of range; run akin fit again",
-                     r->folder, name);
+    return error_set(error, AKIN_FORMAT, "%s/%s%s.npy: a number out of range; run akin fit again",
+                     r->folder, name, suffix);
 }
 
 static enum akin_status read_items(const struct reading *r, struct akin_error *error)
@@ -221,7 +221,7 @@ static enum akin_status read_items(const struct reading *r, struct akin_error *e
                    error));
     for (size_t j = 0; j < t->size; j++)
         if (t->items[j] >= t->item_count || (j && t->items[j] <= t->items[j - 1]))
-            return out_of_range(r, "items.npy", error);
+            return out_of_range(r, "items", "", error);
     TRY(read_array(r, "popularity", "", NPY_FLOAT64, t->item_count, 2, sizeof *both, (void **)&both,
                    error));
     t->chosen = memory_alloc(t->item_count, sizeof *t->chosen);
@@ -235,7 +235,7 @@ static enum akin_status read_items(const struct reading *r, struct akin_error *e
     }
     memory_free(both);
     if (!sane)
-        return out_of_range(r, "popularity.npy", error);
+        return out_of_range(r, "popularity", "", error);
     return done ? taste_derive(t, error) : error_memory(error);
 }
 
@@ -248,7 +248,7 @@ static enum akin_status read_rows(const struct reading *r, size_t table, struct 
                    (void **)&rows->columns, error));
     for (size_t i = 0; i < n * r->width; i++)
         if (rows->columns[i] >= n)
-            return out_of_range(r, name, error);
+            return out_of_range(r, name, "_columns", error);
     TRY(read_array(r, name, "_values", NPY_FLOAT32, n, r->width, sizeof *rows->values,
                    (void **)&rows->values, error));
     rows->items = n;
