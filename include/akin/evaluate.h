@@ -67,8 +67,8 @@ struct akin_evaluation {
     size_t users, items;           /* of the file */
     size_t learned_users, learned_events, learned_items;
     size_t judged;                 /* people, or points of a replay, that the means are over */
-    bool later;                    /* what is judged lies behind all that was learned, so that people
-                                      come back to it rather than go on */
+    bool later; /* what is judged lies behind all that was learned, so that people
+                   come back to it rather than go on */
     bool text;                     /* the catalogue had vectors for the two rows of text */
     double learn_seconds, judge_seconds;
     struct akin_evaluation_row rows[AKIN_EVALUATION_ROWS_MAX];     /* popularity first, last the

@@ -8,7 +8,8 @@
 static const struct option evaluate_options[] = {
     {"split", 0, OPTION_TEXT, "FILE", NULL,
      "CSV: userId, movieId, rating, timestamp, split (train, valid, test)", 0, 0},
-    {"recs", 0, OPTION_TEXT, "FILE", NULL, "also write every user's ten items, as JSON lines", 0, 0},
+    {"recs", 0, OPTION_TEXT, "FILE", NULL, "also write every user's ten items, as JSON lines", 0,
+     0},
     {"part", 0, OPTION_CHOICE, "test|valid", "test",
      "what is judged; valid is learned from unless it is", 0, 0},
     {"replay", 0, OPTION_FLAG, "", NULL,

@@ -3,7 +3,8 @@
 #include "cli/report.h"
 
 static const struct option fit_options[] = {
-    {"items", 0, OPTION_COUNT, "N", "3072", "the most chosen items, which the model is of", 1, 20000},
+    {"items", 0, OPTION_COUNT, "N", "3072", "the most chosen items, which the model is of", 1,
+     20000},
     {"row", 0, OPTION_COUNT, "N", "200", "weights kept of each item", 1, 20000},
     {"seed", 0, OPTION_COUNT, "N", "1", "of the sequence model", 0, 1e9},
 };
@@ -46,8 +47,9 @@ const struct command command_fit = {
     .name = "fit",
     .arguments = "[options]",
     .summary = "taste, learned from the catalogue's ratings",
-    .details = "Writes the folder taste beside the catalogue's files: which items go together, what "
-               "comes next,\nwhat is popular now. docs/evaluation.md says how, and how good it is.\n",
+    .details =
+        "Writes the folder taste beside the catalogue's files: which items go together, what "
+        "comes next,\nwhat is popular now. docs/evaluation.md says how, and how good it is.\n",
     .examples = "  akin fit --data films\n",
     .options = {fit_options, sizeof fit_options / sizeof fit_options[0]},
     .run = run_fit,

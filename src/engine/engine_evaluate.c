@@ -42,7 +42,8 @@ enum akin_status akin_fit(struct akin_engine *engine, const char *data,
     struct taste *taste = NULL;
     uint64_t began = clock_monotonic_ns();
     if (!settings->row_max)
-        return error_set(error, AKIN_ARGUMENT, "row_max is 0; at least one weight of a row is kept");
+        return error_set(error, AKIN_ARGUMENT,
+                         "row_max is 0; at least one weight of a row is kept");
     TRY(catalog_open(data, CATALOG_WITHOUT_EMBEDDINGS, &catalog, error));
     catalog_info(catalog, &info);
     enum akin_status status = learn(engine, catalog, settings, &taste, error);

@@ -159,7 +159,8 @@ static enum akin_status fill_table(const struct judge *j, uint64_t seed,
 }
 
 /* The lists of the last row, which is the blend that is shipped. */
-static enum akin_status write_recs(const struct judge *j, const char *path, struct akin_error *error)
+static enum akin_status write_recs(const struct judge *j, const char *path,
+                                   struct akin_error *error)
 {
     struct bytes out = { 0 };
     for (size_t at = 0; at < j->plan->point_count; at++) {

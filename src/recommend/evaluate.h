@@ -53,5 +53,6 @@ enum akin_status text_create(const struct catalog *catalog, const struct split *
                              struct evaluation_text *text, struct akin_error *error);
 void text_deinit(struct evaluation_text *text);
 /* scores [items]; vector [dim] is scratch. */
-void text_say(const struct evaluation_text *text, const struct kernels *kernels, enum blend_text kind,
-              const uint32_t *history, size_t count, size_t items, float *vector, float *scores);
+void text_say(const struct evaluation_text *text, const struct kernels *kernels,
+              enum blend_text kind, const uint32_t *history, size_t count, size_t items,
+              float *vector, float *scores);

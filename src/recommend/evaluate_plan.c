@@ -130,7 +130,7 @@ static enum akin_status draw_teachers(size_t users, uint64_t seed, bool *teacher
     return AKIN_OK;
 }
 
-/* Points of one person: each set of that size is as likely. A choice that was made before is none. */
+/* Points of one person: each set of that size is as likely. A choice made before is none. */
 static void draw_points(const uint32_t *items, size_t count, size_t user, bool *seen,
                         const struct akin_evaluate_settings *settings, struct evaluation_plan *plan)
 {

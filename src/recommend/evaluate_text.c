@@ -83,8 +83,9 @@ void text_deinit(struct evaluation_text *text)
     *text = (struct evaluation_text){ 0 };
 }
 
-void text_say(const struct evaluation_text *text, const struct kernels *kernels, enum blend_text kind,
-              const uint32_t *history, size_t count, size_t items, float *vector, float *scores)
+void text_say(const struct evaluation_text *text, const struct kernels *kernels,
+              enum blend_text kind, const uint32_t *history, size_t count, size_t items,
+              float *vector, float *scores)
 {
     size_t dim = text->dim, first = kind == BLEND_TEXT_ITEM ? count - 1 : 0;
     memset(vector, 0, dim * sizeof *vector);

@@ -1,5 +1,5 @@
-/* How good a list of ten is: the usual measures over a whole catalogue (no sampled negatives), means
- * over people with 95 % intervals, and what lists as a whole look like. */
+/* How good a list of ten is: the usual measures over a whole catalogue (no sampled negatives),
+ * means over people with 95 % intervals, and what lists as a whole look like. */
 #pragma once
 
 #include <stdbool.h>
@@ -24,14 +24,15 @@ struct interval {
 
 enum { BOOTSTRAP_SAMPLES = 1000 };
 
-/* The mean of values[i * stride], i < count (at least 1), and its bootstrap interval: percentiles of
- * the means of BOOTSTRAP_SAMPLES resamples, each of which has a generator of its own made from seed
- * and number, so that two rows of one table are resampled alike. */
+/* The mean of values[i * stride], i < count (at least 1), and its bootstrap interval: percentiles
+ * of the means of BOOTSTRAP_SAMPLES resamples, each of which has a generator of its own made from
+ * seed and number, so that two rows of one table are resampled alike. */
 enum akin_status metrics_interval(const double *values, size_t count, size_t stride, uint64_t seed,
                                   struct interval *interval, struct akin_error *error);
 
-/* Of `count` recommended items (all lists behind each other): the share of the catalogue that occurs
- * among them, and the mean of -log2((c + 1) / (users + 1)), c the people who have the item. */
+/* Of `count` recommended items (all lists behind each other): the share of the catalogue that
+ * occurs among them, and the mean of -log2((c + 1) / (users + 1)), c the people who have the item.
+ */
 enum akin_status metrics_of_catalogue(const uint32_t *items, size_t count, const double *popularity,
                                       size_t catalogue, size_t users, double *coverage,
                                       double *novelty, struct akin_error *error);

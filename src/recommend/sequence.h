@@ -1,11 +1,10 @@
-/* A small model of what comes next: a softmax over all items of the inner product of an item's output
- * vector with what the history adds up to, which is remembered at three speeds:
+/* A small model of what comes next: a softmax over all items of the inner product of an item's
+ * output vector with what the history adds up to, which is remembered at three speeds:
  *     u = sum_h s_h * x_h,    x_h = sum_a 0.5^(a / h) A[item_a] / sum_a 0.5^(a / h)
  *     logit_j = O_j . u + b_j
  * a the age of an event counted in events (0 the newest), h the half-life of a head, s_h [dim] a
- * scale, * elementwise. Trained by cross-entropy of the next item over items not yet seen. It is to
- * recurrent and attentive models what an exponential average is to them: state of O(1), and no more
- * than that is needed here. */
+ * scale, * elementwise. Trained by cross-entropy of the next item over items not yet seen. What
+ * it remembers is of one size, however long the history is. */
 #pragma once
 
 #include "akin/engine.h"

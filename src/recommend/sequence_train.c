@@ -1,11 +1,11 @@
 /* Gradients written out, Adam with decoupled decay (Loshchilov and Hutter, 2019). One step takes
- * whole lists until there are `batch` positions, and goes through these phases, each shared among the
- * threads so that nobody adds to what another adds to:
- *     lists    u of every position                      (dropout on the history's entries)
+ * whole lists until there are `batch` positions, and goes through these phases, each shared among
+ * the threads so that nobody adds to what another adds to:
+ *     lists    u of every position, with dropout on the history's entries
  *     panels   logits of a panel of items
  *     rows     softmax over unseen items, D = (softmax - onehot) / rows, dU = D O
  *     panels   dO = D' U, Adam on O and b
- *     lists    dA of the list's items, ds               (added up list by list)
+ *     lists    dA of the list's items, ds; then added up list by list
  *     items    Adam on A */
 #include <math.h>
 #include <string.h>

@@ -1,10 +1,10 @@
-/* Blocked sweeps (Gauss-Jordan without pivots; Goodnight, "A tutorial on the SWEEP operator", 1979):
- * sweeping block K turns
+/* Blocked sweeps (Gauss-Jordan without pivots; Goodnight, "A tutorial on the SWEEP operator",
+ * 1979): sweeping block K turns
  *     A_KK -> -A_KK^-1,   A_iK -> A_iK A_KK^-1,   A_ij -> A_ij - A_iK A_KK^-1 A_Kj
- * and leaves -A^-1 once all blocks are swept. The matrix stays symmetric, so only its lower triangle
- * is worked on; nearly all work is one product of the project's kernel per block. The blocks on the
- * diagonal are inverted in double precision. Matrices here have a ridge on the diagonal and a
- * condition of some thousands, which float32 bears. */
+ * and leaves -A^-1 once all blocks are swept. The matrix stays symmetric, so only its lower
+ * triangle is worked on; nearly all work is one product of the project's kernel per block. The
+ * blocks on the diagonal are inverted in double precision. Matrices here have a ridge on the
+ * diagonal and a condition of some thousands, which float32 bears. */
 #include "recommend/solve.h"
 
 #include <math.h>

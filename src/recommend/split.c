@@ -120,8 +120,9 @@ static enum akin_status read_rows(struct csv_reader *csv, struct split *s, struc
             return error_memory(error);
         s->events[s->event_count++] = event;
     }
-    return s->event_count ? AKIN_OK
-                          : error_set(error, AKIN_FORMAT, "%s: no row behind the header", csv->name);
+    return s->event_count
+               ? AKIN_OK
+               : error_set(error, AKIN_FORMAT, "%s: no row behind the header", csv->name);
 }
 
 enum akin_status split_read(const char *path, struct split *split, struct akin_error *error)

@@ -2,14 +2,15 @@
  *
  *   popularity   z(c), c_i = how often item i was chosen;  z(p)_i = ln(n p_i / sum p + 0.02)
  *   recent       z(r), r_i = the same with a half-life of 5 % of all events
- *   ease         sum over the history of rows of E, the closed form of Steck, "Embarrassingly Shallow
- *                Autoencoders" (WWW 2019): P = (X'X + 300 I)^-1, E_ij = -P_ij / P_jj, E_jj = 0
- *   ease_recent  the same, weighted by 0.5^(age / 4);  ease_scaled  ease, divided by the mean of its
- *                20 greatest unseen values
+ *   ease         sum over the history of rows of E, the closed form of Steck, "Embarrassingly
+ *                Shallow Autoencoders" (WWW 2019): P = (X'X + 300 I)^-1, E_ij = -P_ij / P_jj,
+ *                E_jj = 0
+ *   ease_recent  the same, weighted by 0.5^(age / 4);  ease_scaled  ease, divided by the mean of
+ *                its 20 greatest unseen values
  *   local        sum of w(age) L rows, w = 0.5^(age/3) + 0.1 * 0.5^(age/50), L the closed form over
- *                G instead of X'X: G_ij = sum over people of 0.5^(|a-b|/10) + 0.3, a and b the places
- *                of i and j in the history. What was chosen together, in time, counts most. G is a
- *                Gram matrix too, because a two-sided exponential is positive semidefinite.
+ *                G instead of X'X: G_ij = sum over people of 0.5^(|a-b|/10) + 0.3, a and b the
+ *                places of i and j in the history. What was chosen together, in time, counts most.
+ *                G is a Gram matrix too, because a two-sided exponential is positive semidefinite.
  *   next         ln(q + 2e-4) - ln(c / N + 2e-4), q the mean, weighted by 0.5^(age/4), of the rows
  *                of G (without diagonal, 0.5^(|a-b|/5) alone) divided by their sum + 1
  *   back         likewise of L's G, with 0.5^(age/10) and 1e-5
@@ -87,8 +88,8 @@ enum akin_status taste_features_init(const struct taste *taste, struct taste_fea
                                      struct akin_error *error);
 void taste_features_deinit(struct taste_features *features);
 
-/* `history` [count] items of the catalogue, oldest first; the newest TASTE_HISTORY_MAX that the model
- * knows count. `parts` must have been learned. A history of nothing gives zeros. */
+/* `history` [count] items of the catalogue, oldest first; the newest TASTE_HISTORY_MAX that the
+ * model knows count. `parts` must have been learned. A history of nothing gives zeros. */
 void taste_say(const struct taste *taste, const struct kernels *kernels, const uint32_t *history,
                size_t count, unsigned parts, struct taste_features *features);
 
@@ -109,15 +110,15 @@ struct closed_form {
     const struct item_lists *lists;
 };
 
-/* g [items][items] = sum over lists of kernel[|a - b|], distances of at least `reach` have `beyond`;
- * places behind the newest TASTE_HISTORY_MAX of a list do not count. */
+/* g [items][items] = sum over lists of kernel[|a - b|], distances of at least `reach` have
+ * `beyond`; places behind the newest TASTE_HISTORY_MAX of a list do not count. */
 void proximity_gram(const struct closed_form *form, const float *kernel, size_t reach, float beyond,
                     float *g);
 /* rows [items][items] of the closed form: from g + ridge I, in place. */
 enum akin_status closed_form_solve(const struct closed_form *form, float *g, float ridge,
                                    struct akin_error *error);
-/* The same of X'X, X the lists as rows of 0 and 1, by a system of as many unknowns as there are lists:
- * for fewer lists than items. */
+/* The same of X'X, X the lists as rows of 0 and 1, by a system of as many unknowns as there are
+ * lists: for fewer lists than items. */
 enum akin_status closed_form_dual(const struct closed_form *form, float *g, float ridge,
                                   struct akin_error *error);
 /* Each row, without its diagonal, divided by its sum + 1; out may be g. */

@@ -99,8 +99,8 @@ struct told {
 };
 
 /* out = sum over the history of weight(age) times the row, weight = 0.5^(age / fast) + share *
- * 0.5^(age / slow); returns the sum of the weights. Infinite half-lives count all alike. What weighs
- * less than a millionth is left out. */
+ * 0.5^(age / slow); returns the sum of the weights. Infinite half-lives count all alike. What
+ * weighs less than a millionth is left out. */
 static float add_rows(const struct told *told, const struct taste_rows *rows, double fast,
                       double share, double slow, float *out)
 {

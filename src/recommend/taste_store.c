@@ -92,8 +92,8 @@ static enum akin_status write_sequence(const struct sequence_model *model, const
     float scale[SEQUENCE_HEADS * SEQUENCE_DIM_MAX];
     for (size_t h = 0; h < SEQUENCE_HEADS; h++)
         memcpy(scale + h * model->dim, model->scale[h], model->dim * sizeof *scale);
-    enum akin_status status = write_array(folder, "sequence", "_output", "'<f4'", model->items, wide,
-                                          sizeof *output, output, error);
+    enum akin_status status = write_array(folder, "sequence", "_output", "'<f4'", model->items,
+                                          wide, sizeof *output, output, error);
     if (status == AKIN_OK)
         status = write_array(folder, "sequence", "_history", "'<f4'", model->items, model->dim,
                              sizeof(float), model->history, error);
@@ -294,7 +294,8 @@ static enum akin_status read_model(struct reading *r, const struct catalog *cata
     const char *catalogue = "";
     TRY(path_join(path, sizeof path, r->folder, "model.json", error));
     if (!path_exists(path))
-        return error_set(error, AKIN_NOT_FOUND, "%s: no taste has been learned; run akin fit", path);
+        return error_set(error, AKIN_NOT_FOUND, "%s: no taste has been learned; run akin fit",
+                         path);
     TRY(json_read(path, 1 << 16, &root, error));
     const struct {
         const char *key;
@@ -306,8 +307,9 @@ static enum akin_status read_model(struct reading *r, const struct catalog *cata
         status = json_get_integer(root, numbers[i].key, path, numbers[i].value, error);
     snprintf(ids, sizeof ids, "%016" PRIx64, fingerprint(catalog));
     if (status == AKIN_OK && format != FORMAT)
-        status = error_set(error, AKIN_FORMAT, "%s: format %lld, this program reads %d; run akin fit",
-                           path, (long long)format, FORMAT);
+        status =
+            error_set(error, AKIN_FORMAT, "%s: format %lld, this program reads %d; run akin fit",
+                      path, (long long)format, FORMAT);
     if (status == AKIN_OK &&
         (items != (int64_t)catalog_item_count(catalog) || strcmp(catalogue, ids)))
         status = error_set(error, AKIN_FORMAT,

@@ -1,5 +1,5 @@
-/* Split files, good and bad; and the protocol: nothing of test reaches the model, ties go by the order
- * of the file, the same bits whatever the threads. */
+/* Split files, good and bad; and the protocol: nothing of test reaches the model, ties go by the
+ * order of the file, the same bits whatever the threads. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -56,8 +56,9 @@ static void good_splits(void **state)
 {
     (void)state;
     struct split s;
-    write_text("pos,split,timestamp,movieId,userId,rating\r\n"
-               "0,train,10,\"a,b\",u1,4.5\r\n\r\n1,valid,11.0,x,u1,3\r\n2,test,-5,\"a,b\",u2,1\r\n");
+    write_text(
+        "pos,split,timestamp,movieId,userId,rating\r\n"
+        "0,train,10,\"a,b\",u1,4.5\r\n\r\n1,valid,11.0,x,u1,3\r\n2,test,-5,\"a,b\",u2,1\r\n");
     assert_int_equal(split_read(path, &s, NULL), AKIN_OK);
     assert_int_equal(s.event_count, 3);
     assert_int_equal(s.user_count, 2);
@@ -101,7 +102,7 @@ static void bad_splits(void **state)
     assert_int_equal(split_read("/nowhere/split.csv", &split, &error), AKIN_NOT_FOUND);
 }
 
-/* ---- a made-up stream: people walk along a ring of items, so that what comes next is known ---- */
+/* People walk along a ring of items, so that what comes next is known. */
 
 static void write_stream(bool later, uint32_t test_shift)
 {
@@ -259,7 +260,8 @@ static void nothing_to_judge(void **state)
         assert_non_null(strstr(error.message, "nothing to judge"));
     }
     /* The smallest that there is. */
-    write_text("userId,movieId,rating,timestamp,split\n1,2,3,4,train\n2,3,3,4,train\n1,3,3,5,test\n");
+    write_text(
+        "userId,movieId,rating,timestamp,split\n1,2,3,4,train\n2,3,3,4,train\n1,3,3,5,test\n");
     assert_int_equal(evaluate(cpu_kernels(backend), pool, NULL, &settings, &e, &error), AKIN_OK);
     assert_int_equal(e.judged, 1);
     assert_true(e.rows[e.row_count - 1].ndcg.mean == 1);

@@ -133,8 +133,8 @@ static double loss(const struct sequence_model *m)
     return total / (double)positions;
 }
 
-/* The first step of Adam goes by rate * sign(gradient): with a step from which all lists are seen, the
- * sign must be that of the difference quotient wherever that is clear. */
+/* The first step of Adam goes by rate * sign(gradient): with a step from which all lists are seen,
+ * the sign must be that of the difference quotient wherever that is clear. */
 static void gradients_are_right(void **state)
 {
     (void)state;

@@ -96,7 +96,8 @@ static void inverses(void **state)
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
         size_t n = sizes[s];
         float *a = positive_definite(n, &rng), *b = memory_alloc(n * n, sizeof *b);
-        double *wide = memory_alloc(n * n, sizeof *wide), *exact = memory_alloc(n * n, sizeof *exact);
+        double *wide = memory_alloc(n * n, sizeof *wide),
+               *exact = memory_alloc(n * n, sizeof *exact);
         double largest = 0;
         for (size_t i = 0; i < n; i++)
             for (size_t j = 0; j < n; j++) {
@@ -161,7 +162,7 @@ static void gram_by_definition(void **state)
     static double exact[ITEMS * ITEMS];
     random_lists(&l);
     const float kernel[4] = { 1.3f, 0.8f, 0.55f, 0.4f };
-    struct closed_form one = { kernels, pools[0], &l.lists }, three = { kernels, pools[1], &l.lists };
+    struct closed_form one = {kernels, pools[0], &l.lists}, three = {kernels, pools[1], &l.lists};
     proximity_gram(&one, kernel, 4, 0.3f, g);
     proximity_gram(&three, kernel, 4, 0.3f, same);
     assert_memory_equal(g, same, sizeof g);
@@ -193,7 +194,7 @@ static void closed_form_by_definition(void **state)
     static double a[ITEMS * ITEMS], p[ITEMS * ITEMS];
     const double ridge = 20;
     random_lists(&l);
-    struct closed_form form = { kernels, pools[0], &l.lists }, three = { kernels, pools[1], &l.lists };
+    struct closed_form form = {kernels, pools[0], &l.lists}, three = {kernels, pools[1], &l.lists};
     proximity_gram(&form, NULL, 0, 1, primal);
     for (size_t i = 0; i < ITEMS * ITEMS; i++)
         a[i] = (double)primal[i] + (i / ITEMS == i % ITEMS ? ridge : 0);
@@ -235,7 +236,8 @@ static void make_catalog(struct catalog **catalog)
     assert_int_equal(file_write(items, text.data, text.count, NULL), AKIN_OK);
     assert_int_equal(file_write(events, seen.data, seen.count, NULL), AKIN_OK);
     struct akin_progress silent = { 0 };
-    assert_int_equal(catalog_import_jsonl(items, events, NULL, folder, silent, NULL, NULL), AKIN_OK);
+    assert_int_equal(catalog_import_jsonl(items, events, NULL, folder, silent, NULL, NULL),
+                     AKIN_OK);
     assert_int_equal(catalog_open(folder, CATALOG_WITHOUT_EMBEDDINGS, catalog, NULL), AKIN_OK);
     bytes_deinit(&text);
     bytes_deinit(&seen);
@@ -256,7 +258,8 @@ static struct taste *learned(const struct catalog *catalog, int threads, size_t 
     return taste;
 }
 
-static void scores_of(const struct taste *taste, const uint32_t *history, size_t count, float *scores)
+static void scores_of(const struct taste *taste, const uint32_t *history, size_t count,
+                      float *scores)
 {
     struct taste_features features;
     const float weights[TASTE_PARTS] = { 0.6f, 0.1f, 1, 1, 1, 10, 1, 1, 0.5f };
@@ -326,7 +329,8 @@ static void small_models(void **state)
     struct taste_settings settings;
     struct akin_error error;
     taste_settings_default(&settings);
-    assert_int_equal(taste_learn(kernels, pools[0], &none, &settings, &taste, &error), AKIN_ARGUMENT);
+    assert_int_equal(taste_learn(kernels, pools[0], &none, &settings, &taste, &error),
+                     AKIN_ARGUMENT);
     catalog_close(&catalog);
 }
 

@@ -48,9 +48,9 @@
  * max_f32          x = x > y ? x : y, elementwise, but a NaN in either stays. exact.
  * scale_f32        x *= factor. exact.
  * add_scaled_f32   x += factor * y, fused. exact.
- * exp_sum_f32      x = e^(x - top) for numbers of at most top, 0 where that is below FLT_MIN: ulp 2,
- *                  of x - top rounded once. Returns their sum: sixteen partial sums and the tree, as
- *                  in score_dot_f32, bounded.
+ * exp_sum_f32      x = e^(x - top) for numbers of at most top, 0 where that is below FLT_MIN: ulp
+ *                  2, of x - top rounded once. Returns their sum: sixteen partial sums and the
+ *                  tree, as in score_dot_f32, bounded.
  * quantize_u8      A row as bytes: with y = x * factor (NULL: x), low = min(0, y), high = max(0, y)
  *                  and g = (high - low) / 255: out = round(y * (255 / (high - low))) + zero_point
  *                  cut to 0..255, zero_point = round(-low * (255 / (high - low))), *scale = g, so
