@@ -1,33 +1,39 @@
 /* Events to histories. */
 #include "recommend/histories.h"
 
-#include <stdlib.h>
+enum { DIGIT_BITS = 11, DIGITS = 1 << DIGIT_BITS };
 
-struct timed {
-    int64_t timestamp;
-    size_t at;
-    uint32_t item;
-};
-
-static int compare_times(const void *a, const void *b)
-{
-    const struct timed *x = a, *y = b;
-    if (x->timestamp != y->timestamp)
-        return x->timestamp < y->timestamp ? -1 : 1;
-    return (x->at > y->at) - (x->at < y->at);
-}
-
+/* Events by time, equal times in the order given: a radix sort of their numbers, which begin and
+ * end in `sequence`, as items. */
 static bool make_sequence(const struct history_event *events, size_t count, uint32_t *sequence)
 {
-    struct timed *timed = memory_alloc(count, sizeof *timed);
-    if (!timed)
+    uint32_t *other = memory_alloc(count, sizeof *other), *from = sequence, *to = other;
+    int64_t first = INT64_MAX, last = INT64_MIN;
+    if (!other)
         return false;
+    for (size_t e = 0; e < count; e++) {
+        from[e] = (uint32_t)e;
+        first = events[e].timestamp < first ? events[e].timestamp : first;
+        last = events[e].timestamp > last ? events[e].timestamp : last;
+    }
+    uint64_t range = count ? (uint64_t)last - (uint64_t)first : 0;
+    for (int shift = 0; shift < 64 && range >> shift; shift += DIGIT_BITS) {
+        size_t starts[DIGITS + 1] = { 0 };
+        for (size_t e = 0; e < count; e++)
+            starts[(((uint64_t)events[e].timestamp - (uint64_t)first) >> shift & (DIGITS - 1)) + 1]++;
+        for (size_t d = 0; d < DIGITS; d++)
+            starts[d + 1] += starts[d];
+        for (size_t e = 0; e < count; e++) {
+            uint64_t since = (uint64_t)events[from[e]].timestamp - (uint64_t)first;
+            to[starts[since >> shift & (DIGITS - 1)]++] = from[e];
+        }
+        uint32_t *swapped = from;
+        from = to;
+        to = swapped;
+    }
     for (size_t e = 0; e < count; e++)
-        timed[e] = (struct timed){ events[e].timestamp, e, events[e].item };
-    qsort(timed, count, sizeof *timed, compare_times);
-    for (size_t e = 0; e < count; e++)
-        sequence[e] = timed[e].item;
-    memory_free(timed);
+        sequence[e] = events[from[e]].item;
+    memory_free(other);
     return true;
 }
 
@@ -35,6 +41,7 @@ enum akin_status histories_create(const struct history_event *events, size_t cou
                                   size_t user_count, size_t item_count,
                                   struct histories *histories, struct akin_error *error)
 {
+    ASSERT(count <= UINT32_MAX);
     struct histories h = { user_count, item_count, count,
                            memory_alloc(user_count + 2, sizeof *h.offsets),
                            memory_alloc(count, sizeof *h.items),

@@ -48,6 +48,9 @@ enum akin_status taste_histories(const struct catalog *catalog, struct histories
 {
     struct akin_catalog_info info;
     catalog_info(catalog, &info);
+    if (info.ratings > UINT32_MAX)
+        return error_set(error, AKIN_LIMIT, "%zu ratings; at most %u can be learned from",
+                         info.ratings, UINT32_MAX);
     struct history_event *events = memory_alloc(info.ratings, sizeof *events);
     if (!events)
         return error_memory(error);

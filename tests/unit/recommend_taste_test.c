@@ -125,6 +125,44 @@ static void inverses(void **state)
     assert_int_equal(symmetric_invert(kernels, pools[0], odd, 1, &error), AKIN_FORMAT);
 }
 
+/* Against a plain stable sort, with ties, far times and negative ones. */
+static void events_in_order(void **state)
+{
+    (void)state;
+    enum { COUNT = 500, PEOPLE_HERE = 7 };
+    static const int64_t spans[] = { 1, 20, 5000, INT64_MAX };
+    struct history_event events[COUNT];
+    struct rng rng;
+    rng_seed(&rng, 6);
+    for (size_t s = 0; s < sizeof spans / sizeof *spans; s++) {
+        struct histories h;
+        bool taken[COUNT] = { false };
+        for (size_t e = 0; e < COUNT; e++) {
+            int64_t time = (int64_t)rng_below(&rng, (uint64_t)spans[s]);
+            events[e] = (struct history_event){ (uint32_t)rng_below(&rng, PEOPLE_HERE), (uint32_t)e,
+                                                e % 2 ? time : -time };
+        }
+        assert_int_equal(histories_create(events, COUNT, PEOPLE_HERE + 1, COUNT, &h, NULL), AKIN_OK);
+        for (size_t at = 0; at < COUNT; at++) {
+            size_t best = COUNT;
+            for (size_t e = 0; e < COUNT; e++)
+                if (!taken[e] && (best == COUNT || events[e].timestamp < events[best].timestamp))
+                    best = e;
+            taken[best] = true;
+            assert_int_equal(h.sequence[at], best);
+        }
+        for (size_t u = 0; u <= PEOPLE_HERE; u++) {
+            size_t count, at = 0;
+            const uint32_t *own = histories_of(&h, u, &count);
+            for (size_t e = 0; e < COUNT; e++)
+                if (events[e].user == u)
+                    assert_int_equal(own[at++], e);
+            assert_int_equal(at, count);
+        }
+        histories_deinit(&h);
+    }
+}
+
 /* ---- the closed form --------------------------------------------------------------------- */
 
 enum { LISTS = 40, ITEMS = 70, LENGTH_MAX = 30 };
@@ -379,6 +417,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(inverses),
+        cmocka_unit_test(events_in_order),
         cmocka_unit_test(gram_by_definition),
         cmocka_unit_test(closed_form_by_definition),
         cmocka_unit_test(kept_on_disk),
