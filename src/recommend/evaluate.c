@@ -10,6 +10,7 @@
 #include "base/thread.h"
 
 enum { POINTS_AT_ONCE = 64 };   /* between two reports of progress */
+enum { DIFFERENCE = METRIC_COUNT, COLUMNS };    /* of a row of the table for a point */
 
 struct judge {
     const struct kernels *kernels;
@@ -23,7 +24,7 @@ struct judge {
     struct judge_scratch *scratch;      /* [threads] */
     uint32_t *lists;            /* [points][rows][METRICS_K] */
     uint8_t *list_counts;       /* [points][rows] */
-    double *values;             /* [judged][rows][METRIC_COUNT] */
+    double *values;             /* [judged][rows][COLUMNS] */
     size_t *places;             /* [points] among the judged */
 };
 
@@ -82,7 +83,7 @@ static void judge_point(void *context, size_t number, int worker)
         if (point->positive_count)
             metrics_of_list(list, count, j->plan->positives + point->first_positive,
                             point->positive_count,
-                            j->values + (j->places[at] * j->row_count + r) * METRIC_COUNT);
+                            j->values + (j->places[at] * j->row_count + r) * COLUMNS);
     }
     for (size_t e = 0; e < point->count; e++)
         s->seen[point->history[e]] = false;
@@ -108,30 +109,23 @@ static enum akin_status judge_all(struct judge *j, struct thread_pool *pool,
 
 /* ---- the table --------------------------------------------------------------------------- */
 
-static enum akin_status interval(const double *values, size_t count, size_t stride, uint64_t seed,
-                                 struct akin_estimate *metric, struct akin_error *error)
+static struct akin_estimate estimate(struct interval i)
 {
-    struct interval i;
-    TRY(metrics_interval(values, count, stride, seed, &i, error));
-    *metric = (struct akin_estimate){ i.mean, i.low, i.high };
-    return AKIN_OK;
+    return (struct akin_estimate){ i.mean, i.low, i.high };
 }
 
-static enum akin_status fill_row(const struct judge *j, size_t r, uint64_t seed, double *gaps,
+static enum akin_status fill_row(const struct judge *j, size_t r, const struct interval *intervals,
                                  uint32_t *listed, struct akin_evaluation_row *row,
                                  struct akin_error *error)
 {
-    size_t stride = j->row_count * METRIC_COUNT, count = j->plan->judged, total = 0;
-    const double *values = j->values + r * METRIC_COUNT;
-    row->name = j->table[r]->name;
-    row->formula = j->table[r]->formula;
-    TRY(interval(values + METRIC_NDCG, count, stride, seed, &row->ndcg, error));
-    TRY(interval(values + METRIC_RECALL, count, stride, seed, &row->recall, error));
-    TRY(interval(values + METRIC_HIT, count, stride, seed, &row->hit_rate, error));
-    TRY(interval(values + METRIC_MRR, count, stride, seed, &row->mrr, error));
-    for (size_t i = 0; i < count; i++)
-        gaps[i] = values[i * stride + METRIC_NDCG] - j->values[i * stride + METRIC_NDCG];
-    TRY(interval(gaps, count, 1, seed, &row->difference, error));
+    const struct interval *own = intervals + r * COLUMNS;
+    size_t total = 0;
+    *row = (struct akin_evaluation_row){
+        .name = j->table[r]->name, .formula = j->table[r]->formula,
+        .ndcg = estimate(own[METRIC_NDCG]), .recall = estimate(own[METRIC_RECALL]),
+        .hit_rate = estimate(own[METRIC_HIT]), .mrr = estimate(own[METRIC_MRR]),
+        .difference = estimate(own[DIFFERENCE])
+    };
     for (size_t at = 0; at < j->plan->point_count; at++) {
         if (!j->plan->points[at].positive_count)
             continue;
@@ -147,13 +141,21 @@ static enum akin_status fill_row(const struct judge *j, size_t r, uint64_t seed,
 static enum akin_status fill_table(const struct judge *j, uint64_t seed,
                                    struct akin_evaluation *evaluation, struct akin_error *error)
 {
-    double *gaps = memory_alloc(j->plan->judged, sizeof *gaps);
+    struct interval intervals[AKIN_EVALUATION_ROWS_MAX * COLUMNS];
+    size_t columns = j->row_count * COLUMNS;
     uint32_t *listed = memory_alloc(j->plan->point_count * METRICS_K, sizeof *listed);
-    enum akin_status status = gaps && listed ? AKIN_OK : error_memory(error);
+    if (!listed)
+        return error_memory(error);
+    for (size_t i = 0; i < j->plan->judged; i++)
+        for (size_t r = 0; r < j->row_count; r++) {
+            double *point = j->values + i * columns, *own = point + r * COLUMNS;
+            own[DIFFERENCE] = own[METRIC_NDCG] - point[METRIC_NDCG];
+        }
+    enum akin_status status =
+        metrics_intervals(j->values, j->plan->judged, columns, seed, intervals, error);
     for (size_t r = 0; status == AKIN_OK && r < j->row_count; r++)
-        status = fill_row(j, r, seed, gaps, listed, &evaluation->rows[r], error);
+        status = fill_row(j, r, intervals, listed, &evaluation->rows[r], error);
     evaluation->row_count = j->row_count;
-    memory_free(gaps);
     memory_free(listed);
     return status;
 }
@@ -203,7 +205,7 @@ static bool judge_init(struct judge *j, size_t threads)
     size_t items = j->split->item_count, lists = j->plan->point_count * j->row_count;
     j->lists = memory_alloc(lists, METRICS_K * sizeof *j->lists);
     j->list_counts = memory_alloc(lists, sizeof *j->list_counts);
-    j->values = memory_alloc(j->plan->judged * j->row_count, METRIC_COUNT * sizeof *j->values);
+    j->values = memory_alloc(j->plan->judged * j->row_count, COLUMNS * sizeof *j->values);
     j->places = memory_alloc(j->plan->point_count, sizeof *j->places);
     j->scratch = memory_alloc(threads, sizeof *j->scratch);
     bool done = j->lists && j->list_counts && j->values && j->places && j->scratch;

@@ -20,7 +20,8 @@ static bool make_sequence(const struct history_event *events, size_t count, uint
     for (int shift = 0; shift < 64 && range >> shift; shift += DIGIT_BITS) {
         size_t starts[DIGITS + 1] = { 0 };
         for (size_t e = 0; e < count; e++)
-            starts[(((uint64_t)events[e].timestamp - (uint64_t)first) >> shift & (DIGITS - 1)) + 1]++;
+            starts[(((uint64_t)events[e].timestamp - (uint64_t)first) >> shift & (DIGITS - 1)) +
+                   1]++;
         for (size_t d = 0; d < DIGITS; d++)
             starts[d + 1] += starts[d];
         for (size_t e = 0; e < count; e++) {

@@ -54,28 +54,43 @@ static double percentile(const double *sorted, size_t count, double share)
     return sorted[low] + (at - (double)low) * (sorted[high] - sorted[low]);
 }
 
-enum akin_status metrics_interval(const double *values, size_t count, size_t stride, uint64_t seed,
-                                  struct interval *interval, struct akin_error *error)
+/* sums [columns] of one resample. */
+static void resample(const double *values, size_t count, size_t columns, uint64_t seed,
+                     double *sums)
+{
+    struct rng rng;
+    rng_seed(&rng, seed);
+    for (size_t i = 0; i < count; i++) {
+        const double *row = values + rng_below(&rng, count) * columns;
+        for (size_t c = 0; c < columns; c++)
+            sums[c] += row[c];
+    }
+}
+
+enum akin_status metrics_intervals(const double *values, size_t count, size_t columns,
+                                   uint64_t seed, struct interval *intervals,
+                                   struct akin_error *error)
 {
     ASSERT(count > 0);
-    double *means = memory_alloc(BOOTSTRAP_SAMPLES, sizeof *means), sum = 0;
-    if (!means)
-        return error_memory(error);
-    for (size_t i = 0; i < count; i++)
-        sum += values[i * stride];
-    for (size_t s = 0; s < BOOTSTRAP_SAMPLES; s++) {
-        struct rng rng;
-        rng_seed(&rng, seed * BOOTSTRAP_SAMPLES + s);
+    double *sums = memory_alloc(columns * BOOTSTRAP_SAMPLES, sizeof *sums);
+    double *means = memory_alloc(BOOTSTRAP_SAMPLES, sizeof *means);
+    for (size_t s = 0; sums && s < BOOTSTRAP_SAMPLES; s++)
+        resample(values, count, columns, seed * BOOTSTRAP_SAMPLES + s, sums + s * columns);
+    for (size_t c = 0; sums && means && c < columns; c++) {
+        double sum = 0;
         for (size_t i = 0; i < count; i++)
-            means[s] += values[rng_below(&rng, count) * stride];
-        means[s] /= (double)count;
+            sum += values[i * columns + c];
+        for (size_t s = 0; s < BOOTSTRAP_SAMPLES; s++)
+            means[s] = sums[s * columns + c] / (double)count;
+        qsort(means, BOOTSTRAP_SAMPLES, sizeof *means, compare_doubles);
+        intervals[c] = (struct interval){ sum / (double)count,
+                                          percentile(means, BOOTSTRAP_SAMPLES, 0.025),
+                                          percentile(means, BOOTSTRAP_SAMPLES, 0.975) };
     }
-    qsort(means, BOOTSTRAP_SAMPLES, sizeof *means, compare_doubles);
-    *interval = (struct interval){ sum / (double)count,
-                                   percentile(means, BOOTSTRAP_SAMPLES, 0.025),
-                                   percentile(means, BOOTSTRAP_SAMPLES, 0.975) };
+    bool done = sums && means;
+    memory_free(sums);
     memory_free(means);
-    return AKIN_OK;
+    return done ? AKIN_OK : error_memory(error);
 }
 
 enum akin_status metrics_of_catalogue(const uint32_t *items, size_t count, const double *popularity,

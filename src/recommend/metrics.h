@@ -24,11 +24,12 @@ struct interval {
 
 enum { BOOTSTRAP_SAMPLES = 1000 };
 
-/* The mean of values[i * stride], i < count (at least 1), and its bootstrap interval: percentiles
- * of the means of BOOTSTRAP_SAMPLES resamples, each of which has a generator of its own made from
- * seed and number, so that two rows of one table are resampled alike. */
-enum akin_status metrics_interval(const double *values, size_t count, size_t stride, uint64_t seed,
-                                  struct interval *interval, struct akin_error *error);
+/* values [count][columns], count at least 1: of each column its mean and bootstrap interval,
+ * percentiles of the means of BOOTSTRAP_SAMPLES resamples of the rows. Each resample has a
+ * generator of its own, made from the seed and its number. */
+enum akin_status metrics_intervals(const double *values, size_t count, size_t columns,
+                                   uint64_t seed, struct interval *intervals,
+                                   struct akin_error *error);
 
 /* Of `count` recommended items (all lists behind each other): the share of the catalogue that
  * occurs among them, and the mean of -log2((c + 1) / (users + 1)), c the people who have the item.

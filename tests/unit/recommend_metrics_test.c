@@ -61,23 +61,25 @@ static void more_positives_than_ranks(void **state)
 static void intervals(void **state)
 {
     (void)state;
-    double same[50 * 3], mixed[400];
-    struct interval a, b;
-    for (size_t i = 0; i < 50; i++)
-        same[3 * i] = 0.25;
-    assert_int_equal(metrics_interval(same, 50, 3, 7, &a, NULL), AKIN_OK);
-    near(a.mean, 0.25);
-    near(a.low, 0.25);
-    near(a.high, 0.25);
-    for (size_t i = 0; i < 400; i++)
-        mixed[i] = i % 2;
-    assert_int_equal(metrics_interval(mixed, 400, 1, 7, &a, NULL), AKIN_OK);
-    near(a.mean, 0.5);              /* standard error 0.025: 1.96 of them on each side */
-    assert_true(fabs(a.low - 0.451) < 0.006 && fabs(a.high - 0.549) < 0.006);
-    assert_int_equal(metrics_interval(mixed, 400, 1, 7, &b, NULL), AKIN_OK);
-    assert_memory_equal(&a, &b, sizeof a);
-    assert_int_equal(metrics_interval(mixed, 400, 1, 8, &b, NULL), AKIN_OK);
-    assert_true(a.low != b.low || a.high != b.high);
+    double values[400][2];
+    struct interval a[2], b[2];
+    for (size_t i = 0; i < 400; i++) {
+        values[i][0] = 0.25;
+        values[i][1] = i % 2;
+    }
+    assert_int_equal(metrics_intervals(values[0], 400, 2, 7, a, NULL), AKIN_OK);
+    near(a[0].mean, 0.25);
+    near(a[0].low, 0.25);
+    near(a[0].high, 0.25);
+    near(a[1].mean, 0.5);           /* standard error 0.025: 1.96 of them on each side */
+    assert_true(fabs(a[1].low - 0.451) < 0.006 && fabs(a[1].high - 0.549) < 0.006);
+    assert_int_equal(metrics_intervals(values[0], 400, 2, 7, b, NULL), AKIN_OK);
+    assert_memory_equal(a, b, sizeof a);
+    assert_int_equal(metrics_intervals(values[0], 400, 2, 8, b, NULL), AKIN_OK);
+    assert_true(a[1].low != b[1].low || a[1].high != b[1].high);
+    assert_int_equal(metrics_intervals(values[1], 1, 2, 8, b, NULL), AKIN_OK);
+    near(b[1].low, 1);
+    near(b[1].high, 1);
 }
 
 static void catalogue(void **state)

@@ -142,7 +142,8 @@ static void events_in_order(void **state)
             events[e] = (struct history_event){ (uint32_t)rng_below(&rng, PEOPLE_HERE), (uint32_t)e,
                                                 e % 2 ? time : -time };
         }
-        assert_int_equal(histories_create(events, COUNT, PEOPLE_HERE + 1, COUNT, &h, NULL), AKIN_OK);
+        assert_int_equal(histories_create(events, COUNT, PEOPLE_HERE + 1, COUNT, &h, NULL),
+                         AKIN_OK);
         for (size_t at = 0; at < COUNT; at++) {
             size_t best = COUNT;
             for (size_t e = 0; e < COUNT; e++)
