@@ -16,7 +16,7 @@ struct judge {
     const struct kernels *kernels;
     const struct split *split;
     const struct evaluation_plan *plan;
-    const struct evaluation_text *text;
+    const struct split_text *text;
     const struct taste *taste;
     const struct blend *table[AKIN_EVALUATION_ROWS_MAX];
     size_t row_count, first_point;
@@ -76,7 +76,7 @@ static void judge_point(void *context, size_t number, int worker)
         if (row->text == BLEND_TEXT_NONE)
             taste_blend(j->taste, j->kernels, &s->features, row->weights, s->scores);
         else
-            text_say(j->text, j->kernels, row->text, point->history, point->count, items, s->vector,
+            split_text_say(j->text, j->kernels, row->text, point->history, point->count, items, s->vector,
                      s->scores);
         size_t count = best_items(s->scores, s->seen, items, list);
         j->list_counts[at * j->row_count + r] = (uint8_t)count;
@@ -282,14 +282,14 @@ enum akin_status evaluate(const struct kernels *kernels, struct thread_pool *poo
 {
     struct split split;
     struct evaluation_plan plan = { 0 };
-    struct evaluation_text text = { 0 };
+    struct split_text text = { 0 };
     struct akin_evaluation made = { 0 };
     if (!settings->split)
         return error_set(error, AKIN_ARGUMENT, "no split file was given");
     TRY(split_read(settings->split, &split, error));
     enum akin_status status = plan_create(&split, settings, &plan, error);
     if (status == AKIN_OK)
-        status = text_create(catalog, &split, &text, error);
+        status = split_text_create(catalog, &split, &text, error);
     struct judge judge = { .kernels = kernels, .split = &split, .plan = &plan, .text = &text };
     if (status == AKIN_OK)
         status = learn_and_judge(&judge, pool, settings, &made, error);
@@ -303,7 +303,7 @@ enum akin_status evaluate(const struct kernels *kernels, struct thread_pool *poo
         made.text = text.vectors != NULL;
         *evaluation = made;
     }
-    text_deinit(&text);
+    split_text_deinit(&text);
     plan_deinit(&plan);
     split_deinit(&split);
     return status;

@@ -43,16 +43,16 @@ void plan_deinit(struct evaluation_plan *plan);
 
 /* Texts of the split's items: vectors less their mean over the catalogue, of length 1; zeros where
  * the catalogue does not have the item. evaluate_text.c */
-struct evaluation_text {
+struct split_text {
     float *vectors;                 /* [items][dim], or NULL */
     const float **rows;             /* [items] */
     size_t dim;
 };
 
-enum akin_status text_create(const struct catalog *catalog, const struct split *split,
-                             struct evaluation_text *text, struct akin_error *error);
-void text_deinit(struct evaluation_text *text);
+enum akin_status split_text_create(const struct catalog *catalog, const struct split *split,
+                             struct split_text *text, struct akin_error *error);
+void split_text_deinit(struct split_text *text);
 /* scores [items]; vector [dim] is scratch. */
-void text_say(const struct evaluation_text *text, const struct kernels *kernels,
+void split_text_say(const struct split_text *text, const struct kernels *kernels,
               enum blend_text kind, const uint32_t *history, size_t count, size_t items,
               float *vector, float *scores);

@@ -42,14 +42,14 @@ static bool find(const struct catalog *catalog, const char *name, size_t *row)
     return catalog_find_id(catalog, name, row, NULL) == AKIN_OK;
 }
 
-enum akin_status text_create(const struct catalog *catalog, const struct split *split,
-                             struct evaluation_text *text, struct akin_error *error)
+enum akin_status split_text_create(const struct catalog *catalog, const struct split *split,
+                             struct split_text *text, struct akin_error *error)
 {
     struct akin_catalog_info info = { 0 };
     if (catalog)
         catalog_info(catalog, &info);
     const float *vectors = catalog ? catalog_item_vectors(catalog) : NULL;
-    *text = (struct evaluation_text){ .dim = info.dimension };
+    *text = (struct split_text){ .dim = info.dimension };
     if (!vectors || !info.items)
         return AKIN_OK;
     size_t floats, dim = info.dimension;
@@ -59,7 +59,7 @@ enum akin_status text_create(const struct catalog *catalog, const struct split *
     text->rows = memory_alloc(split->item_count, sizeof *text->rows);
     if (!mean || !text->vectors || !text->rows || !mean_vector(vectors, info.items, dim, mean)) {
         memory_free(mean);
-        text_deinit(text);
+        split_text_deinit(text);
         return error_memory(error);
     }
     for (size_t i = 0; i < split->item_count; i++) {
@@ -76,14 +76,14 @@ enum akin_status text_create(const struct catalog *catalog, const struct split *
     return AKIN_OK;
 }
 
-void text_deinit(struct evaluation_text *text)
+void split_text_deinit(struct split_text *text)
 {
     memory_free(text->vectors);
     memory_free(text->rows);
-    *text = (struct evaluation_text){ 0 };
+    *text = (struct split_text){ 0 };
 }
 
-void text_say(const struct evaluation_text *text, const struct kernels *kernels,
+void split_text_say(const struct split_text *text, const struct kernels *kernels,
               enum blend_text kind, const uint32_t *history, size_t count, size_t items,
               float *vector, float *scores)
 {

@@ -125,6 +125,33 @@ static enum akin_status read_rows(struct csv_reader *csv, struct split *s, struc
                : error_set(error, AKIN_FORMAT, "%s: no row behind the header", csv->name);
 }
 
+/* Names in the order of the parts that they are in; numbers likewise. */
+static bool order_names(struct split *s, const char ***names, size_t count, bool users)
+{
+    const char **ordered = memory_alloc(count, sizeof *ordered);
+    uint32_t *numbers = memory_alloc(count, sizeof *numbers), next = 0;
+    bool done = ordered && numbers;
+    for (size_t n = 0; done && n < count; n++)
+        numbers[n] = UINT32_MAX;
+    for (int part = 0; done && part < SPLIT_PARTS; part++)
+        for (size_t e = 0; e < s->event_count; e++) {
+            uint32_t was = users ? s->events[e].user : s->events[e].item;
+            if (s->events[e].part != (enum split_part)part || numbers[was] != UINT32_MAX)
+                continue;
+            ordered[next] = (*names)[was];
+            numbers[was] = next++;
+        }
+    for (size_t e = 0; done && e < s->event_count; e++) {
+        uint32_t *number = users ? &s->events[e].user : &s->events[e].item;
+        *number = numbers[*number];
+    }
+    memory_free(numbers);
+    memory_free(done ? (void *)*names : (void *)ordered);
+    if (done)
+        *names = ordered;
+    return done;
+}
+
 enum akin_status split_read(const char *path, struct split *split, struct akin_error *error)
 {
     struct file_map map;
@@ -135,6 +162,11 @@ enum akin_status split_read(const char *path, struct split *split, struct akin_e
     enum akin_status status = read_rows(&csv, &made, error);
     csv_close(&csv);
     file_map_close(&map);
+    if (status == AKIN_OK && (!order_names(&made, &made.users, made.user_count, true) ||
+                              !order_names(&made, &made.items, made.item_count, false)))
+        status = error_memory(error);
+    string_map_deinit(&made.user_numbers);      /* they have the old numbers */
+    string_map_deinit(&made.item_numbers);
     if (status == AKIN_OK)
         *split = made;
     else

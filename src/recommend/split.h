@@ -11,7 +11,8 @@
 enum split_part { SPLIT_TRAIN, SPLIT_VALID, SPLIT_TEST, SPLIT_PARTS };
 
 struct split_event {
-    uint32_t user, item;        /* numbers in order of first appearance */
+    uint32_t user, item;        /* numbers by first appearance, in train, then valid, then test: so
+                                   those of one part do not depend on the later ones */
     int64_t timestamp;          /* Unix seconds */
     enum split_part part;
 };

@@ -61,23 +61,24 @@ static void more_positives_than_ranks(void **state)
 static void intervals(void **state)
 {
     (void)state;
-    double values[400][2];
-    struct interval a[2], b[2];
+    double values[400][3];
+    struct interval a[3], b[3];
     for (size_t i = 0; i < 400; i++) {
         values[i][0] = 0.25;
         values[i][1] = i % 2;
+        values[i][2] = sqrt((double)i);
     }
-    assert_int_equal(metrics_intervals(values[0], 400, 2, 7, a, NULL), AKIN_OK);
+    assert_int_equal(metrics_intervals(values[0], 400, 3, 7, a, NULL), AKIN_OK);
     near(a[0].mean, 0.25);
     near(a[0].low, 0.25);
     near(a[0].high, 0.25);
     near(a[1].mean, 0.5);           /* standard error 0.025: 1.96 of them on each side */
     assert_true(fabs(a[1].low - 0.451) < 0.006 && fabs(a[1].high - 0.549) < 0.006);
-    assert_int_equal(metrics_intervals(values[0], 400, 2, 7, b, NULL), AKIN_OK);
+    assert_int_equal(metrics_intervals(values[0], 400, 3, 7, b, NULL), AKIN_OK);
     assert_memory_equal(a, b, sizeof a);
-    assert_int_equal(metrics_intervals(values[0], 400, 2, 8, b, NULL), AKIN_OK);
-    assert_true(a[1].low != b[1].low || a[1].high != b[1].high);
-    assert_int_equal(metrics_intervals(values[1], 1, 2, 8, b, NULL), AKIN_OK);
+    assert_int_equal(metrics_intervals(values[0], 400, 3, 8, b, NULL), AKIN_OK);
+    assert_true(a[2].low != b[2].low && a[2].high != b[2].high);
+    assert_int_equal(metrics_intervals(values[1], 1, 3, 8, b, NULL), AKIN_OK);
     near(b[1].low, 1);
     near(b[1].high, 1);
 }
