@@ -76,8 +76,8 @@ static void judge_point(void *context, size_t number, int worker)
         if (row->text == BLEND_TEXT_NONE)
             taste_blend(j->taste, j->kernels, &s->features, row->weights, s->scores);
         else
-            split_text_say(j->text, j->kernels, row->text, point->history, point->count, items, s->vector,
-                     s->scores);
+            split_text_say(j->text, j->kernels, row->text, point->history, point->count, items,
+                           s->vector, s->scores);
         size_t count = best_items(s->scores, s->seen, items, list);
         j->list_counts[at * j->row_count + r] = (uint8_t)count;
         if (point->positive_count)
