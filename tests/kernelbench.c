@@ -152,6 +152,17 @@ static void run_scale_f32(const struct kernels *k)
     k->scale_f32(data.c, 1.0f, BENCH_DIM);
 }
 
+static void run_add_scaled_f32(const struct kernels *k)
+{
+    k->add_scaled_f32(data.c, data.a, 0.5f, BENCH_DIM);
+}
+
+static void run_exp_sum_f32(const struct kernels *k)
+{
+    memcpy(data.c, data.a, BENCH_DIM * sizeof *data.c);
+    k->exp_sum_f32(data.c, 100, BENCH_DIM);
+}
+
 static void run_widen_f16(const struct kernels *k)
 {
     k->widen_f16(data.c, data.a, BENCH_DIM);
@@ -377,6 +388,8 @@ WORK_BYTES(add_f32, 3)
 WORK_BYTES(max_f32, 3)
 WORK_BYTES(scale_f32, 2)
 WORK_BYTES(blend_f32, 3)
+WORK_BYTES(add_scaled_f32, 3)
+WORK_BYTES(exp_sum_f32, 2)
 WORK_BYTES(widen_f16, 1.5)
 WORK_BYTES(widen_bf16, 1.5)
 WORK_BYTES(quantize_u8, 2.25)

@@ -534,6 +534,49 @@ static void check_blend_f32(const struct kernels *k)
     }
 }
 
+static void check_add_scaled_f32(const struct kernels *k)
+{
+    for (size_t c = 0; c < COUNT_OF(counts); c++) {
+        size_t count = counts[c];
+        at(count, 0, 0);
+        float *x = odd_floats(count), *y = odd_floats(count), *same = copy_of(x, count);
+        k->add_scaled_f32(x, y, 0.37f, count);
+        for (size_t i = 0; i < count; i++)
+            same[i] = fmaf(0.37f, y[i], same[i]);
+        expect(same_values(x, same, count) && canary_intact(x), "wrong value");
+        release_all();
+    }
+}
+
+static void check_exp_sum_f32(const struct kernels *k)
+{
+    for (size_t c = 0; c < COUNT_OF(counts); c++)
+        for (int round = 0; round < 8; round++) {
+            size_t count = counts[c];
+            at(count, 0, 0);
+            float *x = random_floats(count, PLAIN), top = x[0];
+            for (size_t i = 0; i < count; i++) {
+                x[i] *= round < 4 ? 3 : 60;     /* the latter also below FLT_MIN */
+                top = i == 0 || x[i] > top ? x[i] : top;
+            }
+            x[count / 2] = round % 2 ? -1e9f : x[count / 2];
+            float *was = copy_of(x, count), *same = copy_of(x, count);
+            double sum = 0;
+            float returned = k->exp_sum_f32(x, top, count);
+            bool right = true;
+            for (size_t i = 0; i < count; i++) {
+                right &= ulps(x[i], exp((double)(was[i] - top))) <= 2;
+                sum += (double)x[i];
+            }
+            expect(right && canary_intact(x), "wrong value");
+            expect(within(returned, sum, ((double)count + 2) * UNIT * sum), "wrong sum");
+            if (peer)
+                expect(peer->exp_sum_f32(same, top, count) == returned && same_bits(x, same, count),
+                       "other bits than the level below");
+            release_all();
+        }
+}
+
 static void check_relu_f32(const struct kernels *k)
 {
     for (size_t c = 0; c < COUNT_OF(counts); c++) {

@@ -28,6 +28,8 @@ const struct command *const commands[] = {
     &command_search,
     &command_recommend,
     &command_rate,
+    &command_fit,
+    &command_evaluate,
     &command_bench_embed,
     &command_bench_search,
     &command_bench_recommend,

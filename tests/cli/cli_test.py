@@ -19,8 +19,8 @@ import time
 
 COMMANDS = """doctor|config|model list|model pull|model info|model check|model quantize|tokenize|embed|
 data import movielens|data import jsonl|data embed|data info|index build|index create|index add|
-index update|index delete|index info|index check|index compact|search|recommend|rate|bench embed|
-bench search|bench recommend|bench personalize""".replace("\n", "").split("|")
+index update|index delete|index info|index check|index compact|index export|search|recommend|rate|
+fit|evaluate|bench embed|bench search|bench recommend|bench personalize""".replace("\n", "").split("|")
 FILMS = """movieId,title,genres
 1,Toy Story (1995),Adventure|Animation|Children|Comedy
 2,Toy Story 2 (1999),Adventure|Animation|Children|Comedy
@@ -375,6 +375,29 @@ def catalogue():
     got = answer("search", "--data", "films", "--query", "toys", "--filter", "year>=1999", "-k", "2")
     check("search the catalogue", got["found"] == 2 and {r["media_id"] for r in got["results"]} == {"ml_2", "ml_5"}, got)
     refused("vectors need an index", "search", "--data", "films", "--vectors", "q.npy", status=2, words="--index")
+
+    refused("no split", "evaluate", status=2, words="--split")
+    rows = RATINGS.splitlines()[1:]
+    parts = ["test" if i + 1 == len(rows) or rows[i + 1].split(",")[0] != row.split(",")[0] else "train" for i, row in enumerate(rows)]
+    split = write("split.csv", "userId,movieId,rating,timestamp,split\n" + "".join(f"{r},{p}\n" for r, p in zip(rows, parts)))
+    got = answer("evaluate", "--data", "films", "--split", split, "--recs", "recs.jsonl", "--chart", "rows.svg")
+    names = [r["name"] for r in got["rows"]]
+    check("evaluate", got["judged"] == 7 and names[0] == "popularity" and names[-1] == "blended" and "text only" in names
+          and got["ndcg_at_10"] == got["rows"][-1]["ndcg_at_10"]["mean"] and 0 < got["ndcg_at_10"] <= 1, got)
+    recs = {r["user"]: r["items"] for r in map(json.loads, open("recs.jsonl"))}
+    had = {(r.split(",")[0], r.split(",")[1]) for r, p in zip(rows, parts) if p == "train"}
+    check("recs", len(recs) == 7 and all(items and len(set(items)) == len(items) and not any((u, i) in had for i in items)
+                                         for u, items in recs.items()), recs)
+    check("chart", open("rows.svg").read().startswith("<svg"))
+    text = akin("evaluate", "--data", "films", "--split", split, "--replay").stdout.decode()
+    refused("no such catalogue", "evaluate", "--data", "nowhere", "--split", split, words="nowhere")
+    check("replay for people", "blended" in text and "events" in text, text)
+    refused("recs of a replay", "evaluate", "--data", "films", "--split", split, "--replay", "--recs", "r", status=2, words="--recs")
+    refused("bad split", "evaluate", "--data", "films", "--split", write("bad.csv", "userId,movieId,rating,timestamp,split\n1,2,x,4,test\n"),
+            words="bad.csv:2: rating")
+    got = answer("fit", "--data", "films")
+    check("fit", got["learned_items"] == 5 and got["events"] == len(rows) and "model.json" in os.listdir("films/taste"), got)
+    check("fit for people", b"learned from" in akin("fit", "--data", "films").stdout)
 
     write("songs.jsonl", "".join(json.dumps({"key": f"s{i}", "name": f"Song {i}", "styles": ["Pop"]}) + "\n" for i in range(4)))
     write("plays.jsonl", "".join(json.dumps({"who": "ann", "song": f"s{i}"}) + "\n" for i in (0, 1, 9)))

@@ -3,6 +3,7 @@
  * the matrix product does not, because fmaf is slow where the processor has no such instruction. */
 #include "compute/cpu/kernels.h"
 
+#include <float.h>
 #include <math.h>
 
 #include "compute/cpu/grid.h"
@@ -160,6 +161,23 @@ static void blend_f32(float *x, float keep, const float *y, float take, size_t c
 {
     for (size_t i = 0; i < count; i++)
         x[i] = keep * x[i] + take * y[i];
+}
+
+static void add_scaled_f32(float *x, const float *y, float factor, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        x[i] = fmaf(factor, y[i], x[i]);
+}
+
+static float exp_sum_f32(float *x, float top, size_t count)
+{
+    float sums[LANES] = { 0 };
+    for (size_t i = 0; i < count; i++) {
+        float e = expf(x[i] - top);
+        x[i] = e < FLT_MIN ? 0 : e;
+        sums[i % LANES] += x[i];
+    }
+    return sum_tree(sums);
 }
 
 static uint16_t load_u16(const void *in, size_t i)

@@ -128,6 +128,20 @@ ELEMENTWISE(max_f32, (float *x, const float *y, size_t count), v_load_first(y + 
 ELEMENTWISE(scale_f32, (float *x, float factor, size_t count), v_set(factor), v_mul(a, b))
 ELEMENTWISE(blend_f32, (float *x, float keep, const float *y, float take, size_t count),
             v_mul(v_load_first(y + i, live), v_set(take)), v_add(v_mul(a, v_set(keep)), b))
+ELEMENTWISE(add_scaled_f32, (float *x, const float *y, float factor, size_t count),
+            v_load_first(y + i, live), v_fma(v_set(factor), b, a))
+
+static float exp_sum_f32(float *x, float top, size_t count)
+{
+    v16 sums = v_set(0);
+    for (size_t i = 0; i < count; i += LANES) {
+        size_t live = smaller(count - i, LANES);
+        v16 below = v_sub(v_load_first(x + i, live), v_set(top));
+        v_store_first(x + i, live, exp_nonpositive(below, v_set(0)));
+        sums = v_add(sums, v_load_first(x + i, live));  /* dead lanes are zeros here */
+    }
+    return v_sum(sums);
+}
 
 static void widen_f16(float *out, const void *in, size_t count)
 {

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Learning taste from ratings, and the measurement of recommendations on choices that were held
+ * back: the whole catalogue is ranked, nothing is sampled (docs/evaluation.md). */
+#ifndef AKIN_EVALUATE_H
+#define AKIN_EVALUATE_H
+
+#include "akin/catalog.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct akin_fit_settings {
+    size_t items_max;          /* how many items, the most chosen ones, the model is of; 3072. Cost
+                                  grows with its cube, memory with its square */
+    size_t row_max;            /* weights kept of each item, 200 */
+    uint64_t seed;             /* default 1 */
+    struct akin_progress progress;
+};
+
+AKIN_API void akin_fit_settings_default(struct akin_fit_settings *settings);
+
+struct akin_fit_report {
+    size_t items, users, events;   /* of the catalogue */
+    size_t learned_items;          /* that the model is of */
+    double seconds;
+    uint64_t bytes;                /* in memory, once opened */
+};
+
+/* Learns taste from the catalogue's ratings and writes it to DATA/taste/, whole or not at all. The
+ * same ratings, settings and kernels give the same bytes, whatever the threads. Errors:
+ * AKIN_NOT_FOUND, AKIN_ARGUMENT (no ratings), AKIN_MEMORY, AKIN_IO, AKIN_CANCELLED. */
+AKIN_API enum akin_status akin_fit(struct akin_engine *engine, const char *data,
+                                   const struct akin_fit_settings *settings,
+                                   struct akin_fit_report *report, struct akin_error *error);
+
+struct akin_evaluate_settings {
+    const char *split;         /* CSV: userId, movieId, rating, timestamp, split (train, valid or
+                                  test); the order of rows breaks ties in time */
+    const char *recs;          /* NULL: not written; JSON lines {"user": ID, "items": [10 ids]} */
+    bool valid;                /* learn from train alone and judge on valid */
+    bool replay;               /* half of the people teach, the others are replayed event by event;
+                                  the column split does not count */
+    size_t replay_points;      /* of one person, default 25 */
+    uint64_t seed;             /* of learning, of the halves and of the intervals; default 1 */
+    struct akin_progress progress;
+};
+
+AKIN_API void akin_evaluate_settings_default(struct akin_evaluate_settings *settings);
+
+/* A mean and its 95 % bootstrap interval. */
+struct akin_estimate {
+    double mean, low, high;
+};
+
+/* One way to rank. `difference` is its NDCG@10 less that of popularity, pair by pair. */
+struct akin_evaluation_row {
+    const char *name, *formula;    /* constant */
+    struct akin_estimate ndcg, recall, hit_rate, mrr, difference;
+    double coverage;               /* share of all items that is among somebody's ten */
+    double novelty;                /* mean of -log2 of the share of people who chose the item */
+};
+
+enum { AKIN_EVALUATION_ROWS_MAX = 16 };
+
+struct akin_evaluation {
+    size_t users, items;           /* of the file */
+    size_t learned_users, learned_events, learned_items;
+    size_t judged;                 /* people, or points of a replay, that the means are over */
+    bool later; /* what is judged lies behind all that was learned, so that people
+                   come back to it rather than go on */
+    bool text;                     /* the catalogue had vectors for the two rows of text */
+    double learn_seconds, judge_seconds;
+    struct akin_evaluation_row rows[AKIN_EVALUATION_ROWS_MAX];     /* popularity first, last the
+                                                                      one that recs is made of */
+    size_t row_count;
+};
+
+/* Learns from the split's train and valid rows, never from test, and judges on test. `catalog` (may
+ * be NULL) brings text: items are found as ml_<movieId> or by the id as it is. The same input gives
+ * the same bits, whatever the threads. Errors: AKIN_NOT_FOUND, AKIN_FORMAT (file, line, column),
+ * AKIN_ARGUMENT (nothing to learn from or to judge), AKIN_MEMORY, AKIN_CANCELLED. */
+AKIN_API enum akin_status akin_evaluate(struct akin_engine *engine,
+                                        const struct akin_catalog *catalog,
+                                        const struct akin_evaluate_settings *settings,
+                                        struct akin_evaluation *evaluation,
+                                        struct akin_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,195 @@
+/* akin evaluate: how good recommendations are on choices that were held back. */
+#include "cli/chart.h"
+#include "cli/cli.h"
+#include "cli/report.h"
+
+#include <math.h>
+
+static const struct option evaluate_options[] = {
+    {"split", 0, OPTION_TEXT, "FILE", NULL,
+     "CSV: userId, movieId, rating, timestamp, split (train, valid, test)", 0, 0},
+    {"recs", 0, OPTION_TEXT, "FILE", NULL, "also write every user's ten items, as JSON lines", 0,
+     0},
+    {"part", 0, OPTION_CHOICE, "test|valid", "test",
+     "what is judged; valid is learned from unless it is", 0, 0},
+    {"replay", 0, OPTION_FLAG, "", NULL,
+     "half of the users teach, the others are replayed event by event", 0, 0},
+    {"points", 0, OPTION_COUNT, "N", "25", "events of a user that a replay judges", 1, 1000000},
+    {"seed", 0, OPTION_COUNT, "N", "1", "of learning, halves and intervals", 0, 1e9},
+    {"chart", 0, OPTION_TEXT, "FILE", NULL, "also draw the table's NDCG@10, as SVG", 0, 0},
+};
+
+static json_t *metric_json(const struct akin_estimate *metric)
+{
+    json_t *range = json_array(), *object = json_object();
+    json_array_append_new(range, json_of_double(metric->low));
+    json_array_append_new(range, json_of_double(metric->high));
+    json_object_set_new(object, "mean", json_of_double(metric->mean));
+    json_object_set_new(object, "interval_95", range);
+    return object;
+}
+
+static json_t *row_json(const struct akin_evaluation_row *row)
+{
+    json_t *object = json_object();
+    json_object_set_new(object, "name", json_of_text(row->name));
+    json_object_set_new(object, "formula", json_of_text(row->formula));
+    json_object_set_new(object, "ndcg_at_10", metric_json(&row->ndcg));
+    json_object_set_new(object, "recall_at_10", metric_json(&row->recall));
+    json_object_set_new(object, "hit_rate_at_10", metric_json(&row->hit_rate));
+    json_object_set_new(object, "mrr_at_10", metric_json(&row->mrr));
+    json_object_set_new(object, "ndcg_over_popularity", metric_json(&row->difference));
+    json_object_set_new(object, "coverage", json_of_double(row->coverage));
+    json_object_set_new(object, "novelty_bits", json_of_double(row->novelty));
+    return object;
+}
+
+static enum akin_status tell_json(struct cli *cli, const struct akin_evaluation *e)
+{
+    json_t *root = json_object(), *rows = json_array();
+    const struct akin_evaluation_row *ours = &e->rows[e->row_count - 1];
+    report_common(cli, root);
+    json_object_set_new(root, "split", json_of_text(options_text(&cli->options, "split")));
+    json_object_set_new(root, "protocol",
+                        json_string(options_flag(&cli->options, "replay") ? "replay"
+                                                                          : "held-out"));
+    json_object_set_new(root, "part", json_of_text(options_text(&cli->options, "part")));
+    json_object_set_new(root, "context", json_string(e->later ? "return" : "next"));
+    json_object_set_new(root, "users", json_of_count(e->users));
+    json_object_set_new(root, "items", json_of_count(e->items));
+    json_object_set_new(root, "learned_users", json_of_count(e->learned_users));
+    json_object_set_new(root, "learned_events", json_of_count(e->learned_events));
+    json_object_set_new(root, "learned_items", json_of_count(e->learned_items));
+    json_object_set_new(root, "judged", json_of_count(e->judged));
+    json_object_set_new(root, "learn_seconds", json_of_double(e->learn_seconds));
+    json_object_set_new(root, "judge_seconds", json_of_double(e->judge_seconds));
+    json_object_set_new(root, "ndcg_at_10", json_of_double(ours->ndcg.mean));
+    json_object_set_new(root, "recall_at_10", json_of_double(ours->recall.mean));
+    json_object_set_new(root, "hit_rate_at_10", json_of_double(ours->hit_rate.mean));
+    json_object_set_new(root, "mrr_at_10", json_of_double(ours->mrr.mean));
+    json_object_set_new(root, "coverage", json_of_double(ours->coverage));
+    json_object_set_new(root, "novelty_bits", json_of_double(ours->novelty));
+    for (size_t r = 0; r < e->row_count; r++)
+        json_array_append_new(rows, row_json(&e->rows[r]));
+    json_object_set_new(root, "rows", rows);
+    return print_json(cli, root);
+}
+
+static void tell_table(struct cli *cli, const struct akin_evaluation *e)
+{
+    static const struct table_column columns[] = {
+        {"ranking", TABLE_LEFT, 0}, {"NDCG@10", TABLE_RIGHT, 0}, {"95 %", TABLE_LEFT, 0},
+        {"recall", TABLE_RIGHT, 0}, {"HR", TABLE_RIGHT, 0},      {"MRR", TABLE_RIGHT, 0},
+        {"coverage", TABLE_RIGHT, 0}, {"novelty", TABLE_RIGHT, 0}, {"score", TABLE_LEFT, 0},
+    };
+    struct table table;
+    char users[NUMBER_BYTES], events[NUMBER_BYTES], judged[NUMBER_BYTES];
+    printf("%s\n", options_text(&cli->options, "split"));
+    report_line("learned from", "%s events of %s users, in %.2f s",
+                format_count(events, e->learned_events), format_count(users, e->learned_users),
+                e->learn_seconds);
+    report_line("judged", "%s %s, in %.2f s", format_count(judged, e->judged),
+                options_flag(&cli->options, "replay") ? "events" : "users", e->judge_seconds);
+    report_line("people", "%s",
+                e->later ? "come back: all that is judged lies behind all that was learned"
+                         : "go on: the next choice of a session");
+    if (!e->text)
+        report_line("left out", "the rows of text: the catalogue has no vectors");
+    table_init(&table, columns, sizeof columns / sizeof columns[0]);
+    for (size_t r = 0; r < e->row_count; r++) {
+        const struct akin_evaluation_row *row = &e->rows[r];
+        table_cell(&table, "%s", row->name);
+        table_cell(&table, "%.4f", row->ndcg.mean);
+        table_cell(&table, "%.4f to %.4f", row->ndcg.low, row->ndcg.high);
+        table_cell(&table, "%.4f", row->recall.mean);
+        table_cell(&table, "%.4f", row->hit_rate.mean);
+        table_cell(&table, "%.4f", row->mrr.mean);
+        table_cell(&table, "%.3f", row->coverage);
+        table_cell(&table, "%.2f", row->novelty);
+        table_cell(&table, "%s", row->formula);
+    }
+    table_print(&table, stdout);
+    table_deinit(&table);
+    const struct akin_evaluation_row *ours = &e->rows[e->row_count - 1];
+    if (e->rows[0].ndcg.mean > 0)
+        report_line("over popularity", "%+.0f %%: %+.4f, 95 %% %+.4f to %+.4f",
+                    100 * ours->difference.mean / e->rows[0].ndcg.mean, ours->difference.mean,
+                    ours->difference.low, ours->difference.high);
+}
+
+static enum akin_status draw(struct cli *cli, const char *path, const struct akin_evaluation *e)
+{
+    struct chart_bar bars[AKIN_EVALUATION_ROWS_MAX];
+    char note[256];
+    snprintf(note, sizeof note, "%s, %zu %s, 95 %% intervals over them",
+             options_text(&cli->options, "split"), e->judged,
+             options_flag(&cli->options, "replay") ? "events replayed" : "users");
+    struct chart chart = {.title = "NDCG@10, whole catalogue ranked", .note = note,
+                          .x_label = "NDCG@10", .digits = 4};
+    for (size_t r = 0; r < e->row_count; r++)
+        bars[r] = (struct chart_bar){e->rows[r].name, e->rows[r].ndcg.mean, e->rows[r].ndcg.low,
+                                     e->rows[r].ndcg.high, r + 1 == e->row_count};
+    return chart_bars(path, &chart, bars, e->row_count, &cli->error);
+}
+
+/* The catalogue is only needed for the rows of text: --data says so, or it happens to be there. */
+static enum akin_status open_catalog(struct cli *cli, struct akin_catalog **catalog)
+{
+    struct akin_error why;
+    const char *data = cli_setting(cli, "data");
+    if (!data || akin_catalog_open(data, catalog, &why) == AKIN_OK)
+        return AKIN_OK;
+    if (options_given(&cli->options, "data")) {
+        cli->error = why;
+        return why.status;
+    }
+    print_note(cli, "no rows of text: %s", why.message);
+    return AKIN_OK;
+}
+
+static enum akin_status run_evaluate(struct cli *cli)
+{
+    const struct options *o = &cli->options;
+    struct akin_evaluate_settings settings;
+    struct akin_evaluation evaluation;
+    struct akin_catalog *catalog = NULL;
+    enum akin_status status = AKIN_OK;
+    akin_evaluate_settings_default(&settings);
+    TRY(need_text(cli, "split", &settings.split));
+    settings.recs = options_text(o, "recs");
+    settings.valid = options_text(o, "part")[0] == 'v';
+    settings.replay = options_flag(o, "replay");
+    settings.replay_points = options_count(o, "points");
+    settings.seed = options_count(o, "seed");
+    if (settings.replay && settings.recs)
+        return wrong_use(cli, "--recs lists one history of each user, which a --replay has not");
+    TRY(cli_engine(cli));
+    TRY_DONE(open_catalog(cli, &catalog));
+    settings.progress = progress_begin(&cli->progress, NULL);
+    TRY_DONE(akin_evaluate(cli->engine, catalog, &settings, &evaluation, &cli->error));
+    progress_end(&cli->progress);
+    if (options_text(o, "chart"))
+        TRY_DONE(draw(cli, options_text(o, "chart"), &evaluation));
+    if (cli->json)
+        status = tell_json(cli, &evaluation);
+    else
+        tell_table(cli, &evaluation);
+done:
+    akin_catalog_close(&catalog);
+    return status;
+}
+
+const struct command command_evaluate = {
+    .name = "evaluate",
+    .arguments = "--split FILE [options]",
+    .summary = "how good recommendations are, on choices that were held back",
+    .details = "Learns from the rows train and valid of the split, never from test, ranks every "
+               "item of the\nfile that the user has not seen there, and judges the first ten: "
+               "docs/evaluation.md. --data\nbrings the texts' vectors for the rows of the table "
+               "that use them.\n",
+    .examples =
+        "  akin evaluate --data films --split ml-100k__llo.csv --recs recs.jsonl\n"
+        "  akin evaluate --split ml-100k__llo.csv --replay --chart replay.svg --json\n",
+    .options = {evaluate_options, sizeof evaluate_options / sizeof evaluate_options[0]},
+    .run = run_evaluate,
+};

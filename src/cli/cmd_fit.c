@@ -1,0 +1,56 @@
+/* akin fit: taste, learned from the catalogue's ratings. */
+#include "cli/cli.h"
+#include "cli/report.h"
+
+static const struct option fit_options[] = {
+    {"items", 0, OPTION_COUNT, "N", "3072", "the most chosen items, which the model is of", 1,
+     20000},
+    {"row", 0, OPTION_COUNT, "N", "200", "weights kept of each item", 1, 20000},
+    {"seed", 0, OPTION_COUNT, "N", "1", "of the sequence model", 0, 1e9},
+};
+
+static enum akin_status run_fit(struct cli *cli)
+{
+    struct akin_fit_settings settings;
+    struct akin_fit_report report = {0};
+    char a[NUMBER_BYTES], b[NUMBER_BYTES];
+    akin_fit_settings_default(&settings);
+    settings.items_max = options_count(&cli->options, "items");
+    settings.row_max = options_count(&cli->options, "row");
+    settings.seed = options_count(&cli->options, "seed");
+    TRY(cli_engine(cli));
+    settings.progress = progress_begin(&cli->progress, NULL);
+    TRY(akin_fit(cli->engine, cli_setting(cli, "data"), &settings, &report, &cli->error));
+    if (cli->json) {
+        json_t *root = json_object();
+        json_object_set_new(root, "data", json_of_text(cli_setting(cli, "data")));
+        json_object_set_new(root, "items", json_of_count(report.items));
+        json_object_set_new(root, "users", json_of_count(report.users));
+        json_object_set_new(root, "events", json_of_count(report.events));
+        json_object_set_new(root, "learned_items", json_of_count(report.learned_items));
+        json_object_set_new(root, "seconds", json_of_double(report.seconds));
+        json_object_set_new(root, "memory_bytes", json_of_count(report.bytes));
+        return print_json(cli, root);
+    }
+    progress_end(&cli->progress);
+    printf("%s/taste\n", cli_setting(cli, "data"));
+    report_line("learned from", "%s events of %s users", format_count(a, report.events),
+                format_count(b, report.users));
+    report_line("items", "%s of %s, those chosen most", format_count(a, report.learned_items),
+                format_count(b, report.items));
+    report_line("time", "%.2f s", report.seconds);
+    report_line("memory", "%s once opened", format_bytes(a, report.bytes));
+    return AKIN_OK;
+}
+
+const struct command command_fit = {
+    .name = "fit",
+    .arguments = "[options]",
+    .summary = "taste, learned from the catalogue's ratings",
+    .details =
+        "Writes the folder taste beside the catalogue's files: which items go together, what "
+        "comes next,\nwhat is popular now. docs/evaluation.md says how, and how good it is.\n",
+    .examples = "  akin fit --data films\n",
+    .options = {fit_options, sizeof fit_options / sizeof fit_options[0]},
+    .run = run_fit,
+};

@@ -1,0 +1,219 @@
+/* What a learned taste says about one history. */
+#include <math.h>
+#include <string.h>
+
+#include "compute/cpu/kernels.h"
+#include "recommend/taste.h"
+
+static const float next_floor = 2e-4f, back_floor = 1e-5f, sequence_floor = 1e-6f;
+
+const char *taste_part_name(enum taste_part part)
+{
+    static const char *const names[TASTE_PARTS] = {
+        "popularity", "recent", "ease", "ease_recent", "ease_scaled", "local", "next", "back",
+        "sequence"
+    };
+    return names[part];
+}
+
+static float *scaled_log(const double *p, size_t n)
+{
+    double sum = 0;
+    float *z = memory_alloc(n, sizeof *z);
+    for (size_t i = 0; z && i < n; i++)
+        sum += p[i];
+    for (size_t i = 0; z && i < n; i++)
+        z[i] = (float)log(p[i] / sum * (double)n + 0.02);
+    return z;
+}
+
+static float *log_shares(const struct taste *t, float floor)
+{
+    float *shares = memory_alloc(t->size, sizeof *shares);
+    for (size_t j = 0; shares && j < t->size; j++)
+        shares[j] = (float)log(t->chosen[t->items[j]] / (double)t->events + (double)floor);
+    return shares;
+}
+
+enum akin_status taste_derive(struct taste *t, struct akin_error *error)
+{
+    t->popularity = scaled_log(t->chosen, t->item_count);
+    t->recent = scaled_log(t->recently, t->item_count);
+    t->next_share = log_shares(t, next_floor);
+    t->back_share = log_shares(t, back_floor);
+    t->sequence_share = log_shares(t, sequence_floor);
+    t->places = memory_alloc(t->item_count, sizeof *t->places);
+    if (!t->popularity || !t->recent || !t->next_share || !t->back_share || !t->sequence_share ||
+        !t->places)
+        return error_memory(error);
+    for (size_t i = 0; i < t->item_count; i++)
+        t->places[i] = UINT32_MAX;
+    for (size_t j = 0; j < t->size; j++)
+        t->places[t->items[j]] = (uint32_t)j;
+    return AKIN_OK;
+}
+
+enum akin_status taste_features_init(const struct taste *taste, struct taste_features *features,
+                                     struct akin_error *error)
+{
+    *features = (struct taste_features){ 0 };
+    bool done = true;
+    for (int p = TASTE_EASE; p < TASTE_PARTS; p++)
+        done &= (features->part[p] = memory_alloc_aligned(taste->size + GEMM_NR_MAX,
+                                                          sizeof(float))) != NULL;
+    features->log_logits = memory_alloc_aligned(taste->size + GEMM_NR_MAX, sizeof(float));
+    features->history = memory_alloc(TASTE_HISTORY_MAX, sizeof *features->history);
+    if (done && features->history && features->log_logits)
+        return AKIN_OK;
+    taste_features_deinit(features);
+    return error_memory(error);
+}
+
+void taste_features_deinit(struct taste_features *features)
+{
+    for (int p = 0; p < TASTE_PARTS; p++)
+        memory_free(features->part[p]);
+    memory_free(features->log_logits);
+    memory_free(features->history);
+    *features = (struct taste_features){ 0 };
+}
+
+static void add_row(const struct taste_rows *rows, const struct kernels *kernels, size_t item,
+                    float weight, float *out)
+{
+    if (rows->dense) {
+        kernels->add_scaled_f32(out, rows->dense + item * rows->items, weight, rows->items);
+        return;
+    }
+    const uint32_t *columns = rows->columns + item * rows->width;
+    const float *values = rows->values + item * rows->width;
+    for (size_t k = 0; k < rows->width; k++)
+        out[columns[k]] += weight * values[k];
+}
+
+struct told {
+    const struct taste *taste;
+    const struct kernels *kernels;
+    const uint32_t *history;    /* places, oldest first */
+    size_t count;
+};
+
+/* out = sum over the history of weight(age) times the row, weight = 0.5^(age / fast) + share *
+ * 0.5^(age / slow); returns the sum of the weights. Infinite half-lives count all alike. What
+ * weighs less than a millionth is left out. */
+static float add_rows(const struct told *told, const struct taste_rows *rows, double fast,
+                      double share, double slow, float *out)
+{
+    double total = 0;
+    memset(out, 0, told->taste->size * sizeof *out);
+    for (size_t age = 0; age < told->count; age++) {
+        double weight = exp2(-(double)age / fast) + share * exp2(-(double)age / slow);
+        if (weight < 1e-6)
+            break;
+        add_row(rows, told->kernels, told->history[told->count - 1 - age], (float)weight, out);
+        total += weight;
+    }
+    return (float)total;
+}
+
+/* ease divided by the mean of its 20 greatest values over unseen items (those outside of the model
+ * are 0), and at least by 0.05. */
+static void scale_ease(const struct told *told, const float *ease, float *out)
+{
+    enum { GREATEST = 20 };
+    float greatest[GREATEST] = { 0 }, sum = 0;      /* descending */
+    size_t n = told->taste->size;
+    memcpy(out, ease, n * sizeof *out);
+    for (size_t e = 0; e < told->count; e++)
+        out[told->history[e]] = 0;
+    for (size_t j = 0; j < n; j++) {
+        if (!(out[j] > greatest[GREATEST - 1]))
+            continue;
+        size_t at = GREATEST - 1;
+        for (; at > 0 && greatest[at - 1] < out[j]; at--)
+            greatest[at] = greatest[at - 1];
+        greatest[at] = out[j];
+    }
+    for (size_t i = 0; i < GREATEST; i++)
+        sum += greatest[i];
+    sum /= GREATEST;
+    memcpy(out, ease, n * sizeof *out);
+    told->kernels->scale_f32(out, 1 / (sum > 0.05f ? sum : 0.05f), n);
+}
+
+static void say_lift(const struct told *told, const struct taste_rows *rows, double half_life,
+                     float floor, const float *shares, float *out)
+{
+    float total = add_rows(told, rows, half_life, 0, 1, out);
+    for (size_t j = 0; j < told->taste->size; j++)
+        out[j] = logf(out[j] / total + floor) - shares[j];
+}
+
+static void say_sequence(const struct told *told, float *out, float *scratch)
+{
+    const struct taste *t = told->taste;
+    sequence_logits(&t->sequence, told->kernels, told->history, told->count, out);
+    float top = out[0];
+    for (size_t j = 1; j < t->size; j++)
+        top = out[j] > top ? out[j] : top;
+    memcpy(scratch, out, t->size * sizeof *out);
+    float total = logf(told->kernels->exp_sum_f32(scratch, top, t->size)) + top;
+    for (size_t j = 0; j < t->size; j++)
+        out[j] -= total + t->sequence_share[j];
+}
+
+static void say_parts(const struct told *told, unsigned parts, struct taste_features *f)
+{
+    const struct taste *t = told->taste;
+    if (parts & (TASTE_BIT(TASTE_EASE) | TASTE_BIT(TASTE_EASE_SCALED)))
+        add_rows(told, &t->ease, INFINITY, 0, 1, f->part[TASTE_EASE]);
+    if (parts & TASTE_BIT(TASTE_EASE_SCALED))
+        scale_ease(told, f->part[TASTE_EASE], f->part[TASTE_EASE_SCALED]);
+    if (parts & TASTE_BIT(TASTE_EASE_RECENT))
+        add_rows(told, &t->ease, 4, 0, 1, f->part[TASTE_EASE_RECENT]);
+    if (parts & TASTE_BIT(TASTE_LOCAL))
+        add_rows(told, &t->local, 3, 0.1, 50, f->part[TASTE_LOCAL]);
+    if (parts & TASTE_BIT(TASTE_NEXT))
+        say_lift(told, &t->next, 4, next_floor, t->next_share, f->part[TASTE_NEXT]);
+    if (parts & TASTE_BIT(TASTE_BACK))
+        say_lift(told, &t->back, 10, back_floor, t->back_share, f->part[TASTE_BACK]);
+    if (parts & TASTE_BIT(TASTE_SEQUENCE))
+        say_sequence(told, f->part[TASTE_SEQUENCE], f->log_logits);
+}
+
+void taste_say(const struct taste *taste, const struct kernels *kernels, const uint32_t *history,
+               size_t count, unsigned parts, struct taste_features *features)
+{
+    struct told told = { taste, kernels, features->history, 0 };
+    size_t first = TASTE_HISTORY_MAX;
+    for (size_t e = count; e-- > 0 && first > 0;)   /* filled from its end */
+        if (taste->places[history[e]] != UINT32_MAX)
+            features->history[--first] = taste->places[history[e]];
+    told.history += first;
+    told.count = TASTE_HISTORY_MAX - first;
+    ASSERT(!(parts & ~taste->parts & (TASTE_BIT(TASTE_PARTS) - 1)));
+    if (told.count) {
+        say_parts(&told, parts, features);
+        return;
+    }
+    for (int p = TASTE_EASE; p < TASTE_PARTS; p++)
+        memset(features->part[p], 0, taste->size * sizeof(float));
+}
+
+void taste_blend(const struct taste *taste, const struct kernels *kernels,
+                 const struct taste_features *features, const float weights[TASTE_PARTS],
+                 float *scores)
+{
+    memset(scores, 0, taste->item_count * sizeof *scores);
+    if (weights[TASTE_POPULARITY] != 0)
+        kernels->add_scaled_f32(scores, taste->popularity, weights[TASTE_POPULARITY],
+                                taste->item_count);
+    if (weights[TASTE_RECENT] != 0)
+        kernels->add_scaled_f32(scores, taste->recent, weights[TASTE_RECENT], taste->item_count);
+    for (int p = TASTE_EASE; p < TASTE_PARTS; p++) {
+        if (weights[p] == 0)
+            continue;
+        for (size_t j = 0; j < taste->size; j++)
+            scores[taste->items[j]] += weights[p] * features->part[p][j];
+    }
+}
