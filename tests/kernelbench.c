@@ -142,6 +142,11 @@ static void run_max_f32(const struct kernels *k)
     k->max_f32(data.c, data.a, BENCH_DIM);
 }
 
+static void run_blend_f32(const struct kernels *k)
+{
+    k->blend_f32(data.c, 0.7f, data.a, 0.3f, BENCH_DIM);
+}
+
 static void run_scale_f32(const struct kernels *k)
 {
     k->scale_f32(data.c, 1.0f, BENCH_DIM);
@@ -358,6 +363,7 @@ WORK_BYTES(relu_f32, 2)
 WORK_BYTES(add_f32, 3)
 WORK_BYTES(max_f32, 3)
 WORK_BYTES(scale_f32, 2)
+WORK_BYTES(blend_f32, 3)
 WORK_BYTES(widen_f16, 1.5)
 WORK_BYTES(widen_bf16, 1.5)
 WORK_BYTES(quantize_u8, 2.25)

@@ -518,6 +518,22 @@ static void check_scale_f32(const struct kernels *k)
     }
 }
 
+static void check_blend_f32(const struct kernels *k)
+{
+    for (size_t c = 0; c < COUNT_OF(counts); c++) {
+        size_t count = counts[c];
+        at(count, 0, 0);
+        float *x = odd_floats(count), *y = odd_floats(count), *was = copy_of(x, count);
+        k->blend_f32(x, 0.7f, y, 0.24f, count);
+        for (size_t i = 0; i < count; i++) {
+            float kept = 0.7f * was[i], taken = 0.24f * y[i];
+            was[i] = kept + taken;
+        }
+        expect(same_values(x, was, count) && canary_intact(x), "wrong value");
+        release_all();
+    }
+}
+
 static void check_relu_f32(const struct kernels *k)
 {
     for (size_t c = 0; c < COUNT_OF(counts); c++) {

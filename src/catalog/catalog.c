@@ -107,6 +107,17 @@ double catalog_rating_max(const struct catalog *c)
     return c->rating_max;
 }
 
+const char *catalog_folder(const struct catalog *c)
+{
+    return c->folder;
+}
+
+void catalog_fingerprints(const struct catalog *c, uint64_t *items, uint64_t *ratings)
+{
+    *items = c->items_fingerprint;
+    *ratings = c->ratings_fingerprint;
+}
+
 enum akin_status catalog_find_id(const struct catalog *c, const char *id, size_t *row,
                                  struct akin_error *error)
 {

@@ -41,6 +41,10 @@ size_t catalog_item_count(const struct catalog *catalog);
 size_t catalog_item_ratings(const struct catalog *catalog, size_t row);
 /* A rating divided by this is on the 0-1 scale. */
 double catalog_rating_max(const struct catalog *catalog);
+/* Where it lies, as catalog_open was told. */
+const char *catalog_folder(const struct catalog *catalog);
+/* What the lines of the items file and the blocks of ratings.npy hash to. */
+void catalog_fingerprints(const struct catalog *catalog, uint64_t *items, uint64_t *ratings);
 
 enum akin_status catalog_find(const struct catalog *catalog, const char *title, size_t *row,
                               struct akin_error *error);

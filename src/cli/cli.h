@@ -90,5 +90,5 @@ extern const struct command command_doctor, command_config, command_model_list, 
     command_embed, command_data_import_movielens, command_data_import_jsonl, command_data_embed,
     command_data_info, command_index_build, command_index_create, command_index_add,
     command_index_update, command_index_delete, command_index_info, command_index_check,
-    command_index_compact, command_search, command_recommend, command_bench_embed,
+    command_index_compact, command_search, command_recommend, command_rate, command_bench_embed,
     command_bench_search, command_bench_recommend;

@@ -302,6 +302,8 @@ static void print_memory(const struct recommend_bench *b)
     report_line("user vectors", "%s", format_bytes(text, b->memory.user_vectors));
     report_line("metadata", "%s", format_bytes(text, b->memory.metadata));
     report_line("ratings", "%s", format_bytes(text, b->memory.ratings));
+    report_line("active users", "%s", format_bytes(text, b->memory.active_users));
+    report_line("  reserved", "%s", format_bytes(text, b->memory.active_users_reserved));
     report_line("resident", "%s", format_bytes(text, b->rss_bytes));
     report_line("peak resident", "%s", format_bytes(text, b->peak_rss_bytes));
     report_line("machine", "%s", format_bytes(text, b->machine.memory_bytes));
@@ -352,7 +354,7 @@ static enum akin_status prepare(struct recommend_bench *b)
     if (b->info.items == 0)
         return error_set(&cli->error, AKIN_NOT_FOUND, "%s: no items in it",
                          cli_setting(cli, "data"));
-    TRY(akin_recommender_open(cli->engine, b->catalog, NULL, &b->recommender, &cli->error));
+    TRY(akin_recommender_open(cli->engine, b->catalog, NULL, NULL, &b->recommender, &cli->error));
     TRY(choose_item(b));
     choose_users(b);
     choose_filter(b);

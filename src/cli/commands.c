@@ -26,6 +26,7 @@ const struct command *const commands[] = {
     &command_index_compact,
     &command_search,
     &command_recommend,
+    &command_rate,
     &command_bench_embed,
     &command_bench_search,
     &command_bench_recommend,

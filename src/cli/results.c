@@ -64,7 +64,8 @@ static enum akin_status open_answer(struct cli *cli, const struct akin_request *
     TRY(cli_catalog(cli, &a->catalog));
     if (request->query)
         TRY(cli_model(cli, NULL, &a->model));
-    return akin_recommender_open(cli->engine, a->catalog, a->model, &a->recommender, &cli->error);
+    return akin_recommender_open(cli->engine, a->catalog, a->model, NULL, &a->recommender,
+                                 &cli->error);
 }
 
 static void print_question(const struct answer *a, const struct akin_request *request)

@@ -7,13 +7,17 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/status.h"
+#include "base/file.h"
 #include "catalog/catalog.h"
+#include "compute/backend.h"
 #include "engine/engine.h"
 #include "model/model.h"
 #include "recommend/recommend.h"
+#include "recommend/users.h"
 
 struct akin_recommender {
     struct recommender *recommender;
+    struct users *users;
     struct model *model;        /* NULL: requests with a query are refused */
     size_t dimension;
 };
@@ -49,8 +53,34 @@ static enum akin_status check_model(const struct catalog *catalog, const struct 
     return AKIN_OK;
 }
 
+void akin_recommender_settings_default(struct akin_recommender_settings *settings)
+{
+    users_settings_default(settings);
+}
+
+static enum akin_status open_live(struct akin_recommender *handle, struct akin_engine *engine,
+                                  const struct catalog *catalog,
+                                  const struct akin_recommender_settings *settings,
+                                  struct akin_error *error)
+{
+    char path[PATH_BYTES_MAX];
+    TRY(path_join(path, sizeof path, catalog_folder(catalog), "akin.db", error));
+    struct users_settings live = {
+        .catalog = catalog, .vectors = catalog_item_vectors(catalog), .dim = handle->dimension,
+        .kernels = cpu_kernels(engine->backend),
+    };
+    users_settings_default(&live.live);
+    if (settings)
+        live.live = *settings;
+    live.store_path = live.live.store ? path : NULL;
+    TRY(users_open(&live, &handle->users, error));
+    recommender_use_live(handle->recommender, handle->users);
+    return AKIN_OK;
+}
+
 enum akin_status akin_recommender_open(struct akin_engine *engine,
                                        const struct akin_catalog *catalog, struct akin_model *model,
+                                       const struct akin_recommender_settings *settings,
                                        struct akin_recommender **recommender,
                                        struct akin_error *error)
 {
@@ -66,9 +96,11 @@ enum akin_status akin_recommender_open(struct akin_engine *engine,
     enum akin_status status =
         recommender_open(engine->backend, catalog->catalog, &handle->recommender, error);
     if (status == AKIN_OK)
+        status = open_live(handle, engine, catalog->catalog, settings, error);
+    if (status == AKIN_OK)
         *recommender = handle;
     else
-        memory_free(handle);
+        akin_recommender_close(&handle);
     return status;
 }
 
@@ -77,6 +109,7 @@ void akin_recommender_close(struct akin_recommender **recommender)
     if (!*recommender)
         return;
     recommender_close(&(*recommender)->recommender);
+    users_close(&(*recommender)->users);
     memory_free(*recommender);
     *recommender = NULL;
 }
@@ -139,5 +172,25 @@ enum akin_status akin_recommender_count(struct akin_recommender *recommender, co
 void akin_recommender_memory(const struct akin_recommender *recommender,
                              struct akin_recommender_memory *memory)
 {
+    struct users_counts counts;
     recommender_memory(recommender->recommender, memory);
+    users_count(recommender->users, &counts);
+    memory->active_users = counts.used_bytes;
+    memory->active_users_reserved = counts.block_bytes;
+    memory->total += counts.used_bytes;
+}
+
+enum akin_status akin_recommend_update(struct akin_recommender *recommender, const char *user,
+                                       const char *item, float rating, int64_t timestamp,
+                                       struct akin_error *error)
+{
+    struct akin_feedback feedback = { user, item, rating, timestamp };
+    return users_update(recommender->users, &feedback, error);
+}
+
+enum akin_status akin_recommend_update_batch(struct akin_recommender *recommender,
+                                             const struct akin_feedback *feedback, size_t count,
+                                             size_t *refused, struct akin_error *error)
+{
+    return users_update_batch(recommender->users, feedback, count, refused, error);
 }

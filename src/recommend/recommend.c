@@ -13,6 +13,7 @@
 #include "catalog/catalog.h"
 #include "compute/backend.h"
 #include "index/filter.h"
+#include "recommend/users.h"
 
 enum { HITS_MAX = 1 << 20 };    /* hits of one call of the backend; bounds our memory */
 
@@ -22,6 +23,7 @@ struct recommender {
     const float *vectors;       /* [items][dimension] */
     size_t items, dimension;
     struct filter_table *table;
+    struct users *users;        /* NULL: nobody is live */
 };
 
 /* ---- fields of a filter ----------------------------------------------------------------- */
@@ -105,6 +107,11 @@ void recommender_close(struct recommender **recommender)
     *recommender = NULL;
 }
 
+void recommender_use_live(struct recommender *recommender, struct users *users)
+{
+    recommender->users = users;
+}
+
 /* ---- resolve ---------------------------------------------------------------------------- */
 
 /* What a request names, found in the catalogue. */
@@ -112,6 +119,9 @@ struct sources {
     const float *item, *user, *query;   /* [dimension]; NULL: not asked for */
     uint32_t *skip;                     /* rows left out, ascending */
     size_t skip_count;
+    const struct akin_rating *rated;    /* by the user, before the import */
+    size_t rated_count;
+    struct user_profile live;           /* empty where nobody is live */
 };
 
 static int compare_rows(const void *a, const void *b)
@@ -120,16 +130,50 @@ static int compare_rows(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static enum akin_status resolve_user(const struct recommender *r, const char *id, size_t *user,
+static enum akin_status resolve_user(const struct recommender *r, const char *id,
                                      struct sources *sources, struct akin_error *error)
 {
-    TRY(catalog_find_user(r->catalog, id, user, error));
-    sources->user = catalog_user_vector(r->catalog, *user);
+    size_t user;
+    struct user_profile *live = &sources->live;
+    if (r->users) {
+        if (!user_profile_init(live, r->dimension))
+            return error_memory(error);
+        TRY(users_read(r->users, id, live, error));
+    }
+    enum akin_status status = catalog_find_user(r->catalog, id, &user, error);
+    if (status == AKIN_OK) {
+        sources->rated = catalog_user_ratings(r->catalog, user, &sources->rated_count);
+        sources->user = catalog_user_vector(r->catalog, user);
+    }
+    if (live->live)
+        sources->user = live->fast;
+    else
+        TRY(status);
     if (!sources->user)
         return error_set(error, AKIN_NOT_FOUND,
                          "user %.200s has no vector: rated nothing, or came after the "
                          "last `akin data embed`",
                          id);
+    return AKIN_OK;
+}
+
+/* What is left out: the item itself, and what the user has rated unless that is asked for. */
+static enum akin_status list_skipped(struct sources *sources, bool include_seen,
+                                     const size_t *similar, struct akin_error *error)
+{
+    size_t rated = include_seen ? 0 : sources->rated_count;
+    size_t live = include_seen ? 0 : sources->live.seen_count;
+    sources->skip = memory_alloc(rated + live + 1, sizeof *sources->skip);
+    if (!sources->skip)
+        return error_memory(error);
+    for (size_t i = 0; i < rated; i++)
+        sources->skip[sources->skip_count++] = sources->rated[i].row;
+    for (size_t i = 0; i < live; i++)
+        sources->skip[sources->skip_count++] = sources->live.seen[i];
+    if (similar)
+        sources->skip[sources->skip_count++] = (uint32_t)*similar;
+    if (sources->skip_count)
+        qsort(sources->skip, sources->skip_count, sizeof *sources->skip, compare_rows);
     return AKIN_OK;
 }
 
@@ -142,29 +186,16 @@ static enum akin_status resolve(const struct recommender *r, const struct akin_r
                          "nothing to recommend by: name an item, a user or a query");
     if (request->query && !query_vector)
         return error_set(error, AKIN_ARGUMENT, "a query needs a model to understand it: open one");
-    size_t row = 0, user = 0, seen_count = 0;
-    const struct akin_rating *seen = NULL;
+    size_t row = 0;
     sources->query = request->query ? query_vector : NULL;
     if (request->similar) {
         if (catalog_find_id(r->catalog, request->similar, &row, NULL) != AKIN_OK)
             TRY(catalog_find(r->catalog, request->similar, &row, error));
         sources->item = r->vectors + row * r->dimension;
     }
-    if (request->user) {
-        TRY(resolve_user(r, request->user, &user, sources, error));
-        if (!request->include_seen)
-            seen = catalog_user_ratings(r->catalog, user, &seen_count);
-    }
-    sources->skip = memory_alloc(seen_count + 1, sizeof *sources->skip);
-    if (!sources->skip)
-        return error_memory(error);
-    for (size_t i = 0; i < seen_count; i++)
-        sources->skip[sources->skip_count++] = seen[i].row;
-    if (request->similar)
-        sources->skip[sources->skip_count++] = (uint32_t)row;
-    if (sources->skip_count)
-        qsort(sources->skip, sources->skip_count, sizeof *sources->skip, compare_rows);
-    return AKIN_OK;
+    if (request->user)
+        TRY(resolve_user(r, request->user, sources, error));
+    return list_skipped(sources, request->include_seen, request->similar ? &row : NULL, error);
 }
 
 /* ---- fuse ------------------------------------------------------------------------------- */
@@ -331,6 +362,7 @@ enum akin_status recommend(const struct recommender *r, const struct akin_reques
 done:
     memory_free(allowed);
     memory_free(sources.skip);
+    user_profile_deinit(&sources.live);
     memory_free(vector);
     memory_free(sum);
     return status;

@@ -15,11 +15,17 @@
 struct backend;
 struct catalog;
 struct recommender;
+struct users;
 
 /* Both must outlive it. AKIN_NOT_FOUND: the catalogue has no vectors yet. */
 enum akin_status recommender_open(struct backend *backend, const struct catalog *catalog,
                                   struct recommender **recommender, struct akin_error *error);
 void recommender_close(struct recommender **recommender);
+
+/* From now on a user with ratings since the import has the fast vector of the live state, and what
+ * was rated since is left out as well. `users` must outlive the recommender; NULL: nobody is live.
+ */
+void recommender_use_live(struct recommender *recommender, struct users *users);
 
 void recommend_request_default(struct akin_request *request);
 

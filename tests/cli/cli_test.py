@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The program from outside: what it prints, what it writes, how it fails and how it is stopped.
 
-Usage: cli_test.py AKIN MODEL [GROUP]      GROUP: use embed stop catalogue index bench precision (all)
+Usage: cli_test.py AKIN MODEL [GROUP]      GROUP: use embed stop catalogue rate index bench precision (all)
 MODEL is the folder of a small model. Needs nothing but Python; works in a scratch folder.
 """
 import json
@@ -18,7 +18,7 @@ import time
 
 COMMANDS = """doctor|config|model list|model pull|model info|model check|model quantize|tokenize|embed|
 data import movielens|data import jsonl|data embed|data info|index build|index create|index add|
-index update|index delete|index info|index check|index compact|search|recommend|bench embed|
+index update|index delete|index info|index check|index compact|search|recommend|rate|bench embed|
 bench search|bench recommend""".replace("\n", "").split("|")
 FILMS = """movieId,title,genres
 1,Toy Story (1995),Adventure|Animation|Children|Comedy
@@ -134,7 +134,7 @@ def use():
     refused("no command", status=2, words="embed")
     refused("unknown command", "frobnicate", status=2, words="index build")
     refused("near command", "recomend", status=2, words="did you mean 'recommend'")
-    for later in ("serve", "watch", "rate"):
+    for later in ("serve", "watch"):
         refused(later, later, status=2, words=later)
     refused("a group alone", "index", status=2, words="index check")
     refused("unknown in a group", "model", "polish", status=2, words="model info")
@@ -378,6 +378,104 @@ def catalogue():
     akin("data", "embed", "--data", "songs")
     got = answer("recommend", "--data", "songs", "--user", "ann")
     check("recommend songs", {r["title"] for r in got["results"]} == {"Song 2", "Song 3"}, got)
+
+
+# ---------------------------------------------------------------- live ratings
+def rate():
+    make_catalogue()
+    films = ["recommend", "--data", "films"]
+
+    def ids(*arguments):
+        return [r["media_id"] for r in answer(*films, *arguments)["results"]]
+    before = ids("--user", "1")
+    check("nobody rated: no database", not os.path.exists("films/akin.db"), os.listdir("films"))
+    done = akin("rate", "1", "untitled", "1", "--data", "films")
+    check("acknowledged", done.stdout == b"acknowledged 1\n" and b"Untitled" in done.stderr, done)
+    after = ids("--user", "1")
+    check("what was just rated is left out of the next answer", "ml_6" in before and "ml_6" not in after, (before, after))
+    check("or not", "ml_6" in ids("--user", "1", "--include-seen"))
+    refused("a new user is unknown", *films, "--user", "zoë", words="zoë")
+    got = answer("rate", "zoë", "ml_3", "0.5", "--time", "1700000000", "--data", "films")
+    check("rate as JSON", got == {"acknowledged": 1, "user": "zoë", "media_id": "ml_3", "title": "Heat (1995)",
+          "rating": 0.5, "timestamp": 1700000000}, got)
+    first = answer(*films, "--user", "zoë", "--include-seen")["results"][0]
+    check("until rating something", first["media_id"] == "ml_3" and first["similarity"] > 0.999, first)
+
+    # rows of the journal, from outside
+    import sqlite3
+
+    def events():
+        with sqlite3.connect("films/akin.db") as db:
+            found = db.execute("SELECT e.seq, u.name, i.name, e.rating, e.timestamp FROM events e JOIN users u ON u.id = e.user "
+                               "JOIN items i ON i.id = e.item ORDER BY e.seq").fetchall()
+        db.close()
+        return found
+    check("events are in the database", [e[1:4] for e in events()] == [("1", "ml_6", 1), ("zoë", "ml_3", 0.5)], events())
+
+    feedback = [{"user": f"u{i % 7}", "item": f"ml_{i % 6 + 1}", "rating": i % 3 / 2, "timestamp": 1000 + i} for i in range(25)]
+    write("f.jsonl", "".join(json.dumps(f) + "\n" for f in feedback) + "\n")
+    done = akin("rate", "-i", "f.jsonl", "--batch", "10", "--data", "films")
+    check("acknowledged batch by batch", done.stdout == b"acknowledged 10\nacknowledged 20\nacknowledged 25\n", done.stdout)
+    check("all are kept, in order", [e[1:] for e in events()[2:]] == [tuple(f.values()) for f in feedback], events())
+    write("f.csv", "timestamp,user,media_id,rating\r\n5,7,ml_1,5\r\n6,\"a \"\"b\"\"\",ml_2,2.5\r\n")
+    got = answer("rate", "-i", "f.csv", "--rating-max", "5", "--data", "films")
+    check("CSV of stars", got["acknowledged"] == 2 and [e[1:] for e in events()[-2:]] == [("7", "ml_1", 1, 5), ('a "b"', "ml_2", 0.5, 6)], events())
+    done = akin("rate", "-i", "-", "--format", "csv", "--no-sync", "--data", "films", input=b"user,item,rating\n8,ml_1,0\n")
+    check("standard input, not flushed", done.stdout == b"acknowledged 1\n" and abs(events()[-1][4] - time.time()) < 3600, events()[-1])
+    check("an empty file", akin("rate", "-i", "-", "--data", "films", input=b"").stdout == b"")
+
+    count = len(events())
+    for name, words, status, say in [
+            ("unknown item", ["1", "Toy Storry", "1"], 1, "Toy Story"), ("rating above 1", ["1", "heat", "1.5"], 2, "rating"),
+            ("NaN", ["1", "heat", "nan"], 2, "rating"), ("no number", ["1", "heat", "good"], 2, "rating"),
+            ("no user", ["", "heat", "1"], 2, "user"), ("too few", ["1", "heat"], 2, "USER ITEM RATING"),
+            ("too long a name", ["n" * 257, "heat", "1"], 2, "user"), ("bad time", ["1", "heat", "1", "--time", "-5"], 2, "--time"),
+            ("file and words", ["1", "heat", "1", "-i", "f.jsonl"], 2, "not both"), ("no file", ["-i", "absent.jsonl"], 1, "absent.jsonl")]:
+        refused(name, "rate", *words, "--data", "films", status=status, words=say)
+    good = '{"user": "x", "item": "ml_1", "rating": 1}\n'
+    for name, line, say in [
+            ("item", '{"user": "x", "item": "ml_99", "rating": 1}', "item"), ("rating", '{"user": "x", "item": "ml_1", "rating": 7}', "rating"),
+            ("type", '{"user": "x", "item": "ml_1", "rating": "1"}', "rating"), ("user", '{"item": "ml_1", "rating": 1}', "user"),
+            ("user's type", '{"user": [], "item": "ml_1", "rating": 1}', "user"), ("array", "[1]", "object"), ("cut", '{"user": "x"', "bad.jsonl:3"),
+            ("milliseconds", '{"user": "x", "item": "ml_1", "rating": 1, "timestamp": 1700000000000}', "timestamp")]:
+        write("bad.jsonl", good * 2 + line + "\n" + good)
+        done = akin("rate", "-i", "bad.jsonl", "--data", "films", status=1)
+        check(f"bad {name}: what came before is taken, the rest is not", done.stdout == b"acknowledged 2\n", done)
+        check(f"bad {name}: the line and the field", b"bad.jsonl:3" in done.stderr and say.encode() in done.stderr, done.stderr)
+    check("so much was taken", len(events()) == count + 16, len(events()))
+    for name, text, say in [("column", "user,rating\n", "item"), ("number", "user,item,rating\n1,ml_1,x\n", "bad.csv:2: rating"),
+                            ("fields", "user,item,rating\n1,ml_1\n", "bad.csv:2"), ("quote", 'user,item,rating\n"1,ml_1,1\n', "bad.csv")]:
+        write("bad.csv", text)
+        refused(f"CSV without a good {name}", "rate", "-i", "bad.csv", "--data", "films", words=say)
+
+    # killed while it rates: all that was acknowledged is there
+    count = len(events())
+    write("many.jsonl", "".join(json.dumps({"user": f"k{i % 900}", "item": "ml_2", "rating": 1, "timestamp": i}) + "\n" for i in range(200000)))
+    rater = subprocess.Popen([AKIN, "rate", "-i", "many.jsonl", "--batch", "50", "--data", "films"], stdout=subprocess.PIPE, env=environment())
+    for _ in range(5):
+        rater.stdout.readline()
+    rater.send_signal(signal.SIGKILL)
+    acknowledged = int(rater.communicate()[0].decode().rsplit("acknowledged ", 1)[-1].split("\n")[0] or 0) or 250
+    kept = events()[count:]
+    check("a kill takes nothing that was acknowledged", acknowledged <= len(kept) < 200000 and [e[4] for e in kept] == list(range(len(kept))),
+          (acknowledged, len(kept)))
+    check("and the next query works", akin(*films, "--user", "k1").returncode == 0)
+
+    for name, change, say in [("a newer database", "PRAGMA user_version = 9", "newer akin"), ("another's", "PRAGMA application_id = 1", "another program")]:
+        shutil.copytree("films", "other")
+        with sqlite3.connect("other/akin.db") as db:
+            db.execute(change)
+        db.close()
+        refused(name, "recommend", "--user", "1", "--data", "other", words=say)
+        refused(name, "rate", "1", "heat", "1", "--data", "other", words=say)
+        shutil.rmtree("other")
+    shutil.copytree("films", "other")
+    for left in ("akin.db-wal", "akin.db-shm"):
+        if os.path.exists("other/" + left):
+            os.remove("other/" + left)
+    write("other/akin.db", b"rubbish" * 1000)
+    refused("a damaged database", "rate", "1", "heat", "1", "--data", "other", words="akin.db")
+
 
 
 # ---------------------------------------------------------------- index files
@@ -738,7 +836,7 @@ def precision():
 
 def main():
     global AKIN, MODEL, SCRATCH
-    groups = {g.__name__: g for g in (use, embed, stop, catalogue, index, bench, precision)}
+    groups = {g.__name__: g for g in (use, embed, stop, catalogue, rate, index, bench, precision)}
     if len(sys.argv) not in (3, 4) or (len(sys.argv) == 4 and sys.argv[3] not in groups):
         sys.exit(__doc__)
     AKIN, MODEL = map(os.path.abspath, sys.argv[1:3])

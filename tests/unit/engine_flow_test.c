@@ -110,7 +110,7 @@ static void items_to_recommendations(void **state)
     open_all(&f, NULL, 2);
     make_catalog(&f);
     must(akin_catalog_open(in_folder("data"), &catalog, &error), &error);
-    must(akin_recommender_open(f.engine, catalog, f.model, &recommender, &error), &error);
+    must(akin_recommender_open(f.engine, catalog, f.model, NULL, &recommender, &error), &error);
     akin_request_default(&request);
     request.k = 10;
     assert_int_equal(akin_recommend(recommender, &request, results, &found, NULL, &error),
@@ -135,10 +135,77 @@ static void items_to_recommendations(void **state)
                      AKIN_NOT_FOUND);
     akin_recommender_close(&recommender);
     /* Without a model words cannot be asked for; with another dimension neither. */
-    must(akin_recommender_open(f.engine, catalog, NULL, &recommender, &error), &error);
+    must(akin_recommender_open(f.engine, catalog, NULL, NULL, &recommender, &error), &error);
     request.user = NULL;
     assert_int_equal(akin_recommend(recommender, &request, results, &found, NULL, &error),
                      AKIN_ARGUMENT);
+    akin_recommender_close(&recommender);
+    akin_catalog_close(&catalog);
+    close_all(&f);
+}
+
+static bool is_among(const struct akin_recommendation *results, size_t found, size_t row)
+{
+    bool among = false;
+    for (size_t i = 0; i < found; i++)
+        among |= results[i].row == row;
+    return among;
+}
+
+/* What is rated is known to the next request, and to the next recommender where it is kept. */
+static void ratings_to_recommendations(void **state)
+{
+    (void)state;
+    struct fixture f = { 0 };
+    struct akin_catalog *catalog = NULL;
+    struct akin_recommender *recommender = NULL;
+    struct akin_recommender_settings settings;
+    struct akin_recommender_memory memory;
+    struct akin_error error = { 0 };
+    struct akin_request request;
+    struct akin_recommendation results[4];
+    const struct akin_feedback more[] = { { "new", "c", 1, 9 }, { "new", "d", 0.5f, 10 },
+                                          { "new", "e", 0.5f, 11 } };
+    size_t found, refused;
+    open_all(&f, NULL, 2);
+    must(path_remove_tree(in_folder("data"), &error), &error);
+    make_catalog(&f);
+    must(akin_catalog_open(in_folder("data"), &catalog, &error), &error);
+    akin_recommender_settings_default(&settings);
+    assert_int_equal(settings.max_active_users, 100000);
+    settings.max_active_users = 0;
+    assert_int_equal(akin_recommender_open(f.engine, catalog, NULL, &settings, &recommender,
+                                           &error), AKIN_ARGUMENT);
+    settings.max_active_users = 10;
+    akin_request_default(&request);
+    request.k = 4;
+    for (int kept = 0; kept < 2; kept++) {
+        settings.store = kept;
+        must(akin_recommender_open(f.engine, catalog, NULL, &settings, &recommender, &error),
+             &error);
+        request.user = "u";
+        must(akin_recommend(recommender, &request, results, &found, NULL, &error), &error);
+        assert_true(found == 2 && is_among(results, found, 1));
+        must(akin_recommend_update(recommender, "u", "b", 1, 7, &error), &error);
+        must(akin_recommend(recommender, &request, results, &found, NULL, &error), &error);
+        assert_true(found == 1 && results[0].row == 3);
+        request.user = "new";
+        assert_int_equal(akin_recommend(recommender, &request, results, &found, NULL, &error),
+                         AKIN_NOT_FOUND);
+        assert_int_equal(akin_recommend_update_batch(recommender, more, 3, &refused, &error),
+                         AKIN_NOT_FOUND);
+        assert_int_equal(refused, 2);
+        must(akin_recommend_update_batch(recommender, more, 2, &refused, &error), &error);
+        must(akin_recommend(recommender, &request, results, &found, NULL, &error), &error);
+        assert_true(found == 2 && !is_among(results, found, 2));
+        akin_recommender_memory(recommender, &memory);
+        assert_true(memory.active_users > 0 && memory.total > memory.active_users);
+        akin_recommender_close(&recommender);
+    }
+    settings.store = true;
+    must(akin_recommender_open(f.engine, catalog, NULL, &settings, &recommender, &error), &error);
+    must(akin_recommend(recommender, &request, results, &found, NULL, &error), &error);
+    assert_true(found == 2 && !is_among(results, found, 2));
     akin_recommender_close(&recommender);
     akin_catalog_close(&catalog);
     close_all(&f);
@@ -219,6 +286,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(items_to_recommendations),
+        cmocka_unit_test(ratings_to_recommendations),
         cmocka_unit_test(engines_share_nothing),
         cmocka_unit_test(an_index_finds_its_own_rows),
     };

@@ -47,6 +47,7 @@
  * add_f32          x += y. exact.
  * max_f32          x = x > y ? x : y, elementwise, but a NaN in either stays. exact.
  * scale_f32        x *= factor. exact.
+ * blend_f32        x = keep * x + take * y: two products, then their sum, each rounded. exact.
  * quantize_u8      A row as bytes: with y = x * factor (NULL: x), low = min(0, y), high = max(0, y)
  *                  and g = (high - low) / 255: out = round(y * (255 / (high - low))) + zero_point
  *                  cut to 0..255, zero_point = round(-low * (255 / (high - low))), *scale = g, so
@@ -236,6 +237,7 @@ struct dot_query {
     X(add_f32,       void,   (float *x, const float *y, size_t count))                           \
     X(max_f32,       void,   (float *x, const float *y, size_t count))                           \
     X(scale_f32,     void,   (float *x, float factor, size_t count))                             \
+    X(blend_f32,     void,   (float *x, float keep, const float *y, float take, size_t count))   \
     X(widen_f16,     void,   (float *out, const void *in, size_t count))                         \
     X(widen_bf16,    void,   (float *out, const void *in, size_t count))                         \
     X(edge_bits,     void,   (uint64_t *bits, struct edge_sums *sums, const uint8_t *row,        \

@@ -156,6 +156,12 @@ static void scale_f32(float *x, float factor, size_t count)
         x[i] *= factor;
 }
 
+static void blend_f32(float *x, float keep, const float *y, float take, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        x[i] = keep * x[i] + take * y[i];
+}
+
 static uint16_t load_u16(const void *in, size_t i)
 {
     uint16_t value;

@@ -126,6 +126,8 @@ ELEMENTWISE(add_f32, (float *x, const float *y, size_t count), v_load_first(y + 
 ELEMENTWISE(max_f32, (float *x, const float *y, size_t count), v_load_first(y + i, live),
             v_keep_nan(a, v_max(a, b)))
 ELEMENTWISE(scale_f32, (float *x, float factor, size_t count), v_set(factor), v_mul(a, b))
+ELEMENTWISE(blend_f32, (float *x, float keep, const float *y, float take, size_t count),
+            v_mul(v_load_first(y + i, live), v_set(take)), v_add(v_mul(a, v_set(keep)), b))
 
 static void widen_f16(float *out, const void *in, size_t count)
 {
