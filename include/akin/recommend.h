@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Recommendations over a catalogue: like an item, for a user, for words, or a mixture. Exact: every
- * item is scored. */
+ * Recommendations over a catalogue: like an item, for a user, for words, or a mixture. */
 #ifndef AKIN_RECOMMEND_H
 #define AKIN_RECOMMEND_H
 
@@ -40,48 +39,126 @@ AKIN_API enum akin_status akin_recommender_open(struct akin_engine *engine,
                                                 struct akin_error *error);
 AKIN_API void akin_recommender_close(struct akin_recommender **recommender);
 
-/* At least one of similar, user and query is set; the vectors of those that are set are averaged
- * after each is brought to length 1, with `query_weight` for the query against the rest. */
+/* What items are ranked by. */
+enum akin_ranking {
+    AKIN_RANK_AUTO,            /* by parts where a person or a past is asked for, or the catalogue
+                                  was fitted; by vectors otherwise */
+    AKIN_RANK_VECTORS,         /* the inner product with the published vectors, and nothing else */
+    AKIN_RANK_PARTS            /* text, titles, taste and popularity, weighed (docs/recommend.md) */
+};
+
+/* At least one of similar, user, query and history is set. Vectors of those that are set are
+ * averaged after each is brought to length 1, with `query_weight` for the query against the rest.
+ * A user that nobody knows is new: what is popular, or what else was asked for. */
 struct akin_request {
     const char *similar;       /* a title as people type it, or an item id */
     const char *user;
     const char *query;         /* free text */
     const char *filter;        /* docs/filters.md, such as "genre=Sci-Fi AND year>=1990" */
+    const char *context;       /* JSON: {"genre_prefs": {"Comedy": 0.9}, ...}; docs/recommend.md */
+    const char *const *history; /* [history_count] titles or ids, newest last: taken as if the user
+                                  had just liked them; nothing is stored */
+    size_t history_count;
+    const char *const *exclude; /* [exclude_count] titles or ids that are left out */
+    size_t exclude_count;
     size_t k;
+    enum akin_ranking ranking;
+    int64_t now;               /* Unix seconds, against which a last visit is long ago; 0: now */
     float query_weight;        /* default 0.7 */
-    bool include_seen;         /* also what the user has rated */
+    float popularity;          /* weight of the popularity of an item; negative: the default */
+    float diversity;           /* 0: the best; towards 1: unlike each other (MMR) */
+    float recall;              /* of a search by vectors, 0 to 1; 1: exact. Default 0.99; without
+                                  akin_recommender_prepare every search is exact */
+    bool include_seen;         /* also what the user has rated, and the history */
+    bool no_near_duplicates;   /* nothing that is nearly the same as another result, or as what is
+                                  left out */
 };
 
 AKIN_API void akin_request_default(struct akin_request *request);
 
+/* What each part adds to a score. */
+struct akin_score_parts {
+    float text, title, taste, popularity, context;
+};
+
 struct akin_recommendation {
     size_t row;                /* in the catalogue; akin_catalog_item tells the rest */
     float similarity;          /* cosine to the request's vector, -1 to 1 */
+    float score;               /* what it is ranked by; by vectors: the similarity */
+    struct akin_score_parts parts;
+};
+
+enum { AKIN_BECAUSE_MAX = 3, AKIN_SHARED_MAX = 8 };
+
+/* Why an item is recommended. Strings live as long as the catalogue. */
+struct akin_explanation {
+    struct {
+        size_t row;            /* an item that was asked for, or of the user's past */
+        float share;           /* of what such items add, 0 to 1 */
+    } because[AKIN_BECAUSE_MAX];    /* largest first */
+    size_t because_count;
+    const char *genres[AKIN_SHARED_MAX];    /* that it shares with them */
+    size_t genre_count;
+    const char *themes[AKIN_SHARED_MAX];
+    size_t theme_count;
 };
 
 /* Where the time went, milliseconds. */
 struct akin_recommend_timing {
-    double encode_ms, fuse_ms, filter_ms, search_ms, total_ms;
+    double encode_ms, fuse_ms, filter_ms, search_ms, rerank_ms, total_ms;
 };
+
+/* Makes later requests fast: an index of the items in memory, and all that the first request would
+ * otherwise make. Seconds for a large catalogue; not while requests run. AKIN_CANCELLED. */
+AKIN_API enum akin_status akin_recommender_prepare(struct akin_recommender *recommender,
+                                                   struct akin_progress progress,
+                                                   struct akin_error *error);
 
 /* Best first, ties by row; writes at most k to `results` and their number to *found, which is
  * below k only when fewer items pass. `timing` may be NULL. Any thread.
- * Errors: AKIN_NOT_FOUND (title, with near ones; user), AKIN_ARGUMENT (filter, with column;
- * nothing asked). */
+ * Errors: AKIN_NOT_FOUND (title, with near ones), AKIN_ARGUMENT (filter, with column; context, with
+ * field; nothing asked). */
 AKIN_API enum akin_status akin_recommend(struct akin_recommender *recommender,
                                          const struct akin_request *request,
                                          struct akin_recommendation *results, size_t *found,
                                          struct akin_recommend_timing *timing,
                                          struct akin_error *error);
 
-/* The same for ready vectors [count][dimension] (not normalised by this call: similarity is their
- * inner product with the items), k each, one filter for all (NULL: none). `results` [count][k],
- * `found` [count]. */
+/* The same, with the reasons: explanations [k]. */
+AKIN_API enum akin_status akin_recommend_explained(struct akin_recommender *recommender,
+                                                   const struct akin_request *request,
+                                                   struct akin_recommendation *results,
+                                                   struct akin_explanation *explanations,
+                                                   size_t *found,
+                                                   struct akin_recommend_timing *timing,
+                                                   struct akin_error *error);
+
+/* The nearest items of ready vectors [count][dimension], as the model makes them: each is mapped to
+ * the text space (less the mean of the catalogue, length 1), and the similarity is the cosine
+ * there. k each, one filter for all (NULL: none); to the default recall once prepared, exact
+ * before. `results` [count][k], `found` [count]: 0 for a vector that points nowhere. */
 AKIN_API enum akin_status akin_recommend_vectors(struct akin_recommender *recommender,
                                                  const float *vectors, size_t count, size_t k,
                                                  const char *filter,
                                                  struct akin_recommendation *results, size_t *found,
                                                  struct akin_error *error);
+
+/* Whether anything is known of a user, live or from the import. */
+AKIN_API enum akin_status akin_recommender_knows(struct akin_recommender *recommender,
+                                                 const char *user, bool *knows,
+                                                 struct akin_error *error);
+
+/* How a list looks beside the catalogue: whether it shows more than what everybody knows. */
+struct akin_list_report {
+    double novelty_bits;       /* mean of -log2(share of the users who rated it), at least one */
+    double popular_share;      /* of the list among the 1 % most rated items */
+    double diversity;          /* mean of 1 - cosine over its pairs, in the text space */
+};
+
+AKIN_API enum akin_status akin_recommend_report(struct akin_recommender *recommender,
+                                                const struct akin_recommendation *results,
+                                                size_t count, struct akin_list_report *report,
+                                                struct akin_error *error);
 
 /* Items that pass `filter`; AKIN_ARGUMENT names the column of a mistake. */
 AKIN_API enum akin_status akin_recommender_count(struct akin_recommender *recommender,
@@ -117,7 +194,10 @@ AKIN_API enum akin_status akin_recommend_update_batch(struct akin_recommender *r
 /* Bytes held, by component; the total is of what stands before it. The block of active users is
  * reserved for max_active_users at once, and the system gives it memory as places are taken. */
 struct akin_recommender_memory {
-    uint64_t item_vectors, user_vectors, metadata, ratings, active_users, total;
+    uint64_t item_vectors, user_vectors, metadata, ratings;
+    uint64_t space;            /* the text space */
+    uint64_t index;            /* what makes requests fast: akin_recommender_prepare */
+    uint64_t active_users, total;
     uint64_t active_users_reserved;
 };
 

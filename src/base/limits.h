@@ -24,6 +24,8 @@
 #define METADATA_TEXTS_MAX    16384                /* in all lists of one row */
 #define METADATA_TEXT_BYTES_MAX ((size_t)1 << 16)  /* one value of a row */
 #define METADATA_NAME_BYTES_MAX 256                /* name of a field */
+#define REQUEST_ITEMS_MAX     10000                /* history or exclusions of one request */
+#define POPULARITY_WEIGHT_MAX 100                  /* of a request */
 #define USER_NAME_BYTES_MAX   256                  /* the id of a user */
 #define USERS_ACTIVE_MAX      10000000             /* in memory at once */
 #define COLUMNS_TAIL_ROWS_MAX ((size_t)1 << 24)

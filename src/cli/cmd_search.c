@@ -285,7 +285,7 @@ static enum akin_status run_search(struct cli *cli)
     request.query = query;
     request.filter = filter;
     request.k = options_count(o, "top");
-    return results_for_request(cli, &request);
+    return results_for_request(cli, &request, false, false);
 }
 
 const struct command command_search = {

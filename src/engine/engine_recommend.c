@@ -13,6 +13,7 @@
 #include "engine/engine.h"
 #include "model/model.h"
 #include "recommend/recommend.h"
+#include "recommend/space.h"
 #include "recommend/users.h"
 
 struct akin_recommender {
@@ -66,7 +67,8 @@ static enum akin_status open_live(struct akin_recommender *handle, struct akin_e
     char path[PATH_BYTES_MAX];
     TRY(path_join(path, sizeof path, catalog_folder(catalog), "akin.db", error));
     struct users_settings live = {
-        .catalog = catalog, .vectors = catalog_item_vectors(catalog), .dim = handle->dimension,
+        .catalog = catalog, .vectors = recommender_space(handle->recommender)->vectors,
+        .dim = handle->dimension,
         .kernels = cpu_kernels(engine->backend),
     };
     users_settings_default(&live.live);
@@ -130,13 +132,30 @@ static enum akin_status encode(const struct akin_recommender *recommender, const
     return model_embed(recommender->model, &text, 1, &settings, vector, NULL, error);
 }
 
+enum akin_status akin_recommender_prepare(struct akin_recommender *recommender,
+                                          struct akin_progress progress, struct akin_error *error)
+{
+    return recommender_prepare(recommender->recommender, progress, error);
+}
+
 enum akin_status akin_recommend(struct akin_recommender *recommender,
                                 const struct akin_request *request,
                                 struct akin_recommendation *results, size_t *found,
                                 struct akin_recommend_timing *timing, struct akin_error *error)
 {
+    return akin_recommend_explained(recommender, request, results, NULL, found, timing, error);
+}
+
+enum akin_status akin_recommend_explained(struct akin_recommender *recommender,
+                                          const struct akin_request *request,
+                                          struct akin_recommendation *results,
+                                          struct akin_explanation *explanations, size_t *found,
+                                          struct akin_recommend_timing *timing,
+                                          struct akin_error *error)
+{
+    struct recommender *r = recommender->recommender;
     if (!request->query)
-        return recommend(recommender->recommender, request, NULL, results, found, timing, error);
+        return recommend(r, request, NULL, results, explanations, found, timing, error);
     uint64_t began = clock_monotonic_ns();
     float *vector = memory_alloc_aligned(recommender->dimension, sizeof *vector);
     if (!vector)
@@ -144,8 +163,7 @@ enum akin_status akin_recommend(struct akin_recommender *recommender,
     enum akin_status status = encode(recommender, request->query, vector, error);
     double encode_ms = (double)(clock_monotonic_ns() - began) * 1e-6;
     if (status == AKIN_OK)
-        status =
-            recommend(recommender->recommender, request, vector, results, found, timing, error);
+        status = recommend(r, request, vector, results, explanations, found, timing, error);
     if (status == AKIN_OK && timing) {
         timing->encode_ms = encode_ms;
         timing->total_ms += encode_ms;
@@ -161,6 +179,19 @@ enum akin_status akin_recommend_vectors(struct akin_recommender *recommender, co
 {
     return recommend_vectors(recommender->recommender, vectors, count, k, filter, results, found,
                              error);
+}
+
+enum akin_status akin_recommender_knows(struct akin_recommender *recommender, const char *user,
+                                        bool *knows, struct akin_error *error)
+{
+    return recommender_knows(recommender->recommender, user, knows, error);
+}
+
+enum akin_status akin_recommend_report(struct akin_recommender *recommender,
+                                       const struct akin_recommendation *results, size_t count,
+                                       struct akin_list_report *report, struct akin_error *error)
+{
+    return recommend_report(recommender->recommender, results, count, report, error);
 }
 
 enum akin_status akin_recommender_count(struct akin_recommender *recommender, const char *filter,

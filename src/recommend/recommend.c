@@ -1,6 +1,6 @@
-/* A request goes through four steps: resolve (names to vectors and rows to leave out), fuse (to one
- * vector), filter (to a bitmap), search (every item that passes is scored). A request has its own
- * memory; the recommender is read only after it is open. */
+/* A request goes through its steps in order: resolve (names to rows and vectors), fuse (to one
+ * vector), filter (to a bitmap), search or candidates, pick, explain. See request.h. The
+ * recommender is read only after it is open, but for what is shared under a lock. */
 #include "recommend/recommend.h"
 
 #include <math.h>
@@ -11,20 +11,16 @@
 #include "base/limits.h"
 #include "base/memory.h"
 #include "catalog/catalog.h"
-#include "compute/backend.h"
 #include "index/filter.h"
-#include "recommend/users.h"
+#include "recommend/request.h"
 
-enum { HITS_MAX = 1 << 20 };    /* hits of one call of the backend; bounds our memory */
-
-struct recommender {
-    struct backend *backend;
-    const struct catalog *catalog;
-    const float *vectors;       /* [items][dimension] */
-    size_t items, dimension;
-    struct filter_table *table;
-    struct users *users;        /* NULL: nobody is live */
+enum {
+    HITS_MAX = 1 << 20,         /* hits of one search; bounds our memory */
+    REPORT_PAIRED = 200,        /* the first of a list, which are compared pair by pair */
 };
+
+/* What a search that is not exact finds of the true nearest, where nothing else is asked for. */
+#define RECALL 0.99f
 
 /* ---- fields of a filter ----------------------------------------------------------------- */
 
@@ -78,32 +74,68 @@ enum akin_status recommender_open(struct backend *backend, const struct catalog 
                                   struct recommender **recommender, struct akin_error *error)
 {
     struct akin_catalog_info info;
+    enum akin_status status = AKIN_OK;
     catalog_info(catalog, &info);
     const float *vectors = catalog_item_vectors(catalog);
     if (!vectors || info.dimension == 0)
         return error_set(error, AKIN_NOT_FOUND,
                          "the catalogue has no vectors yet: make them with `akin data embed`");
-    struct recommender *opened = memory_alloc(1, sizeof *opened);
-    if (!opened)
+    struct recommender *r = memory_alloc(1, sizeof *r);
+    if (!r)
         return error_memory(error);
-    *opened = (struct recommender){ .backend = backend, .catalog = catalog, .vectors = vectors,
-                                    .items = info.items, .dimension = info.dimension };
+    *r = (struct recommender){ .backend = backend, .catalog = catalog, .vectors = vectors,
+                               .items = info.items, .dimension = info.dimension };
     struct filter_fields described = { .fields = fields, .count = sizeof fields / sizeof *fields,
                                        .rows = info.items, .context = catalog };
-    enum akin_status status = filter_table_create(&described, &opened->table, error);
-    if (status == AKIN_OK)
-        *recommender = opened;
-    else
-        recommender_close(&opened);
+    TRY_DONE(filter_table_create(&described, &r->table, error));
+    TRY_DONE(space_create(backend, catalog, &r->space, error));
+    r->shared = memory_alloc(1, sizeof *r->shared);
+    if (!r->shared || !(r->shared->lock = mutex_create()))
+        TRY_DONE(error_memory(error));
+    *recommender = r;
+done:
+    if (status != AKIN_OK)
+        recommender_close(&r);
     return status;
+}
+
+static void aids_destroy(struct aids *aids)
+{
+    if (!aids)
+        return;
+    titles_destroy(&aids->titles);
+    cooccur_destroy(&aids->cooccur);
+    memory_free(aids->popularity);
+    memory_free(aids->by_popularity);
+    memory_free(aids);
+}
+
+static void shared_destroy(struct shared *shared)
+{
+    if (!shared)
+        return;
+    aids_destroy(shared->aids);
+    while (shared->idle) {
+        struct scratch *next = shared->idle->next;
+        scratch_free(shared->idle);
+        shared->idle = next;
+    }
+    if (shared->lock)
+        mutex_destroy(&shared->lock);
+    memory_free(shared);
 }
 
 void recommender_close(struct recommender **recommender)
 {
-    if (!*recommender)
+    struct recommender *r = *recommender;
+    if (!r)
         return;
-    filter_table_destroy(&(*recommender)->table);
-    memory_free(*recommender);
+    shared_destroy(r->shared);
+    space_index_destroy(&r->index);
+    item_rows_free(&r->rows);
+    space_destroy(&r->space);
+    filter_table_destroy(&r->table);
+    memory_free(r);
     *recommender = NULL;
 }
 
@@ -112,138 +144,113 @@ void recommender_use_live(struct recommender *recommender, struct users *users)
     recommender->users = users;
 }
 
-/* ---- resolve ---------------------------------------------------------------------------- */
-
-/* What a request names, found in the catalogue. */
-struct sources {
-    const float *item, *user, *query;   /* [dimension]; NULL: not asked for */
-    uint32_t *skip;                     /* rows left out, ascending */
-    size_t skip_count;
-    const struct akin_rating *rated;    /* by the user, before the import */
-    size_t rated_count;
-    struct user_profile live;           /* empty where nobody is live */
-};
-
-static int compare_rows(const void *a, const void *b)
+const struct space *recommender_space(const struct recommender *recommender)
 {
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return x < y ? -1 : x > y;
+    return recommender->space;
 }
 
-static enum akin_status resolve_user(const struct recommender *r, const char *id,
-                                     struct sources *sources, struct akin_error *error)
+void recommender_use_inputs(struct recommender *recommender, const struct recommend_inputs *inputs)
 {
-    size_t user;
-    struct user_profile *live = &sources->live;
-    if (r->users) {
-        if (!user_profile_init(live, r->dimension))
-            return error_memory(error);
-        TRY(users_read(r->users, id, live, error));
-    }
-    enum akin_status status = catalog_find_user(r->catalog, id, &user, error);
-    if (status == AKIN_OK) {
-        sources->rated = catalog_user_ratings(r->catalog, user, &sources->rated_count);
-        sources->user = catalog_user_vector(r->catalog, user);
-    }
-    if (live->live)
-        sources->user = live->fast;
-    else
-        TRY(status);
-    if (!sources->user)
-        return error_set(error, AKIN_NOT_FOUND,
-                         "user %.200s has no vector: rated nothing, or came after the "
-                         "last `akin data embed`",
-                         id);
-    return AKIN_OK;
+    recommender->inputs = *inputs;
+    aids_destroy(recommender->shared->aids);    /* popularity may be another one */
+    recommender->shared->aids = NULL;
 }
 
-/* What is left out: the item itself, and what the user has rated unless that is asked for. */
-static enum akin_status list_skipped(struct sources *sources, bool include_seen,
-                                     const size_t *similar, struct akin_error *error)
+void recommender_use_rescorer(struct recommender *recommender,
+                              const struct recommend_rescorer *rescorer)
 {
-    size_t rated = include_seen ? 0 : sources->rated_count;
-    size_t live = include_seen ? 0 : sources->live.seen_count;
-    sources->skip = memory_alloc(rated + live + 1, sizeof *sources->skip);
-    if (!sources->skip)
+    recommender->rescorer = *rescorer;
+}
+
+/* ---- aids ------------------------------------------------------------------------------- */
+
+/* Most popular first, ties by row. */
+static int by_popularity(const void *a, const void *b)
+{
+    const struct hit *x = a, *y = b;
+    if (x->score != y->score)
+        return x->score > y->score ? -1 : 1;
+    return x->row < y->row ? -1 : x->row > y->row;
+}
+
+static enum akin_status rank_popularity(const struct recommender *r, struct aids *aids,
+                                        struct akin_error *error)
+{
+    double most = 0;
+    struct hit *order = memory_alloc(r->items + 1, sizeof *order);
+    aids->popularity = memory_alloc(r->items + 1, sizeof *aids->popularity);
+    aids->by_popularity = memory_alloc(r->items + 1, sizeof *aids->by_popularity);
+    if (!order || !aids->popularity || !aids->by_popularity) {
+        memory_free(order);
         return error_memory(error);
-    for (size_t i = 0; i < rated; i++)
-        sources->skip[sources->skip_count++] = sources->rated[i].row;
-    for (size_t i = 0; i < live; i++)
-        sources->skip[sources->skip_count++] = sources->live.seen[i];
-    if (similar)
-        sources->skip[sources->skip_count++] = (uint32_t)*similar;
-    if (sources->skip_count)
-        qsort(sources->skip, sources->skip_count, sizeof *sources->skip, compare_rows);
-    return AKIN_OK;
-}
-
-static enum akin_status resolve(const struct recommender *r, const struct akin_request *request,
-                                const float *query_vector, struct sources *sources,
-                                struct akin_error *error)
-{
-    if (!request->similar && !request->user && !request->query)
-        return error_set(error, AKIN_ARGUMENT,
-                         "nothing to recommend by: name an item, a user or a query");
-    if (request->query && !query_vector)
-        return error_set(error, AKIN_ARGUMENT, "a query needs a model to understand it: open one");
-    size_t row = 0;
-    sources->query = request->query ? query_vector : NULL;
-    if (request->similar) {
-        if (catalog_find_id(r->catalog, request->similar, &row, NULL) != AKIN_OK)
-            TRY(catalog_find(r->catalog, request->similar, &row, error));
-        sources->item = r->vectors + row * r->dimension;
     }
-    if (request->user)
-        TRY(resolve_user(r, request->user, sources, error));
-    return list_skipped(sources, request->include_seen, request->similar ? &row : NULL, error);
-}
-
-/* ---- fuse ------------------------------------------------------------------------------- */
-
-/* sum [dimension] += weight * x / |x| */
-static enum akin_status add_unit(double *sum, const float *x, size_t dimension, double weight,
-                                 const char *what, struct akin_error *error)
-{
-    double squares = 0;
-    for (size_t i = 0; i < dimension; i++)
-        squares += (double)x[i] * x[i];
-    if (!(squares > 0) || !isfinite(squares))
-        return error_set(error, AKIN_ARGUMENT, "the vector of the %s is %s: it points nowhere",
-                         what, squares == 0 ? "zero" : "not finite");
-    double scale = weight / sqrt(squares);
-    for (size_t i = 0; i < dimension; i++)
-        sum[i] += scale * x[i];
+    for (size_t row = 0; row < r->items; row++) {
+        double count = r->inputs.popularity ? (double)r->inputs.popularity[row]
+                                            : (double)catalog_item_ratings(r->catalog, row);
+        count = count > 0 && isfinite(count) ? log1p(count) : 0;
+        most = count > most ? count : most;
+        order[row] = (struct hit){ (float)count, (uint32_t)row };
+    }
+    for (size_t row = 0; row < r->items; row++)
+        aids->popularity[row] = most > 0 ? order[row].score / (float)most : 0;
+    if (r->items)
+        qsort(order, r->items, sizeof *order, by_popularity);
+    for (size_t i = 0; i < r->items; i++)
+        aids->by_popularity[i] = order[i].row;
+    memory_free(order);
     return AKIN_OK;
 }
 
-/* The vector of the formula in recommend.h into `out` [dimension]; `sum` is scratch, zeroed. */
-static enum akin_status fuse(const struct sources *sources, float query_weight, size_t dimension,
-                             double *sum, float *out, struct akin_error *error)
+static enum akin_status make_aids(const struct recommender *r, struct aids **aids,
+                                  struct akin_error *error)
 {
-    if (sources->item && !sources->user && !sources->query) {
-        memcpy(out, sources->item, dimension * sizeof *out);
+    struct aids *made = memory_alloc(1, sizeof *made);
+    enum akin_status status = AKIN_OK;
+    if (!made)
+        return error_memory(error);
+    TRY_DONE(titles_create(r->catalog, &made->titles, error));
+    if (!r->inputs.similar.starts)
+        TRY_DONE(cooccur_create(r->catalog, &made->cooccur, error));
+    TRY_DONE(rank_popularity(r, made, error));
+    *aids = made;
+done:
+    if (status != AKIN_OK)
+        aids_destroy(made);
+    return status;
+}
+
+/* The first who asks makes them; others wait. */
+static enum akin_status get_aids(const struct recommender *r, const struct aids **aids,
+                                 struct akin_error *error)
+{
+    enum akin_status status = AKIN_OK;
+    mutex_lock(r->shared->lock);
+    if (!r->shared->aids)
+        status = make_aids(r, &r->shared->aids, error);
+    *aids = r->shared->aids;
+    mutex_unlock(r->shared->lock);
+    return status;
+}
+
+enum akin_status recommender_prepare(struct recommender *recommender,
+                                     struct akin_progress progress, struct akin_error *error)
+{
+    const struct aids *aids;
+    TRY(get_aids(recommender, &aids, error));
+    if (!recommender->rows.starts && aids->cooccur) {
+        enum akin_status status = cooccur_rows(aids->cooccur, cpu_threads(recommender->backend),
+                                               &recommender->rows, error);
+        if (status != AKIN_OK)
+            item_rows_free(&recommender->rows);
+        TRY(status);
+    }
+    if (recommender->index)
         return AKIN_OK;
-    }
-    double others = (sources->item != NULL) + (sources->user != NULL);
-    double weight = others == 0 ? 1 : sources->query ? query_weight : 0;
-    if (sources->query)
-        TRY(add_unit(sum, sources->query, dimension, weight, "query", error));
-    if (sources->item)
-        TRY(add_unit(sum, sources->item, dimension, (1 - weight) / others, "item", error));
-    if (sources->user)
-        TRY(add_unit(sum, sources->user, dimension, (1 - weight) / others, "user", error));
-    double squares = 0;
-    for (size_t i = 0; i < dimension; i++)
-        squares += sum[i] * sum[i];
-    if (!(squares > 1e-12))
-        return error_set(error, AKIN_ARGUMENT,
-                         "what is asked for cancels out: ask for less at once");
-    for (size_t i = 0; i < dimension; i++)
-        out[i] = (float)(sum[i] / sqrt(squares));
-    return AKIN_OK;
+    return space_index_create(recommender->backend, recommender->space, progress,
+                              &recommender->index, error);
 }
 
-/* ---- filter and search ------------------------------------------------------------------ */
+/* ---- filter ---------------------------------------------------------------------------- */
 
 /* Allocates the bitmap of a filter; leaves it NULL for no filter. */
 static enum akin_status filter_rows(const struct recommender *r, const char *text, uint64_t **bits,
@@ -266,59 +273,12 @@ static enum akin_status filter_rows(const struct recommender *r, const char *tex
     return status;
 }
 
-/* The k best for each vector [count][dimension] into results [count][k]; `skip` is for all. */
-static enum akin_status search(const struct recommender *r, const float *vectors, size_t count,
-                               size_t k, const uint64_t *allowed, const struct row_list *skip,
-                               struct akin_recommendation *results, size_t *found,
-                               struct akin_error *error)
-{
-    size_t k_found = k < r->items ? k : r->items;
-    if (k_found == 0 || count == 0) {
-        for (size_t q = 0; q < count; q++)
-            found[q] = 0;
-        return AKIN_OK;
-    }
-    size_t step = HITS_MAX / k_found;
-    step = step == 0 ? 1 : step > count ? count : step;
-    struct hit *hits = memory_alloc_aligned(step, k_found * sizeof *hits);
-    if (!hits)
-        return error_memory(error);
-    enum akin_status status = AKIN_OK;
-    for (size_t q = 0; status == AKIN_OK && q < count; q += step) {
-        struct topk_request request = {
-            .rows = r->vectors,
-            .row_count = r->items,
-            .dim = r->dimension,
-            .queries = vectors + q * r->dimension,
-            .query_count = count - q < step ? count - q : step,
-            .k = k_found,
-            .score = SCORE_INNER_PRODUCT,
-            .allowed = allowed,
-            .skip = skip,
-        };
-        status = cpu_topk(r->backend, &request, hits, found + q, error);
-        for (size_t i = 0; status == AKIN_OK && i < request.query_count; i++)
-            for (size_t rank = 0; rank < found[q + i]; rank++) {
-                const struct hit *hit = &hits[i * k_found + rank];
-                results[(q + i) * k + rank] = (struct akin_recommendation){ hit->row, hit->score };
-            }
-    }
-    memory_free(hits);
-    return status;
-}
-
-static enum akin_status check_k(size_t k, struct akin_error *error)
-{
-    if (k > K_MAX)
-        return error_set(error, AKIN_LIMIT, "k is %zu: at most %d results at once", k, K_MAX);
-    return AKIN_OK;
-}
-
 /* ---- requests --------------------------------------------------------------------------- */
 
 void recommend_request_default(struct akin_request *request)
 {
-    *request = (struct akin_request){ .k = 10, .query_weight = 0.7f };
+    *request = (struct akin_request){ .k = 10, .query_weight = 0.7f, .popularity = -1,
+                                      .recall = RECALL };
 }
 
 static double lap_ms(uint64_t *since)
@@ -329,43 +289,178 @@ static double lap_ms(uint64_t *since)
     return ms;
 }
 
+/* By published vectors: every item is scored. */
+static enum akin_status search_published(struct asked *a, struct akin_recommendation *results,
+                                         size_t *found, struct akin_error *error)
+{
+    struct scratch *s = a->s;
+    size_t k = a->request->k < s->allowed_count ? a->request->k : s->allowed_count;
+    *found = 0;
+    if (k == 0)
+        return AKIN_OK;
+    if (!array_reserve((void **)&s->hits, &s->hit_capacity, k, sizeof *s->hits))
+        return error_memory(error);
+    struct topk_request request = {
+        .rows = a->r->vectors, .row_count = a->r->items, .dim = a->r->dimension,
+        .queries = s->vector, .query_count = 1, .k = k, .score = SCORE_INNER_PRODUCT,
+        .allowed = s->allowed,
+    };
+    TRY(cpu_topk(a->r->backend, &request, s->hits, found, error));
+    for (size_t i = 0; i < *found; i++)
+        results[i] = (struct akin_recommendation){
+            .row = s->hits[i].row, .similarity = s->hits[i].score, .score = s->hits[i].score,
+            .parts = { .text = s->hits[i].score },
+        };
+    return AKIN_OK;
+}
+
+static enum akin_status answer(struct asked *a, const float *query_vector,
+                               struct akin_recommendation *results,
+                               struct akin_explanation *explanations, size_t *found,
+                               struct akin_recommend_timing *spent, struct akin_error *error)
+{
+    uint64_t since = clock_monotonic_ns();
+    uint64_t *filtered = NULL;
+    size_t passing;
+    TRY(request_resolve(a, query_vector, error));
+    TRY(request_fuse(a, error));
+    if (a->blend)
+        TRY(get_aids(a->r, &a->aids, error));
+    spent->fuse_ms = lap_ms(&since);
+    TRY(filter_rows(a->r, a->request->filter, &filtered, &passing, error));
+    request_allow(a, filtered);
+    memory_free(filtered);
+    spent->filter_ms = lap_ms(&since);
+    if (!a->blend) {
+        TRY(search_published(a, results, found, error));
+        spent->search_ms = lap_ms(&since);
+    } else {
+        request_weigh(a);
+        TRY(request_candidates(a, error));
+        spent->search_ms = lap_ms(&since);
+        TRY(request_pick(a, results, found, error));
+    }
+    if (explanations)
+        TRY(request_explain(a, results, *found, explanations, error));
+    spent->rerank_ms = lap_ms(&since);
+    return AKIN_OK;
+}
+
 enum akin_status recommend(const struct recommender *r, const struct akin_request *request,
                            const float *query_vector, struct akin_recommendation *results,
-                           size_t *found, struct akin_recommend_timing *timing,
-                           struct akin_error *error)
+                           struct akin_explanation *explanations, size_t *found,
+                           struct akin_recommend_timing *timing, struct akin_error *error)
 {
-    TRY(check_k(request->k, error));
-    if (!(request->query_weight >= 0 && request->query_weight <= 1))
-        return error_set(error, AKIN_ARGUMENT, "query weight %g: it is a number from 0 to 1",
-                         (double)request->query_weight);
-    uint64_t begin = clock_monotonic_ns(), since = begin;
+    uint64_t begin = clock_monotonic_ns();
     struct akin_recommend_timing spent = { 0 };
-    struct sources sources = { 0 };
-    uint64_t *allowed = NULL;
-    size_t passing;
-    enum akin_status status = AKIN_OK;
-    double *sum = memory_alloc(r->dimension, sizeof *sum);
-    float *vector = memory_alloc(r->dimension, sizeof *vector);
-    if (!sum || !vector)
-        TRY_DONE(error_memory(error));
-    TRY_DONE(resolve(r, request, query_vector, &sources, error));
-    TRY_DONE(fuse(&sources, request->query_weight, r->dimension, sum, vector, error));
-    spent.fuse_ms = lap_ms(&since);
-    TRY_DONE(filter_rows(r, request->filter, &allowed, &passing, error));
-    spent.filter_ms = lap_ms(&since);
-    struct row_list skip = { sources.skip, sources.skip_count };
-    TRY_DONE(search(r, vector, 1, request->k, allowed, &skip, results, found, error));
-    spent.search_ms = lap_ms(&since);
+    size_t count = 0;
+    TRY(request_check(r, request, query_vector, error));
+    struct scratch *s = scratch_take(r);
+    if (!s)
+        return error_memory(error);
+    struct asked asked = { .r = r, .request = request, .s = s };
+    enum akin_status status =
+        answer(&asked, query_vector, results, explanations, &count, &spent, error);
+    scratch_give(r, s);
+    TRY(status);
+    *found = count;
     spent.total_ms = lap_ms(&begin);
     if (timing)
         *timing = spent;
-done:
-    memory_free(allowed);
-    memory_free(sources.skip);
-    user_profile_deinit(&sources.live);
-    memory_free(vector);
-    memory_free(sum);
+    return AKIN_OK;
+}
+
+enum akin_status recommender_knows(const struct recommender *r, const char *user, bool *knows,
+                                   struct akin_error *error)
+{
+    size_t number;
+    *knows = catalog_find_user(r->catalog, user, &number, NULL) == AKIN_OK;
+    if (*knows || !r->users)
+        return AKIN_OK;
+    struct scratch *s = scratch_take(r);
+    if (!s)
+        return error_memory(error);
+    enum akin_status status = users_read(r->users, user, &s->profile, error);
+    *knows = status == AKIN_OK && s->profile.count > 0;
+    scratch_give(r, s);
     return status;
+}
+
+/* ---- ready vectors ---------------------------------------------------------------------- */
+
+struct batch {
+    float *vectors;             /* [step][dimension] mapped */
+    struct hit *hits;           /* [step][k] */
+    size_t *places;             /* [step] which of the caller's vectors */
+    size_t *found;              /* [step] */
+    uint64_t *allowed;
+    size_t step, k;
+};
+
+static void batch_free(struct batch *b)
+{
+    memory_free(b->vectors);
+    memory_free(b->hits);
+    memory_free(b->places);
+    memory_free(b->found);
+    memory_free(b->allowed);
+}
+
+/* Vectors [first, first + count): those that point somewhere are searched for together. */
+static enum akin_status search_some(const struct recommender *r, struct batch *b,
+                                    const float *vectors, size_t first, size_t count,
+                                    size_t allowed_count, size_t k,
+                                    struct akin_recommendation *results, size_t *found,
+                                    struct akin_error *error)
+{
+    size_t live = 0;
+    for (size_t i = first; i < first + count; i++) {
+        found[i] = 0;
+        b->places[live] = i;
+        live += space_map(r->space, r->backend, vectors + i * r->dimension,
+                          b->vectors + live * r->dimension);
+    }
+    if (live == 0 || b->k == 0)
+        return AKIN_OK;
+    struct space_query query = { .vectors = b->vectors, .count = live, .k = b->k,
+                                 .allowed = b->allowed, .allowed_count = allowed_count,
+                                 .recall = RECALL };
+    TRY(space_search(r->space, r->backend, r->index, &query, b->hits, b->found, error));
+    for (size_t i = 0; i < live; i++) {
+        struct akin_recommendation *to = results + b->places[i] * k;
+        found[b->places[i]] = b->found[i];
+        for (size_t rank = 0; rank < b->found[i]; rank++) {
+            const struct hit *hit = &b->hits[i * b->k + rank];
+            to[rank] = (struct akin_recommendation){ .row = hit->row, .similarity = hit->score,
+                                                     .score = hit->score,
+                                                     .parts = { .text = hit->score } };
+        }
+    }
+    return AKIN_OK;
+}
+
+/* Items without a text are found by nobody. */
+static enum akin_status drop_blank(const struct recommender *r, uint64_t **allowed,
+                                   size_t *passing, struct akin_error *error)
+{
+    size_t words = filter_words(r->items);
+    if (r->space->blank_count == 0)
+        return AKIN_OK;
+    if (!*allowed) {
+        *allowed = memory_alloc(words + 1, sizeof **allowed);
+        if (!*allowed)
+            return error_memory(error);
+        for (size_t w = 0; w < words; w++)
+            (*allowed)[w] = ~0ull;
+        if (r->items % 64)
+            (*allowed)[words - 1] = ~0ull >> (64 - r->items % 64);
+    }
+    *passing = 0;
+    for (size_t w = 0; w < words; w++) {
+        (*allowed)[w] &= ~r->space->blank[w];
+        *passing += (size_t)__builtin_popcountll((*allowed)[w]);
+    }
+    return AKIN_OK;
 }
 
 enum akin_status recommend_vectors(const struct recommender *r, const float *vectors, size_t count,
@@ -373,16 +468,33 @@ enum akin_status recommend_vectors(const struct recommender *r, const float *vec
                                    struct akin_recommendation *results, size_t *found,
                                    struct akin_error *error)
 {
-    TRY(check_k(k, error));
+    struct batch b = { 0 };
+    size_t passing;
+    enum akin_status status = AKIN_OK;
+    if (k > K_MAX)
+        return error_set(error, AKIN_LIMIT, "k is %zu: at most %d results at once", k, K_MAX);
     for (size_t i = 0; i < count * r->dimension; i++)
         if (!isfinite(vectors[i]))
             return error_set(error, AKIN_ARGUMENT, "vector %zu: column %zu is not finite",
                              i / r->dimension, i % r->dimension);
-    uint64_t *allowed = NULL;
-    size_t passing;
-    TRY(filter_rows(r, filter, &allowed, &passing, error));
-    enum akin_status status = search(r, vectors, count, k, allowed, NULL, results, found, error);
-    memory_free(allowed);
+    if (count == 0)
+        return AKIN_OK;
+    TRY_DONE(filter_rows(r, filter, &b.allowed, &passing, error));
+    TRY_DONE(drop_blank(r, &b.allowed, &passing, error));
+    b.k = k < passing ? k : passing;
+    b.step = HITS_MAX / (b.k + 1) + 1;
+    b.step = b.step < count ? b.step : count;
+    b.vectors = memory_alloc_aligned(b.step, r->dimension * sizeof *b.vectors);
+    b.hits = memory_alloc_aligned(b.step, (b.k + 1) * sizeof *b.hits);
+    b.places = memory_alloc(b.step + 1, sizeof *b.places);
+    b.found = memory_alloc(b.step, sizeof *b.found);
+    if (!b.vectors || !b.hits || !b.places || !b.found)
+        TRY_DONE(error_memory(error));
+    for (size_t at = 0; at < count; at += b.step)
+        TRY_DONE(search_some(r, &b, vectors, at, count - at < b.step ? count - at : b.step,
+                             passing, k, results, found, error));
+done:
+    batch_free(&b);
     return status;
 }
 
@@ -395,14 +507,57 @@ enum akin_status recommender_count(const struct recommender *r, const char *filt
     return AKIN_OK;
 }
 
+/* ---- reports ---------------------------------------------------------------------------- */
+
+enum akin_status recommend_report(const struct recommender *r,
+                                  const struct akin_recommendation *results, size_t count,
+                                  struct akin_list_report *report, struct akin_error *error)
+{
+    const struct aids *aids;
+    struct akin_catalog_info info;
+    struct akin_list_report told = { 0 };
+    TRY(get_aids(r, &aids, error));
+    catalog_info(r->catalog, &info);
+    size_t pairs = 0, popular = r->items / 100 ? r->items / 100 : 1;
+    float least = r->items ? aids->popularity[aids->by_popularity[popular - 1]] : 0;
+    for (size_t i = 0; i < count; i++) {
+        double raters = (double)catalog_item_ratings(r->catalog, results[i].row);
+        double users = info.users ? (double)info.users : 1;
+        told.novelty_bits += log2(users / fmin(fmax(raters, 1), users));
+        told.popular_share += least > 0 && aids->popularity[results[i].row] >= least;
+        for (size_t j = 0; j < i && i < REPORT_PAIRED; j++, pairs++) {
+            uint32_t other = (uint32_t)results[j].row;
+            float product;
+            request_products(r, r->space->vectors + results[i].row * r->dimension, &other, 1,
+                             &product);
+            told.diversity += 1 - (double)product;
+        }
+    }
+    told.novelty_bits /= count ? (double)count : 1;
+    told.popular_share /= count ? (double)count : 1;
+    told.diversity /= pairs ? (double)pairs : 1;
+    *report = told;
+    return AKIN_OK;
+}
+
 void recommender_memory(const struct recommender *r, struct akin_recommender_memory *memory)
 {
     struct catalog_memory held;
     catalog_memory(r->catalog, &held);
     *memory = (struct akin_recommender_memory){
-        .item_vectors = held.item_vectors, .user_vectors = held.user_vectors,
-        .metadata = held.metadata + filter_table_bytes(r->table), .ratings = held.ratings,
+        .item_vectors = held.item_vectors,
+        .user_vectors = held.user_vectors,
+        .metadata = held.metadata + filter_table_bytes(r->table),
+        .ratings = held.ratings,
+        .space = space_bytes(r->space),
+        .index = space_index_bytes(r->index) + item_rows_bytes(&r->rows),
     };
-    memory->total =
-        memory->item_vectors + memory->user_vectors + memory->metadata + memory->ratings;
+    mutex_lock(r->shared->lock);
+    const struct aids *aids = r->shared->aids;
+    if (aids)
+        memory->index += titles_bytes(aids->titles) + r->items * 2 * sizeof(float) +
+                         (aids->cooccur ? cooccur_bytes(aids->cooccur) : 0);
+    mutex_unlock(r->shared->lock);
+    memory->total = memory->item_vectors + memory->user_vectors + memory->metadata +
+                    memory->ratings + memory->space + memory->index;
 }

@@ -1,20 +1,32 @@
 /* Recommendations: what akin/recommend.h promises, over a backend and a catalogue instead of an
  * engine, and without a model: the vector of a query comes from the caller.
  *
- * The vector that items are compared with:
+ * By vectors, in the space of the published ones:
  *   one of similar, user, query   v = x for an item, x/|x| for a user or a query
  *   several                       v = m/|m|,  m = w q/|q| + (1 - w) mean(x/|x| of the others)
  *                                 where there is a query, otherwise the mean alone
- * with w = query_weight. The similarity is the inner product of v with the item's vector. The item
- * itself, and what the user has rated unless include_seen, are left out. */
+ * with w = query_weight. The similarity is the inner product of v with the item's vector. A user is
+ * the vector of the catalogue, or the fold of the last ratings where there are some since.
+ *
+ * By parts, in the text space (space.h), where people live (users.h): v is made the same way, a
+ * user being the sum of the fast and the slow vector at length 1; and the score of an item is
+ *   text * cosine + title * words in common + taste * rated together + popularity + context
+ * with the weights of candidates.c. Candidates are the best of each part.
+ *
+ * The item itself, the history, what the user has rated unless include_seen, and what is excluded
+ * are left out. */
 #pragma once
 
 #include "akin/recommend.h"
 #include "base/status.h"
+#include "recommend/cooccur.h"
 
+struct asked;
 struct backend;
+struct candidate;
 struct catalog;
 struct recommender;
+struct space;
 struct users;
 
 /* Both must outlive it. AKIN_NOT_FOUND: the catalogue has no vectors yet. */
@@ -22,26 +34,71 @@ enum akin_status recommender_open(struct backend *backend, const struct catalog 
                                   struct recommender **recommender, struct akin_error *error);
 void recommender_close(struct recommender **recommender);
 
-/* From now on a user with ratings since the import has the fast vector of the live state, and what
- * was rated since is left out as well. `users` must outlive the recommender; NULL: nobody is live.
- */
+/* From now on a user is who is known live, and what was rated since the import is left out as well.
+ * `users` must outlive the recommender and live in recommender_space; NULL: nobody is live. */
 void recommender_use_live(struct recommender *recommender, struct users *users);
+const struct space *recommender_space(const struct recommender *recommender);
+
+/* A model of what follows a history. `past` [count] rows, oldest first; `returning`: the last of
+ * them was some time ago. Writes scores [items], the greater the likelier, whose differences are
+ * those of logarithms of odds; popularity is in them. Any thread. */
+struct recommend_taste {
+    void *context;
+    enum akin_status (*say)(void *context, const uint32_t *past, size_t count, bool returning,
+                            float *scores, struct akin_error *error);
+};
+
+/* What was learned from the catalogue; all of it may be missing, and outlives the recommender. */
+struct recommend_inputs {
+    bool fitted;                /* AKIN_RANK_AUTO goes by parts */
+    struct recommend_taste taste;   /* say NULL: raters in common, counted, and popularity */
+    struct item_rows similar;   /* starts NULL: raters in common, counted */
+    const float *popularity;    /* [items] any numbers >= 0; NULL: how many rated it */
+};
+
+/* The two below not while requests run. */
+void recommender_use_inputs(struct recommender *recommender, const struct recommend_inputs *inputs);
+
+/* The stage behind the weighed sum: gets the candidates [count], in no particular order, and may
+ * change their scores. */
+struct recommend_rescorer {
+    void *context;
+    enum akin_status (*rescore)(void *context, const struct asked *asked,
+                                struct candidate *candidates, size_t count,
+                                struct akin_error *error);
+};
+void recommender_use_rescorer(struct recommender *recommender,
+                              const struct recommend_rescorer *rescorer);
+
+/* As akin_recommender_prepare. */
+enum akin_status recommender_prepare(struct recommender *recommender,
+                                     struct akin_progress progress, struct akin_error *error);
 
 void recommend_request_default(struct akin_request *request);
 
 /* `query_vector` [dimension] is what request->query was encoded to: both are set or neither.
- * `results` [request->k]. `timing` (may be NULL): encode_ms is 0 and not part of total_ms; the
- * caller adds what it spent. Any thread. */
+ * `results` [request->k], `explanations` [request->k] or NULL. `timing` (may be NULL): encode_ms is
+ * 0 and not part of total_ms; the caller adds what it spent. Any thread. */
 enum akin_status recommend(const struct recommender *recommender,
                            const struct akin_request *request, const float *query_vector,
-                           struct akin_recommendation *results, size_t *found,
+                           struct akin_recommendation *results,
+                           struct akin_explanation *explanations, size_t *found,
                            struct akin_recommend_timing *timing, struct akin_error *error);
 
-/* The same for ready vectors [count][dimension], used as they are, with one filter (NULL: none). */
+/* The same for ready vectors [count][dimension], mapped to the text space, with one filter (NULL:
+ * none). */
 enum akin_status recommend_vectors(const struct recommender *recommender, const float *vectors,
                                    size_t count, size_t k, const char *filter,
                                    struct akin_recommendation *results, size_t *found,
                                    struct akin_error *error);
+
+enum akin_status recommend_report(const struct recommender *recommender,
+                                  const struct akin_recommendation *results, size_t count,
+                                  struct akin_list_report *report, struct akin_error *error);
+
+/* Whether anything is known of a user. */
+enum akin_status recommender_knows(const struct recommender *recommender, const char *user,
+                                   bool *knows, struct akin_error *error);
 
 /* How many items pass a filter (NULL: all). */
 enum akin_status recommender_count(const struct recommender *recommender, const char *filter,

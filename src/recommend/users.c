@@ -105,6 +105,12 @@ void users_fold(const struct users *users, const struct akin_rating *ratings, si
     }
 }
 
+void users_rates(const struct users *users, float *fast, float *slow)
+{
+    *fast = users->fold.fast;
+    *slow = users->fold.slow;
+}
+
 static enum akin_status copy_profile(const struct shard *shard, const struct user_slot *u,
                                      struct user_profile *profile, struct akin_error *error)
 {

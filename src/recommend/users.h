@@ -77,6 +77,9 @@ enum akin_status users_read(struct users *users, const char *user, struct user_p
 void users_fold(const struct users *users, const struct akin_rating *ratings, size_t count,
                 double rating_max, struct user_profile *profile);
 
+/* The rates of its settings. */
+void users_rates(const struct users *users, float *fast, float *slow);
+
 /* Stores the states of all active users that have changed. */
 enum akin_status users_checkpoint(struct users *users, struct akin_error *error);
 

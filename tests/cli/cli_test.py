@@ -370,8 +370,11 @@ def catalogue():
     got = answer("recommend", "--data", "films", "--query", "toys", "--user", "1", "--similar", "heat", "--query-weight", "0.5")
     check("all together", got["found"] > 0, got)
     refused("unknown title", "recommend", "--data", "films", "--similar", "Toy Storry (1995)", words="Toy Story")
-    refused("unknown user", "recommend", "--data", "films", "--user", "nobody", words="nobody")
+    new = akin("recommend", "--data", "films", "--user", "nobody", "--json")
+    check("an unknown user is new", json.loads(new.stdout)["found"] == 6 and b"nobody is new" in new.stderr, new)
+    refused("without a vector", "recommend", "--data", "films", "--user", "nobody", "--rank", "vectors", words="nobody")
     refused("bad filter", "recommend", "--data", "films", "--similar", "heat", "--filter", "genre==", status=2, words="column")
+    recommend_options()
     got = answer("search", "--data", "films", "--query", "toys", "--filter", "year>=1999", "-k", "2")
     check("search the catalogue", got["found"] == 2 and {r["media_id"] for r in got["results"]} == {"ml_2", "ml_5"}, got)
     refused("vectors need an index", "search", "--data", "films", "--vectors", "q.npy", status=2, words="--index")
@@ -410,6 +413,48 @@ def catalogue():
     check("recommend songs", {r["title"] for r in got["results"]} == {"Song 2", "Song 3"}, got)
 
 
+def recommend_options():
+    films = ["recommend", "--data", "films"]
+
+    def titles(*arguments):
+        return [r["title"] for r in answer(*films, *arguments)["results"]]
+    check("by parts", titles("--similar", "toy story", "--rank", "parts", "-k", "1") == ["Toy Story 2 (1999)"])
+    got = answer(*films, "--similar", "toy story", "--rank", "parts", "--explain")
+    one = got["results"][0]
+    check("explained", set(one) == {"rank", "media_id", "title", "similarity", "score", "genres", "explain"}
+          and abs(sum(one["explain"]["parts"].values()) - one["score"]) < 1e-4
+          and set(one["explain"]["parts"]) == {"text", "title", "taste", "popularity", "context"}
+          and one["explain"]["because"][0]["title"] == "Toy Story (1995)" and "Animation" in one["explain"]["genres"]
+          and set(got["list"]) == {"novelty_bits", "popular_share", "diversity"}, got)
+    text = akin(*films, "--user", "1", "--explain").stdout.decode()
+    check("explained to people", "Why\n   1  text" in text and "because of" in text and "novelty" in text, text)
+    some = titles("--history", "toy story 2, Heat (1995)")
+    check("a history", some and not {"Toy Story 2 (1999)", "Heat (1995)"} & set(some), some)
+    check("a history as JSON", titles("--history", '["toy story 2", "ml_3"]') == some)
+    check("and what was in it", "Heat (1995)" in titles("--history", "ml_2,ml_3", "--include-seen"))
+    check("nothing of it is kept", not os.path.exists("films/akin.db"))
+    check("excluded", not {"ml_2", "ml_3"} & {r["media_id"] for r in answer(*films, "--similar", "toy story", "--exclude", "ml_2, heat")["results"]})
+    got = titles("--similar", "toy story", "--rank", "parts", "--context", '{"genre_prefs": {"action": 1}}', "-k", "6")
+    check("a situation", got != titles("--similar", "toy story", "--rank", "parts", "-k", "6") or got[0].startswith("Toy"), got)
+    check("diversity", len(set(titles("--user", "1", "--include-seen", "--diversity", "0.8"))) == 6)
+    check("no near duplicates", titles("--similar", "toy story", "--rank", "parts", "--no-near-duplicates"))
+    check("popularity", answer(*films, "--user", "1", "--popularity", "9", "--explain")["results"][0]["explain"]["parts"]["popularity"] > 1)
+    for what, arguments, words in [
+            ("context", ["--context", '{"genre_prefs": {"Drama": 2}}'], "genre_prefs: Drama"),
+            ("context field", ["--context", '{"mood": 1}'], "mood"),
+            ("context JSON", ["--context", "{"], "context"),
+            ("empty item", ["--history", "heat,,heat"], "item 2 is empty"),
+            ("empty exclusion", ["--exclude", ""], "item 1 is empty"),
+            ("history JSON", ["--history", '["heat", 3]'], "item 2"),
+            ("history JSON text", ["--history", '["heat"'], "--history"),
+            ("weight", ["--popularity", "-1"], "popularity"),
+            ("diversity", ["--diversity", "2"], "diversity"),
+            ("rank", ["--rank", "magic"], "rank")]:
+        refused(f"bad {what}", *films, "--similar", "toy story", *arguments, status=2, words=words)
+    refused("unknown history", *films, "--history", "heat, no such film", words="history, item 2")
+    refused("unknown exclusion", *films, "--user", "1", "--exclude", "no such film", words="exclude, item 1")
+
+
 # ---------------------------------------------------------------- live ratings
 def rate():
     make_catalogue()
@@ -424,12 +469,12 @@ def rate():
     after = ids("--user", "1")
     check("what was just rated is left out of the next answer", "ml_6" in before and "ml_6" not in after, (before, after))
     check("or not", "ml_6" in ids("--user", "1", "--include-seen"))
-    refused("a new user is unknown", *films, "--user", "zoë", words="zoë")
+    check("a new user gets what is popular", len(ids("--user", "zoë")) == 6)
     got = answer("rate", "zoë", "ml_3", "0.5", "--time", "1700000000", "--data", "films")
     check("rate as JSON", got == {"acknowledged": 1, "user": "zoë", "media_id": "ml_3", "title": "Heat (1995)",
           "rating": 0.5, "timestamp": 1700000000}, got)
-    first = answer(*films, "--user", "zoë", "--include-seen")["results"][0]
-    check("until rating something", first["media_id"] == "ml_3" and first["similarity"] > 0.999, first)
+    seen = answer(*films, "--user", "zoë", "--include-seen")["results"]
+    check("until rating something", [r["media_id"] for r in seen if r["similarity"] > 0.999] == ["ml_3"], seen)
 
     # rows of the journal, from outside
     import sqlite3

@@ -130,9 +130,9 @@ static void items_to_recommendations(void **state)
     assert_int_equal(found, 1);                 /* c is rated, d is not */
     assert_int_equal(results[0].row, 3);
     assert_true(timing.encode_ms > 0 && timing.total_ms >= timing.encode_ms);
-    request.user = "nobody";
-    assert_int_equal(akin_recommend(recommender, &request, results, &found, NULL, &error),
-                     AKIN_NOT_FOUND);
+    request.user = "nobody";                    /* is new: the query alone */
+    must(akin_recommend(recommender, &request, results, &found, NULL, &error), &error);
+    assert_int_equal(found, 2);
     akin_recommender_close(&recommender);
     /* Without a model words cannot be asked for; with another dimension neither. */
     must(akin_recommender_open(f.engine, catalog, NULL, NULL, &recommender, &error), &error);
@@ -189,13 +189,18 @@ static void ratings_to_recommendations(void **state)
         must(akin_recommend_update(recommender, "u", "b", 1, 7, &error), &error);
         must(akin_recommend(recommender, &request, results, &found, NULL, &error), &error);
         assert_true(found == 1 && results[0].row == 3);
+        bool knows = true;
         request.user = "new";
-        assert_int_equal(akin_recommend(recommender, &request, results, &found, NULL, &error),
-                         AKIN_NOT_FOUND);
+        must(akin_recommender_knows(recommender, "new", &knows, &error), &error);
+        assert_false(knows);
+        must(akin_recommend(recommender, &request, results, &found, NULL, &error), &error);
+        assert_int_equal(found, 4);
         assert_int_equal(akin_recommend_update_batch(recommender, more, 3, &refused, &error),
                          AKIN_NOT_FOUND);
         assert_int_equal(refused, 2);
         must(akin_recommend_update_batch(recommender, more, 2, &refused, &error), &error);
+        must(akin_recommender_knows(recommender, "new", &knows, &error), &error);
+        assert_true(knows);
         must(akin_recommend(recommender, &request, results, &found, NULL, &error), &error);
         assert_true(found == 2 && !is_among(results, found, 2));
         akin_recommender_memory(recommender, &memory);

@@ -1,5 +1,6 @@
-/* Recommendations over a small made-up catalogue, written and read as any other: against scores
- * computed in double, with filters, items left out, every mistake, and any number of threads. */
+/* Recommendations by vectors over a small made-up catalogue, written and read as any other: against
+ * scores computed in double, with filters, items left out, every mistake, and any number of
+ * threads. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -233,7 +234,7 @@ static void compare(const struct akin_request *request, const float *query, cons
     struct akin_error error = { 0 };
     struct akin_recommend_timing timing = { .total_ms = -1 };
     size_t found = 0, count = rank(wanted, keep, all);
-    if (recommend(r, request, query, results, &found, &timing, &error) != AKIN_OK)
+    if (recommend(r, request, query, results, NULL, &found, &timing, &error) != AKIN_OK)
         fail_msg("%s", error.message);
     assert_int_equal(found, count < request->k ? count : request->k);
     assert_true(timing.total_ms >= timing.search_ms && timing.search_ms >= 0);
@@ -281,6 +282,7 @@ static void user(void **state)
 {
     double wanted[DIM] = { 0 };
     struct akin_request request = request_of(200);
+    request.ranking = AKIN_RANK_VECTORS;
     request.user = "u2";
     add_unit(wanted, user_vector("u2"), 1);
     compare(&request, NULL, wanted, not_seen, 1e-6);
@@ -295,6 +297,7 @@ static void mixtures(void **state)
     const float *item = vectors + 77 * DIM, *person = user_vector("u2");
     double wanted[DIM] = { 0 };
     struct akin_request request = request_of(100);
+    request.ranking = AKIN_RANK_VECTORS;
     request.query = "anything";
     add_unit(wanted, query, 1);
     compare(&request, query, wanted, any, 1e-6);    /* the weight does not matter then */
@@ -350,7 +353,7 @@ static void filters(void **state)
     struct akin_recommendation results[3];
     request.filter = "id=i77";      /* the item itself passes, and is left out */
     request.k = 3;
-    assert_int_equal(recommend(r, &request, NULL, results, &count, NULL, NULL), AKIN_OK);
+    assert_int_equal(recommend(r, &request, NULL, results, NULL, &count, NULL, NULL), AKIN_OK);
     assert_int_equal(count, 0);
     (void)state;
 }
@@ -360,7 +363,7 @@ static void no_results_asked_for(void **state)
     struct akin_request request = request_of(0);
     request.similar = "i77";
     size_t found = 9;
-    assert_int_equal(recommend(r, &request, NULL, NULL, &found, NULL, NULL), AKIN_OK);
+    assert_int_equal(recommend(r, &request, NULL, NULL, NULL, &found, NULL, NULL), AKIN_OK);
     assert_int_equal(found, 0);
     (void)state;
 }
@@ -413,7 +416,8 @@ static void threads_do_not_matter(void **state)
     request.filter = "NOT genre=Film-Noir";
     for (int i = 0; i < THREADS_TRIED; i++)
         assert_int_equal(
-            recommend(recommenders[i], &request, NULL, results[i], &found[i], NULL, NULL), AKIN_OK);
+            recommend(recommenders[i], &request, NULL, results[i], NULL, &found[i], NULL, NULL),
+            AKIN_OK);
     assert_int_equal(found[0], found[1]);
     for (size_t i = 0; i < found[0]; i++) {
         assert_int_equal(results[0][i].row, results[1][i].row);
@@ -434,7 +438,8 @@ static void ask_again(void *context, size_t item, int worker)
     struct akin_recommendation results[20];
     size_t found = 0;
     (void)item;
-    if (recommend(r, &shared->request, NULL, results, &found, NULL, NULL) != AKIN_OK || found != 20)
+    if (recommend(r, &shared->request, NULL, results, NULL, &found, NULL, NULL) != AKIN_OK ||
+        found != 20)
         shared->differing[worker]++;
     for (size_t i = 0; i < found; i++)
         shared->differing[worker] += results[i].row != shared->expected[i].row;
@@ -447,8 +452,8 @@ static void any_thread(void **state)
     size_t found;
     shared.request.user = "u3";
     shared.request.filter = "genre=Drama OR title ~ 7";
-    assert_int_equal(recommend(r, &shared.request, NULL, shared.expected, &found, NULL, NULL),
-                     AKIN_OK);
+    assert_int_equal(recommend(r, &shared.request, NULL, shared.expected, NULL, &found, NULL,
+                               NULL), AKIN_OK);
     assert_int_equal(found, 20);
     struct thread_pool *callers = thread_pool_create(2);
     assert_non_null(callers);
@@ -466,7 +471,7 @@ static void refuse(const struct akin_request *request, const float *query,
     struct akin_recommendation results[10];
     struct akin_error error = { 0 };
     size_t found = 77;
-    enum akin_status status = recommend(r, request, query, results, &found, NULL, &error);
+    enum akin_status status = recommend(r, request, query, results, NULL, &found, NULL, &error);
     if (status != expected || !strstr(error.message, part))
         fail_msg("status %d, \"%s\", expected %d, \"%s\"", status, error.message, expected, part);
     assert_int_equal(found, 77);
@@ -483,10 +488,12 @@ static void mistakes(void **state)
     request.similar = "Qest 77";
     refuse(&request, NULL, AKIN_NOT_FOUND, "Quest 7");
     request.similar = NULL;
+    request.ranking = AKIN_RANK_VECTORS;
     request.user = "u99";
     refuse(&request, NULL, AKIN_NOT_FOUND, "u99");
     request.user = "nobody";
     refuse(&request, NULL, AKIN_NOT_FOUND, "user nobody has no vector");
+    request.ranking = AKIN_RANK_AUTO;
     request.user = NULL;
     request.query = "space";
     refuse(&request, NULL, AKIN_ARGUMENT, "needs a model");
@@ -520,8 +527,9 @@ static void memory(void **state)
     assert_true(memory.item_vectors >= sizeof vectors);
     assert_true(memory.user_vectors >= USERS * DIM * sizeof(float));
     assert_true(memory.ratings > 0 && memory.metadata > ITEMS * sizeof(double));
-    assert_int_equal(memory.total,
-                     memory.item_vectors + memory.user_vectors + memory.metadata + memory.ratings);
+    assert_true(memory.space >= sizeof vectors);
+    assert_int_equal(memory.total, memory.item_vectors + memory.user_vectors + memory.metadata +
+                                       memory.ratings + memory.space + memory.index);
     (void)state;
 }
 

@@ -249,6 +249,11 @@ void cpu_backend_destroy(struct backend **backend)
     *backend = NULL;
 }
 
+struct thread_pool *cpu_threads(const struct backend *backend)
+{
+    return ((const struct cpu_backend *)backend)->pool;
+}
+
 const struct kernels *cpu_kernels(const struct backend *backend)
 {
     return &((const struct cpu_backend *)backend)->kernels;

@@ -1,0 +1,335 @@
+/* See request.h. A generator offers rows that may be among the best by its part of the score, and
+ * rates every candidate, whoever offered it. Where more candidates are wanted than half of what is
+ * allowed, all that is allowed becomes candidates and the answer is exact.
+ *
+ * Weights. Those of an item alone (text 1, title 0.6, taste 0.7) were chosen on the franchises of
+ * MovieLens (docs/recommend.md has the grid and what it does not prove); text and title are
+ * cosines, taste is divided by the mean of its own ten best, so all three are about 0 to 1.
+ * Popularity is ln(1 + count) / ln(1 + largest count); for a person it adds nothing to raters in
+ * common (docs/recommend.md). */
+#include "base/memory.h"
+#include "catalog/catalog.h"
+#include "compute/best.h"
+#include "compute/cpu/kernels.h"
+#include "recommend/request.h"
+
+enum {
+    TEXT_OFFERS = 128,          /* the least that text is asked for, */
+    TEXT_OFFERS_EACH = 4,       /* and for each result; with years taken off afterwards more: */
+    TEXT_OFFERS_ALONE = 512,
+    OFFERS = 200,               /* of titles, taste and popularity */
+    OFFERS_EACH = 2,
+    POPULAR_LOOKED_AT = 4096,   /* most popular rows that are tried against a filter */
+    TASTE_BEST = 10,            /* whose mean is the scale of tastes */
+    PRODUCT_ROWS = 64,
+};
+
+static const float weights_alone[PARTS] = { 1, 0.6f, 0.7f, 0, 0.3f };
+static const float weights_person[PARTS] = { 0.15f, 0, 1, 0, 0.3f };
+static const float weights_words[PARTS] = { 1, 0, 0, 0, 0.3f };
+
+/* The query's share is by text alone; the others' share is theirs. */
+void request_weigh(struct asked *a)
+{
+    const float *base = a->personal ? weights_person : a->request->similar ? weights_alone
+                                                                           : weights_words;
+    for (int part = 0; part < PARTS; part++)
+        a->weights[part] = base[part];
+    if (a->request->query && (a->personal || a->request->similar)) {
+        float rest = 1 - a->request->query_weight;
+        a->weights[PART_TEXT] = a->request->query_weight + rest * base[PART_TEXT];
+        a->weights[PART_TITLE] *= rest;
+        a->weights[PART_TASTE] *= rest;
+        a->weights[PART_POPULARITY] *= rest;
+    }
+    if (a->request->popularity >= 0)
+        a->weights[PART_POPULARITY] = a->request->popularity;
+    if (!a->points && a->request->popularity < 0 && a->weights[PART_POPULARITY] == 0)
+        a->weights[PART_POPULARITY] = 1;
+}
+
+/* ---- candidates ------------------------------------------------------------------------- */
+
+/* Offers a row; what is not allowed, or there already, adds nothing. */
+static enum akin_status offer(struct scratch *s, uint32_t row, struct akin_error *error)
+{
+    if (!is_allowed(s, row) || s->slots[row])
+        return AKIN_OK;
+    if (!array_reserve((void **)&s->candidates, &s->candidate_capacity, s->candidate_count + 1,
+                       sizeof *s->candidates))
+        return error_memory(error);
+    s->candidates[s->candidate_count++] = (struct candidate){ .row = row };
+    s->slots[row] = (uint32_t)s->candidate_count;
+    return AKIN_OK;
+}
+
+static bool reserve_hits(struct scratch *s, size_t count)
+{
+    return array_reserve((void **)&s->hits, &s->hit_capacity, count, sizeof *s->hits);
+}
+
+void request_products(const struct recommender *r, const float *vector, const uint32_t *rows,
+                      size_t count, float *products)
+{
+    const struct kernels *k = cpu_kernels(r->backend);
+    const float *pointers[PRODUCT_ROWS];
+    for (size_t i = 0; i < count; i += PRODUCT_ROWS) {
+        size_t live = count - i < PRODUCT_ROWS ? count - i : PRODUCT_ROWS;
+        for (size_t j = 0; j < live; j++) {
+            pointers[j] = r->space->vectors + rows[i + j] * r->dimension;
+            for (size_t at = 0; at < r->dimension; at += 16)
+                __builtin_prefetch(pointers[j] + at);
+        }
+        k->score_dot_f32(products + i, vector, 1, pointers, live, r->dimension);
+    }
+}
+
+/* The best of what was gathered, offered in no particular order. */
+static enum akin_status offer_gathered(struct asked *a, const struct gather *g, size_t wanted,
+                                       struct akin_error *error)
+{
+    struct scratch *s = a->s;
+    if (!reserve_hits(s, wanted))
+        return error_memory(error);
+    struct best best = { .hits = s->hits, .capacity = wanted };
+    for (size_t i = 0; i < g->count; i++)
+        if (is_allowed(s, g->touched[i]))
+            best_offer(&best, (struct hit){ g->values[g->touched[i]], g->touched[i] });
+    for (size_t i = 0; i < best.count; i++)
+        TRY(offer(s, s->hits[i].row, error));
+    return AKIN_OK;
+}
+
+/* ---- text ------------------------------------------------------------------------------- */
+
+static enum akin_status offer_text(struct asked *a, size_t wanted, struct akin_error *error)
+{
+    struct scratch *s = a->s;
+    size_t found = 0;
+    (void)wanted;
+    if (!a->points)
+        return AKIN_OK;
+    size_t k = TEXT_OFFERS_EACH * a->request->k;
+    size_t least = a->alone ? TEXT_OFFERS_ALONE : TEXT_OFFERS;
+    k = k < least ? least : k;
+    k = k < s->allowed_count ? k : s->allowed_count;
+    if (!reserve_hits(s, k))
+        return error_memory(error);
+    struct space_query query = { .vectors = s->vector, .count = 1, .k = k, .allowed = s->allowed,
+                                 .allowed_count = s->allowed_count,
+                                 .recall = a->request->recall };
+    TRY(space_search(a->r->space, a->r->backend, a->r->index, &query, s->hits, &found, error));
+    for (size_t i = 0; i < found; i++)
+        if (a->r->space->inverse[s->hits[i].row] > 0)   /* others have no text */
+            TRY(offer(s, s->hits[i].row, error));
+    return AKIN_OK;
+}
+
+static void rate_text(struct asked *a)
+{
+    struct scratch *s = a->s;
+    uint32_t rows[PRODUCT_ROWS];
+    float products[PRODUCT_ROWS];
+    if (!a->points)
+        return;
+    if (a->alone)
+        space_year_terms(a->r->space, a->r->backend, s->vector, s->year_terms);
+    for (size_t i = 0; i < s->candidate_count; i += PRODUCT_ROWS) {
+        size_t live = s->candidate_count - i;
+        live = live < PRODUCT_ROWS ? live : PRODUCT_ROWS;
+        for (size_t j = 0; j < live; j++)
+            rows[j] = s->candidates[i + j].row;
+        request_products(a->r, s->vector, rows, live, products);
+        for (size_t j = 0; j < live; j++)
+            s->candidates[i + j].values[PART_TEXT] =
+                a->alone ? space_without_year(a->r->space, s->year_terms, rows[j], products[j])
+                         : products[j];
+    }
+}
+
+/* ---- titles ----------------------------------------------------------------------------- */
+
+static enum akin_status offer_titles(struct asked *a, size_t wanted, struct akin_error *error)
+{
+    if (!a->request->similar)
+        return AKIN_OK;
+    titles_gather(a->aids->titles, a->row, &a->s->title);
+    return offer_gathered(a, &a->s->title, wanted, error);
+}
+
+static void rate_titles(struct asked *a)
+{
+    for (size_t i = 0; i < a->s->candidate_count; i++)
+        a->s->candidates[i].values[PART_TITLE] = a->s->title.values[a->s->candidates[i].row];
+}
+
+/* ---- taste ------------------------------------------------------------------------------ */
+
+void request_gather_taste(struct asked *a, size_t row, float weight)
+{
+    const struct item_rows *learned = &a->r->inputs.similar, *counted = &a->r->rows;
+    struct item_weight made[COOCCUR_ROW];
+    if (learned->starts || counted->starts) {
+        item_rows_gather(learned->starts ? learned : counted, row, weight, &a->s->taste);
+        return;
+    }
+    size_t count = cooccur_row(a->aids->cooccur, row, &a->s->counting, made);
+    for (size_t i = 0; i < count; i++)
+        gather_add(&a->s->taste, made[i].row, weight * made[i].weight);
+}
+
+static void gather_asked(struct asked *a)
+{
+    if (a->r->inputs.similar.starts)
+        item_rows_gather(&a->r->inputs.similar, a->row, 1, &a->s->taste);
+    else
+        cooccur_gather(a->aids->cooccur, a->row, &a->s->counting, &a->s->taste);
+}
+
+/* The mean of the ten best. */
+static float taste_scale(const struct gather *g)
+{
+    struct hit hits[TASTE_BEST];
+    struct best best = { .hits = hits, .capacity = TASTE_BEST };
+    double sum = 0;
+    for (size_t i = 0; i < g->count; i++)
+        best_offer(&best, (struct hit){ g->values[g->touched[i]], g->touched[i] });
+    for (size_t i = 0; i < best.count; i++)
+        sum += (double)hits[i].score;
+    return sum > 0 ? (float)(sum / (double)best.count) : 1;
+}
+
+/* The model's scores, whose level means nothing: less that of the hundredth best, so that 0 is what
+ * is not worth a look, and then divided by the ten best as usual. */
+static enum akin_status ask_model(struct asked *a, size_t wanted, struct akin_error *error)
+{
+    const struct recommend_taste *taste = &a->r->inputs.taste;
+    struct scratch *s = a->s;
+    if (!s->said && !(s->said = memory_alloc(a->r->items + 1, sizeof *s->said)))
+        return error_memory(error);
+    TRY(taste->say(taste->context, s->past, s->past_count, a->returning, s->said, error));
+    if (!reserve_hits(s, wanted))
+        return error_memory(error);
+    struct best best = { .hits = s->hits, .capacity = wanted };
+    for (size_t w = 0; w < (a->r->items + 63) / 64; w++)
+        for (uint64_t word = s->allowed[w]; word; word &= word - 1) {
+            uint32_t row = (uint32_t)(64 * w + (size_t)__builtin_ctzll(word));
+            best_offer(&best, (struct hit){ s->said[row], row });
+        }
+    size_t found = best.count;
+    best_drain(&best, s->hits);
+    float floor = found ? s->hits[found < 100 ? found - 1 : 99].score : 0;
+    double sum = 0;
+    for (size_t i = 0; i < found && i < TASTE_BEST; i++)
+        sum += (double)(s->hits[i].score - floor);
+    a->said_floor = floor;
+    a->said_scale = sum > 0 ? (float)(sum / (found < TASTE_BEST ? (double)found : TASTE_BEST)) : 1;
+    a->said = true;
+    for (size_t i = 0; i < found; i++)
+        TRY(offer(s, s->hits[i].row, error));
+    return AKIN_OK;
+}
+
+static enum akin_status offer_taste(struct asked *a, size_t wanted, struct akin_error *error)
+{
+    bool model = a->past.count && a->r->inputs.taste.say;
+    if (model)
+        TRY(ask_model(a, wanted, error));
+    if (a->request->similar)
+        gather_asked(a);
+    for (size_t i = 0; i < a->past.count && !model; i++)
+        request_gather_taste(a, a->past.rows[i], a->past.weights[i]);
+    a->gathered_scale = taste_scale(&a->s->taste);
+    return offer_gathered(a, &a->s->taste, wanted, error);
+}
+
+static void rate_taste(struct asked *a)
+{
+    for (size_t i = 0; i < a->s->candidate_count; i++) {
+        struct candidate *c = &a->s->candidates[i];
+        c->values[PART_TASTE] = a->s->taste.values[c->row] / a->gathered_scale;
+        if (a->said)
+            c->values[PART_TASTE] += (a->s->said[c->row] - a->said_floor) / a->said_scale;
+    }
+}
+
+/* ---- popularity and context ------------------------------------------------------------- */
+
+static enum akin_status offer_popular(struct asked *a, size_t wanted, struct akin_error *error)
+{
+    size_t looked_at = a->r->items < POPULAR_LOOKED_AT ? a->r->items : POPULAR_LOOKED_AT;
+    looked_at = looked_at < wanted && wanted <= a->r->items ? wanted : looked_at;
+    if (a->weights[PART_POPULARITY] == 0)
+        return AKIN_OK;
+    for (size_t i = 0, found = 0; i < looked_at && found < wanted; i++) {
+        uint32_t row = a->aids->by_popularity[i];
+        found += is_allowed(a->s, row);
+        TRY(offer(a->s, row, error));
+    }
+    return AKIN_OK;
+}
+
+static void rate_popular(struct asked *a)
+{
+    for (size_t i = 0; i < a->s->candidate_count; i++)
+        a->s->candidates[i].values[PART_POPULARITY] =
+            a->aids->popularity[a->s->candidates[i].row];
+}
+
+static void rate_context(struct asked *a)
+{
+    for (size_t i = 0; a->context.has_genres && i < a->s->candidate_count; i++) {
+        struct akin_item item;
+        catalog_item(a->r->catalog, a->s->candidates[i].row, &item);
+        a->s->candidates[i].values[PART_CONTEXT] = context_match(&a->context, &item);
+    }
+}
+
+/* ---- all of them ------------------------------------------------------------------------ */
+
+struct generator {
+    enum akin_status (*offer)(struct asked *a, size_t wanted, struct akin_error *error);
+    void (*rate)(struct asked *a);
+};
+
+static const struct generator generators[PARTS] = {
+    [PART_TEXT] = { offer_text, rate_text },
+    [PART_TITLE] = { offer_titles, rate_titles },
+    [PART_TASTE] = { offer_taste, rate_taste },
+    [PART_POPULARITY] = { offer_popular, rate_popular },
+    [PART_CONTEXT] = { NULL, rate_context },
+};
+
+static enum akin_status offer_all(struct asked *a, size_t wanted, struct akin_error *error)
+{
+    struct scratch *s = a->s;
+    bool all = s->allowed_count <= 2 * wanted;
+    for (size_t w = 0; all && w < (a->r->items + 63) / 64; w++)
+        for (uint64_t word = s->allowed[w]; word; word &= word - 1)
+            TRY(offer(s, (uint32_t)(64 * w + (size_t)__builtin_ctzll(word)), error));
+    for (int part = 0; part < PARTS; part++)
+        if (generators[part].offer)
+            TRY(generators[part].offer(a, wanted, error));
+    return AKIN_OK;
+}
+
+enum akin_status request_candidates(struct asked *a, struct akin_error *error)
+{
+    struct scratch *s = a->s;
+    size_t wanted = OFFERS_EACH * a->request->k;
+    wanted = wanted < OFFERS ? OFFERS : wanted;
+    a->gathered_scale = a->said_scale = 1;
+    if (s->allowed_count)
+        TRY(offer_all(a, wanted, error));
+    for (int part = 0; part < PARTS; part++)
+        generators[part].rate(a);
+    for (size_t i = 0; i < s->candidate_count; i++) {
+        struct candidate *c = &s->candidates[i];
+        for (int part = 0; part < PARTS; part++)
+            c->score += a->weights[part] * c->values[part];
+    }
+    const struct recommend_rescorer *rescorer = &a->r->rescorer;
+    if (!rescorer->rescore || !s->candidate_count)
+        return AKIN_OK;
+    return rescorer->rescore(rescorer->context, a, s->candidates, s->candidate_count, error);
+}

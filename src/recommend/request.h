@@ -1,0 +1,162 @@
+/* What the files of a request share: the recommender, what one request needs, and its candidates.
+ *
+ *   scratch.c     memory of a request, kept for the next one
+ *   resolve.c     names to rows, people and words to vectors; who is left out
+ *   candidates.c  generators offer rows and rate them; the parts are weighed into a score
+ *   diversity.c   the best of them, one by one
+ *   explain.c     why
+ *   recommend.c   all of it in order, and the answer by published vectors
+ *
+ * Where something may join: a generator is a row of a table (candidates.c) with a part of the score
+ * of its own; a rescorer (recommend.h) sees the candidates when they are scored; rows that were
+ * learned (struct recommend_inputs) take the place of those counted from ratings. */
+#pragma once
+
+#include "base/thread.h"
+#include "compute/backend.h"
+#include "recommend/context.h"
+#include "recommend/cooccur.h"
+#include "recommend/gather.h"
+#include "recommend/recommend.h"
+#include "recommend/space.h"
+#include "recommend/space_index.h"
+#include "recommend/titles.h"
+#include "recommend/users.h"
+
+/* The parts of a score, in the order of struct akin_score_parts. */
+enum part { PART_TEXT, PART_TITLE, PART_TASTE, PART_POPULARITY, PART_CONTEXT, PARTS };
+
+/* Made by the first request that needs it. */
+struct aids {
+    struct titles *titles;
+    struct cooccur *cooccur;
+    float *popularity;          /* [items] 0 to 1 */
+    uint32_t *by_popularity;    /* [items] rows, most popular first */
+};
+
+/* What requests change. */
+struct shared {
+    struct mutex *lock;         /* guards the rest */
+    struct aids *aids;          /* NULL: not made yet; then it stays */
+    struct scratch *idle;
+};
+
+struct recommender {
+    struct backend *backend;
+    const struct catalog *catalog;
+    const float *vectors;       /* [items][dimension], as published */
+    size_t items, dimension;
+    struct filter_table *table;
+    struct space *space;
+    struct space_index *index;  /* NULL: every search scores every item */
+    struct item_rows rows;      /* starts NULL: counted when they are needed */
+    struct users *users;        /* NULL: nobody is live */
+    struct recommend_inputs inputs;
+    struct recommend_rescorer rescorer;
+    struct shared *shared;
+};
+
+/* A score in the making. Values are as generators give them; weights come later. */
+struct candidate {
+    uint32_t row;
+    float score;
+    float values[PARTS];
+};
+
+/* Of the past that taste is counted from, and that explains: items, newest first, each with what it
+ * counts for. */
+enum { PAST_MAX = 20 };
+
+struct past {
+    uint32_t rows[PAST_MAX];
+    float weights[PAST_MAX];
+    size_t count;
+};
+
+/* One request at a time; kept for the next one. */
+struct scratch {
+    struct scratch *next;
+    struct user_profile profile;
+    uint32_t *skip, *history;   /* rows; skip in any order, some twice */
+    size_t skip_count, skip_capacity, history_count, history_capacity;
+    uint32_t *past;             /* all that is known, oldest first, the history last */
+    size_t past_count, past_capacity;
+    uint64_t *allowed;          /* [words] passing the filter, not skipped; NULL bits behind */
+    size_t allowed_count;
+    double *sum;                /* [dimension] */
+    float *vector;              /* [dimension] what items are compared with */
+    float *item, *user, *query; /* [dimension] in the space of the request */
+    float *year_terms;          /* [years] */
+    struct gather title, taste, counting;
+    float *said;                /* [items] of the model of taste; NULL until it is asked */
+    uint32_t *slots;            /* [items] place among the candidates + 1; 0: none */
+    struct candidate *candidates;
+    size_t candidate_count, candidate_capacity;
+    struct hit *hits;
+    size_t hit_capacity;
+    float *marks;               /* of diversity.c */
+    size_t mark_capacity;
+};
+
+struct scratch *scratch_take(const struct recommender *r);    /* NULL: no memory */
+/* Empty again, for the next request. */
+void scratch_give(const struct recommender *r, struct scratch *scratch);
+void scratch_free(struct scratch *scratch);
+
+/* What a request asks for, resolved. */
+struct asked {
+    const struct recommender *r;
+    const struct akin_request *request;
+    struct scratch *s;
+    const struct aids *aids;    /* NULL by published vectors */
+    bool blend;
+    bool has_item, has_user, has_query;     /* vectors in s */
+    bool points;                /* s->vector is not zero */
+    bool alone;                 /* one item and nothing else: years are taken off */
+    bool personal;              /* a user or a history */
+    size_t row;                 /* of the item */
+    struct past past;
+    bool returning;             /* the last visit was long ago */
+    bool said;                  /* the model of taste was asked: s->said */
+    float gathered_scale;       /* what s->taste is divided by, */
+    float said_floor, said_scale;   /* and s->said, less its floor */
+    struct context context;
+    float weights[PARTS];
+};
+
+/* ---- resolve.c -------------------------------------------------------------------------- */
+
+enum akin_status request_check(const struct recommender *r, const struct akin_request *request,
+                               const float *query_vector, struct akin_error *error);
+/* Fills `asked` but for aids and weights; request, r and s are set. */
+enum akin_status request_resolve(struct asked *asked, const float *query_vector,
+                                 struct akin_error *error);
+/* s->vector, and whether it points. */
+enum akin_status request_fuse(struct asked *asked, struct akin_error *error);
+/* s->allowed from a bitmap of the filter (NULL: all). */
+void request_allow(struct asked *asked, const uint64_t *filtered);
+
+static inline bool is_allowed(const struct scratch *s, size_t row)
+{
+    return s->allowed[row / 64] >> row % 64 & 1;
+}
+
+/* ---- candidates.c ----------------------------------------------------------------------- */
+
+void request_weigh(struct asked *asked);
+/* s->candidates, scored, in no particular order; s->slots say where each row is. */
+enum akin_status request_candidates(struct asked *asked, struct akin_error *error);
+/* Adds to s->taste who else was rated by those who rated an item. */
+void request_gather_taste(struct asked *asked, size_t row, float weight);
+/* Products of `vector` with the items of rows [count], to products. */
+void request_products(const struct recommender *r, const float *vector, const uint32_t *rows,
+                      size_t count, float *products);
+
+/* ---- diversity.c, explain.c ------------------------------------------------------------- */
+
+/* Writes the k best to results; *found of them. */
+enum akin_status request_pick(struct asked *asked, struct akin_recommendation *results,
+                              size_t *found, struct akin_error *error);
+enum akin_status request_explain(struct asked *asked, const struct akin_recommendation *results,
+                                 size_t found, struct akin_explanation *explanations,
+                                 struct akin_error *error);

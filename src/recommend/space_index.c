@@ -1,0 +1,124 @@
+/* See space_index.h: a build whose blocks go to memory instead of a file. */
+#include "recommend/space_index.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+#include "index/segment.h"
+
+enum { BLOCKS_MAX = 8 };
+
+struct space_index {
+    struct segment *segment;
+    struct segment_block blocks[BLOCKS_MAX];
+    struct bytes pending;       /* of the last block */
+    size_t count;
+    uint64_t bytes;
+};
+
+/* ---- the sink --------------------------------------------------------------------------- */
+
+/* What was appended to the last block goes to memory of its size and alignment. */
+static enum akin_status settle(struct space_index *index, struct akin_error *error)
+{
+    struct bytes *from = &index->pending;
+    if (index->count == 0)
+        return AKIN_OK;
+    void *data = from->failed ? NULL : memory_alloc_aligned(from->count + 1, 1);
+    if (!data)
+        return error_memory(error);
+    if (from->count)
+        memcpy(data, from->data, from->count);
+    index->blocks[index->count - 1].data = data;
+    index->blocks[index->count - 1].bytes = from->count;
+    index->bytes += from->count;
+    bytes_deinit(from);
+    return AKIN_OK;
+}
+
+static enum akin_status begin_block(void *context, uint32_t type, struct akin_error *error)
+{
+    struct space_index *index = context;
+    TRY(settle(index, error));
+    ASSERT(index->count < BLOCKS_MAX);
+    index->blocks[index->count++].type = type;
+    return AKIN_OK;
+}
+
+static enum akin_status append(void *context, const void *data, size_t bytes,
+                               struct akin_error *error)
+{
+    struct space_index *index = context;
+    bytes_append(&index->pending, data, bytes);
+    return index->pending.failed ? error_memory(error) : AKIN_OK;
+}
+
+/* ---- create and destroy ----------------------------------------------------------------- */
+
+enum akin_status space_index_create(struct backend *backend, const struct space *space,
+                                    struct akin_progress progress, struct space_index **index,
+                                    struct akin_error *error)
+{
+    struct space_index *made = memory_alloc(1, sizeof *made);
+    enum akin_status status = AKIN_OK;
+    if (!made)
+        return error_memory(error);
+    struct segment_build build = {
+        .backend = backend, .pool = cpu_threads(backend),
+        .rows = { .vectors = space->vectors, .element = ELEMENT_F32, .count = space->items,
+                  .dim = space->dim, .score = SCORE_INNER_PRODUCT },
+        .settings = { .seed = 1, .progress = progress },
+    };
+    struct segment_sink sink = { made, begin_block, append };
+    TRY_DONE(segment_build(SEGMENT_FLAT, &build, &sink, error));
+    TRY_DONE(settle(made, error));
+    struct segment_blocks blocks = { made->blocks, made->count };
+    TRY_DONE(segment_open(SEGMENT_FLAT, backend, build.pool, &build.rows, &blocks, &made->segment,
+                          error));
+    *index = made;
+done:
+    if (status != AKIN_OK)
+        space_index_destroy(&made);
+    return status;
+}
+
+void space_index_destroy(struct space_index **index)
+{
+    struct space_index *made = *index;
+    if (!made)
+        return;
+    segment_close(&made->segment);
+    for (size_t i = 0; i < made->count; i++)
+        memory_free((void *)made->blocks[i].data);
+    bytes_deinit(&made->pending);
+    memory_free(made);
+    *index = NULL;
+}
+
+uint64_t space_index_bytes(const struct space_index *index)
+{
+    return index ? index->bytes : 0;
+}
+
+/* ---- search ----------------------------------------------------------------------------- */
+
+enum akin_status space_search(const struct space *space, struct backend *backend,
+                              const struct space_index *index, const struct space_query *query,
+                              struct hit *hits, size_t *found, struct akin_error *error)
+{
+    if (index) {
+        struct segment_query asked = {
+            .queries = query->vectors, .count = query->count, .k = query->k,
+            .allowed = query->allowed, .allowed_count = query->allowed_count,
+            .exact = query->recall >= 1, .recall = query->recall,
+        };
+        struct segment_hits out = { hits, found };
+        return segment_search(index->segment, &asked, &out, error);
+    }
+    struct topk_request request = {
+        .rows = space->vectors, .row_count = space->items, .dim = space->dim,
+        .queries = query->vectors, .query_count = query->count, .k = query->k,
+        .score = SCORE_INNER_PRODUCT, .allowed = query->allowed,
+    };
+    return cpu_topk(backend, &request, hits, found, error);
+}

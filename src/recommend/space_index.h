@@ -1,0 +1,32 @@
+/* The text space, made fast: a segment of the flat kind (index/flat.h) in memory. Exact where that
+ * is asked for; otherwise the best of sketches first, to a recall that was measured when it was
+ * made. One query and many of them take the same way, so a query has the same answer in any batch.
+ * Without an index the same is answered exactly by scoring every item. */
+#pragma once
+
+#include "akin/engine.h"
+#include "compute/backend.h"
+#include "recommend/space.h"
+
+struct space_index;
+
+/* The space must outlive it. */
+enum akin_status space_index_create(struct backend *backend, const struct space *space,
+                                    struct akin_progress progress, struct space_index **index,
+                                    struct akin_error *error);
+void space_index_destroy(struct space_index **index);
+uint64_t space_index_bytes(const struct space_index *index);
+
+struct space_query {
+    const float *vectors;       /* [count][dim], of length 1 */
+    size_t count, k;            /* k of 1..K_MAX */
+    const uint64_t *allowed;    /* a bit for each item, of those that may be found; NULL: all */
+    size_t allowed_count;
+    float recall;               /* 1: exact */
+};
+
+/* The k nearest of each, best first, ties by row, to hits [count][k]; found [count]. `index` may be
+ * NULL. Blank items are found like others, with a score of 0: `allowed` leaves them out. */
+enum akin_status space_search(const struct space *space, struct backend *backend,
+                              const struct space_index *index, const struct space_query *query,
+                              struct hit *hits, size_t *found, struct akin_error *error);

@@ -1,0 +1,313 @@
+/* The text space against sums in double; the index against the scan; titles; and that a request
+ * allocates nothing once it is warm. */
+#include "parts_rig.h"
+
+#include "catalog/catalog.h"
+
+enum { ROWS = 9000, WIDE = 40, QUERIES = 60, K = 10 };
+
+static double product(const float *a, const float *b, size_t dim)
+{
+    double sum = 0;
+    for (size_t i = 0; i < dim; i++)
+        sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
+/* x [ITEMS][DIM]: items less the shrunk mean, not renormalised, in double. */
+static void centre(double *x)
+{
+    double mean[DIM] = { 0 };
+    for (size_t row = 0; row < ITEMS; row++)
+        for (size_t k = 0; k < DIM; k++)
+            mean[k] += (double)rig_vectors[row * DIM + k] / (ITEMS - 1 + SPACE_PRIOR);
+    for (size_t row = 0; row < ITEMS; row++)
+        for (size_t k = 0; k < DIM; k++)
+            x[row * DIM + k] =
+                row == BLANK ? 0 : (double)rig_vectors[row * DIM + k] - mean[k];
+}
+
+static double length(const double *x)
+{
+    double sum = 0;
+    for (size_t k = 0; k < DIM; k++)
+        sum += x[k] * x[k];
+    return sqrt(sum);
+}
+
+static void space_is_centred(void **state)
+{
+    static double x[ITEMS * DIM];
+    const struct space *s = recommender_space(rig);
+    float mapped[DIM];
+    (void)state;
+    centre(x);
+    assert_int_equal(s->blank_count, 1);
+    assert_true(s->blank[BLANK / 64] >> BLANK % 64 & 1);
+    for (size_t row = 0; row < ITEMS; row++)
+        for (size_t k = 0; k < DIM; k++) {
+            double wanted = row == BLANK ? 0 : x[row * DIM + k] / length(x + row * DIM);
+            assert_true(fabs((double)s->vectors[row * DIM + k] - wanted) < 1e-5);
+        }
+    float doubled[DIM], zero[DIM] = { 0 };
+    for (size_t k = 0; k < DIM; k++)
+        doubled[k] = 2 * rig_vectors[5 * DIM + k];
+    assert_true(space_map(s, rig_backend, doubled, mapped));    /* whatever its length */
+    for (size_t k = 0; k < DIM; k++)
+        assert_true(fabsf(mapped[k] - s->vectors[5 * DIM + k]) < 1e-5f);
+    assert_false(space_map(s, rig_backend, zero, mapped));
+    assert_false(space_item(s, rig_backend, BLANK, mapped));
+}
+
+/* The form without years, by its definition. */
+static void years_are_taken_off(void **state)
+{
+    static double x[ITEMS * DIM], means[3000][DIM];
+    static size_t counts[3000];
+    const struct space *s = recommender_space(rig);
+    float a[DIM], terms[YEARS + 2];
+    (void)state;
+    centre(x);
+    for (size_t row = 0; row < ITEMS; row++) {
+        counts[rig_year(row)] += row != BLANK;
+        for (size_t k = 0; k < DIM; k++)
+            means[rig_year(row)][k] += x[row * DIM + k];
+    }
+    for (size_t row = 0; row < ITEMS; row++)
+        for (size_t k = 0; k < DIM; k++)
+            x[row * DIM + k] -= row == BLANK ? 0 : means[rig_year(row)][k] /
+                                                     (double)(counts[rig_year(row)] + SPACE_PRIOR);
+    assert_int_equal(s->years, YEARS + 1);
+    for (size_t q = 0; q < 40; q++) {
+        double *mine = x + q * DIM;
+        assert_true(space_item(s, rig_backend, q, a));
+        space_year_terms(s, rig_backend, a, terms);
+        for (size_t row = 0; row < ITEMS; row++) {
+            double wanted = 0;
+            for (size_t k = 0; k < DIM && row != BLANK; k++)
+                wanted += mine[k] * x[row * DIM + k] / length(mine) / length(x + row * DIM);
+            double got = (double)space_without_year(
+                s, terms, row, (float)product(a, s->vectors + row * DIM, DIM));
+            assert_true(fabs(got - wanted) < 1e-4);
+        }
+    }
+}
+
+/* Any number of threads makes the same bits. */
+static void space_is_one(void **state)
+{
+    struct backend *backend = NULL;
+    struct space *other = NULL;
+    const struct space *s = recommender_space(rig);
+    struct thread_pool *pool = thread_pool_create(1);
+    (void)state;
+    must(cpu_backend_create(cpu_detect(), pool, &backend, NULL), NULL);
+    must(space_create(backend, rig_catalog, &other, NULL), NULL);
+    assert_memory_equal(other->vectors, s->vectors, sizeof rig_vectors);
+    assert_memory_equal(other->stretch, s->stretch, ITEMS * sizeof(float));
+    assert_memory_equal(other->year_means, s->year_means, s->years * DIM * sizeof(float));
+    space_destroy(&other);
+    assert_null(other);
+    cpu_backend_destroy(&backend);
+    thread_pool_destroy(&pool);
+}
+
+/* ---- the index -------------------------------------------------------------------------- */
+
+/* Rows around 300 centres, queries between two of them. */
+static void draw(float *rows, float *queries)
+{
+    static float centres[300][WIDE];
+    struct rng rng;
+    rng_seed(&rng, 2);
+    draw_normal(&rng, centres, 300 * WIDE);
+    for (size_t i = 0; i < ROWS + QUERIES; i++) {
+        float *x = i < ROWS ? rows + i * WIDE : queries + (i - ROWS) * WIDE;
+        const float *one = centres[rng_below(&rng, 300)], *two = centres[rng_below(&rng, 300)];
+        double squares = 0;
+        for (size_t k = 0; k < WIDE; k++) {
+            x[k] = one[k] + (i < ROWS ? 0.3f : 0.7f) * two[k] + 0.7f * rng_normal(&rng);
+            squares += (double)x[k] * (double)x[k];
+        }
+        for (size_t k = 0; k < WIDE; k++)
+            x[k] /= (float)sqrt(squares);
+    }
+}
+
+static void index_keeps_its_promise(void **state)
+{
+    static struct hit truth[QUERIES * K], hits[QUERIES * K], one[K];
+    static uint64_t allowed[ROWS / 64 + 1];
+    size_t found[QUERIES], alone, same = 0;
+    float *rows = memory_alloc_aligned(ROWS, WIDE * sizeof(float));
+    float *queries = memory_alloc_aligned(QUERIES, WIDE * sizeof(float));
+    struct space space = { .items = ROWS, .dim = WIDE, .vectors = rows };
+    struct space_index *index = NULL;
+    struct akin_error error = { 0 };
+    (void)state;
+    draw(rows, queries);
+    must(space_index_create(rig_backend, &space, (struct akin_progress){ 0 }, &index, &error),
+         &error);
+    assert_true(space_index_bytes(index) > ROWS * WIDE);
+    struct space_query query = { .vectors = queries, .count = QUERIES, .k = K,
+                                 .allowed_count = ROWS, .recall = 1 };
+    must(space_search(&space, rig_backend, NULL, &query, truth, found, &error), &error);
+    must(space_search(&space, rig_backend, index, &query, hits, found, &error), &error);
+    assert_memory_equal(hits, truth, sizeof hits);
+    query.recall = 0.9f;
+    must(space_search(&space, rig_backend, index, &query, hits, found, &error), &error);
+    for (size_t i = 0; i < QUERIES; i++) {
+        struct space_query single = query;
+        single.vectors = queries + i * WIDE;
+        single.count = 1;
+        must(space_search(&space, rig_backend, index, &single, one, &alone, &error), &error);
+        assert_memory_equal(one, hits + i * K, sizeof one);
+        for (size_t j = 0; j < K; j++)
+            for (size_t t = 0; t < K; t++)
+                same += hits[i * K + j].row == truth[i * K + t].row;
+    }
+    assert_true(same >= 0.8 * QUERIES * K);
+    for (size_t row = 0; row < ROWS; row += 3)
+        allowed[row / 64] |= 1ull << row % 64;
+    query.allowed = allowed;
+    query.allowed_count = ROWS / 3;
+    must(space_search(&space, rig_backend, index, &query, hits, found, &error), &error);
+    for (size_t i = 0; i < QUERIES * K; i++)
+        assert_int_equal(hits[i].row % 3, 0);
+    space_index_destroy(&index);
+    assert_null(index);
+    memory_free(rows);
+    memory_free(queries);
+}
+
+/* A prepared recommender answers as before: what is exact stays so. */
+static void prepared(void **state)
+{
+    struct akin_recommendation before[K], after[K];
+    struct akin_request request = rig_request(K);
+    struct akin_recommender_memory memory;
+    struct akin_error error = { 0 };
+    (void)state;
+    request.recall = 1;
+    request.similar = "f8";
+    rig_ask(&request, before);
+    must(recommender_prepare(rig, (struct akin_progress){ 0 }, &error), &error);
+    must(recommender_prepare(rig, (struct akin_progress){ 0 }, &error), &error);
+    rig_ask(&request, after);
+    assert_true(rig_same(before, after, K));
+    recommender_memory(rig, &memory);
+    assert_true(memory.index > ITEMS * DIM);
+}
+
+/* ---- titles ----------------------------------------------------------------------------- */
+
+static void titles_share_rare_words(void **state)
+{
+    struct titles *titles;
+    struct gather words;
+    struct akin_error error = { 0 };
+    (void)state;
+    must(titles_create(rig_catalog, &titles, &error), &error);
+    assert_true(gather_init(&words, ITEMS));
+    titles_gather(titles, EPISODES, &words);    /* of a series by title */
+    assert_true(fabsf(words.values[EPISODES] - 1) < 1e-5f);
+    assert_int_equal(words.count, EPISODES);
+    for (size_t i = 1; i < EPISODES - 1; i++)
+        assert_true(fabsf(words.values[EPISODES + i] - 1) < 1e-5f);
+    assert_true(words.values[2 * EPISODES - 1] > 0.5f && words.values[2 * EPISODES - 1] < 0.9f);
+    gather_clear(&words);
+    for (size_t row = 0; row < ITEMS; row++)
+        assert_true(words.values[row] == 0);
+    assert_true(titles_skip("the", 3) && titles_skip("iii", 3) && titles_skip("12", 2));
+    assert_true(!titles_skip("them", 4) && !titles_skip("2001", 4) && titles_skip("", 0));
+    gather_deinit(&words);
+    titles_destroy(&titles);
+}
+
+/* ---- who rated what --------------------------------------------------------------------- */
+
+static void cosines_of_raters(void **state)
+{
+    static bool by[ITEMS][PEOPLE];
+    struct cooccur *cooccur;
+    struct gather counting, out;
+    struct item_rows rows;
+    struct akin_error error = { 0 };
+    (void)state;
+    for (size_t p = 0; p < PEOPLE; p++)
+        for (size_t i = 0; i < RATED; i++)
+            by[rig_rated(p, i)][p] = true;
+    must(cooccur_create(rig_catalog, &cooccur, &error), &error);
+    must(cooccur_rows(cooccur, rig_pool, &rows, &error), &error);
+    assert_true(gather_init(&counting, ITEMS) && gather_init(&out, ITEMS));
+    for (size_t row = 0; row < ITEMS; row += 5) {
+        double left_out = 0, kept = 2;
+        struct item_weight made[COOCCUR_ROW];
+        size_t count = cooccur_row(cooccur, row, &counting, made);
+        assert_int_equal(counting.count, 0);
+        item_rows_gather(&rows, row, 2, &out);
+        assert_int_equal(out.count, count);
+        for (size_t other = 0; other < ITEMS; other++) {
+            double both = 0, mine = 0, theirs = 0;
+            for (size_t p = 0; p < PEOPLE; p++) {
+                both += by[row][p] && by[other][p];
+                mine += by[row][p];
+                theirs += by[other][p];
+            }
+            double wanted = other == row ? 0 : both / sqrt((mine + 5) * (theirs + 5));
+            if (out.values[other] == 0) {
+                left_out = fmax(left_out, wanted);
+                continue;
+            }
+            kept = fmin(kept, wanted);
+            assert_true(fabs((double)out.values[other] - 2 * wanted) < 1e-5);
+        }
+        assert_true(left_out == 0 || (count == COOCCUR_ROW && left_out <= kept + 1e-6));
+        gather_clear(&out);
+    }
+    gather_deinit(&counting);
+    gather_deinit(&out);
+    item_rows_free(&rows);
+    cooccur_destroy(&cooccur);
+}
+
+/* ---- memory ----------------------------------------------------------------------------- */
+
+static void warm_requests_allocate_nothing(void **state)
+{
+    static const char *const history[] = { "f12", "f80", "f13" };
+    struct akin_recommendation results[K];
+    struct akin_explanation why[K];
+    struct akin_request requests[3] = { rig_request(K), rig_request(K), rig_request(K) };
+    size_t found;
+    (void)state;
+    requests[0].similar = "f1";
+    requests[1].user = "p3";
+    requests[2].history = history;
+    requests[2].history_count = 3;
+    requests[2].diversity = 0.5f;
+    requests[2].no_near_duplicates = true;
+    uint64_t allocations = 0;
+    for (int round = 0; round < 4; round++) {
+        if (round == 2)
+            allocations = memory_allocations();
+        for (int i = 0; i < 3; i++)
+            must(recommend(rig, &requests[i], NULL, results, why, &found, NULL, NULL), NULL);
+    }
+    assert_int_equal(memory_allocations(), allocations);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(space_is_centred),
+        cmocka_unit_test(years_are_taken_off),
+        cmocka_unit_test(space_is_one),
+        cmocka_unit_test(index_keeps_its_promise),
+        cmocka_unit_test(prepared),
+        cmocka_unit_test(titles_share_rare_words),
+        cmocka_unit_test(cosines_of_raters),
+        cmocka_unit_test(warm_requests_allocate_nothing),
+    };
+    return cmocka_run_group_tests(tests, rig_set_up, rig_tear_down);
+}
