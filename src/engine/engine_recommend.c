@@ -4,21 +4,25 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/status.h"
-#include "base/file.h"
 #include "catalog/catalog.h"
 #include "compute/backend.h"
 #include "engine/engine.h"
 #include "model/model.h"
+#include "recommend/blend.h"
 #include "recommend/recommend.h"
 #include "recommend/space.h"
+#include "recommend/taste_store.h"
 #include "recommend/users.h"
 
 struct akin_recommender {
     struct recommender *recommender;
     struct users *users;
+    struct taste *taste;        /* what `akin fit` learned, or NULL */
+    const struct kernels *kernels;
     struct model *model;        /* NULL: requests with a query are refused */
     size_t dimension;
 };
@@ -80,6 +84,44 @@ static enum akin_status open_live(struct akin_recommender *handle, struct akin_e
     return AKIN_OK;
 }
 
+/* recommend_taste.say: the parts and the weights that akin_evaluate judges by. */
+static enum akin_status say_taste(void *context, const uint32_t *past, size_t count, bool returning,
+                                  float *scores, struct akin_error *error)
+{
+    const struct akin_recommender *handle = context;
+    const struct blend *blend = blend_default(returning ? BLEND_RETURN : BLEND_NEXT);
+    struct taste_features features;
+    unsigned parts = 0;
+    for (unsigned part = 0; part < TASTE_PARTS; part++)
+        parts |= blend->weights[part] != 0 ? TASTE_BIT(part) : 0;
+    TRY(taste_features_init(handle->taste, &features, error));
+    taste_say(handle->taste, handle->kernels, past, count, parts, &features);
+    taste_blend(handle->taste, handle->kernels, &features, blend->weights, scores);
+    taste_features_deinit(&features);
+    return AKIN_OK;
+}
+
+/* One that is of other items, or damaged, is not worth failing for: texts and raters still say
+ * something, and `akin fit` makes it anew. */
+static enum akin_status open_taste(struct akin_recommender *handle,
+                                   const struct akin_engine *engine, const struct catalog *catalog,
+                                   struct akin_error *error)
+{
+    struct akin_error why;
+    handle->kernels = cpu_kernels(engine->backend);
+    enum akin_status status =
+        taste_open(handle->kernels, catalog_folder(catalog), catalog, &handle->taste, &why);
+    if (status == AKIN_MEMORY)
+        return error_memory(error);
+    if (status == AKIN_OK)
+        recommender_use_inputs(handle->recommender, &(struct recommend_inputs){
+            .fitted = true, .taste = { .context = handle, .say = say_taste } });
+    else if (status != AKIN_NOT_FOUND)
+        log_write(&engine->log, AKIN_LOG_WARNING, "the learned taste is left aside: %s",
+                  why.message);
+    return AKIN_OK;
+}
+
 enum akin_status akin_recommender_open(struct akin_engine *engine,
                                        const struct akin_catalog *catalog, struct akin_model *model,
                                        const struct akin_recommender_settings *settings,
@@ -100,6 +142,8 @@ enum akin_status akin_recommender_open(struct akin_engine *engine,
     if (status == AKIN_OK)
         status = open_live(handle, engine, catalog->catalog, settings, error);
     if (status == AKIN_OK)
+        status = open_taste(handle, engine, catalog->catalog, error);
+    if (status == AKIN_OK)
         *recommender = handle;
     else
         akin_recommender_close(&handle);
@@ -112,6 +156,7 @@ void akin_recommender_close(struct akin_recommender **recommender)
         return;
     recommender_close(&(*recommender)->recommender);
     users_close(&(*recommender)->users);
+    taste_destroy(&(*recommender)->taste);
     memory_free(*recommender);
     *recommender = NULL;
 }
