@@ -2,7 +2,7 @@
 
 from embed_report import table
 from search_indexes import setting_key
-from search_ratios import EXACT, compare, filter_test, median, point_test
+from search_ratios import EXACT, EXACT_PEERS, compare, filter_test, median, point_test
 
 PASSES = {"p10": "10 %", "p1": "1 %", "p01": "0.1 %"}
 
@@ -194,8 +194,8 @@ def notes(result):
         "has loaded its index. Memory is what loading and searching added; a peer that rescores from "
         "float32 holds those, akin maps them from its file. `-`: not measured, or a call of more "
         "than 6 s. Indexes are kept between runs: building was measured when they were made, "
-        "\"load then\" is the machine's load at that time. A peer that quantises counts as exact from "
-        "recall %g on." % EXACT]
+        "\"load then\" is the machine's load at that time. Exact: of akin, answers that are proven; of "
+        "peers, %s, with a recall of at least %g." % (" and ".join(EXACT_PEERS), EXACT)]
     return lines + ["Left out: %s: %s." % kv for kv in result["failed"].items()]
 
 
