@@ -327,7 +327,7 @@ done:
     memory_free(s.hits);
     memory_free(s.best);
     memory_free(s.hit_count);
-    memory_free(s.hints ? s.hints[0].memory : NULL);
+    memory_free(s.hints && step ? s.hints[0].memory : NULL);     /* no query: no hint */
     memory_free(s.hints);
     snapshot_release(snapshot);
     return status;
