@@ -48,7 +48,7 @@ struct personal_bench {
     struct akin_model *model;           /* NULL: queries are vectors already */
     struct akin_recommender *recommender;
     size_t queries;
-    double open_ms, cold_ms;
+    double open_ms, prepare_ms, cold_ms;
     struct stage_times stages[STAGES];
     struct stage_times without_encoding;
     struct personal_batch batches[PERSONAL_BATCHES];

@@ -87,6 +87,7 @@ static json_t *latency_json(const struct personal_bench *b)
     json_object_set_new(root, "cold_start_ms", json_of_double(b->cold_ms));
     json_object_set_new(root, "warm_ms", json_of_double(total->median));
     json_object_set_new(root, "open_ms", json_of_double(b->open_ms));
+    json_object_set_new(root, "prepare_ms", json_of_double(b->prepare_ms));
     json_object_set_new(stages, "encode_ms", json_of_double(b->stages[STAGE_ENCODE].median));
     json_object_set_new(stages, "fuse_ms", json_of_double(b->stages[STAGE_FUSE].median));
     json_object_set_new(stages, "filter_ms", json_of_double(b->stages[STAGE_FILTER].median));
@@ -286,6 +287,7 @@ static void print_latency(const struct personal_bench *b)
     table_print(&table, stdout);
     table_deinit(&table);
     report_line("opening", "%.1f ms", b->open_ms);
+    report_line("index in memory", "%.1f ms", b->prepare_ms);
     report_line("the very first", "%.2f ms", b->cold_ms);
     for (size_t i = 0; i < PERSONAL_BATCHES; i++) {
         char label[32], cold[NUMBER_BYTES], warm[NUMBER_BYTES];

@@ -35,6 +35,9 @@ static enum akin_status prepare(struct personal_bench *b)
     TRY(akin_recommender_open(cli->engine, b->catalog, b->model, &settings, &b->recommender,
                               &cli->error));
     b->open_ms = ms_since(began);
+    began = akin_clock_ns();
+    TRY(akin_recommender_prepare(b->recommender, (struct akin_progress){ 0 }, &cli->error));
+    b->prepare_ms = ms_since(began);
     return AKIN_OK;
 }
 
