@@ -30,17 +30,19 @@ struct stage_times stage_times_of(double *times, size_t count)
 
 /* ---- single requests --------------------------------------------------------------------- */
 
-/* Request i. Without a model an item stands for the query, so that the rest is the same. */
+/* Request i, by parts, as people's requests are answered. Without a model an item stands for the
+ * query, so that the rest is the same. */
 static void set_request(const struct personal_bench *b, size_t i, struct akin_request *request)
 {
     struct akin_item item;
     akin_request_default(request);
     request->k = PERSONAL_K;
+    request->ranking = AKIN_RANK_PARTS;
     akin_catalog_item(b->catalog, i * 7919 % b->info.items, &item);
     if (b->model)
         request->query = item.title;
-    if (b->info.users_with_vector)
-        request->user = akin_catalog_user_id(b->catalog, i * 31 % b->info.users_with_vector);
+    if (b->info.users)
+        request->user = akin_catalog_user_id(b->catalog, i * 31 % b->info.users);
     if (!request->query && !request->user)
         request->similar = item.id;
 }
