@@ -1,4 +1,5 @@
 /* akin evaluate: how good recommendations are on choices that were held back. */
+#include "base/file.h"
 #include "cli/chart.h"
 #include "cli/cli.h"
 #include "cli/report.h"
@@ -122,7 +123,7 @@ static enum akin_status draw(struct cli *cli, const char *path, const struct aki
     struct chart_bar bars[AKIN_EVALUATION_ROWS_MAX];
     char note[256];
     snprintf(note, sizeof note, "%s, %zu %s, 95 %% intervals over them",
-             options_text(&cli->options, "split"), e->judged,
+             path_last(options_text(&cli->options, "split")), e->judged,
              options_flag(&cli->options, "replay") ? "events replayed" : "users");
     struct chart chart = {.title = "NDCG@10, whole catalogue ranked", .note = note,
                           .x_label = "NDCG@10", .digits = 4};
