@@ -40,6 +40,16 @@ uint64_t rng_below(struct rng *rng, uint64_t bound)
     return x % bound;
 }
 
+void rng_shuffle(struct rng *rng, uint32_t *values, size_t count)
+{
+    for (size_t i = count; i > 1; i--) {
+        size_t other = rng_below(rng, i);
+        uint32_t swapped = values[i - 1];
+        values[i - 1] = values[other];
+        values[other] = swapped;
+    }
+}
+
 float rng_float(struct rng *rng)
 {
     return (float)(rng_next(rng) >> 40) * 0x1p-24f;

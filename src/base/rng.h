@@ -11,5 +11,7 @@ struct rng {
 void rng_seed(struct rng *rng, uint64_t seed);
 uint64_t rng_next(struct rng *rng);
 uint64_t rng_below(struct rng *rng, uint64_t bound);  /* unbiased, bound >= 1 */
+/* Every order equally likely. */
+void rng_shuffle(struct rng *rng, uint32_t *values, size_t count);
 float rng_float(struct rng *rng);                     /* [0, 1) */
 float rng_normal(struct rng *rng);                    /* mean 0, variance 1 */

@@ -62,12 +62,7 @@ static void draw_items(struct maker *m)
         m->shares[i] = sum += pow((double)i + 1, -0.9);
         m->ids[i] = (uint32_t)i + 1;
     }
-    for (size_t i = m->sizes->items; i > 1; i--) {
-        size_t other = rng_below(&m->rng, i);
-        uint32_t id = m->ids[i - 1];
-        m->ids[i - 1] = m->ids[other];
-        m->ids[other] = id;
-    }
+    rng_shuffle(&m->rng, m->ids, m->sizes->items);
 }
 
 static enum akin_status draw_counts(struct maker *m, struct akin_error *error)

@@ -118,12 +118,7 @@ static enum akin_status draw_teachers(size_t users, uint64_t seed, bool *teacher
     rng_seed(&rng, seed);
     for (size_t u = 0; u < users; u++)
         order[u] = (uint32_t)u;
-    for (size_t u = users; u > 1; u--) {
-        size_t other = rng_below(&rng, u);
-        uint32_t swapped = order[u - 1];
-        order[u - 1] = order[other];
-        order[other] = swapped;
-    }
+    rng_shuffle(&rng, order, users);
     for (size_t u = 0; u < users / 2; u++)
         teacher[order[u]] = true;
     memory_free(order);

@@ -346,12 +346,7 @@ static enum akin_status run_epoch(struct trainer *t, size_t epoch, uint32_t *ord
     rng_seed(&rng, t->settings.seed * 4096 + epoch);
     for (size_t i = 0; i < count; i++)
         order[i] = (uint32_t)i;
-    for (size_t i = count; i > 1; i--) {
-        size_t other = rng_below(&rng, i);
-        uint32_t swapped = order[i - 1];
-        order[i - 1] = order[other];
-        order[other] = swapped;
-    }
+    rng_shuffle(&rng, order, count);
     for (size_t i = 0; i < count; i++) {
         TRY(add_list(t, order[i], epoch, error));
         if (t->rows < t->settings.batch && (i + 1 < count || !t->rows))

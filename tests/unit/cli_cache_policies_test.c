@@ -10,12 +10,10 @@
 
 #include <cmocka.h>
 
-#include "base/csv.h"
 #include "base/file.h"
-#include "base/hash.h"
-#include "base/memory.h"
 #include "base/rng.h"
 #include "cli/cache_policies.h"
+#include "events_rig.h"
 
 enum { EVENTS = 60, ITEMS = 5 };
 
@@ -129,68 +127,16 @@ static void test_nobody_beats_the_bound_and_it_is_reached(void **state)
 
 /* ---- real streams ----------------------------------------------------------------------- */
 
-struct dated {
-    struct akin_cache_event event;
-    size_t place;
-};
-
-static int older_first(const void *a, const void *b)
-{
-    const struct dated *x = a, *y = b;
-    if (x->event.timestamp != y->event.timestamp)
-        return x->event.timestamp < y->event.timestamp ? -1 : 1;
-    return x->place < y->place ? -1 : 1;
-}
-
-/* user, item, rating, timestamp; equal times in the order of the file. */
-static struct akin_cache_event *read_stream(const char *path, const char *separator,
-                                            struct request_stream *stream)
-{
-    struct file_map map;
-    struct csv_reader csv;
-    struct number_map rows = { 0 };
-    struct dated *dated = NULL;
-    size_t room = 0;
-    bool row;
-    *stream = (struct request_stream){ 0 };
-    assert_int_equal(file_map_open(path, &map, NULL), AKIN_OK);
-    csv_open(&csv, path, (const char *)map.data, map.bytes, separator, false);
-    assert_int_equal(csv_next(&csv, &row, NULL), AKIN_OK);
-    while (csv_next(&csv, &row, NULL) == AKIN_OK && row) {
-        uint64_t id, number = stream->items;
-        double rating, time;
-        assert_true(parse_uint64(csv.fields[1].text, csv.fields[1].bytes, &id) &&
-                    parse_double(csv.fields[2].text, csv.fields[2].bytes, &rating) &&
-                    parse_double(csv.fields[3].text, csv.fields[3].bytes, &time));
-        if (!number_map_get(&rows, id, &number))
-            assert_true(number_map_put(&rows, id, stream->items++, NULL, NULL));
-        assert_true(array_reserve((void **)&dated, &room, stream->count + 1, sizeof *dated));
-        dated[stream->count] =
-            (struct dated){ { (int64_t)time, rating / 5, (uint32_t)number }, stream->count };
-        stream->count++;
-    }
-    csv_close(&csv);
-    file_map_close(&map);
-    number_map_deinit(&rows);
-    qsort(dated, stream->count, sizeof *dated, older_first);
-    struct akin_cache_event *events = memory_alloc(stream->count, sizeof *events);
-    for (size_t i = 0; i < stream->count; i++)
-        events[i] = dated[i].event;
-    memory_free(dated);
-    stream->events = events;
-    return events;
-}
-
 static void check_stream(const char *name, const char *separator, size_t slots,
                          const double *expected)
 {
     char path[PATH_BYTES_MAX];
-    struct request_stream stream;
+    size_t count, items;
     assert_int_equal(path_join(path, sizeof path, getenv("AKIN_TEST_DATA"), name, NULL), AKIN_OK);
-    struct akin_cache_event *events = read_stream(path, separator, &stream);
+    struct akin_cache_event *events = read_events(path, separator, &count, &items);
     for (size_t i = 0; i < CACHE_POLICIES; i++) {
-        uint64_t hits = hits_of(&cache_policies[i], events, stream.count, stream.items, slots);
-        double rate = (double)hits / (double)stream.count;
+        uint64_t hits = hits_of(&cache_policies[i], events, count, items, slots);
+        double rate = (double)hits / (double)count;
         print_message("%s %s %.4f, expected %.3f\n", name, cache_policies[i].key, rate,
                       expected[i]);
         /* W-TinyLFU with exact counts does better than with that simulator's sketch */
