@@ -25,7 +25,8 @@ extern "C" {
     X(AKIN_MEMORY,      "memory ran out")                                            \
     X(AKIN_NETWORK,     "a remote side did not answer as it should")                 \
     X(AKIN_BUSY,        "somebody else holds the resource")                          \
-    X(AKIN_CANCELLED,   "the caller asked to stop")
+    X(AKIN_CANCELLED,   "the caller asked to stop")                                  \
+    X(AKIN_NUMERIC,     "a computation gave a number that is not finite")
 
 enum akin_status {
 #define X(code, sentence) code,
