@@ -413,7 +413,8 @@ static void attention_backward(struct train_device *device, const struct train_p
     struct attention_parts p = attention_parts(layer, shape, (float *)(uintptr_t)saved);
     size_t rows = shape->samples * shape->queries;
     float *block = scratch(device, p.count, 1);
-    float *out = scratch(device, rows, p.dim), *scores = scratch(device, shape->queries, shape->keys);
+    float *out = scratch(device, rows, p.dim);
+    float *scores = scratch(device, shape->queries, shape->keys);
     if (block && out && scores) {
         struct attention_parts to = attention_parts(layer, shape, block);
         norm_backward(device, &layer->norm, p.sum, rows, gradient);
