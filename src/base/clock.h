@@ -5,6 +5,8 @@
 #include <stdint.h>
 
 uint64_t clock_monotonic_ns(void);
+/* CPU time of all threads of this process. */
+uint64_t clock_process_cpu_ns(void);
 int64_t clock_unix_seconds(void);
 /* "20260102T030405Z" for file names, "2026-01-02T03:04:05Z" for people. */
 void clock_stamp(char *text, size_t bytes);

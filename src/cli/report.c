@@ -32,7 +32,14 @@ static int append_text(const char *text, size_t bytes, void *out)
 
 enum akin_status report_write(struct cli *cli, const char *kind, json_t *report)
 {
-    char path[PATH_BYTES_MAX], name[128], stamp[32];
+    char name[128];
+    snprintf(name, sizeof name, "%s_%s", kind, akin_engine_device(cli->engine));
+    return report_write_as(cli, name, report);
+}
+
+enum akin_status report_write_as(struct cli *cli, const char *name, json_t *report)
+{
+    char path[PATH_BYTES_MAX], file[256], stamp[32];
     const char *folder = options_text(&cli->options, "output-dir");
     struct bytes text = {0};
     enum akin_status status = AKIN_OK;
@@ -45,9 +52,9 @@ enum akin_status report_write(struct cli *cli, const char *kind, json_t *report)
         goto done;
     }
     clock_stamp(stamp, sizeof stamp);
-    snprintf(name, sizeof name, "%s_%s_%s.json", kind, akin_engine_device(cli->engine), stamp);
+    snprintf(file, sizeof file, "%.200s_%s.json", name, stamp);
     TRY_DONE(path_make_folders(folder, &cli->error));
-    TRY_DONE(path_join(path, sizeof path, folder, name, &cli->error));
+    TRY_DONE(path_join(path, sizeof path, folder, file, &cli->error));
     TRY_DONE(file_write(path, text.data, text.count, &cli->error));
     if (cli->json) {
         fwrite(text.data, 1, text.count, stdout);
