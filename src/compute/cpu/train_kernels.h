@@ -15,9 +15,13 @@
  *                  bits are those of numbers in order where the first of two lies in the upper
  *                  half, wherever the cut between two pairs falls. Denormals may count as 0.
  *                  bounded, n = 2 depth + 1, and depth FLT_MIN beside.
- * zip_f32          out[c] = the pair (upper half: first[c], lower half: second[c]) of float32
+ * spread_f32       Column c of a row goes to out[c / width * step + c % width]: a row of panels of
+ *                  `width` columns. exact.
+ * zip_f32          The same of pairs (upper half: first[c], lower half: second[c]) of float32
  *                  numbers, rounded as narrow_bf16 does; second may be NULL: zeros. exact.
  * zip_bf16         The same of bfloat16 numbers. exact.
+ * sum_f32          sums[c] += x[r * stride + c] for r < rows, one after the other, c < cols. exact.
+ * sum_bf16         The same of pairs: the upper half first. Denormals may count as 0. exact.
  */
 #pragma once
 
@@ -35,10 +39,16 @@
                               size_t left_row, size_t left_k, const uint32_t *right,             \
                               size_t right_k, size_t depth, size_t rows, size_t cols,            \
                               const float *bias, bool accumulate))                               \
-    X(zip_f32,       void,   (uint32_t *out, const float *first, const float *second,            \
-                              size_t count))                                                     \
-    X(zip_bf16,      void,   (uint32_t *out, const uint16_t *first, const uint16_t *second,      \
-                              size_t count))
+    X(spread_f32,    void,   (float *out, size_t width, size_t step, const float *x,             \
+                              size_t cols))                                                      \
+    X(zip_f32,       void,   (uint32_t *out, size_t width, size_t step, const float *first,      \
+                              const float *second, size_t cols))                                 \
+    X(zip_bf16,      void,   (uint32_t *out, size_t width, size_t step, const uint16_t *first,   \
+                              const uint16_t *second, size_t cols))                              \
+    X(sum_f32,       void,   (float *sums, const float *x, size_t stride, size_t rows,           \
+                              size_t cols))                                                      \
+    X(sum_bf16,      void,   (float *sums, const uint32_t *x, size_t stride, size_t rows,        \
+                              size_t cols))
 
 struct train_kernels {
 #define X(name, result, params) result (*name) params;
