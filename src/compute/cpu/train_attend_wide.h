@@ -58,7 +58,7 @@ ALWAYS_INLINE void product_tile(float *out, size_t out_stride, struct side left,
             v_store(out + r * out_stride + v * LANES, sums[r][v]);
 }
 
-/* `rows` is a multiple of TILE_ROWS, `cols` of LANES; strides are constants where this is inlined. */
+/* `rows` is a multiple of TILE_ROWS, `cols` of LANES; strides are constants where it is inlined. */
 ALWAYS_INLINE void product(float *out, size_t out_stride, struct side left, const float *right,
                            size_t right_stride, size_t rows, size_t cols, size_t depth, bool add)
 {
