@@ -127,6 +127,8 @@ void train_kernels_use_ref(struct train_kernels *k)
     k->sum_f32 = sum_f32;
     k->sum_bf16 = sum_bf16;
     k->softmax_f32 = softmax_f32;
+    k->mask_f32 = mask_f32;
+    k->mask_bf16 = mask_bf16;
     k->all_finite = all_finite;
     k->update_adam = update_adam;
     k->update_sgd = update_sgd;

@@ -148,6 +148,7 @@ enum akin_status cpu_train_create(unsigned cpu_flags, struct thread_pool *pool,
         workers[w].train = t;
     kernels_select(&t->kernels, cpu_flags);
     train_kernels_select(&t->products, cpu_flags);
+    train_rows_select(&t->rows, cpu_flags);
     *device = &t->base;
     return AKIN_OK;
 }

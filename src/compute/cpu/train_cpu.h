@@ -139,10 +139,10 @@ void norm_rows(const struct train_worker *worker, const struct train_norm *norm,
 void norm_rows_backward(const struct train_worker *worker, const struct train_norm *norm,
                         const float *s, size_t rows, float *gradient);
 /* gain_gradient and offset_gradient += theirs, of s and the gradient of y, before
- * norm_rows_backward: a phase of its own over columns, rows in order. Takes nothing from the shared
- * scratch. */
+ * norm_rows_backward: phases of its own, over rows, which write to moments [rows][2] (of the shared
+ * scratch), then over columns, rows in order. */
 void norm_gradients(struct cpu_train *train, const struct train_norm *norm, const float *s,
-                    const float *gradient, size_t rows);
+                    const float *gradient, size_t rows, float (*moments)[2]);
 
 void cpu_embed_forward(struct train_device *device, const int32_t *ids, const float *tokens,
                        const float *positions, size_t samples, size_t length, size_t dim,

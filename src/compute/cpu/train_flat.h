@@ -4,6 +4,19 @@
 #include <stdint.h>
 #include <string.h>
 
+static void mask_f32(float *restrict x, const float *restrict hidden, float scale, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        x[i] = hidden[i] > 0 ? x[i] * scale : 0;
+}
+
+static void mask_bf16(float *restrict x, const uint16_t *restrict hidden, float scale,
+                      size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        x[i] = (int16_t)hidden[i] > 0 ? x[i] * scale : 0;
+}
+
 static bool all_finite(const float *x, size_t count)
 {
     uint32_t bad = 0;

@@ -26,6 +26,8 @@
  *                  and sum that of e^(x - top), in sixteen partial sums and the tree of kernels.h;
  *                  sums[0] = top, sums[1] = sum. NaN where the row has one. ulp 2 of x - top rounded
  *                  once, and the sum's and three roundings beside.
+ * mask_f32         x[i] = hidden[i] > 0 ? x[i] * scale : 0. exact.
+ * mask_bf16        The same where hidden is bfloat16. exact.
  * all_finite       Whether no number is infinite or NaN. exact.
  * update_adam      With g = gradient * factor + decay * value, first = beta1 * first + take1 * g,
  *                  second = beta2 * second + take2 * g * g: value = value * keep - rate * first /
@@ -65,6 +67,8 @@ struct update_terms {
 
 #define TRAIN_FLAT_KERNELS(X)                                                                    \
     X(softmax_f32,   void,   (float *x, size_t cols, float factor, float sums[2]))               \
+    X(mask_f32,      void,   (float *x, const float *hidden, float scale, size_t count))         \
+    X(mask_bf16,     void,   (float *x, const uint16_t *hidden, float scale, size_t count))      \
     X(all_finite,    bool,   (const float *x, size_t count))                                     \
     X(update_adam,   void,   (float *values, const float *gradients, float *first,               \
                               float *second, const struct update_terms *terms, size_t count))    \

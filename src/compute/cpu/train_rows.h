@@ -7,14 +7,14 @@
  *                  x. exact.
  * dropout_add      out[i] = x[i] + y[i] * scale where it is set, else x[i]: fused on the vector
  *                  levels; out may be x or y. bounded, n = 1.
- * norm_forward     normal = (x - mean) / sqrt(variance + 1e-5) of each row, *inverse = that
- *                  quotient's 1 / sqrt, y = normal * gain + offset. normal may be x, and y NULL.
- *                  Two passes in float32, as layernorm_f32 of kernels.h, and its error.
- * norm_backward    out = inverse * (g - mean(g) - normal * mean(g * normal)), g = gradient * gain;
- *                  out may be gradient. Sixteen partial sums and a tree. bounded, n = dim + 8, of
- *                  inverse * (|g| + mean |g| + |normal| mean |g normal|).
- * norm_gradients   For each column: gain += gradient * normal (fused on the vector levels) and
- *                  offset += gradient, row after row. bounded, n = rows.
+ * norm_moments     moments[r] = mean of row r of x and 1 / sqrt(variance + TRAIN_EPSILON), as
+ *                  layernorm_f32 of kernels.h has them.
+ * norm_backward    gradient: of norm(x) before, of x after: inverse * (g - mean(g) - n * mean(g n))
+ *                  with g = gradient * gain and n = (x - mean) * inverse. Sixteen partial sums and
+ *                  a tree. error <= (dim + 8) u inverse (|g| + mean |g| + |n| mean |g n|) and what
+ *                  the error of n makes of it.
+ * norm_gradients   For each column: gain += gradient * n (fused on the vector levels) and
+ *                  offset += gradient, row after row; n as above, of moments. bounded, n = rows.
  * attend_forward   One head, below.
  * attend_backward
  *
@@ -36,7 +36,8 @@ struct attend_head {
     const struct dropout *dropout;      /* threshold 0: none */
     uint64_t block;                     /* of dropout, of query 0 and key 0; each query has
                                            dropout_blocks(keys) */
-    float *log_sum;                     /* [queries] log of the sum of exp(q k / sqrt(dim)) */
+    float *top, *inverse;               /* [queries] of the softmax: the largest of q k /
+                                           sqrt(dim), and 1 / the sum of e^(that - top) */
     void *scratch;                      /* attend_scratch_bytes, on 64 bytes; no meaning between
                                            calls */
 };
@@ -44,13 +45,15 @@ struct attend_head {
 /* The gradients of q, k and v from that of out: float32, written, not added to. */
 struct attend_gradients {
     const float *out_gradient;          /* [queries][stride] */
-    const void *out;                    /* as attend_forward left it: float32, or bfloat16 */
+    const void *out;                    /* of attend_forward: float32, or rounded to bfloat16 */
     float *q, *k, *v;
     size_t stride, out_stride, q_stride, kv_stride;     /* stride: of out_gradient */
 };
 
 /* What attention works on at a time. */
-enum { ATTEND_TRAIN_QUERIES = 32, ATTEND_TRAIN_KEYS = 64, ATTEND_TRAIN_DIMS = 32 };
+enum { ATTEND_TRAIN_QUERIES = 32, ATTEND_TRAIN_KEYS = 64 };
+
+#define TRAIN_EPSILON 1e-5f
 
 #define TRAIN_ROW_KERNELS(X)                                                                     \
     X(dropout_bits,  void,   (uint8_t *keep, const struct dropout *d, uint64_t block,            \
@@ -59,13 +62,13 @@ enum { ATTEND_TRAIN_QUERIES = 32, ATTEND_TRAIN_KEYS = 64, ATTEND_TRAIN_DIMS = 32
                               size_t count))                                                     \
     X(dropout_add,   void,   (float *out, const float *x, const float *y, const uint8_t *keep,   \
                               float scale, size_t count))                                        \
-    X(norm_forward,  void,   (float *y, float *normal, float *inverse, const float *x,           \
-                              const float *gain, const float *offset, size_t rows, size_t dim))  \
-    X(norm_backward, void,   (float *out, const float *gradient, const float *normal,            \
-                              const float *inverse, const float *gain, size_t rows, size_t dim)) \
-    X(norm_gradients, void,  (float *gain, float *offset, const float *gradient,                 \
-                              const float *normal, size_t stride, size_t rows, size_t cols))     \
-    X(attend_forward, void,  (const struct attend_head *h, void *out, size_t out_stride))        \
+    X(norm_moments,  void,   (float (*moments)[2], const float *x, size_t rows, size_t dim))      \
+    X(norm_backward, void,   (float *gradient, const float *x, const float *gain, size_t rows,   \
+                              size_t dim))                                                       \
+    X(norm_gradients, void,  (float *gain, float *offset, const float *gradient, const float *x, \
+                              const float (*moments)[2], size_t stride, size_t rows,             \
+                              size_t cols))                                                      \
+    X(attend_forward, void,  (const struct attend_head *h, float *out, size_t out_stride))       \
     X(attend_backward, void, (const struct attend_head *h, const struct attend_gradients *g))
 
 struct train_row_kernels {

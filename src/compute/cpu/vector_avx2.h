@@ -100,6 +100,17 @@ static inline __m256 keep_nan(__m256 a, __m256 result)
     return _mm256_blendv_ps(result, a, _mm256_cmp_ps(a, a, _CMP_UNORD_Q));
 }
 
+/* Zero but where a bit is set */
+static inline v16 v_keep_bits(v16 a, unsigned bits)
+{
+    __m256i all = _mm256_set1_epi32((int)bits);
+    __m256i low = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128), high = _mm256_slli_epi32(low, 8);
+    __m256i keep_low = _mm256_cmpeq_epi32(_mm256_and_si256(all, low), low);
+    __m256i keep_high = _mm256_cmpeq_epi32(_mm256_and_si256(all, high), high);
+    return (v16){ _mm256_and_ps(a.low, _mm256_castsi256_ps(keep_low)),
+                  _mm256_and_ps(a.high, _mm256_castsi256_ps(keep_high)) };
+}
+
 static inline v16 v_keep_nan(v16 a, v16 result) { return BOTH2(keep_nan, a, result); }
 
 /* j + (j+8), then + (j+4), + (j+2), + (j+1) */

@@ -48,6 +48,12 @@ static inline v16 v_zero_below(v16 a, v16 x, float limit)
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, v_set(limit), _CMP_NLT_UQ), a);
 }
 
+/* Zero but where a bit is set */
+static inline v16 v_keep_bits(v16 a, unsigned bits)
+{
+    return _mm512_maskz_mov_ps((__mmask16)bits, a);
+}
+
 static inline v16 v_keep_nan(v16 a, v16 result)
 {
     return _mm512_mask_mov_ps(result, _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a);
