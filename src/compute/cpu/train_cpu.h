@@ -27,8 +27,8 @@ struct cpu_train {
     struct train_device base;   /* first: a struct train_device * is cast back */
     struct thread_pool *pool;
     struct kernels kernels;
-    struct train_kernels train_kernels;
-    struct train_row_kernels rows;  /* train_rows_select */
+    struct train_kernels products;
+    struct train_row_kernels rows;
     enum train_precision precision;
     unsigned flags;             /* base/cpu.h */
     struct train_worker *workers;   /* [size of the pool] */
@@ -43,10 +43,16 @@ static inline struct cpu_train *cpu_train_of(struct train_device *device)
 }
 
 /* Before the phases of an op: empties all scratch and makes sure of at least so many bytes in each
- * worker's and in the shared one, on top of what products need for themselves. False: no memory;
- * `failed` is set and the op does nothing. In a phase, arena_alloc from the worker's scratch and
- * put scratch.used back at the end of an item. */
+ * worker's and in the shared one. False: no memory; `failed` is set and the op does nothing. In a
+ * phase, arena_alloc from the worker's scratch (which rounds up to 64 bytes) and put scratch.used
+ * back at the end of an item. */
 bool train_reserve(struct cpu_train *train, size_t worker_bytes, size_t shared_bytes);
+
+/* What `count` items take of an arena. */
+static inline size_t scratch_bytes(size_t count, size_t bytes)
+{
+    return (count * bytes + 63) / 64 * 64;
+}
 
 /* ---- train_products.c -------------------------------------------------------------------- */
 
@@ -86,12 +92,13 @@ void product_backward(struct train_worker *worker, const struct train_linear *li
                       struct operand dy, size_t rows, float *dx, size_t dx_stride,
                       bool accumulate);
 /* weight_gradient += dy^T x, bias_gradient += the columns of dy: rows in order. Phases of its own.
- * It may follow train_reserve and use what lies there, with gradient_scratch_bytes of the shared
- * scratch left. */
+ * It takes gradient_scratch_bytes of the shared scratch and gradient_worker_bytes of each worker's
+ * for a while. */
 void product_gradient(struct cpu_train *train, const struct train_linear *linear,
                       struct operand dy, struct operand x, size_t rows);
 size_t gradient_scratch_bytes(const struct cpu_train *train, const struct train_linear *linear,
                               size_t rows);
+size_t gradient_worker_bytes(const struct cpu_train *train, size_t rows);
 
 enum akin_status cpu_linear_prepare(struct train_device *device, struct train_linear *linear,
                                     struct akin_error *error);

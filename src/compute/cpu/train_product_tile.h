@@ -4,6 +4,18 @@
  * per instruction set v16 with its functions, TILE_ROWS and TILE_VECTORS. An outer product: an
  * element of the left is spread over a register and meets TILE_VECTORS registers of the right. */
 
+#ifndef TILE_PRODUCT
+#define TILE_PRODUCT
+/* What a micro-kernel is called with. */
+struct product {
+    float *out;
+    const void *left, *right;
+    const float *bias;
+    size_t out_stride, left_k, right_k, depth, cols;
+    bool accumulate;
+};
+#endif
+
 #define TILE_JOIN2(a, b) a##_##b
 #define TILE_JOIN(a, b) TILE_JOIN2(a, b)
 

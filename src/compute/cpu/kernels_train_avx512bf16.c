@@ -2,46 +2,14 @@
  * the upper one first. */
 #include "compute/cpu/train_kernels.h"
 
-#include <immintrin.h>
 #include <string.h>
 
-typedef __m512 v16;
+#include "compute/cpu/vector_avx512.h"
+#include "compute/cpu/vector_exp.h"
 
 /* 12 x 2 sums, two registers of the right, one of the left: 27 of 32. */
 enum { TILE_ROWS = 12, TILE_VECTORS = 2 };
 #define TILE_CASES(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12)
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-
-static inline __mmask16 first_lanes(size_t live)
-{
-    return live >= 16 ? 0xffff : (__mmask16)((1u << live) - 1);
-}
-
-static inline v16 v_set(float x) { return _mm512_set1_ps(x); }
-static inline v16 v_load(const float *p) { return _mm512_loadu_ps(p); }
-static inline v16 v_load_first(const float *p, size_t n)
-{
-    return _mm512_maskz_loadu_ps(first_lanes(n), p);
-}
-static inline void v_store(float *p, v16 a) { _mm512_storeu_ps(p, a); }
-static inline void v_store_first(float *p, size_t n, v16 a)
-{
-    _mm512_mask_storeu_ps(p, first_lanes(n), a);
-}
-
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-/* What product_bf16 is called with. */
-struct product {
-    float *out;
-    const void *left, *right;
-    const float *bias;
-    size_t out_stride, left_k, right_k, depth, cols;
-    bool accumulate;
-};
 
 static inline __m512bh load_pairs(const uint32_t *p)
 {
@@ -81,8 +49,10 @@ static void zip_f32(uint32_t *out, size_t width, size_t step, const float *first
 {
     for (size_t panel = 0; panel < cols; panel += width, out += step)
         for (size_t c = 0; c < smaller(width, cols - panel); c += 16) {
-            __mmask16 live = first_lanes(smaller(width, cols - panel) - c);
-            __m512 a = _mm512_maskz_loadu_ps(live, first + panel + c), b = _mm512_setzero_ps();
+            __mmask16 live = first_lanes(smaller(smaller(width, cols - panel) - c, 16));
+            __m512 a = _mm512_setzero_ps(), b = _mm512_setzero_ps();
+            if (first)
+                a = _mm512_maskz_loadu_ps(live, first + panel + c);
             if (second)
                 b = _mm512_maskz_loadu_ps(live, second + panel + c);
             __m512i pairs = join((__m256i)_mm512_cvtneps_pbh(a), (__m256i)_mm512_cvtneps_pbh(b));
@@ -95,9 +65,10 @@ static void zip_bf16(uint32_t *out, size_t width, size_t step, const uint16_t *f
 {
     for (size_t panel = 0; panel < cols; panel += width, out += step)
         for (size_t c = 0; c < smaller(width, cols - panel); c += 16) {
-            __mmask16 live = first_lanes(smaller(width, cols - panel) - c);
-            __m256i a = _mm256_maskz_loadu_epi16(live, first + panel + c);
-            __m256i b = _mm256_setzero_si256();
+            __mmask16 live = first_lanes(smaller(smaller(width, cols - panel) - c, 16));
+            __m256i a = _mm256_setzero_si256(), b = _mm256_setzero_si256();
+            if (first)
+                a = _mm256_maskz_loadu_epi16(live, first + panel + c);
             if (second)
                 b = _mm256_maskz_loadu_epi16(live, second + panel + c);
             _mm512_mask_storeu_epi32(out + c, live, join(a, b));

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "compute/cpu/half.h"
+#include "compute/cpu/train_flat.h"
 
 enum { MR = 8, NR = 16 };
 
@@ -72,7 +73,7 @@ static void zip_f32(uint32_t *out, size_t width, size_t step, const float *first
                     const float *second, size_t cols)
 {
     for (size_t c = 0; c < cols; c++)
-        out[c / width * step + c % width] = (uint32_t)f32_to_bf16(first[c]) << 16 |
+        out[c / width * step + c % width] = (first ? (uint32_t)f32_to_bf16(first[c]) << 16 : 0) |
                                             (second ? f32_to_bf16(second[c]) : 0);
 }
 
@@ -80,7 +81,8 @@ static void zip_bf16(uint32_t *out, size_t width, size_t step, const uint16_t *f
                      const uint16_t *second, size_t cols)
 {
     for (size_t c = 0; c < cols; c++)
-        out[c / width * step + c % width] = (uint32_t)first[c] << 16 | (second ? second[c] : 0);
+        out[c / width * step + c % width] = (first ? (uint32_t)first[c] << 16 : 0) |
+                                            (second ? second[c] : 0);
 }
 
 static void sum_f32(float *sums, const float *x, size_t stride, size_t rows, size_t cols)
@@ -97,6 +99,24 @@ static void sum_bf16(float *sums, const uint32_t *x, size_t stride, size_t rows,
             sums[c] = sums[c] + upper(x[r * stride + c]) + lower(x[r * stride + c]);
 }
 
+static void softmax_f32(float *x, size_t cols, float factor, float sums[2])
+{
+    float top = -INFINITY, partial[16] = { 0 };
+    for (size_t c = 0; c < cols; c++)
+        top = x[c] > top ? x[c] : top;
+    for (size_t c = 0; c < cols; c++) {
+        x[c] = expf(x[c] - top);
+        partial[c % 16] += x[c];
+    }
+    for (size_t width = 8; width; width /= 2)
+        for (size_t i = 0; i < width; i++)
+            partial[i] += partial[i + width];
+    sums[0] = top;
+    sums[1] = partial[0];
+    for (size_t c = 0; c < cols; c++)
+        x[c] *= factor / partial[0];
+}
+
 void train_kernels_use_ref(struct train_kernels *k)
 {
     k->product_f32 = product_f32;
@@ -106,6 +126,12 @@ void train_kernels_use_ref(struct train_kernels *k)
     k->zip_bf16 = zip_bf16;
     k->sum_f32 = sum_f32;
     k->sum_bf16 = sum_bf16;
+    k->softmax_f32 = softmax_f32;
+    k->mask_f32 = mask_f32;
+    k->mask_bf16 = mask_bf16;
+    k->all_finite = all_finite;
+    k->update_adam = update_adam;
+    k->update_sgd = update_sgd;
     k->product.mr = MR;
     k->product.nr = NR;
 }

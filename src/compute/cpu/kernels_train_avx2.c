@@ -1,11 +1,7 @@
 /* The loops of training in AVX2 and FMA: a vector of sixteen floats is two registers. */
 #include "compute/cpu/train_kernels.h"
 
-#include <immintrin.h>
-
-typedef struct {
-    __m256 low, high;
-} v16;
+#include "compute/cpu/vector_avx2.h"
 
 typedef struct {
     __m256i low, high;
@@ -14,53 +10,6 @@ typedef struct {
 /* 6 x 1 sums of two registers each, two of the right, one of the left: 15 of 16. */
 enum { TILE_ROWS = 6, TILE_VECTORS = 1 };
 #define TILE_CASES(X) X(1) X(2) X(3) X(4) X(5) X(6)
-
-/* Sixteen ones, then sixteen zeros: a window into it masks the first lanes. */
-static const int32_t mask_source[32] = { -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
-                                         -1, -1, -1, -1, -1 };
-
-static inline __m256i mask_low(size_t live)
-{
-    return _mm256_loadu_si256((const __m256i *)(mask_source + 16 - live));
-}
-
-static inline __m256i mask_high(size_t live)
-{
-    return _mm256_loadu_si256((const __m256i *)(mask_source + 24 - live));
-}
-
-static inline v16 v_set(float x) { return (v16){ _mm256_set1_ps(x), _mm256_set1_ps(x) }; }
-static inline v16 v_load(const float *p)
-{
-    return (v16){ _mm256_loadu_ps(p), _mm256_loadu_ps(p + 8) };
-}
-static inline void v_store(float *p, v16 a)
-{
-    _mm256_storeu_ps(p, a.low), _mm256_storeu_ps(p + 8, a.high);
-}
-static inline v16 v_load_first(const float *p, size_t n)
-{
-    if (n == 16)
-        return v_load(p);
-    return (v16){ _mm256_maskload_ps(p, mask_low(n)), _mm256_maskload_ps(p + 8, mask_high(n)) };
-}
-static inline void v_store_first(float *p, size_t n, v16 a)
-{
-    if (n == 16) {
-        v_store(p, a);
-        return;
-    }
-    _mm256_maskstore_ps(p, mask_low(n), a.low);
-    _mm256_maskstore_ps(p + 8, mask_high(n), a.high);
-}
-static inline v16 v_add(v16 a, v16 b)
-{
-    return (v16){ _mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high) };
-}
-static inline v16 v_fma(v16 a, v16 b, v16 c)
-{
-    return (v16){ _mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high) };
-}
 
 static inline p16 p_set(uint32_t pair)
 {
@@ -91,7 +40,8 @@ static inline v16 p_dot(v16 sum, p16 a, p16 b)
     return v_fma(p_lower(a), p_lower(b), v_fma(p_upper(a), p_upper(b), sum));
 }
 
-#include "compute/cpu/train_kernels_wide.h"
+#include "compute/cpu/train_products_wide.h"
+#include "compute/cpu/train_flat.h"
 
 void train_kernels_use_avx2(struct train_kernels *k)
 {
@@ -100,6 +50,12 @@ void train_kernels_use_avx2(struct train_kernels *k)
     k->spread_f32 = spread_f32;
     k->sum_f32 = sum_f32;
     k->sum_bf16 = sum_bf16;
+    k->softmax_f32 = softmax_f32;
+    k->mask_f32 = mask_f32;
+    k->mask_bf16 = mask_bf16;
+    k->all_finite = all_finite;
+    k->update_adam = update_adam;
+    k->update_sgd = update_sgd;
     k->product.mr = TILE_ROWS;
     k->product.nr = 16 * TILE_VECTORS;
 }

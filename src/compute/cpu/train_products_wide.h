@@ -1,24 +1,11 @@
-/* The loops of training of the vector levels, over vectors of sixteen floats: what the including
- * file defines is v16 and p16 (sixteen pairs of bfloat16 numbers) with their functions, TILE_ROWS,
+/* The loops of train_kernels.h for the vector levels, over vectors of sixteen floats. What the
+ * including file defines: p16 (sixteen pairs of bfloat16 numbers) and its functions, TILE_ROWS,
  * TILE_VECTORS and TILE_CASES. Both levels give the same bits. */
 
+#include <math.h>
 #include <string.h>
 
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-/* What product_f32 and product_bf16 are called with. */
-struct product {
-    float *out;
-    const void *left, *right;
-    const float *bias;
-    size_t out_stride, left_k, right_k, depth, cols;
-    bool accumulate;
-};
+#include "compute/cpu/vector_exp.h"
 
 ALWAYS_INLINE v16 set_one(const float *p)
 {
@@ -80,5 +67,30 @@ static void sum_bf16(float *sums, const uint32_t *x, size_t stride, size_t rows,
             sum = v_add(v_add(sum, p_upper(pair)), p_lower(pair));
         }
         v_store_first(sums + c, live, sum);
+    }
+}
+
+/* ---- rows of logits ----------------------------------------------------------------------- */
+
+static void softmax_f32(float *x, size_t cols, float factor, float sums[2])
+{
+    v16 top = v_set(-INFINITY), sum = v_set(0);
+    for (size_t c = 0; c < cols; c += LANES) {
+        size_t live = smaller(cols - c, LANES);
+        top = v_max(top, v_first_or(v_load_first(x + c, live), live, v_set(-INFINITY)));
+    }
+    sums[0] = v_largest(top);
+    top = v_set(sums[0]);
+    for (size_t c = 0; c < cols; c += LANES) {
+        size_t live = smaller(cols - c, LANES);
+        v16 e = exp_nonpositive(v_sub(v_load_first(x + c, live), top), v_set(0));
+        v_store_first(x + c, live, e);
+        sum = v_add(sum, v_first_or(e, live, v_set(0)));
+    }
+    sums[1] = v_sum(sum);
+    v16 scale = v_set(factor / sums[1]);
+    for (size_t c = 0; c < cols; c += LANES) {
+        size_t live = smaller(cols - c, LANES);
+        v_store_first(x + c, live, v_mul(v_load_first(x + c, live), scale));
     }
 }
