@@ -138,12 +138,13 @@ static void attend_forward(const struct attend_head *h, float *out, size_t out_s
     float *scores = h->scratch, factor = h->dropout->threshold ? h->dropout->scale : 1;
     for (size_t i = 0; i < h->queries; i++) {
         size_t keys = seen(h, i);
-        float top = scores_of(scores, h, i, keys), total = 0;
+        float top = scores_of(scores, h, i, keys);
+        double total = 0;
         const uint8_t *keep = query_bits(h, i);
         for (size_t j = 0; j < keys; j++)
-            total += scores[j] = expf(scores[j] - top);
+            total += (double)(scores[j] = expf(scores[j] - top));
         h->top[i] = top;
-        h->inverse[i] = 1 / total;
+        h->inverse[i] = (float)(1 / total);
         for (size_t d = 0; d < h->dim; d++) {
             float sum = 0;
             for (size_t j = 0; j < keys; j++)
