@@ -30,6 +30,7 @@ struct rng rng;
 struct kernels reference;
 static uint64_t seed = 1;
 static const char *level;
+const struct train_row_kernels *train_rows_peer;
 const struct kernels *peer;         /* must give the same bits: avx2 for avx512 and above */
 static int checks, failures;
 
@@ -655,8 +656,14 @@ static void check_widen_bf16(const struct kernels *k)
 
 /* ---- main ------------------------------------------------------------------------------- */
 
-static void guarded_check(const char *name, void (*check)(const struct kernels *),
-                          const struct kernels *k)
+/* A check of a row of either table: k or rows is NULL. */
+struct check {
+    void (*of)(const struct kernels *);
+    void (*of_rows)(const struct train_row_kernels *);
+};
+
+static void guarded_check(const char *name, struct check check, const struct kernels *k,
+                          const struct train_row_kernels *rows)
 {
     static const int signals[] = { SIGSEGV, SIGILL, SIGFPE, SIGBUS, SIGALRM };
     struct sigaction action = { .sa_handler = on_crash };
@@ -668,7 +675,10 @@ static void guarded_check(const char *name, void (*check)(const struct kernels *
     int signal_number = sigsetjmp(crashed, 1);
     if (signal_number == 0) {
         alarm(120);
-        check(k);
+        if (k)
+            check.of(k);
+        else
+            check.of_rows(rows);
     } else {
         fail(strsignal(signal_number));
     }
@@ -721,16 +731,28 @@ int main(int argc, char **argv)
     /* A row of the table without a check_<name> does not compile. */
 #define X(name, result, params)                                                      \
     if (strstr(#name, only))                                                         \
-        guarded_check(#name, check_##name, &k);
+        guarded_check(#name, (struct check){ .of = check_##name }, &k, NULL);
     KERNELS(X)
 #undef X
+    struct train_row_kernels rows, rows_below;
+    train_rows_select(&rows, flags);
+    train_rows_select(&rows_below, flags & CPU_AVX512 ? flags & CPU_AVX2 : 0);
+    train_rows_peer = peer ? &rows_below : NULL;
+#define X(name, result, params)                                                      \
+    if (strstr(#name, only))                                                         \
+        guarded_check(#name, (struct check){ .of_rows = check_##name }, NULL, &rows);
+    TRAIN_ROW_KERNELS(X)
+#undef X
     if (peer && strstr("gemm_f32", only))
-        guarded_check("gemm_f32", check_gemm_peer, &k);
+        guarded_check("gemm_f32", (struct check){ .of = check_gemm_peer }, &k, NULL);
     fprintf(json ? stderr : stdout, "%s: %d checks, %d failures, seed %llu\n", level, checks,
             failures, (unsigned long long)seed);
     if (failures)
         return 1;
-    if (timing)
+    if (timing) {
         kernelbench(level, &k, flags & CPU_AVX2 ? &below : NULL, flags, json);
+        if (!json)
+            train_rows_bench(level, &rows, flags & CPU_AVX2 ? &rows_below : NULL, only);
+    }
     return 0;
 }

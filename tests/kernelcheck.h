@@ -1,6 +1,6 @@
 /* kernelcheck.c checks the inner loops in float32, kernelcheck_attend.c attention,
  * kernelcheck_narrow.c those in eight and sixteen bits, kernelcheck_scan.c those that screen rows,
- * kernelcheck_pq.c product quantisation, kernelbench.c times them: one program. */
+ * kernelcheck_train_rows.c those of training, kernelcheck_pq.c product quantisation, kernelbench.c times them: one program. */
 #pragma once
 
 #include <stdbool.h>
@@ -8,6 +8,7 @@
 
 #include "base/rng.h"
 #include "compute/cpu/kernels.h"
+#include "compute/cpu/train_rows.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 #define UNIT 0x1p-24
@@ -70,6 +71,20 @@ void check_score_s16s8(const struct kernels *k);
 void check_dot_tile_u8s8(const struct kernels *k);
 void check_edge_bits(const struct kernels *k);
 void check_edge_scores(const struct kernels *k);
+
+/* kernelcheck_train_rows.c; the peer is NULL or the level that must give the same bits, but where
+ * products are in sixteen bits */
+extern const struct train_row_kernels *train_rows_peer;
+void check_dropout_bits(const struct train_row_kernels *k);
+void check_dropout_scale(const struct train_row_kernels *k);
+void check_dropout_add(const struct train_row_kernels *k);
+void check_norm_moments(const struct train_row_kernels *k);
+void check_norm_backward(const struct train_row_kernels *k);
+void check_norm_gradients(const struct train_row_kernels *k);
+void check_attend_forward(const struct train_row_kernels *k);
+void check_attend_backward(const struct train_row_kernels *k);
+void train_rows_bench(const char *level, const struct train_row_kernels *k,
+                      const struct train_row_kernels *below, const char *only);
 
 /* Prints the speed of every loop of `k`, its share of what this machine can do and its ratio to
  * `below` (NULL: there is no level below), as text or as one JSON object. */

@@ -1,7 +1,7 @@
 # The tests of src/compute: inner loops per instruction set, the backend, and the audit of what the
 # compiler made of the instruction sets' files. 77 is "this machine lacks it", shown as skipped.
 add_executable(kernelcheck kernelcheck.c kernelcheck_attend.c kernelcheck_narrow.c kernelcheck_scan.c
-  kernelcheck_pq.c kernelcheck_graph.c kernelbench.c)
+  kernelcheck_pq.c kernelcheck_graph.c kernelcheck_train_rows.c kernelbench.c)
 target_link_libraries(kernelcheck akin_compute)
 # The AMX kernels a second time, over tiles in plain C: they can be checked on any processor.
 add_library(amx_emulated OBJECT ${PROJECT_SOURCE_DIR}/src/compute/cpu/kernels_amx.c)
@@ -27,6 +27,7 @@ endforeach()
 add_executable(train_devicecheck train_devicecheck.c train_trials.c)
 target_link_libraries(train_devicecheck akin_compute)
 add_test(NAME train_devicecheck.reference COMMAND train_devicecheck reference)
+set_tests_properties(train_devicecheck.reference PROPERTIES TIMEOUT 300)
 if(EXISTS ${PROJECT_SOURCE_DIR}/src/compute/cpu/train_cpu.c)
   foreach(level ref avx2 avx512)
     foreach(device cpu-fp32 cpu-bf16)

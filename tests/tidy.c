@@ -52,7 +52,8 @@ static const struct rule call_rules[] = {
     {"exit _exit _Exit abort quick_exit atexit",
      "src/cli/* src/base/status.c src/train/distributed_fork.c",
      "an enum akin_status or ASSERT: the library never exits"},
-    {"_mm* _tile_*", "src/compute/cpu/kernels_*.c src/compute/cpu/peak_*.c",
+    {"_mm* _tile_*",
+     "src/compute/cpu/kernels_*.c src/compute/cpu/vector_*.h src/compute/cpu/peak_*.c",
      "a row of compute/cpu/kernels.h"},
     {"sysconf sched_getaffinity getrusage", "src/base/*", "base/system.h or base/thread.h"},
     {"fork vfork popen system execv execvp execve posix_spawn",
@@ -75,7 +76,8 @@ static const struct rule banned_rules[] = {
 };
 
 static const struct rule header_rules[] = {
-    {"*intrin.h arm_neon.h arm_sve.h", "src/compute/cpu/kernels_*.c src/compute/cpu/peak_*.c",
+    {"*intrin.h arm_neon.h arm_sve.h",
+     "src/compute/cpu/kernels_*.c src/compute/cpu/vector_*.h src/compute/cpu/peak_*.c",
      "a row of compute/cpu/kernels.h"},
     {"cpuid.h", "src/base/cpu.c", "base/cpu.h"},
     {"pthread.h threads.h", "src/base/thread.c", "base/thread.h"},
