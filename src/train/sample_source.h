@@ -16,6 +16,8 @@ struct sample_source {
     enum akin_status (*reader_create)(const struct samples_settings *settings, void **reader,
                                       struct akin_error *error);
     void (*reader_destroy)(void *reader);
+    /* Forgets what it has open: an epoch begins with the files as they are then. */
+    void (*reader_rewind)(void *reader);
     /* Fills the rows of `part` in rows [..][2][seq_len]. Different readers at the same time. */
     enum akin_status (*fill)(const struct samples_settings *settings, void *reader,
                              const struct order_part *part, int32_t *rows,

@@ -270,6 +270,8 @@ void samples_epoch(struct samples *samples, uint32_t epoch)
     while (s->active)
         condition_wait(s->ready, s->lock);
     sample_order_epoch(&s->order, epoch);
+    for (int i = 0; i < s->worker_count; i++)
+        s->source->reader_rewind(s->workers[i].reader);
     for (size_t i = 0; i < s->slot_count; i++)
         s->slots[i].window = UINT64_MAX;
     s->window = s->window_next = 0;

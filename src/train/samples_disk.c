@@ -50,6 +50,12 @@ static enum akin_status reader_create(const struct samples_settings *settings, v
     return AKIN_OK;
 }
 
+static void reader_rewind(void *reader)
+{
+    struct disk_reader *r = reader;
+    file_at_close(&r->file);
+}
+
 static enum akin_status turn_to(struct disk_reader *r, const char *folder, size_t shard,
                                 struct akin_error *error)
 {
@@ -114,6 +120,8 @@ static enum akin_status fill(const struct samples_settings *settings, void *read
 
 const struct sample_source *samples_disk(void)
 {
-    static const struct sample_source source = { reader_create, reader_destroy, fill };
+    static const struct sample_source source = {
+        reader_create, reader_destroy, reader_rewind, fill,
+    };
     return &source;
 }

@@ -16,6 +16,11 @@ static void reader_destroy(void *reader)
     (void)reader;
 }
 
+static void reader_rewind(void *reader)
+{
+    (void)reader;
+}
+
 static enum akin_status fill(const struct samples_settings *settings, void *reader,
                              const struct order_part *part, int32_t *rows,
                              struct sample_effort *effort, struct akin_error *error)
@@ -34,6 +39,8 @@ static enum akin_status fill(const struct samples_settings *settings, void *read
 
 const struct sample_source *samples_memory(void)
 {
-    static const struct sample_source source = { reader_create, reader_destroy, fill };
+    static const struct sample_source source = {
+        reader_create, reader_destroy, reader_rewind, fill,
+    };
     return &source;
 }
