@@ -12,7 +12,7 @@
 #include "base/thread.h"
 #include "train/distributed_ring.h"
 
-/* A rank that moves bytes all the time looks after the others as often; one that waits, this long. */
+/* How often a rank that moves bytes all the time looks after the others, and one that waits. */
 enum { LOOK_MILLISECONDS = 100, WAIT_MILLISECONDS = 500, MEASURES = 7 };
 
 struct process_group {

@@ -1,6 +1,7 @@
-/* The ring over TCP, and what tells that a rank is lost: its sockets end, or nothing is heard of it.
- * Rank 0 hears of all and tells all. A neighbour's socket that ends is only believed after a moment
- * in which rank 0 may tell the true cause: ranks that stop because of another one end theirs too. */
+/* The ring over TCP, and what tells that a rank is lost: its sockets end, or nothing is heard of
+ * it. Rank 0 hears of all and tells all. A neighbour's socket that ends is only believed after a
+ * moment in which rank 0 may tell the true cause: ranks that stop because of another one end theirs
+ * too. */
 #include "train/distributed_tcp.h"
 
 #include <errno.h>

@@ -3,8 +3,8 @@
  * are there they are told each other's addresses, and connect to a ring. The connection to rank 0
  * stays, for what goes wrong later. Numbers travel as they lie in memory (x86-64, little-endian).
  *
- * There is no secret in it: whoever reaches the port can take a rank's place. It belongs on networks
- * whose machines trust each other, as torch.distributed does. */
+ * There is no secret in it: whoever reaches the port can take a rank's place. It belongs on
+ * networks whose machines trust each other, as torch.distributed does. */
 #include "train/distributed_tcp.h"
 
 #include <errno.h>
@@ -21,7 +21,12 @@
 #include "base/clock.h"
 #include "base/memory.h"
 
-enum { HELLO_MILLISECONDS = 2000, RETRY_MILLISECONDS = 100, WELCOME_MILLISECONDS = 5000, TEXT_BYTES = 640 };
+enum {
+    HELLO_MILLISECONDS = 2000,
+    RETRY_MILLISECONDS = 100,
+    WELCOME_MILLISECONDS = 5000,
+    TEXT_BYTES = 640,
+};
 
 static const char magic[16] = "akin ranks 1";
 

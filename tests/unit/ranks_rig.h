@@ -1,5 +1,5 @@
 /* What the tests of ranks share: a body that sums vectors and checks every bit of them against a
- * plain loop over the ranks, and a page where ranks leave what they saw. */
+ * plain loop over the ranks, and a page where ranks leave what they saw. Not all tests use all. */
 #pragma once
 
 #include <setjmp.h>
@@ -39,6 +39,7 @@ struct page {
     int code;
 };
 
+__attribute__((unused))
 static struct page *page_make(void)
 {
     struct page *page = memory_share(sizeof *page);
@@ -46,6 +47,7 @@ static struct page *page_make(void)
     return page;
 }
 
+__attribute__((unused))
 static void nap(double seconds)
 {
     struct timespec time = { (time_t)seconds, (long)(1e9 * (seconds - (double)(time_t)seconds)) };
@@ -133,6 +135,7 @@ static int sum_body(void *context, struct process_group *group)
     return tell(seen, status, &error);
 }
 
+__attribute__((unused))
 static void check_sums(const struct page *page, size_t world, const char *link)
 {
     for (size_t i = 0; i < world; i++) {
@@ -156,7 +159,8 @@ static void check_sums(const struct page *page, size_t world, const char *link)
 }
 
 /* Sums until a rank is lost; something happens to `victim` in its third step. */
-static int lose_body(void *context, struct process_group *group, int (*what)(struct process_group *))
+static int lose_body(void *context, struct process_group *group,
+                     int (*what)(struct process_group *))
 {
     struct page *page = context;
     struct seen *seen = introduce(page, group);
@@ -193,12 +197,14 @@ static int tell_nan(struct process_group *group)
     return 1;
 }
 
+__attribute__((unused))
 static int fail_body(void *context, struct process_group *group)
 {
     return lose_body(context, group, tell_nan);
 }
 
 /* All but the victim were told of it, soon. */
+__attribute__((unused))
 static void check_told(const struct page *page, size_t world, const char *part)
 {
     for (size_t i = 0; i < world; i++) {
