@@ -1,7 +1,7 @@
 /* How fast batches come: tokens made in memory, and read from shards. By hand.
  *
  *   samplesbench [--dir FOLDER] [--samples N] [--seq-len N] [--vocab N] [--batch N] [--workers N]
- *                [--world N] [--u16] [--direct|--cached] [--epochs N]
+ *                [--world N] [--u16] [--shards N] [--direct|--cached] [--epochs N]
  *
  * Prints a line for each epoch: samples/s, the share of the time that was waited, CPU time of all
  * threads, and from disk GB/s. */
@@ -92,6 +92,8 @@ int main(int argc, char **argv)
             batch = number ? number : 1;
         else if (!strcmp(argv[i], "--workers"))
             s.workers = (int)number;
+        else if (!strcmp(argv[i], "--shards"))
+            s.shard_count = number;
         else if (!strcmp(argv[i], "--world"))
             s.world = number;
         else if (!strcmp(argv[i], "--epochs"))

@@ -13,7 +13,7 @@
  * Without shuffling the lanes are the ranks', each in the order of the set.
  *
  * Not what DistributedSampler does: that one permutes single samples, and repeats some to fill up.
- */
+ * Why, in docs/decisions/017-training-data.md. */
 #pragma once
 
 #include <stdbool.h>
