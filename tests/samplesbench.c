@@ -1,12 +1,14 @@
 /* How fast batches come: tokens made in memory, and read from shards. By hand.
  *
  *   samplesbench [--dir FOLDER] [--samples N] [--seq-len N] [--vocab N] [--batch N] [--workers N]
- *                [--world N] [--u16] [--direct|--cached] [--epochs N]
+ *                [--world N] [--u16] [--shards N] [--direct|--cached] [--epochs N]
  *
- * Prints one line an epoch: samples/s, the share of the time that was waited, and from disk GB/s. */
+ * Prints a line for each epoch: samples/s, the share of the time that was waited, CPU time of all
+ * threads, and from disk GB/s. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/memory.h"
 #include "train/samples.h"
@@ -49,14 +51,15 @@ static void run(const struct samples_settings *settings, size_t batch, uint32_t 
     for (uint32_t epoch = 0; epoch < epochs; epoch++) {
         struct samples_stats stats;
         size_t got = batch;
+        clock_t cpu = clock();
         samples_epoch(samples, epoch);
         while (got == batch)
             must(samples_next(samples, batch, source, target, &got, &error));
         samples_stats(samples, &stats);
-        printf("%s epoch %u: %.0f samples/s, waited %.1f %%, %.2f us of a thread per sample",
+        printf("%s epoch %u: %.0f samples/s, waited %.1f %%, %.2f us of CPU per sample",
                settings->data_dir ? stats.direct ? "direct" : "cached" : "memory", epoch,
                (double)stats.samples / stats.seconds, 100 * stats.wait_seconds / stats.seconds,
-               1e6 * stats.read_seconds / (double)stats.samples);
+               1e6 * (double)(clock() - cpu) / CLOCKS_PER_SEC / (double)stats.samples);
         if (settings->data_dir)
             printf(", %.2f GB/s", stats.gb_per_second);
         printf(", buffers %.1f MB\n", (double)stats.buffer_bytes * 1e-6);
@@ -89,6 +92,8 @@ int main(int argc, char **argv)
             batch = number ? number : 1;
         else if (!strcmp(argv[i], "--workers"))
             s.workers = (int)number;
+        else if (!strcmp(argv[i], "--shards"))
+            s.shard_count = number;
         else if (!strcmp(argv[i], "--world"))
             s.world = number;
         else if (!strcmp(argv[i], "--epochs"))

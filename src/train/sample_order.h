@@ -2,9 +2,10 @@
  *
  * The set is cut into chunks of consecutive samples (about 1 MiB as int64), the chunks are
  * permuted, and the row of chunks is cut into lanes of equal length. Each lane is shuffled inside
- * windows of about two chunks. Number p of the epoch is number p / lanes of lane p % lanes; the few samples
- * behind the last full turn of the lanes follow. Rank r of a world of w takes the numbers r, r + w,
- * r + 2w, ...: floor(samples / w) each, and the rest, fewer than w, are left out of this epoch.
+ * windows of about two chunks. Number p of the epoch is number p / lanes of lane p % lanes; the few
+ * samples behind the last full turn of the lanes follow. Rank r of a world of w takes the numbers
+ * r, r + w, r + 2w, ...: floor(samples / w) each, and the rest, fewer than w, are left out of this
+ * epoch.
  *
  * There are 8 lanes where the world divides 8, else as many as ranks. So the order, and with it
  * what a step over all ranks consists of, is the same for worlds of 1, 2, 4 and 8; a rank reads
@@ -12,7 +13,7 @@
  * Without shuffling the lanes are the ranks', each in the order of the set.
  *
  * Not what DistributedSampler does: that one permutes single samples, and repeats some to fill up.
- */
+ * Why, in docs/decisions/017-training-data.md. */
 #pragma once
 
 #include <stdbool.h>

@@ -8,7 +8,7 @@
 
 #include "base/philox.h"
 
-enum { BLOCK = 128 };
+enum { BLOCK = 128, ROW_TOKENS = 4 * PHILOX_ROW };
 
 /* Keeps the numbers of samples apart from those of whatever else has the same seed. */
 static const uint32_t stream = 0x53414d50u;
@@ -27,18 +27,20 @@ void tokens_make(uint64_t seed, uint64_t sample, size_t vocab, size_t count, int
 {
     uint32_t key[2] = { (uint32_t)seed, (uint32_t)(seed >> 32) };
     uint32_t counter[4] = { 0, stream, (uint32_t)sample, (uint32_t)(sample >> 32) };
-    size_t at = 0;
-    for (; count - at >= 4; at += 4, counter[0]++) {
-        uint32_t random[4];
-        philox_4x32(counter, key, random);
-        for (int i = 0; i < 4; i++)
-            tokens[at + (size_t)i] = (int32_t)((uint64_t)random[i] * vocab >> 32);
-    }
-    if (at < count) {
-        uint32_t random[4];
-        philox_4x32(counter, key, random);
-        for (int i = 0; at < count; at++, i++)
-            tokens[at] = (int32_t)((uint64_t)random[i] * vocab >> 32);
+    uint32_t row[4][PHILOX_ROW], scale = (uint32_t)vocab;
+    for (size_t at = 0; at < count; at += ROW_TOKENS, counter[0] += PHILOX_ROW) {
+        size_t end = count - at < ROW_TOKENS ? count - at : ROW_TOKENS;
+        philox_4x32_row(counter, key, row);
+        for (int word = 0; word < 4; word++)
+            for (int i = 0; i < PHILOX_ROW; i++)
+                row[word][i] = (uint32_t)((uint64_t)row[word][i] * scale >> 32);
+        if (end == ROW_TOKENS)
+            for (int i = 0; i < PHILOX_ROW; i++)
+                for (int word = 0; word < 4; word++)
+                    tokens[at + (size_t)(4 * i + word)] = (int32_t)row[word][i];
+        else
+            for (size_t i = 0; i < end; i++)
+                tokens[at + i] = (int32_t)row[i % 4][i / 4];
     }
 }
 

@@ -11,6 +11,10 @@
 #include "base/thread.h"
 #include "train/sample_source.h"
 
+/* Direct reads wait for the device, and it wants several at once: fewer workers than this are made
+ * up to it. */
+enum { DIRECT_READERS = 8 };
+
 struct slot {
     int32_t *rows;              /* [order_rows_max][2][seq_len] */
     uint64_t window;            /* that it holds or is being filled with */
@@ -149,6 +153,10 @@ static enum akin_status take_settings(struct samples *s, const struct samples_se
     s->settings.data_dir = s->folder = memory_copy_string(settings->data_dir);
     if (!s->folder)
         return error_memory(error);
+    bool direct = shards_want_direct(&layout, settings->io);
+    s->settings.io = direct ? SHARD_IO_DIRECT : SHARD_IO_CACHED;
+    if (direct && s->settings.workers < DIRECT_READERS)
+        s->settings.workers = DIRECT_READERS;
     return shards_verify(s->folder, &layout, error);
 }
 

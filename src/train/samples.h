@@ -15,7 +15,8 @@ struct samples_settings {
     size_t shard_count;         /* 0: as shard_layout_complete chooses */
     enum token_type token_type; /* of the shards */
     enum shard_io io;
-    int workers;                /* threads; below 1 counts as 1 */
+    int workers;                /* threads; below 1 counts as 1, and below 8 as 8 where reads go
+                                   past the page cache: those sleep most of the time */
     size_t rank, world;         /* world 0 counts as 1 */
     bool shuffle;
 };

@@ -1,7 +1,7 @@
 /* Samples that are read from shards: runs of consecutive ones, about a MiB in a read, each
- * converted while it is in the cache and put where the shuffle wants it. Plain reads by several threads; why
- * not io_uring is in docs/decisions/017-training-data.md. Tokens are checked once more as they are
- * converted: a file may have changed since it was scanned, and a token is an index. */
+ * converted while it is in the cache and put where the shuffle wants it. Plain reads by several
+ * threads; why not io_uring is in docs/decisions/017-training-data.md. Tokens are checked once more
+ * as they are converted: a file may have changed since it was scanned, and a token is an index. */
 #include <string.h>
 
 #include "base/clock.h"

@@ -38,10 +38,11 @@ static struct samples_settings in_memory(uint64_t samples, size_t seq_len)
 static void tokens_are_a_function_of_seed_sample_and_position(void **state)
 {
     (void)state;
-    int32_t tokens[10];
+    enum { LENGTH = 203 };
+    int32_t tokens[LENGTH];
     uint64_t seed = 0x123456789abcdef0u, sample = 0x100000002u;
-    tokens_make(seed, sample, 1000, 10, tokens);
-    for (uint32_t p = 0; p < 10; p++) {
+    tokens_make(seed, sample, 1000, LENGTH, tokens);
+    for (uint32_t p = 0; p < LENGTH; p++) {
         uint32_t counter[4] = { p / 4, 0x53414d50u, 2, 1 }, key[2] = { 0x9abcdef0u, 0x12345678u };
         uint32_t random[4];
         philox_4x32(counter, key, random);
