@@ -42,14 +42,10 @@ static inline struct train_device *rig_device(enum rig_device which, int threads
     *pool = NULL;
     if (which == RIG_REFERENCE && precision == TRAIN_FP32)
         status = reference_train_create(&device, &error);
-#ifdef AKIN_TRAIN_CPU
     if (which == RIG_CPU) {
         *pool = thread_pool_create(threads);
         status = cpu_train_create(cpu_detect(), *pool, precision, &device, &error);
     }
-#else
-    (void)threads;
-#endif
     if (status == AKIN_UNSUPPORTED) {
         thread_pool_destroy(pool);
         return NULL;

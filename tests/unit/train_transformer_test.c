@@ -63,7 +63,7 @@ static void no_bit_depends_on_slices(void **state)
     struct truth truth;
     truth_open(FIXTURE, &truth);
     for (int which = 0; which < RIG_DEVICES; which++)
-        for (int precision = TRAIN_FP32; precision <= TRAIN_FP16; precision++) {
+        for (int precision = TRAIN_FP32; precision <= TRAIN_BF16; precision++) {
             enum rig_device device = (enum rig_device)which;
             enum train_precision p = (enum train_precision)precision;
             struct safetensors *wanted = trained(device, 1, p, &truth, truth.batch, false);
@@ -176,6 +176,70 @@ static void gradients_are_slopes(void **state)
     safetensors_close(&gradients);
     memory_free(values);
     parameter_table_destroy(&table);
+    rig_release(&device, &pool);
+}
+
+/* ---- dropout ---------------------------------------------------------------------------- */
+
+static const struct train_ops *plain_ops;
+
+/* How often each site was asked for. */
+static int sites[64];
+
+static void counting_attention(struct train_device *device, const struct train_pass *pass,
+                               const struct train_attention *layer, const struct train_shape *shape,
+                               const float *x, const float *memory, float *y, void *saved)
+{
+    sites[layer->site]++;
+    sites[layer->site + 1]++;
+    plain_ops->attention_forward(device, pass, layer, shape, x, memory, y, saved);
+}
+
+static void counting_feed_forward(struct train_device *device, const struct train_pass *pass,
+                                  const struct train_feed_forward *layer, size_t samples,
+                                  size_t rows_per_sample, const float *x, float *y, void *saved)
+{
+    sites[layer->site]++;
+    sites[layer->site + 1]++;
+    plain_ops->feed_forward_forward(device, pass, layer, samples, rows_per_sample, x, y, saved);
+}
+
+/* No two tensors, and no two steps, drop the same numbers; and it is the seed that says which. */
+static void dropout_is_never_the_same(void **state)
+{
+    (void)state;
+    struct thread_pool *pool;
+    struct train_device *device = rig_device(RIG_REFERENCE, 1, TRAIN_FP32, &pool);
+    struct truth truth;
+    truth_open(FIXTURE, &truth);
+    struct trainer_settings settings = rig_settings(&truth.shape, truth.batch);
+    struct train_ops ops = *device->ops;
+    struct akin_error error = {0};
+    double losses[4];
+    plain_ops = device->ops;
+    ops.attention_forward = counting_attention;
+    ops.feed_forward_forward = counting_feed_forward;
+    device->ops = &ops;
+    settings.update.rate = 0;
+    for (int dropped = 0; dropped < 2; dropped++)
+        for (uint64_t seed = 1; seed <= 2; seed++) {
+            settings.dropout = dropped ? 0.1f : 0;
+            settings.seed = seed;
+            struct trainer *trainer = rig_trainer(device, &settings);
+            must(trainer_load(trainer, truth_path(&truth, "init.safetensors"), &error), &error);
+            memset(sites, 0, sizeof sites);
+            for (int step = 0; step < 2; step++)
+                losses[2 * (seed - 1) + (uint64_t)step] = rig_step(trainer, &truth, 0);
+            size_t parts = 2 * truth.shape.encoder_layers + 3 * truth.shape.decoder_layers;
+            for (size_t i = 0; i < 64; i++)
+                assert_int_equal(sites[i], i < 2 * parts ? 2 : 0);
+            assert_true((losses[2 * (seed - 1)] != losses[2 * (seed - 1) + 1]) == dropped);
+            trainer_destroy(&trainer);
+            if (seed == 2)
+                assert_true((losses[0] != losses[2]) == dropped);
+        }
+    device->ops = plain_ops;
+    truth_close(&truth);
     rig_release(&device, &pool);
 }
 
@@ -298,8 +362,6 @@ static void ranks_add_up(void **state)
 
 /* ---- FP16 ------------------------------------------------------------------------------- */
 
-static const struct train_ops *plain_ops;
-
 static bool supports_all(const struct train_device *device, enum train_precision precision)
 {
     (void)device, (void)precision;
@@ -364,6 +426,7 @@ int main(void)
         cmocka_unit_test(no_bit_depends_on_slices),
         cmocka_unit_test(the_loss_falls),
         cmocka_unit_test(gradients_are_slopes),
+        cmocka_unit_test(dropout_is_never_the_same),
         cmocka_unit_test(final_gradients_are_announced),
         cmocka_unit_test(ranks_add_up),
         cmocka_unit_test(fp16_follows_its_scale),

@@ -3,13 +3,14 @@
  * signed sums; with AKIN_TEST_DATA the folders of train_reference there, which have all. */
 #include "train_rig.h"
 
-/* What float32 may be off, and the other precisions. */
+/* `losses` is of AdamW, `fast` of the other optimisers, whose rates are 10 and 1000 times as large:
+ * ten steps grow a rounding error as much. Gradients: see kinks in tests/train_devicecheck.c. */
 struct bounds {
-    double first_loss, losses, gradient;
+    double first_loss, losses, fast, gradient, sum;
 };
 
-static const struct bounds FP32 = {1e-6, 1e-5, 1e-5};
-static const struct bounds BF16 = {2e-3, 2e-3, 0.05};
+static const struct bounds FP32 = {1e-6, 1e-5, 1e-5, 1e-5, 1e-5};
+static const struct bounds BF16 = {2e-3, 2e-3, 2e-2, 0.1, 0.25};
 
 /* ---- gradients -------------------------------------------------------------------------- */
 
@@ -85,7 +86,7 @@ static void check_sums(const struct truth *truth, struct trainer *trainer,
         assert_int_equal(json_array_size(sums), 4);
         for (uint32_t k = 0; k < 4; k++) {
             double off = signed_sum(tensor, k) - json_real_value(json_array_get(sums, k));
-            if (!(fabs(off) <= bounds->gradient * norm))
+            if (!(fabs(off) <= bounds->sum * norm))
                 fail_msg("%s: sum %u is off by %g of the norm", tensor->name, k, off / norm);
         }
     }
@@ -146,7 +147,8 @@ static void check_run(struct train_device *device, enum train_precision precisio
     for (size_t step = 0; step < truth->steps; step++) {
         double loss = rig_step(trainer, truth, step);
         double wanted = json_real_value(json_array_get(losses, step));
-        double allowed = step == 0 ? bounds->first_loss : bounds->losses;
+        double allowed = step == 0 ? bounds->first_loss
+                         : run->update.optimizer == TRAIN_ADAMW ? bounds->losses : bounds->fast;
         if (!(fabs(loss - wanted) <= allowed))
             fail_msg("%s, %s, step %zu: loss %.9g, truth %.9g", truth->folder, run->curve, step,
                      loss, wanted);
@@ -165,7 +167,7 @@ static void check_folder(const char *folder, bool whole)
     struct truth truth;
     truth_open(folder, &truth);
     for (int which = 0; which < RIG_DEVICES; which++)
-        for (int precision = TRAIN_FP32; precision <= TRAIN_FP16; precision++) {
+        for (int precision = TRAIN_FP32; precision <= TRAIN_BF16; precision++) {
             struct thread_pool *pool;
             struct train_device *device = rig_device((enum rig_device)which, 2,
                                                      (enum train_precision)precision, &pool);

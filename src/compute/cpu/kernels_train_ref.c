@@ -63,40 +63,41 @@ static void product_bf16(float *out, size_t out_stride, const uint32_t *left, si
     }
 }
 
-static void spread_f32(float *out, size_t width, size_t step, const float *x, size_t cols)
-{
-    for (size_t c = 0; c < cols; c++)
-        out[c / width * step + c % width] = x[c];
-}
-
-static void zip_f32(uint32_t *out, size_t width, size_t step, const float *first,
-                    const float *second, size_t cols)
-{
-    for (size_t c = 0; c < cols; c++)
-        out[c / width * step + c % width] = (first ? (uint32_t)f32_to_bf16(first[c]) << 16 : 0) |
-                                            (second ? f32_to_bf16(second[c]) : 0);
-}
-
-static void zip_bf16(uint32_t *out, size_t width, size_t step, const uint16_t *first,
-                     const uint16_t *second, size_t cols)
-{
-    for (size_t c = 0; c < cols; c++)
-        out[c / width * step + c % width] = (first ? (uint32_t)first[c] << 16 : 0) |
-                                            (second ? second[c] : 0);
-}
-
-static void sum_f32(float *sums, const float *x, size_t stride, size_t rows, size_t cols)
+static void pack_f32(float *out, size_t width, size_t step, const float *x, size_t stride,
+                     size_t rows, size_t cols, float *sums)
 {
     for (size_t r = 0; r < rows; r++)
-        for (size_t c = 0; c < cols; c++)
-            sums[c] += x[r * stride + c];
+        for (size_t c = 0; c < cols; c++) {
+            out[c / width * step + r * width + c % width] = x[r * stride + c];
+            if (sums)
+                sums[c] += x[r * stride + c];
+        }
 }
 
-static void sum_bf16(float *sums, const uint32_t *x, size_t stride, size_t rows, size_t cols)
+static void pack_pairs_f32(uint32_t *out, size_t width, size_t step, const float *x, size_t stride,
+                           size_t rows, size_t cols, float *sums)
 {
     for (size_t r = 0; r < rows; r++)
-        for (size_t c = 0; c < cols; c++)
-            sums[c] = sums[c] + upper(x[r * stride + c]) + lower(x[r * stride + c]);
+        for (size_t c = 0; c < cols; c++) {
+            uint32_t *pair = &out[c / width * step + r / 2 * width + c % width];
+            uint32_t bits = f32_to_bf16(x[r * stride + c]);
+            *pair = r % 2 ? *pair | bits : bits << 16;
+            if (sums)
+                sums[c] += x[r * stride + c];
+        }
+}
+
+static void pack_pairs_bf16(uint32_t *out, size_t width, size_t step, const uint16_t *x,
+                            size_t stride, size_t rows, size_t cols, float *sums)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < cols; c++) {
+            uint32_t *pair = &out[c / width * step + r / 2 * width + c % width];
+            uint32_t bits = x[r * stride + c];
+            *pair = r % 2 ? *pair | bits : bits << 16;
+            if (sums)
+                sums[c] += lower(bits);
+        }
 }
 
 static void softmax_f32(float *x, size_t cols, float factor, float sums[2])
@@ -121,11 +122,9 @@ void train_kernels_use_ref(struct train_kernels *k)
 {
     k->product_f32 = product_f32;
     k->product_bf16 = product_bf16;
-    k->spread_f32 = spread_f32;
-    k->zip_f32 = zip_f32;
-    k->zip_bf16 = zip_bf16;
-    k->sum_f32 = sum_f32;
-    k->sum_bf16 = sum_bf16;
+    k->pack_f32 = pack_f32;
+    k->pack_pairs_f32 = pack_pairs_f32;
+    k->pack_pairs_bf16 = pack_pairs_bf16;
     k->softmax_f32 = softmax_f32;
     k->mask_f32 = mask_f32;
     k->mask_bf16 = mask_bf16;

@@ -15,13 +15,13 @@
  *                  bits are those of numbers in order where the first of two lies in the upper
  *                  half, wherever the cut between two pairs falls. Denormals may count as 0.
  *                  bounded, n = 2 depth + 1, and depth FLT_MIN beside.
- * spread_f32       Column c of a row goes to out[c / width * step + c % width]: a row of panels of
- *                  `width` columns. exact.
- * zip_f32          The same of pairs (upper half: first[c], lower half: second[c]) of float32
- *                  numbers, rounded as narrow_bf16 does; either may be NULL: zeros. exact.
- * zip_bf16         The same of bfloat16 numbers. exact.
- * sum_f32          sums[c] += x[r * stride + c] for r < rows, one after the other, c < cols. exact.
- * sum_bf16         The same of pairs: the upper half first. Denormals may count as 0. exact.
+ * pack_f32         Columns of x [rows][stride] as panels of `width`: out[c / width * step + r * width +
+ *                  c % width] = x[r * stride + c]; and where sums is not NULL sums[c] += them, row
+ *                  after row. exact.
+ * pack_pairs_f32   The same in pairs of rows, rounded as narrow_bf16 does: row r / 2 of a panel has
+ *                  row r in the upper half, r + 1 in the lower half, zeros behind the last row. What
+ *                  is summed is not rounded. exact.
+ * pack_pairs_bf16  The same of bfloat16 numbers. exact.
  * softmax_f32      x[c] = (factor / sum) * e^(x[c] - top) for c < cols, with top the greatest number
  *                  and sum that of e^(x - top), in sixteen partial sums and the tree of kernels.h;
  *                  sums[0] = top, sums[1] = sum. NaN where the row has one. ulp 2 of x - top rounded
@@ -54,16 +54,12 @@ struct update_terms {
                               size_t left_row, size_t left_k, const uint32_t *right,             \
                               size_t right_k, size_t depth, size_t rows, size_t cols,            \
                               const float *bias, bool accumulate))                               \
-    X(spread_f32,    void,   (float *out, size_t width, size_t step, const float *x,             \
-                              size_t cols))                                                      \
-    X(zip_f32,       void,   (uint32_t *out, size_t width, size_t step, const float *first,      \
-                              const float *second, size_t cols))                                 \
-    X(zip_bf16,      void,   (uint32_t *out, size_t width, size_t step, const uint16_t *first,   \
-                              const uint16_t *second, size_t cols))                              \
-    X(sum_f32,       void,   (float *sums, const float *x, size_t stride, size_t rows,           \
-                              size_t cols))                                                      \
-    X(sum_bf16,      void,   (float *sums, const uint32_t *x, size_t stride, size_t rows,        \
-                              size_t cols))
+    X(pack_f32,      void,   (float *out, size_t width, size_t step, const float *x,             \
+                              size_t stride, size_t rows, size_t cols, float *sums))             \
+    X(pack_pairs_f32, void,  (uint32_t *out, size_t width, size_t step, const float *x,          \
+                              size_t stride, size_t rows, size_t cols, float *sums))             \
+    X(pack_pairs_bf16, void, (uint32_t *out, size_t width, size_t step, const uint16_t *x,       \
+                              size_t stride, size_t rows, size_t cols, float *sums))
 
 #define TRAIN_FLAT_KERNELS(X)                                                                    \
     X(softmax_f32,   void,   (float *x, size_t cols, float factor, float sums[2]))               \

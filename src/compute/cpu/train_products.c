@@ -12,7 +12,6 @@ enum {
     DEPTH = 512,            /* numbers of a depth that a panel keeps in the second-level cache */
     GRADIENT_ROWS = 512,    /* rows that are packed at a time; even */
     PACK_ROWS = 32,         /* of them by one item of the phase; even */
-    AHEAD_ROWS = 8,         /* that are fetched while others are packed */
     LEFT_PANELS = 4,        /* of outputs that a worker packs at a time */
 };
 
@@ -100,6 +99,18 @@ static void pack_forward(struct train_worker *w, const struct train_linear *l, v
     w->scratch.used = used;
 }
 
+/* Outputs as the depth of `backward` in pairs. Rows of dy have their pairs as memory has them, the
+ * earlier number in the lower half. */
+static void pack_backward_pairs(const struct cpu_train *t, uint32_t *to, size_t step,
+                                const float *rows, size_t live, size_t inputs)
+{
+    size_t nr = t->products.product.nr, pairs = (live + 1) / 2 * nr;
+    t->products.pack_pairs_f32(to, nr, step, rows, inputs, live, inputs, NULL);
+    for (size_t c = 0; c < inputs; c += nr, to += step)
+        for (size_t i = 0; i < pairs; i++)
+            to[i] = to[i] << 16 | to[i] >> 16;
+}
+
 /* A panel of `forward` of the outputs, and the same outputs as the depth of all of `backward`. */
 static void pack_outputs(void *context, size_t begin, size_t end, int worker)
 {
@@ -112,16 +123,14 @@ static void pack_outputs(void *context, size_t begin, size_t end, int worker)
         char *forward = p->packed->forward;
         pack_forward(&t->workers[worker], l, forward + first * depth_of(t, l->inputs) * 4, first,
                      live);
-        const float *row = l->weight + first * l->inputs;
+        const float *rows = l->weight + first * l->inputs;
+        float *floats = p->packed->backward;
+        uint32_t *pairs = p->packed->backward;
         if (t->precision == TRAIN_FP32)
-            for (size_t r = 0; r < live; r++)
-                t->products.spread_f32((float *)p->packed->backward + (first + r) * nr, nr, step,
-                                       row + r * l->inputs, l->inputs);
-        else    /* the lower half of a pair comes first where rows lie in pairs as memory has them */
-            for (size_t r = 0; r < live; r += 2)
-                t->products.zip_f32((uint32_t *)p->packed->backward + (first + r) / 2 * nr, nr,
-                                    step, r + 1 < live ? row + (r + 1) * l->inputs : NULL,
-                                    row + r * l->inputs, l->inputs);
+            t->products.pack_f32(floats + first * nr, nr, step, rows, l->inputs, live, l->inputs,
+                                 NULL);
+        else
+            pack_backward_pairs(t, pairs + first / 2 * nr, step, rows, live, l->inputs);
     }
 }
 
@@ -274,35 +283,23 @@ struct gradient {
     size_t rows, depth;
 };
 
-/* Columns [column, column + cols) of rows [first, first + rows) of x as panels; first is even. */
+/* Columns [column, column + cols) of rows [first, first + rows) of x as panels, and their sums;
+ * first is even. */
 static void pack_rows(const struct gradient *g, const struct operand *x, size_t column, size_t cols,
-                      size_t width, void *panels, size_t first, size_t rows)
+                      size_t width, void *panels, size_t first, size_t rows, float *sums)
 {
     const struct train_kernels *k = &g->train->products;
     size_t step = g->depth * width;
-    for (size_t r = first; r < first + rows; r += 2) {
-        const char *row = row_of(x, r), *next = r + 1 < first + rows ? row_of(x, r + 1) : NULL;
-        const char *ahead = row + AHEAD_ROWS * row_bytes(x);
-        size_t at = column * (x->narrow ? sizeof(uint16_t) : sizeof(float));
-        for (size_t line = 0; line < cols * 4 && r + AHEAD_ROWS + 1 < g->rows; line += 64) {
-            __builtin_prefetch(ahead + at + line);
-            __builtin_prefetch(ahead + row_bytes(x) + at + line);
-        }
-        row += at;
-        next = next ? next + at : NULL;
-        if (g->train->precision == TRAIN_FP32) {
-            float *to = (float *)panels + r * width;
-            k->spread_f32(to, width, step, (const float *)row, cols);
-            if (next)
-                k->spread_f32(to + width, width, step, (const float *)next, cols);
-        } else if (x->narrow) {
-            k->zip_bf16((uint32_t *)panels + r / 2 * width, width, step, (const uint16_t *)row,
-                        (const uint16_t *)next, cols);
-        } else {
-            k->zip_f32((uint32_t *)panels + r / 2 * width, width, step, (const float *)row,
-                       (const float *)next, cols);
-        }
-    }
+    const void *from = row_of(x, first);
+    if (g->train->precision == TRAIN_FP32)
+        k->pack_f32((float *)panels + first * width, width, step, (const float *)from + column,
+                    x->stride, rows, cols, sums);
+    else if (x->narrow)
+        k->pack_pairs_bf16((uint32_t *)panels + first / 2 * width, width, step,
+                           (const uint16_t *)from + column, x->stride, rows, cols, sums);
+    else
+        k->pack_pairs_f32((uint32_t *)panels + first / 2 * width, width, step,
+                          (const float *)from + column, x->stride, rows, cols, sums);
 }
 
 static void pack_right(void *context, size_t begin, size_t end, int worker)
@@ -310,7 +307,8 @@ static void pack_right(void *context, size_t begin, size_t end, int worker)
     const struct gradient *g = context;
     size_t first = begin * PACK_ROWS, rows = smaller(end * PACK_ROWS, g->rows) - first;
     (void)worker;
-    pack_rows(g, &g->x, 0, g->linear->inputs, g->train->products.product.nr, g->right, first, rows);
+    pack_rows(g, &g->x, 0, g->linear->inputs, g->train->products.product.nr, g->right, first, rows,
+              NULL);
 }
 
 /* The tile of outputs from o on, which `left` has, and inputs from i on. */
@@ -329,39 +327,36 @@ static void gradient_tile(const struct gradient *g, const void *left, size_t o, 
                         g->depth, rows, cols, NULL, true);
 }
 
-static void gradient_bias(const struct gradient *g, const void *left, size_t o)
+/* Panels [o, o + count) of the outputs; the bias gets the sums of what is packed. */
+static void pack_left(const struct gradient *g, size_t o, size_t count, void *panels, bool bias)
 {
-    const struct train_kernels *k = &g->train->products;
-    size_t mr = k->product.mr, cols = smaller(mr, g->linear->outputs - o);
-    float *sums = g->linear->bias_gradient + o;
-    if (g->train->precision == TRAIN_FP32)
-        k->sum_f32(sums, left, mr, g->depth, cols);
-    else
-        k->sum_bf16(sums, left, mr, g->depth, cols);
+    size_t mr = g->train->products.product.mr, first = o * mr;
+    size_t cols = smaller(count * mr, g->linear->outputs - first);
+    float *sums = bias && g->linear->bias_gradient ? g->linear->bias_gradient + first : NULL;
+    pack_rows(g, &g->dy, first, cols, mr, panels, 0, g->rows, sums);
 }
 
-/* Tile t is panel t % across of the inputs and t / across of the outputs. */
+/* Tile t is panel t % across of the inputs and t / across of the outputs. Whoever has the first of
+ * a row of tiles has its bias. */
 static void gradient_tiles(void *context, size_t begin, size_t end, int worker)
 {
     const struct gradient *g = context;
     struct train_worker *w = &g->train->workers[worker];
     size_t mr = g->train->products.product.mr, nr = g->train->products.product.nr;
-    size_t across = panels_of(g->linear->inputs, nr), packed = begin / across;
+    size_t across = panels_of(g->linear->inputs, nr), last = (end - 1) / across, packed = 0, next = 0;
     size_t used = w->scratch.used;
     char *panels = arena_alloc(&w->scratch, LEFT_PANELS * mr * g->depth, sizeof(float));
     ASSERT(panels);
     for (size_t tile = begin; tile < end; tile++) {
         size_t o = tile / across;
-        if (tile == begin || (tile % across == 0 && o == packed + LEFT_PANELS)) {
-            size_t count = smaller(LEFT_PANELS, (end - 1) / across + 1 - o);
-            size_t cols = smaller(count * mr, g->linear->outputs - o * mr);
+        if (tile == begin || o == next) {
+            size_t count = tile % across ? 1 : smaller(LEFT_PANELS, last + 1 - o);
+            pack_left(g, o, count, panels, tile % across == 0);
             packed = o;
-            pack_rows(g, &g->dy, o * mr, cols, mr, panels, 0, g->rows);
+            next = o + count;
         }
-        const void *left = panels + (o - packed) * mr * g->depth * sizeof(float);
-        if (tile % across == 0 && g->linear->bias_gradient)
-            gradient_bias(g, left, o * mr);
-        gradient_tile(g, left, o * mr, tile % across * nr);
+        gradient_tile(g, panels + (o - packed) * mr * g->depth * sizeof(float), o * mr,
+                      tile % across * nr);
     }
     w->scratch.used = used;
 }

@@ -37,38 +37,17 @@ ALWAYS_INLINE p16 set_pair(const uint32_t *p)
 #define TILE_STEP(sum, a, b) p_dot(sum, a, b)
 #include "compute/cpu/train_product_tile.h"
 
-static void spread_f32(float *out, size_t width, size_t step, const float *x, size_t cols)
-{
-    for (size_t panel = 0; panel < cols; panel += width, out += step)
-        for (size_t c = 0; c < smaller(width, cols - panel); c += 16) {
-            size_t live = smaller(smaller(width, cols - panel) - c, 16);
-            v_store_first(out + c, live, v_load_first(x + panel + c, live));
-        }
-}
+/* ---- packing ------------------------------------------------------------------------------ */
 
-static void sum_f32(float *sums, const float *x, size_t stride, size_t rows, size_t cols)
-{
-    for (size_t c = 0; c < cols; c += 16) {
-        size_t live = smaller(cols - c, 16);
-        v16 sum = v_load_first(sums + c, live);
-        for (size_t r = 0; r < rows; r++)
-            sum = v_add(sum, v_load_first(x + r * stride + c, live));
-        v_store_first(sums + c, live, sum);
-    }
-}
-
-static void sum_bf16(float *sums, const uint32_t *x, size_t stride, size_t rows, size_t cols)
-{
-    for (size_t c = 0; c < cols; c += 16) {
-        size_t live = smaller(cols - c, 16);
-        v16 sum = v_load_first(sums + c, live);
-        for (size_t r = 0; r < rows; r++) {
-            p16 pair = p_load_first(x + r * stride + c, live);
-            sum = v_add(v_add(sum, p_upper(pair)), p_lower(pair));
-        }
-        v_store_first(sums + c, live, sum);
-    }
-}
+#define PACK_NAME pack_f32
+#define PACK_FROM float
+#define PACK_TO float
+#define PACK_ROWS 1
+#define PACK_VECTOR v16
+#define PACK_LOAD(x, stride, both, live) v_load_first(x, live)
+#define PACK_STORE v_store_first
+#define PACK_SUM(sum, x, stride, both, live, packed) v_add(sum, packed)
+#include "compute/cpu/train_pack.h"
 
 /* ---- rows of logits ----------------------------------------------------------------------- */
 
