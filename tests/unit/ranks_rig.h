@@ -19,15 +19,16 @@
 #include "base/memory.h"
 #include "base/rng.h"
 #include "train/distributed.h"
+#include "train_rig.h"
 
-enum { NUMBERS = 100003, RIG_RANKS = 8 };
+enum { NUMBERS = 100003, RIG_RANKS = 8, LOSS_STEPS = 12, LOSS_BATCH = 4 };
 
 struct seen {
     pid_t process;
     enum akin_status status;
     char message[1024], link[32];
     size_t rank, world, local_rank, local_world, wrong, allocations;
-    double seconds;
+    double seconds, losses[LOSS_STEPS];
     struct process_group_report report;
     struct process_group_speed speed;
 };
@@ -216,4 +217,62 @@ static void check_told(const struct page *page, size_t world, const char *part)
             fail_msg("rank %zu: '%s' instead of '%s'", i, seen->message, part);
         assert_true(seen->seconds < 8);
     }
+}
+
+/* A tiny model on this rank's part of one batch, with dropout. */
+__attribute__((unused))
+static int loss_body(void *context, struct process_group *group)
+{
+    struct seen *seen = introduce(context, group);
+    const struct transformer_shape shape = {
+        .d_model = 16, .nhead = 2, .encoder_layers = 1, .decoder_layers = 2, .feed_forward = 24,
+        .vocab = 31, .seq_len = 7,
+    };
+    struct trainer_settings settings = rig_settings(&shape, LOSS_BATCH / seen->world);
+    settings.dropout = 0.1f;
+    settings.update.rate = 1e-2f;
+    settings.reducer = process_group_reducer(group);
+    struct train_device *device;
+    struct trainer *trainer = NULL;
+    struct akin_error error = { AKIN_OK, "" };
+    enum akin_status status = reference_train_create(&device, &error);
+    if (status == AKIN_OK)
+        status = trainer_create(device, &settings, &trainer, &error);
+    int32_t tokens[2][LOSS_BATCH * 7];
+    struct rng rng;
+    rng_seed(&rng, 5);
+    for (int step = 0; status == AKIN_OK && step < LOSS_STEPS; step++) {
+        for (size_t i = 0; i < LOSS_BATCH * shape.seq_len; i++)
+            for (int side = 0; side < 2; side++)
+                tokens[side][i] = (int32_t)rng_below(&rng, shape.vocab);
+        size_t skip = seen->rank * settings.batch * shape.seq_len;
+        struct step_result result;
+        status = trainer_step(trainer, tokens[0] + skip, tokens[1] + skip, &result, &error);
+        seen->losses[step] = result.loss;
+    }
+    trainer_destroy(&trainer);
+    if (device)
+        device->ops->destroy(&device);
+    return tell(seen, status, &error);
+}
+
+/* Every rank has the losses of one process that has the whole batch. */
+__attribute__((unused))
+static void check_losses(const struct page *page, size_t world)
+{
+    struct page *alone = page_make();
+    struct launch_settings settings = { .processes = 1 };
+    int code = -1;
+    assert_int_equal(process_group_run(&settings, loss_body, alone, &code, NULL), AKIN_OK);
+    assert_int_equal(code, 0);
+    for (size_t i = 0; i < world; i++)
+        for (size_t step = 0; step < LOSS_STEPS; step++) {
+            double own = page->ranks[i].losses[step], truth = alone->ranks[0].losses[step];
+            if (!(fabs(own - truth) <= 1e-6))
+                fail_msg("rank %zu of %zu, step %zu: loss %.9f instead of %.9f", i, world, step,
+                         own, truth);
+            assert_true(own == page->ranks[0].losses[step]);
+        }
+    assert_true(alone->ranks[0].losses[0] > 1);
+    memory_unshare(alone, sizeof *alone);
 }

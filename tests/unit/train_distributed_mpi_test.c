@@ -11,30 +11,49 @@ static const char *environment(const char *name)
     return getenv(name);
 }
 
+static bool is_wrong(const struct seen *seen, size_t rank, size_t world)
+{
+    return seen->wrong || seen->allocations || seen->rank != rank || seen->world != world ||
+           seen->local_rank != rank || seen->local_world != world ||
+           strcmp(seen->link, world > 1 ? "mpi" : "alone");
+}
+
+static double first_difference(const struct seen *seen)
+{
+    struct launch_settings settings = { .processes = 1 };
+    struct page *alone = memory_share(sizeof *alone);
+    int code = -1;
+    process_group_run(&settings, loss_body, alone, &code, NULL);
+    for (size_t i = 0; i < LOSS_STEPS; i++)
+        if (!(fabs(seen->losses[i] - alone->ranks[0].losses[i]) <= 1e-6) || code)
+            return seen->losses[i] - alone->ranks[0].losses[i];
+    return 0;
+}
+
 /* As one of the ranks: 0 where all is right. */
 static int be_rank(const char *what)
 {
     struct launch_settings settings = { .environment = environment };
     struct page *page = memory_share(sizeof *page);
     struct akin_error error = { AKIN_OK, "" };
-    bool kills = !strcmp(what, "kill");
+    int (*body)(void *, struct process_group *) = !strcmp(what, "kill") ? killed_body
+        : !strcmp(what, "loss") ? loss_body : sum_body;
     int code = -1;
     page->victim = 1;
-    enum akin_status status =
-        process_group_run(&settings, kills ? killed_body : sum_body, page, &code, &error);
-    for (size_t i = 0; !kills && status == AKIN_OK && i < RIG_RANKS; i++) {
-        const struct seen *seen = &page->ranks[i];
-        size_t world = strtoul(getenv("OMPI_COMM_WORLD_SIZE"), NULL, 10);
-        if (seen->process && (seen->wrong || seen->allocations || seen->world != world ||
-                              seen->local_rank != i || seen->local_world != world ||
-                              strcmp(seen->link, world > 1 ? "mpi" : "alone"))) {
-            fprintf(stderr, "rank %zu of %zu: %zu wrong\n", i, seen->world, seen->wrong);
-            code = 1;
-        }
-    }
+    enum akin_status status = process_group_run(&settings, body, page, &code, &error);
     if (status != AKIN_OK)
         fprintf(stderr, "%s\n", error.message);
-    return status != AKIN_OK ? 1 : code;
+    if (status != AKIN_OK || code)
+        return 1;
+    size_t world = strtoul(getenv("OMPI_COMM_WORLD_SIZE"), NULL, 10);
+    size_t rank = strtoul(getenv("OMPI_COMM_WORLD_RANK"), NULL, 10);
+    double differs = body == loss_body ? first_difference(&page->ranks[rank]) : 0;
+    if (is_wrong(&page->ranks[rank], rank, world) || differs != 0) {
+        fprintf(stderr, "rank %zu of %zu: %zu wrong, losses differ by %g\n", rank, world,
+                page->ranks[rank].wrong, differs);
+        return 1;
+    }
+    return 0;
 }
 
 /* mpirun's exit code. */
@@ -63,6 +82,13 @@ static void sums_are_those_of_a_plain_loop(void **state)
     assert_int_equal(run_mpi("4", "sum"), 0);
 }
 
+static void losses_are_those_of_one_process(void **state)
+{
+    (void)state;
+    assert_int_equal(run_mpi("2", "loss"), 0);
+    assert_int_equal(run_mpi("4", "loss"), 0);
+}
+
 static void a_killed_rank_ends_all(void **state)
 {
     (void)state;
@@ -87,6 +113,7 @@ int main(int count, char **arguments)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_are_those_of_a_plain_loop),
+        cmocka_unit_test(losses_are_those_of_one_process),
         cmocka_unit_test(a_killed_rank_ends_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

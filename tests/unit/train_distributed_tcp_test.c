@@ -121,6 +121,20 @@ static void sums_are_those_of_a_plain_loop(void **state)
     }
 }
 
+static void losses_are_those_of_one_process(void **state)
+{
+    (void)state;
+    for (size_t world = 2; world <= 4; world *= 2) {
+        struct page *page = page_make();
+        pid_t children[RIG_RANKS];
+        start_all(page, world, children, loss_body);
+        for (size_t i = 0; i < world; i++)
+            assert_int_equal(end_of(children[i]), 0);
+        check_losses(page, world);
+        memory_unshare(page, sizeof *page);
+    }
+}
+
 static void slurm_is_understood(void **state)
 {
     (void)state;
@@ -376,6 +390,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_are_those_of_a_plain_loop),
+        cmocka_unit_test(losses_are_those_of_one_process),
         cmocka_unit_test(slurm_is_understood),
         cmocka_unit_test(beside_an_agent_another_port_is_found),
         cmocka_unit_test(a_killed_rank_is_named),

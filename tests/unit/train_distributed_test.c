@@ -36,6 +36,20 @@ static void sums_are_those_of_a_plain_loop(void **state)
     }
 }
 
+static void losses_are_those_of_one_process(void **state)
+{
+    (void)state;
+    for (size_t world = 2; world <= 4; world *= 2) {
+        struct page *page = page_make();
+        struct akin_error error;
+        int code;
+        assert_int_equal(run_forked(page, world, loss_body, &code, &error), AKIN_OK);
+        assert_int_equal(code, 0);
+        check_losses(page, world);
+        memory_unshare(page, sizeof *page);
+    }
+}
+
 static void alone_nothing_is_forked(void **state)
 {
     (void)state;
@@ -259,6 +273,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_are_those_of_a_plain_loop),
+        cmocka_unit_test(losses_are_those_of_one_process),
         cmocka_unit_test(alone_nothing_is_forked),
         cmocka_unit_test(a_killed_rank_is_named),
         cmocka_unit_test(why_a_rank_fails_is_told),
