@@ -31,6 +31,7 @@ struct train_epoch {
  * that ranks can be gathered by summing. */
 struct train_device_record {
     double peak_memory_bytes, cpu_s, data_wait_s, comm_s, read_bytes, peak_flops;
+    double busy_pct, energy_j, sm_mhz;  /* of GPUs; NAN on CPUs, whose use is cpu_s */
 };
 
 /* What one run was and did: all that a report is made of. NAN: not known here. */
@@ -60,6 +61,7 @@ struct train_sums {
     double model_tflops, peak_tflops, mfu_pct;  /* of all devices together */
     double step_p50_ms, step_p95_ms, step_p99_ms, step_mean_ms;
     double data_wait_pct, comm_pct, utilisation_pct;    /* means over devices */
+    double energy_j;                                    /* of all */
     double read_gb_per_s, peak_memory_bytes;            /* of all; the largest */
 };
 

@@ -39,6 +39,15 @@ static double ratio(double a, double b)
     return b > 0 ? a / b : NAN;
 }
 
+/* Per cent: of the CPUs' time, or of the time in which the GPU did anything. */
+static double use_of(const struct train_record *record, const struct train_device_record *device,
+                     double seconds)
+{
+    if (isfinite(device->busy_pct))
+        return device->busy_pct;
+    return 100 * ratio(device->cpu_s, seconds * record->threads);
+}
+
 /* Over devices: means of shares, sums of work. */
 static void add_devices(const struct train_record *record, struct train_sums *s)
 {
@@ -48,7 +57,8 @@ static void add_devices(const struct train_record *record, struct train_sums *s)
         s->peak_tflops += d->peak_flops / 1e12;
         s->data_wait_pct += 100 * ratio(d->data_wait_s, s->seconds) / n;
         s->comm_pct += 100 * ratio(d->comm_s, s->seconds) / n;
-        s->utilisation_pct += 100 * ratio(d->cpu_s, s->seconds * record->threads) / n;
+        s->utilisation_pct += use_of(record, d, s->seconds) / n;
+        s->energy_j += d->energy_j;
         s->read_gb_per_s += ratio(d->read_bytes / 1e9, s->seconds);
         s->peak_memory_bytes = fmax(s->peak_memory_bytes, d->peak_memory_bytes);
     }
@@ -239,12 +249,12 @@ static json_t *devices_json(const struct train_record *record, const struct trai
         json_object_set_new(o, "threads", json_integer(record->threads));
         json_object_set_new(o, "peak_memory_mb", json_of_double(d->peak_memory_bytes / 0x1p20));
         json_object_set_new(o, "utilisation_pct",
-                            json_of_double(100 * ratio(d->cpu_s, sums->seconds * record->threads)));
+                            json_of_double(use_of(record, d, sums->seconds)));
         json_object_set_new(o, "data_wait_pct",
                             json_of_double(100 * ratio(d->data_wait_s, sums->seconds)));
         json_object_set_new(o, "comm_pct", json_of_double(100 * ratio(d->comm_s, sums->seconds)));
-        json_object_set_new(o, "energy_j", json_null());
-        json_object_set_new(o, "clock_mhz", json_null());
+        json_object_set_new(o, "energy_j", json_of_double(d->energy_j));
+        json_object_set_new(o, "clock_mhz", json_of_double(d->sm_mhz));
         json_array_append_new(array, o);
     }
     return array;
@@ -280,7 +290,7 @@ json_t *train_record_json(const struct train_asked *asked, const struct train_re
     json_object_set_new(o, "epochs", epochs_json(asked, record));
     json_object_set_new(o, "run", run_json(asked));
     add_speed(asked, record, sums, o);
-    json_object_set_new(o, "energy_j", json_null());
+    json_object_set_new(o, "energy_j", json_of_double(sums->energy_j));
     json_object_set_new(o, "devices", devices_json(record, sums));
     json_object_set_new(o, "memory_planned_bytes", bytes_json(&record->planned));
     return o;

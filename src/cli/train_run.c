@@ -10,9 +10,10 @@
 #include "cli/bench_train.h"
 #include "cli/report.h"
 #include "train/distributed.h"
+#include "train/gpu_monitor.h"
 #include "train/samples.h"
 
-enum { STEP_TIMES_MAX = 1 << 20, OUTLOOK_STEPS = 10, LONG_SECONDS = 3600 };
+enum { STEP_TIMES_MAX = 1 << 20, MONITOR_MS = 200, OUTLOOK_STEPS = 10, LONG_SECONDS = 3600 };
 
 struct session {
     struct cli *cli;
@@ -22,6 +23,7 @@ struct session {
     struct train_place place;
     struct trainer *trainer;
     struct samples *samples;
+    struct gpu_monitor *monitor;        /* NULL on a CPU */
     struct train_record record;
     struct train_device_record mine;
     int32_t *source, *target;   /* [batch][seq_len] */
@@ -223,6 +225,7 @@ static enum akin_status run_epochs(struct session *s)
 {
     const struct train_asked *asked = s->asked;
     struct process_group_report waited;
+    struct gpu_usage usage;
     struct train_epoch epoch;
     char name[64];
     bool shown = s->rank == 0 && !s->cli->json;
@@ -232,6 +235,8 @@ static enum akin_status run_epochs(struct session *s)
             train_print_epoch(asked, &epoch, 0);
     }
     process_group_report(s->group, &waited);    /* from here on it is measured */
+    if (!strcmp(s->place.device->ops->name, "cuda"))
+        s->monitor = gpu_monitor_start(NULL, process_group_local_rank(s->group), MONITOR_MS);
     for (size_t i = 0; i < asked->epochs; i++) {
         struct samples_stats stats;
         snprintf(name, sizeof name, "epoch %zu of %zu", i + 1, asked->epochs);
@@ -246,6 +251,10 @@ static enum akin_status run_epochs(struct session *s)
             train_print_epoch(asked, &s->record.epochs[i], i + 1);
     }
     process_group_report(s->group, &waited);
+    gpu_monitor_stop(&s->monitor, &usage);
+    s->mine.busy_pct = usage.busy_pct;
+    s->mine.energy_j = usage.energy_j;
+    s->mine.sm_mhz = usage.sm_mhz;
     s->mine.comm_s = waited.waited_seconds;
     s->mine.peak_memory_bytes = (double)akin_peak_rss_bytes();
     return AKIN_OK;
@@ -303,6 +312,8 @@ static enum akin_status run_benchmark(struct session *s)
 
 static void close_session(struct session *s)
 {
+    struct gpu_usage unused;
+    gpu_monitor_stop(&s->monitor, &unused);
     samples_close(&s->samples);
     trainer_destroy(&s->trainer);
     train_place_close(&s->place);

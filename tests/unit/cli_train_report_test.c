@@ -34,8 +34,8 @@ static struct train_asked asked_of(void)
 static struct train_record record_of(void)
 {
     const struct train_epoch e[2] = {{2, 9.5, 12}, {4, 9.25, 12}};
-    const struct train_device_record d[2] = {{3e9, 9, 0.6, 0.3, 0, 1e12},
-                                             {2e9, 6, 0, 0.9, 0, 3e12}};
+    const struct train_device_record d[2] = {
+        {3e9, 9, 0.6, 0.3, 0, 1e12, NAN, NAN, NAN}, {2e9, 6, 0, 0.9, 0, 3e12, NAN, NAN, NAN}};
     const double ms[4] = {2000, 800, 1200, 1000};
     memcpy(epochs, e, sizeof e);
     memcpy(devices, d, sizeof d);
@@ -69,6 +69,13 @@ static void test_sums(void **state)
     near(s.comm_pct, 10);               /* 5 % and 15 % */
     near(s.utilisation_pct, 62.5);      /* 75 % and 50 % of two threads */
     near(s.peak_memory_bytes, 3e9);
+    assert_true(isnan(s.energy_j));
+    devices[0].busy_pct = 90;           /* GPUs tell */
+    devices[1].busy_pct = 70;
+    devices[0].energy_j = devices[1].energy_j = 500;
+    train_record_sums(&asked, &record, &s);
+    near(s.utilisation_pct, 80);
+    near(s.energy_j, 1000);
 }
 
 static void test_what_is_not_known_is_nan(void **state)
