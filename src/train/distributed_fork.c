@@ -302,6 +302,9 @@ enum akin_status fork_run(const struct launch_settings *settings,
     struct family family;
     enum akin_status status = family_init(&family, settings->processes, error);
     sigset_t signals, before;
+    /* Children of a process that ignores SIGCHLD end without a trace. */
+    struct sigaction usual = { .sa_handler = SIG_DFL }, of_child;
+    sigaction(SIGCHLD, &usual, &of_child);
     sigemptyset(&signals);
     static const int watched[] = { SIGINT, SIGTERM, SIGHUP, SIGCHLD };
     for (size_t i = 0; i < sizeof watched / sizeof *watched; i++)
@@ -315,6 +318,7 @@ enum akin_status fork_run(const struct launch_settings *settings,
         pid_t child = fork();
         if (child == 0) {
             prctl(PR_SET_PDEATHSIG, SIGKILL);
+            sigaction(SIGCHLD, &of_child, NULL);
             sigprocmask(SIG_SETMASK, &before, NULL);
             int code = getppid() == parent ? be_child(settings, &family, i, body, context) : 1;
             fflush(NULL);
@@ -330,6 +334,7 @@ enum akin_status fork_run(const struct launch_settings *settings,
         watch.left++;
     }
     watch_children(&watch, &signals);
+    sigaction(SIGCHLD, &of_child, NULL);
     sigprocmask(SIG_SETMASK, &before, NULL);
     family_deinit(&family);
     if (status != AKIN_OK)
