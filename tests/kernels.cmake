@@ -23,6 +23,20 @@ foreach(level ref avx2 avx512 amx amx-emulated)
   set_tests_properties(backendcheck.${level} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
 endforeach()
 
+# Training devices: each against the plain one, which is held to finite differences.
+add_executable(train_devicecheck train_devicecheck.c train_trials.c)
+target_link_libraries(train_devicecheck akin_compute)
+add_test(NAME train_devicecheck.reference COMMAND train_devicecheck reference)
+if(EXISTS ${PROJECT_SOURCE_DIR}/src/compute/cpu/train_cpu.c)
+  foreach(level ref avx2 avx512)
+    foreach(device cpu-fp32 cpu-bf16)
+      set(test train_devicecheck.${device}.${level})
+      add_test(NAME ${test} COMMAND train_devicecheck ${device} --level ${level})
+      set_tests_properties(${test} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
+    endforeach()
+  endforeach()
+endif()
+
 # Sanitizers add symbols and start-up code of their own.
 if(NOT AKIN_SANITIZE)
   add_test(NAME isa_audit COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/isa_audit.sh $<TARGET_FILE:akin_base>

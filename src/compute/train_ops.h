@@ -97,6 +97,7 @@ struct train_update {
 
 struct train_ops {
     const char *name;           /* "cpu", "cuda" */
+    size_t slice_samples;       /* that pass at once where nobody says how many; 0: the batch */
 
     bool (*supports)(const struct train_device *device, enum train_precision precision);
 

@@ -1,4 +1,4 @@
-/* Names and places of the parameters, in the order in which state_dict of torch.nn.Module has them. */
+/* Names and places of the parameters, in the order of PyTorch's state_dict. */
 #include "train/parameters.h"
 
 #include <stdarg.h>
