@@ -21,15 +21,18 @@ struct akin_fit_settings {
 AKIN_API void akin_fit_settings_default(struct akin_fit_settings *settings);
 
 struct akin_fit_report {
-    size_t items, users, events;   /* of the catalogue */
+    size_t items, users, events;   /* of the catalogue, and what was rated since */
+    size_t live_events;            /* those among them that are not of the catalogue */
     size_t learned_items;          /* that the model is of */
     double seconds;
     uint64_t bytes;                /* in memory, once opened */
 };
 
-/* Learns taste from the catalogue's ratings and writes it to DATA/taste/, whole or not at all. The
- * same ratings, settings and kernels give the same bytes, whatever the threads. Errors:
- * AKIN_NOT_FOUND, AKIN_ARGUMENT (no ratings), AKIN_MEMORY, AKIN_IO, AKIN_CANCELLED. */
+/* Learns taste from the catalogue's ratings and from those that were made live since (akin.db; of
+ * two of one person and item the later one counts), and writes it to DATA/taste/, whole or not at
+ * all. The same ratings, settings and kernels give the same bytes, whatever the threads. Errors:
+ * AKIN_NOT_FOUND, AKIN_ARGUMENT (no ratings), AKIN_MEMORY, AKIN_IO, AKIN_CANCELLED, and those of
+ * akin.db: AKIN_FORMAT, AKIN_UNSUPPORTED, AKIN_BUSY. */
 AKIN_API enum akin_status akin_fit(struct akin_engine *engine, const char *data,
                                    const struct akin_fit_settings *settings,
                                    struct akin_fit_report *report, struct akin_error *error);

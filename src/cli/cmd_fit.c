@@ -27,6 +27,7 @@ static enum akin_status run_fit(struct cli *cli)
         json_object_set_new(root, "items", json_of_count(report.items));
         json_object_set_new(root, "users", json_of_count(report.users));
         json_object_set_new(root, "events", json_of_count(report.events));
+        json_object_set_new(root, "live_events", json_of_count(report.live_events));
         json_object_set_new(root, "learned_items", json_of_count(report.learned_items));
         json_object_set_new(root, "seconds", json_of_double(report.seconds));
         json_object_set_new(root, "memory_bytes", json_of_count(report.bytes));
@@ -36,6 +37,9 @@ static enum akin_status run_fit(struct cli *cli)
     printf("%s/taste\n", cli_setting(cli, "data"));
     report_line("learned from", "%s events of %s users", format_count(a, report.events),
                 format_count(b, report.users));
+    if (report.live_events)
+        report_line("live", "%s of them rated since the import",
+                    format_count(a, report.live_events));
     report_line("items", "%s of %s, those chosen most", format_count(a, report.learned_items),
                 format_count(b, report.items));
     report_line("time", "%.2f s", report.seconds);
@@ -46,10 +50,11 @@ static enum akin_status run_fit(struct cli *cli)
 const struct command command_fit = {
     .name = "fit",
     .arguments = "[options]",
-    .summary = "taste, learned from the catalogue's ratings",
+    .summary = "taste, learned from all ratings",
     .details =
-        "Writes the folder taste beside the catalogue's files: which items go together, what "
-        "comes next,\nwhat is popular now. docs/evaluation.md says how, and how good it is.\n",
+        "Learns from the catalogue's ratings and from those of akin rate. Writes the folder taste "
+        "beside\nthe catalogue's files: which items go together, what comes next, what is "
+        "popular now.\ndocs/evaluation.md says how, and how good it is.\n",
     .examples = "  akin fit --data films\n",
     .options = {fit_options, sizeof fit_options / sizeof fit_options[0]},
     .run = run_fit,

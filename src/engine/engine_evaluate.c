@@ -6,6 +6,7 @@
 #include "compute/backend.h"
 #include "engine/engine.h"
 #include "recommend/evaluate.h"
+#include "recommend/fit_events.h"
 #include "recommend/taste_store.h"
 
 void akin_fit_settings_default(struct akin_fit_settings *settings)
@@ -16,7 +17,7 @@ void akin_fit_settings_default(struct akin_fit_settings *settings)
 
 static enum akin_status learn(struct akin_engine *engine, const struct catalog *catalog,
                               const struct akin_fit_settings *settings, struct taste **taste,
-                              struct akin_error *error)
+                              struct fit_counts *counts, struct akin_error *error)
 {
     struct histories histories;
     struct taste_settings wanted;
@@ -24,7 +25,7 @@ static enum akin_status learn(struct akin_engine *engine, const struct catalog *
     wanted.items_max = settings->items_max;
     wanted.sequence.seed = settings->seed;
     wanted.progress = settings->progress;
-    TRY(taste_histories(catalog, &histories, error));
+    TRY(fit_histories(catalog, &histories, counts, error));
     enum akin_status status = taste_learn(cpu_kernels(engine->backend), engine->pool, &histories,
                                           &wanted, taste, error);
     histories_deinit(&histories);
@@ -40,18 +41,20 @@ enum akin_status akin_fit(struct akin_engine *engine, const char *data,
     struct catalog *catalog;
     struct akin_catalog_info info;
     struct taste *taste = NULL;
+    struct fit_counts counts;
     uint64_t began = clock_monotonic_ns();
     if (!settings->row_max)
         return error_set(error, AKIN_ARGUMENT,
                          "row_max is 0; at least one weight of a row is kept");
     TRY(catalog_open(data, CATALOG_WITHOUT_EMBEDDINGS, &catalog, error));
     catalog_info(catalog, &info);
-    enum akin_status status = learn(engine, catalog, settings, &taste, error);
+    enum akin_status status = learn(engine, catalog, settings, &taste, &counts, error);
     if (status == AKIN_OK)
         status = taste_write(taste, data, catalog, error);
     if (status == AKIN_OK && report)
         *report = (struct akin_fit_report){
-            .items = info.items, .users = info.users, .events = taste->events,
+            .items = info.items, .users = counts.users, .events = taste->events,
+            .live_events = counts.live,
             .learned_items = taste->size, .bytes = taste_bytes(taste),
             .seconds = (double)(clock_monotonic_ns() - began) * 1e-9
         };

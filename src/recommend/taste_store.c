@@ -43,31 +43,6 @@ static uint64_t fingerprint(const struct catalog *catalog)
     return hash;
 }
 
-enum akin_status taste_histories(const struct catalog *catalog, struct histories *histories,
-                                 struct akin_error *error)
-{
-    struct akin_catalog_info info;
-    catalog_info(catalog, &info);
-    if (info.ratings > UINT32_MAX)
-        return error_set(error, AKIN_LIMIT, "%zu ratings; at most %u can be learned from",
-                         info.ratings, UINT32_MAX);
-    struct history_event *events = memory_alloc(info.ratings, sizeof *events);
-    if (!events)
-        return error_memory(error);
-    size_t at = 0;
-    for (size_t user = 0; user < info.users; user++) {
-        size_t count = 0;
-        const struct akin_rating *ratings = catalog_user_ratings(catalog, user, &count);
-        for (size_t r = 0; r < count && at < info.ratings; r++)
-            events[at++] = (struct history_event){ (uint32_t)user, ratings[r].row,
-                                                   ratings[r].timestamp };
-    }
-    enum akin_status status =
-        histories_create(events, at, info.users, info.items, histories, error);
-    memory_free(events);
-    return status;
-}
-
 /* ---- writing ----------------------------------------------------------------------------- */
 
 static enum akin_status write_array(const char *folder, const char *name, const char *suffix,

@@ -17,6 +17,7 @@
 #include "base/thread.h"
 #include "catalog/catalog.h"
 #include "compute/backend.h"
+#include "recommend/fit_events.h"
 #include "recommend/solve.h"
 #include "recommend/taste.h"
 #include "recommend/taste_store.h"
@@ -290,7 +291,7 @@ static struct taste *learned(const struct catalog *catalog, int threads, size_t 
     taste_settings_default(&settings);
     settings.items_max = items_max;
     settings.sequence.dim = 8;
-    assert_int_equal(taste_histories(catalog, &histories, NULL), AKIN_OK);
+    assert_int_equal(fit_histories(catalog, &histories, NULL, NULL), AKIN_OK);
     assert_int_equal(taste_learn(cpu_kernels(backends[threads]), pools[threads], &histories,
                                  &settings, &taste, NULL), AKIN_OK);
     histories_deinit(&histories);
