@@ -72,6 +72,6 @@ enum akin_status akin_evaluate(struct akin_engine *engine, const struct akin_cat
                                const struct akin_evaluate_settings *settings,
                                struct akin_evaluation *evaluation, struct akin_error *error)
 {
-    return evaluate(cpu_kernels(engine->backend), engine->pool, catalog ? catalog->catalog : NULL,
-                    settings, evaluation, error);
+    return evaluate(engine->backend, catalog ? catalog->catalog : NULL, settings, evaluation,
+                    error);
 }

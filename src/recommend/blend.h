@@ -13,15 +13,23 @@ enum blend_context {
 /* A gap longer than this is a return. Not tuned. */
 enum { BLEND_SESSION_SECONDS = 3600 };
 
-enum blend_text { BLEND_TEXT_NONE, BLEND_TEXT_ITEM, BLEND_TEXT_USER };
+/* What texts are compared with. */
+enum blend_text {
+    BLEND_TEXT_NONE,
+    BLEND_TEXT_ITEM,    /* the last item of the history */
+    BLEND_TEXT_BOTH,    /* the fast and the slow vector of the person, each at length 1 */
+    BLEND_TEXT_SLOW,    /* the slow one */
+};
 
 struct blend {
     const char *name, *formula;
-    enum blend_text text;           /* not NONE: similarity of texts alone, and no weights */
+    enum blend_text text;
+    float text_weight;              /* of the cosine; 0 where text is NONE */
     float weights[TASTE_PARTS];
 };
 
 /* What is shipped. */
 const struct blend *blend_default(enum blend_context context);
-/* The rows of the ablation table: popularity first, the default last. */
+/* The rows of the ablation table: popularity first, then recent popularity; the default last, and
+ * before it the default without text. */
 const struct blend *blend_table(enum blend_context context, size_t *count);

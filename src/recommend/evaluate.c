@@ -8,6 +8,8 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/thread.h"
+#include "compute/backend.h"
+#include "compute/cpu/kernels.h"
 
 enum { POINTS_AT_ONCE = 64 };   /* between two reports of progress */
 enum { DIFFERENCE = METRIC_COUNT, COLUMNS };    /* of a row of the table for a point */
@@ -30,7 +32,8 @@ struct judge {
 
 struct judge_scratch {
     struct taste_features features;
-    float *scores, *vector;     /* [items], [dim] */
+    float *scores, *texts;      /* [items] */
+    float *person, *vector;     /* [2][dim], [dim] */
     bool *seen;                 /* [items] */
 };
 
@@ -61,6 +64,17 @@ static size_t best_items(const float *scores, const bool *seen, size_t items, ui
     return count;
 }
 
+static void score_row(const struct judge *j, const struct judged_point *point,
+                      const struct blend *row, struct judge_scratch *s)
+{
+    taste_blend(j->taste, j->kernels, &s->features, row->weights, s->scores);
+    if (row->text == BLEND_TEXT_NONE)
+        return;
+    split_text_say(j->text, j->kernels, row->text, point->history[point->count - 1], s->person,
+                   s->vector, s->texts);
+    j->kernels->add_scaled_f32(s->scores, s->texts, row->text_weight, j->split->item_count);
+}
+
 static void judge_point(void *context, size_t number, int worker)
 {
     const struct judge *j = context;
@@ -70,14 +84,11 @@ static void judge_point(void *context, size_t number, int worker)
     for (size_t e = 0; e < point->count; e++)
         s->seen[point->history[e]] = true;
     taste_say(j->taste, j->kernels, point->history, point->count, j->parts, &s->features);
+    if (j->text->space)
+        split_text_read(j->text, j->kernels, point->history, point->count, s->person);
     for (size_t r = 0; r < j->row_count; r++) {
-        const struct blend *row = j->table[r];
         uint32_t *list = j->lists + (at * j->row_count + r) * METRICS_K;
-        if (row->text == BLEND_TEXT_NONE)
-            taste_blend(j->taste, j->kernels, &s->features, row->weights, s->scores);
-        else
-            split_text_say(j->text, j->kernels, row->text, point->history, point->count, items,
-                           s->vector, s->scores);
+        score_row(j, point, j->table[r], s);
         size_t count = best_items(s->scores, s->seen, items, list);
         j->list_counts[at * j->row_count + r] = (uint8_t)count;
         if (point->positive_count)
@@ -192,7 +203,7 @@ static void choose_rows(struct judge *j)
     const struct blend *table = blend_table(j->plan->context, &count);
     ASSERT(count <= AKIN_EVALUATION_ROWS_MAX);
     for (size_t r = 0; r < count; r++) {
-        if (table[r].text != BLEND_TEXT_NONE && !j->text->vectors)
+        if (table[r].text != BLEND_TEXT_NONE && !j->text->space)
             continue;
         j->table[j->row_count++] = &table[r];
         for (int p = 0; p < TASTE_PARTS; p++)
@@ -212,9 +223,11 @@ static bool judge_init(struct judge *j, size_t threads)
     for (size_t t = 0; done && t < threads; t++) {
         struct judge_scratch *s = &j->scratch[t];
         s->scores = memory_alloc(items, sizeof *s->scores);
+        s->texts = memory_alloc(items, sizeof *s->texts);
+        s->person = memory_alloc(j->text->dim, 2 * sizeof *s->person);
         s->vector = memory_alloc(j->text->dim, sizeof *s->vector);
         s->seen = memory_alloc(items, sizeof *s->seen);
-        done = s->scores && s->vector && s->seen &&
+        done = s->scores && s->texts && s->person && s->vector && s->seen &&
                taste_features_init(j->taste, &s->features, NULL) == AKIN_OK;
     }
     return done;
@@ -224,6 +237,8 @@ static void judge_deinit(struct judge *j, size_t threads)
 {
     for (size_t t = 0; j->scratch && t < threads; t++) {
         memory_free(j->scratch[t].scores);
+        memory_free(j->scratch[t].texts);
+        memory_free(j->scratch[t].person);
         memory_free(j->scratch[t].vector);
         memory_free(j->scratch[t].seen);
         taste_features_deinit(&j->scratch[t].features);
@@ -275,8 +290,7 @@ static enum akin_status learn_and_judge(struct judge *j, struct thread_pool *poo
     return status;
 }
 
-enum akin_status evaluate(const struct kernels *kernels, struct thread_pool *pool,
-                          const struct catalog *catalog,
+enum akin_status evaluate(const struct backend *backend, const struct catalog *catalog,
                           const struct akin_evaluate_settings *settings,
                           struct akin_evaluation *evaluation, struct akin_error *error)
 {
@@ -289,10 +303,11 @@ enum akin_status evaluate(const struct kernels *kernels, struct thread_pool *poo
     TRY(split_read(settings->split, &split, error));
     enum akin_status status = plan_create(&split, settings, &plan, error);
     if (status == AKIN_OK)
-        status = split_text_create(catalog, &split, &text, error);
-    struct judge judge = { .kernels = kernels, .split = &split, .plan = &plan, .text = &text };
+        status = split_text_create(backend, catalog, &split, &text, error);
+    struct judge judge = { .kernels = cpu_kernels(backend), .split = &split, .plan = &plan,
+                           .text = &text };
     if (status == AKIN_OK)
-        status = learn_and_judge(&judge, pool, settings, &made, error);
+        status = learn_and_judge(&judge, cpu_threads(backend), settings, &made, error);
     if (status == AKIN_OK) {
         made.users = split.user_count;
         made.items = split.item_count;
@@ -300,7 +315,7 @@ enum akin_status evaluate(const struct kernels *kernels, struct thread_pool *poo
         made.learned_users = plan.learned_users;
         made.judged = plan.judged;
         made.later = plan.context == BLEND_RETURN;
-        made.text = text.vectors != NULL;
+        made.text = text.space != NULL;
         *evaluation = made;
     }
     split_text_deinit(&text);

@@ -1,37 +1,16 @@
-/* The rows of the table that need no interactions: similarity of texts. */
+/* What the texts of a split's items say of a history: in the space, and by the vectors of people,
+ * that requests use (space.h, users.h). */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "catalog/catalog.h"
+#include "compute/backend.h"
 #include "compute/cpu/kernels.h"
 #include "recommend/evaluate.h"
-
-static const float fast = 0.3f;     /* of the running mean; the first items weigh as 1 / t */
-
-static void normalize(float *x, size_t dim)
-{
-    double squares = 0;
-    for (size_t d = 0; d < dim; d++)
-        squares += (double)x[d] * (double)x[d];
-    float factor = squares > 0 ? (float)(1 / sqrt(squares)) : 0;
-    for (size_t d = 0; d < dim; d++)
-        x[d] *= factor;
-}
-
-static bool mean_vector(const float *vectors, size_t count, size_t dim, float *mean)
-{
-    double *sums = memory_alloc(dim, sizeof *sums);
-    if (!sums)
-        return false;
-    for (size_t i = 0; i < count; i++)
-        for (size_t d = 0; d < dim; d++)
-            sums[d] += (double)vectors[i * dim + d];
-    for (size_t d = 0; d < dim; d++)
-        mean[d] = (float)(sums[d] / (double)count);
-    memory_free(sums);
-    return true;
-}
+#include "recommend/space.h"
+#include "recommend/users.h"
+#include "recommend/users_state.h"
 
 static bool find(const struct catalog *catalog, const char *name, size_t *row)
 {
@@ -42,58 +21,82 @@ static bool find(const struct catalog *catalog, const char *name, size_t *row)
     return catalog_find_id(catalog, name, row, NULL) == AKIN_OK;
 }
 
-enum akin_status split_text_create(const struct catalog *catalog, const struct split *split,
-                             struct split_text *text, struct akin_error *error)
+enum akin_status split_text_create(const struct backend *backend, const struct catalog *catalog,
+                                   const struct split *split, struct split_text *text,
+                                   struct akin_error *error)
 {
-    struct akin_catalog_info info = { 0 };
-    if (catalog)
-        catalog_info(catalog, &info);
-    const float *vectors = catalog ? catalog_item_vectors(catalog) : NULL;
-    *text = (struct split_text){ .dim = info.dimension };
-    if (!vectors || !info.items)
+    *text = (struct split_text){ .items = split->item_count };
+    if (!catalog || !catalog_item_vectors(catalog) || !catalog_item_count(catalog))
         return AKIN_OK;
-    size_t floats, dim = info.dimension;
-    float *mean = memory_alloc(dim, sizeof *mean);
-    if (size_mul(split->item_count, dim, &floats))
-        text->vectors = memory_alloc(floats, sizeof *text->vectors);
+    TRY(space_create(backend, catalog, &text->space, error));
+    text->dim = text->space->dim;
+    text->places = memory_alloc(split->item_count, sizeof *text->places);
     text->rows = memory_alloc(split->item_count, sizeof *text->rows);
-    if (!mean || !text->vectors || !text->rows || !mean_vector(vectors, info.items, dim, mean)) {
-        memory_free(mean);
+    text->nothing = memory_alloc(text->dim, sizeof *text->nothing);
+    if (!text->places || !text->rows || !text->nothing) {
         split_text_deinit(text);
         return error_memory(error);
     }
     for (size_t i = 0; i < split->item_count; i++) {
         size_t row;
-        float *to = text->vectors + i * dim;
-        text->rows[i] = to;
-        if (!find(catalog, split->items[i], &row))
-            continue;
-        for (size_t d = 0; d < dim; d++)
-            to[d] = vectors[row * dim + d] - mean[d];
-        normalize(to, dim);
+        bool known = find(catalog, split->items[i], &row);
+        text->places[i] = known ? (uint32_t)row : UINT32_MAX;
+        text->rows[i] = known ? text->space->vectors + row * text->dim : text->nothing;
     }
-    memory_free(mean);
     return AKIN_OK;
 }
 
 void split_text_deinit(struct split_text *text)
 {
-    memory_free(text->vectors);
+    space_destroy(&text->space);
+    memory_free(text->places);
     memory_free(text->rows);
+    memory_free(text->nothing);
     *text = (struct split_text){ 0 };
 }
 
-void split_text_say(const struct split_text *text, const struct kernels *kernels,
-              enum blend_text kind, const uint32_t *history, size_t count, size_t items,
-              float *vector, float *scores)
+static void add_unit(const struct kernels *kernels, float *sum, const float *x, size_t dim)
 {
-    size_t dim = text->dim, first = kind == BLEND_TEXT_ITEM ? count - 1 : 0;
-    memset(vector, 0, dim * sizeof *vector);
-    for (size_t e = first; e < count; e++) {
-        float slow = 1 / (float)(e - first + 1), a = slow > fast ? slow : fast;
-        kernels->scale_f32(vector, 1 - a, dim);
-        kernels->add_scaled_f32(vector, text->rows[history[e]], a, dim);
+    float squares;
+    kernels->score_dot_f32(&squares, x, 1, &x, 1, dim);
+    if (squares > 0)
+        kernels->add_scaled_f32(sum, x, 1 / sqrtf(squares), dim);
+}
+
+void split_text_read(const struct split_text *text, const struct kernels *kernels,
+                     const uint32_t *history, size_t count, float *person)
+{
+    struct akin_recommender_settings rates;
+    users_settings_default(&rates);
+    struct user_fold fold = { .kernels = kernels, .vectors = text->space->vectors,
+                              .dim = text->dim, .items = text->space->items,
+                              .fast = rates.fast_rate, .slow = rates.slow_rate };
+    size_t dim = text->dim;
+    float *fast = person, *slow = person + dim;
+    memset(person, 0, 2 * dim * sizeof *person);
+    for (size_t e = 0, known = 0; e < count; e++) {
+        struct akin_rating liked = { text->places[history[e]], 1, 0 };
+        if (liked.row != UINT32_MAX)
+            user_fold_step(&fold, fast, slow, ++known, &liked);
     }
-    normalize(vector, dim);
-    kernels->score_dot_f32(scores, vector, 1, text->rows, items, dim);
+}
+
+void split_text_say(const struct split_text *text, const struct kernels *kernels,
+                    enum blend_text kind, uint32_t last, const float *person, float *vector,
+                    float *scores)
+{
+    size_t dim = text->dim;
+    memset(vector, 0, dim * sizeof *vector);
+    if (kind == BLEND_TEXT_ITEM)
+        add_unit(kernels, vector, text->rows[last], dim);
+    if (kind == BLEND_TEXT_BOTH)
+        add_unit(kernels, vector, person, dim);
+    if (kind == BLEND_TEXT_BOTH || kind == BLEND_TEXT_SLOW)
+        add_unit(kernels, vector, person + dim, dim);
+    float squares;
+    const float *only = vector;
+    kernels->score_dot_f32(&squares, vector, 1, &only, 1, dim);
+    if (squares > 0)
+        kernels->scale_f32(vector, 1 / sqrtf(squares), dim);
+    kernels->score_dot_f32(scores, vector, 1, text->rows, text->items, dim);
 }
