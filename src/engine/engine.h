@@ -30,3 +30,10 @@ struct akin_index {
 struct akin_catalog {
     struct catalog *catalog;
 };
+
+/* engine_recommend.c: whether queries of this model may be compared with the catalogue's vectors.
+ */
+struct catalog;
+struct model;
+enum akin_status engine_check_model(const struct catalog *catalog, const struct model *model,
+                                    const struct akin_log *log, struct akin_error *error);

@@ -29,7 +29,7 @@ struct akin_recommender {
 
 /* A query vector of another model would be compared without sense, and silently. One of another
  * precision is near enough to be of use, and is only spoken of. */
-static enum akin_status check_model(const struct catalog *catalog, const struct model *model,
+enum akin_status engine_check_model(const struct catalog *catalog, const struct model *model,
                                     const struct akin_log *log, struct akin_error *error)
 {
     struct akin_catalog_info catalog_is;
@@ -89,14 +89,15 @@ static enum akin_status say_taste(void *context, const uint32_t *past, size_t co
                                   float *scores, struct akin_error *error)
 {
     const struct akin_recommender *handle = context;
-    const struct blend *blend = blend_default(returning ? BLEND_RETURN : BLEND_NEXT);
+    const struct taste_weights *weights =
+        &handle->taste->weights[returning ? BLEND_RETURN : BLEND_NEXT];
     struct taste_features features;
     unsigned parts = 0;
     for (unsigned part = 0; part < TASTE_PARTS; part++)
-        parts |= blend->weights[part] != 0 ? TASTE_BIT(part) : 0;
+        parts |= weights->part[part] != 0 ? TASTE_BIT(part) : 0;
     TRY(taste_features_init(handle->taste, &features, error));
     taste_say(handle->taste, handle->kernels, past, count, parts, &features);
-    taste_blend(handle->taste, handle->kernels, &features, blend->weights, scores);
+    taste_blend(handle->taste, handle->kernels, &features, weights->part, scores);
     taste_features_deinit(&features);
     return AKIN_OK;
 }
@@ -115,7 +116,10 @@ static enum akin_status open_taste(struct akin_recommender *handle,
         return error_memory(error);
     if (status == AKIN_OK)
         recommender_use_inputs(handle->recommender, &(struct recommend_inputs){
-            .fitted = true, .taste = { .context = handle, .say = say_taste } });
+            .fitted = true, .query_weight = handle->taste->query_weight,
+            .taste = { .context = handle, .say = say_taste,
+                       .text = { handle->taste->weights[BLEND_NEXT].text,
+                                 handle->taste->weights[BLEND_RETURN].text } } });
     else if (status != AKIN_NOT_FOUND)
         log_write(&engine->log, AKIN_LOG_WARNING, "the learned taste is left aside: %s",
                   why.message);
@@ -129,7 +133,7 @@ enum akin_status akin_recommender_open(struct akin_engine *engine,
                                        struct akin_error *error)
 {
     if (model)
-        TRY(check_model(catalog->catalog, model->model, &engine->log, error));
+        TRY(engine_check_model(catalog->catalog, model->model, &engine->log, error));
     struct akin_recommender *handle = memory_alloc(1, sizeof *handle);
     if (!handle)
         return error_memory(error);

@@ -1,6 +1,7 @@
 /* How the parts of a score are put together: weights that are constants of the program, chosen on
- * validation data (docs/evaluation.md), one set for all catalogues. A session that goes on and a
- * person who comes back want different things, hence two. */
+ * validation data (docs/evaluation.md), one set for all catalogues, and where a catalogue's own
+ * events say otherwise beyond doubt, learned from these (blend_learn.h). A session that goes on and
+ * a person who comes back want different things, hence two. */
 #pragma once
 
 #include "recommend/taste.h"
@@ -8,6 +9,7 @@
 enum blend_context {
     BLEND_NEXT,         /* the history's last event was just now */
     BLEND_RETURN,       /* it was some time ago */
+    BLEND_CONTEXTS
 };
 
 /* A gap longer than this is a return. Not tuned. */
@@ -24,12 +26,16 @@ enum blend_text {
 struct blend {
     const char *name, *formula;
     enum blend_text text;
-    float text_weight;              /* of the cosine; 0 where text is NONE */
-    float weights[TASTE_PARTS];
+    struct taste_weights weights;   /* that of text is 0 where text is NONE */
 };
 
-/* What is shipped. */
-const struct blend *blend_default(enum blend_context context);
+/* What is shipped, and what its text is compared with. */
+const struct taste_weights *blend_default(enum blend_context context);
+enum blend_text blend_text_of(enum blend_context context);
+
 /* The rows of the ablation table: popularity first, then recent popularity; the default last, and
  * before it the default without text. */
 const struct blend *blend_table(enum blend_context context, size_t *count);
+
+/* "recent + 0.2 young + 1 text"; what does not fit is left out. */
+void blend_formula(const struct taste_weights *weights, char *text, size_t bytes);

@@ -35,12 +35,13 @@ void request_weigh(struct asked *a)
                                                                            : weights_words;
     for (int part = 0; part < PARTS; part++)
         a->weights[part] = base[part];
+    a->others = 1;
     if (a->request->query && (a->personal || a->request->similar)) {
-        float rest = 1 - a->request->query_weight;
-        a->weights[PART_TEXT] = a->request->query_weight + rest * base[PART_TEXT];
-        a->weights[PART_TITLE] *= rest;
-        a->weights[PART_TASTE] *= rest;
-        a->weights[PART_POPULARITY] *= rest;
+        a->others = 1 - request_query_weight(a);
+        a->weights[PART_TEXT] = 1 - a->others + a->others * base[PART_TEXT];
+        a->weights[PART_TITLE] *= a->others;
+        a->weights[PART_TASTE] *= a->others;
+        a->weights[PART_POPULARITY] *= a->others;
     }
     if (a->request->popularity >= 0)
         a->weights[PART_POPULARITY] = a->request->popularity;
@@ -225,6 +226,8 @@ static enum akin_status ask_model(struct asked *a, size_t wanted, struct akin_er
     a->said_floor = floor;
     a->said_scale = sum > 0 ? (float)(sum / (found < TASTE_BEST ? (double)found : TASTE_BEST)) : 1;
     a->said = true;
+    a->weights[PART_TEXT] +=
+        a->others * (taste->text[a->returning] / a->said_scale - weights_person[PART_TEXT]);
     for (size_t i = 0; i < found; i++)
         TRY(offer(s, s->hits[i].row, error));
     return AKIN_OK;

@@ -11,7 +11,7 @@
 
 enum { BUSY_MS = 10000 };
 
-struct fit_events {
+struct reading {
     const struct catalog *catalog;
     size_t users;
     struct string_map names;        /* of people whom the catalogue does not know, to numbers */
@@ -28,7 +28,7 @@ static uint64_t pair_of(uint32_t user, uint32_t item)
 }
 
 /* The number of a person; SIZE_MAX: no memory. */
-static size_t number_user(struct fit_events *f, const char *name)
+static size_t number_user(struct reading *f, const char *name)
 {
     size_t number, bytes = strlen(name);
     uint64_t known;
@@ -45,7 +45,7 @@ static size_t number_user(struct fit_events *f, const char *name)
 /* live_hooks.happened */
 static void take_event(void *context, const char *user, const struct live_event *event)
 {
-    struct fit_events *f = context;
+    struct reading *f = context;
     size_t number = f->failed ? SIZE_MAX : number_user(f, user);
     if (number >= UINT32_MAX ||
         !array_reserve((void **)&f->live, &f->live_capacity, f->live_count + 1, sizeof *f->live) ||
@@ -57,7 +57,7 @@ static void take_event(void *context, const char *user, const struct live_event 
                                                        event->timestamp };
 }
 
-static enum akin_status read_live(struct fit_events *f, struct akin_error *error)
+static enum akin_status read_live(struct reading *f, struct akin_error *error)
 {
     char path[PATH_BYTES_MAX];
     struct live_store *store;
@@ -75,7 +75,7 @@ static enum akin_status read_live(struct fit_events *f, struct akin_error *error
 
 /* Of the catalogue what was not rated again since, then what was made live; person by person in
  * order, because histories_create takes the events of each in the order given. */
-static size_t join(const struct fit_events *f, size_t catalog_users, struct history_event *events)
+static size_t join(const struct reading *f, size_t catalog_users, struct history_event *events)
 {
     size_t at = 0;
     uint64_t place;
@@ -95,8 +95,7 @@ static size_t join(const struct fit_events *f, size_t catalog_users, struct hist
     return at;
 }
 
-static enum akin_status make(struct fit_events *f, struct histories *histories,
-                             struct fit_counts *counts, struct akin_error *error)
+static enum akin_status make(struct reading *f, struct fit_events *made, struct akin_error *error)
 {
     struct akin_catalog_info info;
     catalog_info(f->catalog, &info);
@@ -109,23 +108,32 @@ static enum akin_status make(struct fit_events *f, struct histories *histories,
     struct history_event *events = memory_alloc(most, sizeof *events);
     if (!events)
         return error_memory(error);
-    size_t count = join(f, info.users, events);
-    if (counts)
-        *counts = (struct fit_counts){ .users = f->users, .live = f->latest.count };
-    enum akin_status status =
-        histories_create(events, count, f->users, info.items, histories, error);
-    memory_free(events);
-    return status;
+    *made = (struct fit_events){ .events = events, .count = join(f, info.users, events),
+                                 .users = f->users, .live = f->latest.count };
+    return AKIN_OK;
 }
 
-enum akin_status fit_histories(const struct catalog *catalog, struct histories *histories,
-                               struct fit_counts *counts, struct akin_error *error)
+enum akin_status fit_events_read(const struct catalog *catalog, struct fit_events *events,
+                                 struct akin_error *error)
 {
-    struct fit_events f = { .catalog = catalog };
-    enum akin_status status = make(&f, histories, counts, error);
+    struct reading f = { .catalog = catalog };
+    enum akin_status status = make(&f, events, error);
     string_map_deinit(&f.names);
     string_pool_deinit(&f.pool);
     number_map_deinit(&f.latest);
     memory_free(f.live);
     return status;
+}
+
+void fit_events_deinit(struct fit_events *events)
+{
+    memory_free(events->events);
+    *events = (struct fit_events){ 0 };
+}
+
+enum akin_status fit_histories(const struct catalog *catalog, const struct fit_events *events,
+                               struct histories *histories, struct akin_error *error)
+{
+    return histories_create(events->events, events->count, events->users,
+                            catalog_item_count(catalog), histories, error);
 }

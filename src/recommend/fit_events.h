@@ -7,11 +7,17 @@
 
 struct catalog;
 
-struct fit_counts {
-    size_t users, live;         /* people, new ones included; live events among those kept */
+struct fit_events {
+    struct history_event *events;       /* [count] of one person in their order */
+    size_t count, users;        /* people, new ones included */
+    size_t live;                /* events among those that are not of the catalogue */
 };
 
-/* People are numbered as in the catalogue, new ones behind them. `counts` may be NULL.
- * AKIN_LIMIT: more events or people than fit. What live_store_open refuses is refused. */
-enum akin_status fit_histories(const struct catalog *catalog, struct histories *histories,
-                               struct fit_counts *counts, struct akin_error *error);
+/* People are numbered as in the catalogue, new ones behind them. AKIN_LIMIT: more events or people
+ * than fit. What live_store_open refuses is refused. */
+enum akin_status fit_events_read(const struct catalog *catalog, struct fit_events *events,
+                                 struct akin_error *error);
+void fit_events_deinit(struct fit_events *events);
+/* The same as histories. */
+enum akin_status fit_histories(const struct catalog *catalog, const struct fit_events *events,
+                               struct histories *histories, struct akin_error *error);

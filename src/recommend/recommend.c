@@ -277,7 +277,7 @@ static enum akin_status filter_rows(const struct recommender *r, const char *tex
 
 void recommend_request_default(struct akin_request *request)
 {
-    *request = (struct akin_request){ .k = 10, .query_weight = 0.7f, .popularity = -1,
+    *request = (struct akin_request){ .k = 10, .query_weight = -1, .popularity = -1,
                                       .recall = RECALL };
 }
 

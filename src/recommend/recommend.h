@@ -46,11 +46,14 @@ struct recommend_taste {
     void *context;
     enum akin_status (*say)(void *context, const uint32_t *past, size_t count, bool returning,
                             float *scores, struct akin_error *error);
+    float text[2];              /* weight of the cosine of texts beside these scores, for a past
+                                   that goes on and for one that is taken up again */
 };
 
 /* What was learned from the catalogue; all of it may be missing, and outlives the recommender. */
 struct recommend_inputs {
     bool fitted;                /* AKIN_RANK_AUTO goes by parts */
+    float query_weight;         /* where it is fitted: of words, if the request leaves it open */
     struct recommend_taste taste;   /* say NULL: raters in common, counted, and popularity */
     struct item_rows similar;   /* starts NULL: raters in common, counted */
     const float *popularity;    /* [items] any numbers >= 0; NULL: how many rated it */

@@ -120,6 +120,7 @@ struct asked {
     bool said;                  /* the model of taste was asked: s->said */
     float gathered_scale;       /* what s->taste is divided by, */
     float said_floor, said_scale;   /* and s->said, less its floor */
+    float others;               /* the share of what is not the query */
     struct context context;
     float weights[PARTS];
 };
@@ -135,6 +136,15 @@ enum akin_status request_resolve(struct asked *asked, const float *query_vector,
 enum akin_status request_fuse(struct asked *asked, struct akin_error *error);
 /* s->allowed from a bitmap of the filter (NULL: all). */
 void request_allow(struct asked *asked, const uint64_t *filtered);
+
+/* What the request says, or what was learned, or the default. */
+#define QUERY_WEIGHT 0.7f
+
+static inline float request_query_weight(const struct asked *a)
+{
+    float wanted = a->request->query_weight;
+    return wanted >= 0 ? wanted : a->r->inputs.fitted ? a->r->inputs.query_weight : QUERY_WEIGHT;
+}
 
 static inline bool is_allowed(const struct scratch *s, size_t row)
 {

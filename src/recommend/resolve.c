@@ -32,7 +32,9 @@ enum akin_status request_check(const struct recommender *r, const struct akin_re
     if (request->k > K_MAX)
         return error_set(error, AKIN_LIMIT, "k is %zu: at most %d results at once", request->k,
                          K_MAX);
-    TRY(check_share("query weight", request->query_weight, error));
+    if (!(request->query_weight <= 1))
+        return error_set(error, AKIN_ARGUMENT, "query weight %g: it is a number from 0 to 1",
+                         (double)request->query_weight);
     TRY(check_share("diversity", request->diversity, error));
     TRY(check_share("recall", request->recall, error));
     if (!(request->popularity <= POPULARITY_WEIGHT_MAX))
@@ -188,7 +190,7 @@ static void fold_published(struct asked *a, const struct known *known)
         a->has_user |= s->user[i] < 0 || s->user[i] > 0;
 }
 
-/* The sum of both vectors, each at length 1; false: there is none. */
+/* Adds a vector at length 1; false: there is none. */
 static bool add_half(float *sum, const float *x, const struct kernels *k, size_t dim)
 {
     float squares;
@@ -199,12 +201,13 @@ static bool add_half(float *sum, const float *x, const struct kernels *k, size_t
     return true;
 }
 
+/* Both vectors while a session goes on; of who comes back the slow one (docs/evaluation.md). */
 static void join_profile(struct asked *a)
 {
     const struct kernels *k = cpu_kernels(a->r->backend);
     struct scratch *s = a->s;
     memset(s->user, 0, a->r->dimension * sizeof *s->user);
-    bool fast = add_half(s->user, s->profile.fast, k, a->r->dimension);
+    bool fast = !a->returning && add_half(s->user, s->profile.fast, k, a->r->dimension);
     bool slow = add_half(s->user, s->profile.slow, k, a->r->dimension);
     a->has_user = fast || slow;
 }
@@ -329,7 +332,7 @@ enum akin_status request_fuse(struct asked *a, struct akin_error *error)
         return AKIN_OK;
     }
     double others = (double)a->has_item + (double)a->has_user, squares = 0;
-    double weight = others == 0 ? 1 : a->has_query ? (double)a->request->query_weight : 0;
+    double weight = others == 0 ? 1 : a->has_query ? (double)request_query_weight(a) : 0;
     memset(s->sum, 0, dim * sizeof *s->sum);
     if (a->has_query)
         TRY(add_unit(s->sum, s->query, dim, weight, "query", error));

@@ -10,8 +10,8 @@ static const float next_floor = 2e-4f, back_floor = 1e-5f, sequence_floor = 1e-6
 const char *taste_part_name(enum taste_part part)
 {
     static const char *const names[TASTE_PARTS] = {
-        "popularity", "recent", "ease", "ease_recent", "ease_scaled", "local", "next", "back",
-        "sequence"
+        "popularity", "recent", "young", "ease", "ease_recent", "ease_scaled", "local", "next",
+        "back", "sequence"
     };
     return names[part];
 }
@@ -27,6 +27,15 @@ static float *scaled_log(const double *p, size_t n)
     return z;
 }
 
+static float *youth(const struct taste *t)
+{
+    float *young = memory_alloc(t->item_count, sizeof *young);
+    double events = (double)t->events;
+    for (size_t i = 0; young && i < t->item_count; i++)
+        young[i] = t->chosen[i] > 0 ? (float)-log((events - t->first[i]) / events + 0.01) : 0;
+    return young;
+}
+
 static float *log_shares(const struct taste *t, float floor)
 {
     float *shares = memory_alloc(t->size, sizeof *shares);
@@ -37,14 +46,17 @@ static float *log_shares(const struct taste *t, float floor)
 
 enum akin_status taste_derive(struct taste *t, struct akin_error *error)
 {
-    t->popularity = scaled_log(t->chosen, t->item_count);
-    t->recent = scaled_log(t->recently, t->item_count);
+    t->item_part[TASTE_POPULARITY] = scaled_log(t->chosen, t->item_count);
+    t->item_part[TASTE_RECENT] = scaled_log(t->recently, t->item_count);
+    t->item_part[TASTE_YOUNG] = youth(t);
     t->next_share = log_shares(t, next_floor);
     t->back_share = log_shares(t, back_floor);
     t->sequence_share = log_shares(t, sequence_floor);
     t->places = memory_alloc(t->item_count, sizeof *t->places);
-    if (!t->popularity || !t->recent || !t->next_share || !t->back_share || !t->sequence_share ||
-        !t->places)
+    bool done = t->next_share && t->back_share && t->sequence_share && t->places;
+    for (int p = 0; p < TASTE_EASE; p++)
+        done &= t->item_part[p] != NULL;
+    if (!done)
         return error_memory(error);
     for (size_t i = 0; i < t->item_count; i++)
         t->places[i] = UINT32_MAX;
@@ -205,11 +217,9 @@ void taste_blend(const struct taste *taste, const struct kernels *kernels,
                  float *scores)
 {
     memset(scores, 0, taste->item_count * sizeof *scores);
-    if (weights[TASTE_POPULARITY] != 0)
-        kernels->add_scaled_f32(scores, taste->popularity, weights[TASTE_POPULARITY],
-                                taste->item_count);
-    if (weights[TASTE_RECENT] != 0)
-        kernels->add_scaled_f32(scores, taste->recent, weights[TASTE_RECENT], taste->item_count);
+    for (int p = 0; p < TASTE_EASE; p++)
+        if (weights[p] != 0)
+            kernels->add_scaled_f32(scores, taste->item_part[p], weights[p], taste->item_count);
     for (int p = TASTE_EASE; p < TASTE_PARTS; p++) {
         if (weights[p] == 0)
             continue;

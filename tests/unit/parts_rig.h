@@ -200,7 +200,7 @@ static int rig_tear_down(void **state)
     return path_remove_tree(rig_folder, NULL) == AKIN_OK ? 0 : -1;
 }
 
-static struct akin_request rig_request(size_t k)
+__attribute__((unused)) static struct akin_request rig_request(size_t k)
 {
     struct akin_request request;
     recommend_request_default(&request);
@@ -209,7 +209,8 @@ static struct akin_request rig_request(size_t k)
     return request;
 }
 
-static size_t rig_ask(const struct akin_request *request, struct akin_recommendation *results)
+__attribute__((unused)) static size_t rig_ask(const struct akin_request *request,
+                                              struct akin_recommendation *results)
 {
     struct akin_error error = { 0 };
     size_t found;

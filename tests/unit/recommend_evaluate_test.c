@@ -16,6 +16,7 @@
 #include "base/thread.h"
 #include "compute/backend.h"
 #include "recommend/evaluate.h"
+#include "recommend/split.h"
 
 enum { USERS = 120, ITEMS = 90, LENGTH = 24 };
 
@@ -167,7 +168,9 @@ static void what_comes_next_is_found(void **state)
     assert_false(e.text);
     const struct akin_evaluation_row *ours = &e.rows[e.row_count - 1];
     assert_string_equal(e.rows[0].name, "popularity");
-    assert_string_equal(ours->name, "blended without text");
+    assert_string_equal(ours->name, e.weights.learned ? "blended, weights learned"
+                                                      : "blended without text");
+    assert_true(e.weights.points == USERS && e.weights.ndcg_best >= e.weights.ndcg_default);
     assert_true(ours->ndcg.mean > 0.55 && ours->ndcg.mean > 3 * e.rows[0].ndcg.mean);
     assert_true(ours->ndcg.low <= ours->ndcg.mean && ours->ndcg.mean <= ours->ndcg.high);
     assert_true(ours->difference.low > 0);

@@ -30,8 +30,9 @@ static void check(size_t users, size_t live, const char *const *people, const ui
 {
     struct akin_error error;
     struct histories h;
-    struct fit_counts counts;
-    must(fit_histories(rig_catalog, &h, &counts, &error), &error);
+    struct fit_events counts;
+    must(fit_events_read(rig_catalog, &counts, &error), &error);
+    must(fit_histories(rig_catalog, &counts, &h, &error), &error);
     assert_int_equal(counts.users, users);
     assert_int_equal(h.user_count, users);
     size_t kept = 0, total = 0;
@@ -65,6 +66,7 @@ static void check(size_t users, size_t live, const char *const *people, const ui
     assert_int_equal(counts.live, kept);
     assert_int_equal(h.event_count, total);
     histories_deinit(&h);
+    fit_events_deinit(&counts);
 }
 
 static void live_ratings(void **state)
@@ -84,20 +86,23 @@ static void live_ratings(void **state)
     check(RIG_USERS + 1, COUNT, people, rows);
     /* the latest in time is the last of the sequence, and nothing is lost */
     struct histories h;
-    assert_int_equal(fit_histories(rig_catalog, &h, NULL, NULL), AKIN_OK);
+    struct fit_events events;
+    assert_int_equal(fit_events_read(rig_catalog, &events, NULL), AKIN_OK);
+    assert_int_equal(fit_histories(rig_catalog, &events, &h, NULL), AKIN_OK);
     assert_int_equal(h.sequence[h.event_count - 1], 0);
     assert_int_equal(h.sequence[h.event_count - 2], 7);
     histories_deinit(&h);
+    fit_events_deinit(&events);
 }
 
 static void damaged(void **state)
 {
     (void)state;
     struct akin_error error;
-    struct histories h;
+    struct fit_events events;
     assert_int_equal(file_write(db, "no database at all, but long enough to look", 43, NULL),
                      AKIN_OK);
-    assert_int_equal(fit_histories(rig_catalog, &h, NULL, &error), AKIN_FORMAT);
+    assert_int_equal(fit_events_read(rig_catalog, &events, &error), AKIN_FORMAT);
     assert_non_null(strstr(error.message, "akin.db"));
 }
 

@@ -145,6 +145,56 @@ static void models_of_taste(void **state)
     rig_ask(&request, results);
 }
 
+/* Beside a model the text weighs what it was given, for who goes on and for who comes back, in the
+ * model's own measure. */
+static void weight_of_text(void **state)
+{
+    struct akin_recommendation results[K];
+    struct akin_request request = rig_request(K);
+    struct heard heard = { .count = 0 };
+    struct recommend_inputs inputs = { .taste = { &heard, say, { 0.5f, 0.25f } } }, none = { 0 };
+    (void)state;
+    recommender_use_inputs(rig, &inputs);
+    request.user = "p7";
+    for (int returning = 0; returning < 2; returning++) {
+        request.now = returning ? 0 : 1000 * RATED;
+        rig_ask(&request, results);
+        assert_true(heard.returning == returning);
+        const struct akin_recommendation *a = &results[0], *b = &results[1];
+        for (size_t i = 2; i < K && a->row % 100 + b->row % 100 != 18; i++)
+            b = &results[i];
+        float said = ((float)a->row - (float)b->row) / 1000;
+        float scale = said / (a->parts.taste - b->parts.taste);
+        assert_float_equal(a->parts.text, (returning ? 0.25f : 0.5f) / scale * a->similarity,
+                           1e-4);
+        assert_true(fabsf(a->similarity) > 1e-3f);
+    }
+    recommender_use_inputs(rig, &none);
+}
+
+/* A request that leaves the weight of its words open takes what was learned, or the default. */
+static void open_query_weight(void **state)
+{
+    struct akin_recommendation open[K], said[K];
+    struct recommend_inputs inputs = { .fitted = true, .query_weight = 0.25f }, none = { 0 };
+    struct akin_request request = rig_request(K);
+    struct akin_error error = { 0 };
+    const float *query = rig_vectors + 4 * DIM;
+    size_t found;
+    (void)state;
+    request.query = "words";
+    request.user = "p2";
+    for (int fitted = 0; fitted < 2; fitted++) {
+        recommender_use_inputs(rig, fitted ? &inputs : &none);
+        request.query_weight = -1;
+        must(recommend(rig, &request, query, open, NULL, &found, NULL, &error), &error);
+        request.query_weight = fitted ? 0.25f : QUERY_WEIGHT;
+        must(recommend(rig, &request, query, said, NULL, &found, NULL, &error), &error);
+        assert_true(rig_same(open, said, found));
+    }
+    recommender_use_inputs(rig, &none);
+}
+
 /* ---- people ----------------------------------------------------------------------------- */
 
 static void new_users_get_what_is_popular(void **state)
@@ -535,6 +585,8 @@ int main(void)
         cmocka_unit_test(histories),
         cmocka_unit_test(exclusions),
         cmocka_unit_test(query_weights),
+        cmocka_unit_test(weight_of_text),
+        cmocka_unit_test(open_query_weight),
         cmocka_unit_test(context_changes_the_answer),
         cmocka_unit_test(malformed_contexts),
         cmocka_unit_test(diverse_lists),

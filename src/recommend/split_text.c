@@ -1,5 +1,5 @@
-/* What the texts of a split's items say of a history: in the space, and by the vectors of people,
- * that requests use (space.h, users.h). */
+/* See split_text.h: in the space, and by the vectors of people, that requests use (space.h,
+ * users.h). */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,8 +7,8 @@
 #include "catalog/catalog.h"
 #include "compute/backend.h"
 #include "compute/cpu/kernels.h"
-#include "recommend/evaluate.h"
 #include "recommend/space.h"
+#include "recommend/split_text.h"
 #include "recommend/users.h"
 #include "recommend/users_state.h"
 
@@ -25,21 +25,22 @@ enum akin_status split_text_create(const struct backend *backend, const struct c
                                    const struct split *split, struct split_text *text,
                                    struct akin_error *error)
 {
-    *text = (struct split_text){ .items = split->item_count };
+    *text = (struct split_text){ .items = split ? split->item_count : 0 };
     if (!catalog || !catalog_item_vectors(catalog) || !catalog_item_count(catalog))
         return AKIN_OK;
+    text->items = split ? split->item_count : catalog_item_count(catalog);
     TRY(space_create(backend, catalog, &text->space, error));
     text->dim = text->space->dim;
-    text->places = memory_alloc(split->item_count, sizeof *text->places);
-    text->rows = memory_alloc(split->item_count, sizeof *text->rows);
+    text->places = memory_alloc(text->items, sizeof *text->places);
+    text->rows = memory_alloc(text->items, sizeof *text->rows);
     text->nothing = memory_alloc(text->dim, sizeof *text->nothing);
     if (!text->places || !text->rows || !text->nothing) {
         split_text_deinit(text);
         return error_memory(error);
     }
-    for (size_t i = 0; i < split->item_count; i++) {
-        size_t row;
-        bool known = find(catalog, split->items[i], &row);
+    for (size_t i = 0; i < text->items; i++) {
+        size_t row = i;
+        bool known = !split || find(catalog, split->items[i], &row);
         text->places[i] = known ? (uint32_t)row : UINT32_MAX;
         text->rows[i] = known ? text->space->vectors + row * text->dim : text->nothing;
     }
