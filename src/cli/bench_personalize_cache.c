@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/rng.h"
 #include "cli/bench_personalize.h"
 
@@ -132,7 +133,7 @@ static size_t time_lookups(const struct personal_bench *b, struct akin_neighbors
         size_t row = rng_below(&rng, b->info.items);
         uint64_t began = akin_clock_ns();
         if (akin_neighbors_lookup(neighbors, row, list, &found))
-            times[hits++] = (double)(akin_clock_ns() - began) * 1e-6;
+            times[hits++] = ms_since(began);
     }
     return hits;
 }
@@ -148,7 +149,7 @@ static enum akin_status time_misses(struct personal_bench *b)
         uint64_t began = akin_clock_ns();
         TRY(akin_recommend_vectors(b->recommender, vector, 1, AKIN_NEIGHBORS_MAX, NULL, results,
                                    &found, &b->cli->error));
-        times[i] = (double)(akin_clock_ns() - began) * 1e-6;
+        times[i] = ms_since(began);
     }
     b->cache.miss_ms = stage_times_of(times, MISSES).mean;
     return AKIN_OK;
@@ -171,7 +172,7 @@ enum akin_status personal_neighbors(struct personal_bench *b, size_t capacity)
     TRY_DONE(akin_neighbors_open(b->cli->engine, b->catalog, &settings, &neighbors,
                                  &b->cli->error));
     TRY_DONE(akin_neighbors_wait(neighbors, &b->cli->error));
-    cache->rebuild_s = (double)(akin_clock_ns() - began) * 1e-9;
+    cache->rebuild_s = seconds_since(began);
     struct stage_times hits = stage_times_of(times, time_lookups(b, neighbors, 1, times));
     cache->hit_ms = hits.mean;
     cache->hit_p99_ms = hits.p99;

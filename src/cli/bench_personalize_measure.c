@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "cli/bench_personalize.h"
 
 enum { WARM_UPS = 20, BATCH_REPEATS = 5 };
@@ -64,7 +65,7 @@ enum akin_status personal_latency(struct personal_bench *b)
     enum akin_status status = AKIN_OK;
     uint64_t began = akin_clock_ns();
     TRY(ask(b, b->queries + WARM_UPS, &timing));
-    b->cold_ms = (double)(akin_clock_ns() - began) * 1e-6;
+    b->cold_ms = ms_since(began);
     for (size_t i = 0; i < WARM_UPS; i++)
         TRY(ask(b, b->queries + i, &timing));
     double *block = memory_alloc(b->queries * (STAGES + 1), sizeof *block);
@@ -75,7 +76,7 @@ enum akin_status personal_latency(struct personal_bench *b)
     for (size_t i = 0; i < b->queries; i++) {
         began = akin_clock_ns();
         TRY_DONE(ask(b, i, &timing));
-        times[STAGE_TOTAL][i] = (double)(akin_clock_ns() - began) * 1e-6;
+        times[STAGE_TOTAL][i] = ms_since(began);
         times[STAGE_ENCODE][i] = timing.encode_ms;
         times[STAGE_FUSE][i] = timing.fuse_ms;
         times[STAGE_FILTER][i] = timing.filter_ms;

@@ -58,7 +58,7 @@ enum akin_status akin_fit(struct akin_engine *engine, const char *data, struct a
         status = fit_catalog(&lesson, &taste, &made, error);
     if (status == AKIN_OK)
         status = taste_write(taste, data, catalog, error);
-    made.seconds = (double)(clock_monotonic_ns() - began) * 1e-9;
+    made.seconds = seconds_since(began);
     if (status == AKIN_OK && report)
         *report = made;
     taste_destroy(&taste);

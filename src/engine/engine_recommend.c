@@ -210,7 +210,7 @@ enum akin_status akin_recommend_explained(struct akin_recommender *recommender,
     if (!vector)
         return error_memory(error);
     enum akin_status status = encode(recommender, request->query, vector, error);
-    double encode_ms = (double)(clock_monotonic_ns() - began) * 1e-6;
+    double encode_ms = ms_since(began);
     if (status == AKIN_OK)
         status = recommend(r, request, vector, results, explanations, found, timing, error);
     if (status == AKIN_OK && timing) {

@@ -203,7 +203,7 @@ static enum akin_status run(struct evaluating *e, const struct catalog *catalog,
     uint64_t learned = clock_monotonic_ns();
     TRY(judge_table(e, evaluation, error));
     evaluation->learn_seconds = (double)(learned - began) * 1e-9;
-    evaluation->judge_seconds = (double)(clock_monotonic_ns() - learned) * 1e-9;
+    evaluation->judge_seconds = seconds_since(learned);
     evaluation->users = e->split->user_count;
     evaluation->items = e->split->item_count;
     evaluation->learned_events = e->plan.learned.event_count;
