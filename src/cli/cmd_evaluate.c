@@ -36,6 +36,15 @@ static json_t *row_json(const struct akin_evaluation_row *row)
     return object;
 }
 
+/* What the person brings: ours over what everybody gets, per cent of NDCG@10. */
+enum { PERSONAL_WANTED = 40 };
+
+static double personal_gain(const struct akin_evaluation *e)
+{
+    const struct akin_evaluation_row *ours = &e->rows[e->row_count - 1];
+    return e->rows[0].ndcg.mean > 0 ? 100 * ours->difference.mean / e->rows[0].ndcg.mean : NAN;
+}
+
 static enum akin_status tell_json(struct cli *cli, const struct akin_evaluation *e)
 {
     json_t *root = json_object(), *rows = json_array();
@@ -64,17 +73,26 @@ static enum akin_status tell_json(struct cli *cli, const struct akin_evaluation 
     for (size_t r = 0; r < e->row_count; r++)
         json_array_append_new(rows, row_json(&e->rows[r]));
     json_object_set_new(root, "rows", rows);
+    json_object_set_new(root, "personalised_gain_percent", json_of_double(personal_gain(e)));
+    json_object_set_new(root, "personalised_gain_wanted_percent",
+                        json_of_count(PERSONAL_WANTED));
     json_object_set_new(root, "weights", weights_found_json(&e->weights));
     return print_json(cli, root);
 }
 
-/* What the person brings: ours over what everybody gets. */
-static void tell_gain(const char *label, const char *over, const struct akin_estimate *gain,
-                      const struct akin_estimate *base)
+static void tell_personal(const struct akin_evaluation *e)
 {
-    if (base->mean > 0)
-        report_line(label, "%+.0f %% over %s: %+.4f, 95 %% %+.4f to %+.4f",
-                    100 * gain->mean / base->mean, over, gain->mean, gain->low, gain->high);
+    const struct akin_evaluation_row *ours = &e->rows[e->row_count - 1];
+    double gain = personal_gain(e), recent = e->rows[1].ndcg.mean;
+    if (isfinite(gain))
+        report_line("personalised", "%+.0f %% over popularity (wanted: %+d %%, %s), %+.4f, 95 %% "
+                    "%+.4f to %+.4f", gain, PERSONAL_WANTED,
+                    gain >= PERSONAL_WANTED ? "met" : "missed", ours->difference.mean,
+                    ours->difference.low, ours->difference.high);
+    if (recent > 0)
+        report_line("", "%+.0f %% over recent popularity, %+.4f, 95 %% %+.4f to %+.4f",
+                    100 * ours->over_recent.mean / recent, ours->over_recent.mean,
+                    ours->over_recent.low, ours->over_recent.high);
 }
 
 static void tell_table(struct cli *cli, const struct akin_evaluation *e)
@@ -112,10 +130,8 @@ static void tell_table(struct cli *cli, const struct akin_evaluation *e)
     }
     table_print(&table, stdout);
     table_deinit(&table);
-    const struct akin_evaluation_row *ours = &e->rows[e->row_count - 1];
     weights_found_print("weights", &e->weights);
-    tell_gain("personalised", "popularity", &ours->difference, &e->rows[0].ndcg);
-    tell_gain("", "recent popularity", &ours->over_recent, &e->rows[1].ndcg);
+    tell_personal(e);
 }
 
 static enum akin_status draw(struct cli *cli, const char *path, const struct akin_evaluation *e)
