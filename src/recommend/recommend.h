@@ -27,6 +27,7 @@ struct candidate;
 struct catalog;
 struct recommender;
 struct space;
+struct speaker;
 struct users;
 
 /* Both must outlive it. AKIN_NOT_FOUND: the catalogue has no vectors yet. */
@@ -37,27 +38,30 @@ void recommender_close(struct recommender **recommender);
 /* From now on a user is who is known live, and what was rated since the import is left out as well.
  * `users` must outlive the recommender and live in recommender_space; NULL: nobody is live. */
 void recommender_use_live(struct recommender *recommender, struct users *users);
-const struct space *recommender_space(const struct recommender *recommender);
-
-/* A model of what follows a history. `past` [count] rows, oldest first; `returning`: the last of
- * them was some time ago. Writes scores [items], the greater the likelier, whose differences are
- * those of logarithms of odds; popularity is in them. Any thread. */
-struct recommend_taste {
-    void *context;
-    enum akin_status (*say)(void *context, const uint32_t *past, size_t count, bool returning,
-                            float *scores, struct akin_error *error);
-};
+/* The text space, made by whoever asks first; it lives as long as the recommender. Any thread. */
+enum akin_status recommender_space(const struct recommender *recommender,
+                                   const struct space **space, struct akin_error *error);
 
 /* What was learned from the catalogue; all of it may be missing, and outlives the recommender. */
 struct recommend_inputs {
     bool fitted;                /* AKIN_RANK_AUTO goes by parts */
-    struct recommend_taste taste;   /* say NULL: raters in common, counted, and popularity */
+    const struct speaker *speaker;  /* of what follows a past; NULL: raters in common, counted */
     struct item_rows similar;   /* starts NULL: raters in common, counted */
     const float *popularity;    /* [items] any numbers >= 0; NULL: how many rated it */
 };
 
-/* The two below not while requests run. */
+/* The three below not while requests run. */
 void recommender_use_inputs(struct recommender *recommender, const struct recommend_inputs *inputs);
+
+/* The same, asked for by the first request that may need them: `open` fills what it finds, and is
+ * called again by the next one where it fails. */
+struct recommend_source {
+    enum akin_status (*open)(void *context, struct recommend_inputs *inputs,
+                             struct akin_error *error);
+    void *context;
+};
+void recommender_use_source(struct recommender *recommender,
+                            const struct recommend_source *source);
 
 /* The stage behind the weighed sum: gets the candidates [count], in no particular order, and may
  * change their scores. */

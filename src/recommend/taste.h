@@ -93,7 +93,14 @@ void taste_features_deinit(struct taste_features *features);
 void taste_say(const struct taste *taste, const struct kernels *kernels, const uint32_t *history,
                size_t count, unsigned parts, struct taste_features *features);
 
-/* scores [item_count] = sum over parts of weights[part] * part; weights that are 0 are not read. */
+/* scores [item_count] = sum over parts of weights[part] * part; weights that are 0 are not read. It
+ * is taste_stand, the parts of popularity, and then taste_add, which adds the others to the scores
+ * [size] of the model's items. */
+void taste_stand(const struct taste *taste, const struct kernels *kernels,
+                 const float weights[TASTE_PARTS], float *scores);
+void taste_add(const struct taste *taste, const struct kernels *kernels,
+               const struct taste_features *features, const float weights[TASTE_PARTS],
+               float *scores);
 void taste_blend(const struct taste *taste, const struct kernels *kernels,
                  const struct taste_features *features, const float weights[TASTE_PARTS],
                  float *scores);
