@@ -168,8 +168,7 @@ enum akin_status personal_neighbors(struct personal_bench *b, size_t capacity)
         return error_memory(&b->cli->error);
     TRY_DONE(time_misses(b));
     uint64_t began = akin_clock_ns();
-    TRY_DONE(akin_neighbors_open(b->cli->engine, b->catalog, &settings, &neighbors,
-                                 &b->cli->error));
+    TRY_DONE(akin_neighbors_open(b->recommender, &settings, &neighbors, &b->cli->error));
     TRY_DONE(akin_neighbors_wait(neighbors, &b->cli->error));
     cache->rebuild_s = (double)(akin_clock_ns() - began) * 1e-9;
     struct stage_times hits = stage_times_of(times, time_lookups(b, neighbors, 1, times));

@@ -30,3 +30,15 @@ struct akin_index {
 struct akin_catalog {
     struct catalog *catalog;
 };
+
+struct akin_recommender {
+    const struct akin_engine *engine;
+    const struct catalog *catalog;
+    struct recommender *recommender;
+    struct users *users;
+    struct taste *taste;        /* what `akin fit` learned; NULL: nothing, or not asked for yet */
+    struct speaker *speaker;    /* of it */
+    struct neighbors *neighbors;    /* the cache that answers, or NULL */
+    struct model *model;        /* NULL: requests with a query are refused */
+    size_t dimension;
+};

@@ -12,22 +12,12 @@
 #include "compute/backend.h"
 #include "engine/engine.h"
 #include "model/model.h"
+#include "recommend/neighbors.h"
 #include "recommend/recommend.h"
 #include "recommend/space.h"
 #include "recommend/speaker.h"
 #include "recommend/taste_store.h"
 #include "recommend/users.h"
-
-struct akin_recommender {
-    struct recommender *recommender;
-    struct users *users;
-    const struct akin_engine *engine;
-    const struct catalog *catalog;
-    struct taste *taste;        /* what `akin fit` learned; NULL: nothing, or not asked for yet */
-    struct speaker *speaker;    /* of it */
-    struct model *model;        /* NULL: requests with a query are refused */
-    size_t dimension;
-};
 
 /* A query vector of another model would be compared without sense, and silently. One of another
  * precision is near enough to be of use, and is only spoken of. */
@@ -257,17 +247,32 @@ void akin_recommender_memory(const struct akin_recommender *recommender,
     memory->total += counts.used_bytes;
 }
 
+/* What is rated is in demand. */
+static void tell_neighbors(const struct akin_recommender *r, const struct akin_feedback *feedback,
+                           size_t count)
+{
+    size_t row;
+    for (size_t i = 0; r->neighbors && i < count; i++)
+        if (catalog_find_id(r->catalog, feedback[i].item, &row, NULL) == AKIN_OK)
+            (void)neighbors_record(r->neighbors, row, (double)feedback[i].rating,
+                                   feedback[i].timestamp, NULL);
+}
+
 enum akin_status akin_recommend_update(struct akin_recommender *recommender, const char *user,
                                        const char *item, float rating, int64_t timestamp,
                                        struct akin_error *error)
 {
     struct akin_feedback feedback = { user, item, rating, timestamp };
-    return users_update(recommender->users, &feedback, error);
+    TRY(users_update(recommender->users, &feedback, error));
+    tell_neighbors(recommender, &feedback, 1);
+    return AKIN_OK;
 }
 
 enum akin_status akin_recommend_update_batch(struct akin_recommender *recommender,
                                              const struct akin_feedback *feedback, size_t count,
                                              size_t *refused, struct akin_error *error)
 {
-    return users_update_batch(recommender->users, feedback, count, refused, error);
+    TRY(users_update_batch(recommender->users, feedback, count, refused, error));
+    tell_neighbors(recommender, feedback, count);
+    return AKIN_OK;
 }

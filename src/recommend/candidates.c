@@ -106,6 +106,13 @@ static enum akin_status offer_gathered(struct asked *a, const struct gather *g, 
 
 /* ---- text ------------------------------------------------------------------------------- */
 
+enum akin_status request_reserve_years(struct asked *a, struct akin_error *error)
+{
+    struct scratch *s = a->s;
+    return array_reserve((void **)&s->year_terms, &s->year_capacity, a->space->years,
+                         sizeof *s->year_terms) ? AKIN_OK : error_memory(error);
+}
+
 static enum akin_status offer_text(struct asked *a, size_t wanted, struct akin_error *error)
 {
     struct scratch *s = a->s;
@@ -118,10 +125,10 @@ static enum akin_status offer_text(struct asked *a, size_t wanted, struct akin_e
                             : a->request->similar ? TEXT_OFFERS_MIXED : TEXT_OFFERS;
     k = k < least ? least : k;
     k = k < s->allowed_count ? k : s->allowed_count;
-    if (!reserve_hits(s, k) || (a->alone && !array_reserve((void **)&s->year_terms,
-                                                           &s->year_capacity, a->space->years,
-                                                           sizeof *s->year_terms)))
+    if (!reserve_hits(s, k))
         return error_memory(error);
+    if (a->alone)
+        TRY(request_reserve_years(a, error));
     struct space_query query = { .vectors = s->vector, .count = 1, .k = k, .allowed = s->allowed,
                                  .allowed_count = s->allowed_count,
                                  .recall = a->request->recall };

@@ -165,6 +165,25 @@ void recommender_use_rescorer(struct recommender *recommender,
     recommender->rescorer = *rescorer;
 }
 
+enum akin_status recommender_fitted(const struct recommender *r, bool *fitted,
+                                    struct akin_error *error)
+{
+    const struct recommend_inputs *inputs;
+    TRY(recommender_inputs(r, &inputs, error));
+    *fitted = inputs->fitted;
+    return AKIN_OK;
+}
+
+enum akin_status recommender_use_neighbors(struct recommender *recommender,
+                                           struct neighbors *neighbors, struct akin_error *error)
+{
+    bool fitted;
+    TRY(recommender_fitted(recommender, &fitted, error));
+    recommender->ready = (struct ready){ .neighbors = neighbors, .blend = fitted,
+                                         .recall = RECALL };
+    return AKIN_OK;
+}
+
 /* ---- aids ------------------------------------------------------------------------------- */
 
 /* Most popular first, ties by row. */
@@ -361,11 +380,17 @@ static enum akin_status answer(struct asked *a, const float *query_vector,
     uint64_t since = clock_monotonic_ns();
     uint64_t *filtered = NULL;
     size_t passing;
+    bool ready = false;
     TRY(request_resolve(a, query_vector, error));
     TRY(request_fuse(a, error));
     if (a->blend)
         TRY(get_aids(a->r, &a->aids, error));
     spent->fuse_ms = lap_ms(&since);
+    if (!explanations)
+        TRY(request_ready(a, results, found, &ready, error));
+    spent->search_ms = lap_ms(&since);
+    if (ready)
+        return AKIN_OK;
     TRY(filter_rows(a->r, a->request->filter, &filtered, &passing, error));
     request_allow(a, filtered);
     memory_free(filtered);
@@ -387,10 +412,11 @@ static enum akin_status answer(struct asked *a, const float *query_vector,
     return AKIN_OK;
 }
 
-enum akin_status recommend(const struct recommender *r, const struct akin_request *request,
-                           const float *query_vector, struct akin_recommendation *results,
-                           struct akin_explanation *explanations, size_t *found,
-                           struct akin_recommend_timing *timing, struct akin_error *error)
+static enum akin_status run(const struct recommender *r, const struct akin_request *request,
+                            bool anew, const float *query_vector,
+                            struct akin_recommendation *results,
+                            struct akin_explanation *explanations, size_t *found,
+                            struct akin_recommend_timing *timing, struct akin_error *error)
 {
     uint64_t begin = clock_monotonic_ns();
     struct akin_recommend_timing spent = { 0 };
@@ -399,7 +425,7 @@ enum akin_status recommend(const struct recommender *r, const struct akin_reques
     struct scratch *s = scratch_take(r);
     if (!s)
         return error_memory(error);
-    struct asked asked = { .r = r, .request = request, .s = s };
+    struct asked asked = { .r = r, .request = request, .s = s, .anew = anew };
     enum akin_status status =
         answer(&asked, query_vector, results, explanations, &count, &spent, error);
     scratch_give(r, s);
@@ -409,6 +435,21 @@ enum akin_status recommend(const struct recommender *r, const struct akin_reques
     if (timing)
         *timing = spent;
     return AKIN_OK;
+}
+
+enum akin_status recommend(const struct recommender *r, const struct akin_request *request,
+                           const float *query_vector, struct akin_recommendation *results,
+                           struct akin_explanation *explanations, size_t *found,
+                           struct akin_recommend_timing *timing, struct akin_error *error)
+{
+    return run(r, request, false, query_vector, results, explanations, found, timing, error);
+}
+
+enum akin_status recommend_anew(const struct recommender *r, const struct akin_request *request,
+                                struct akin_recommendation *results, size_t *found,
+                                struct akin_error *error)
+{
+    return run(r, request, true, NULL, results, NULL, found, NULL, error);
 }
 
 enum akin_status recommender_knows(const struct recommender *r, const char *user, bool *knows,

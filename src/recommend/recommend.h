@@ -25,6 +25,7 @@ struct asked;
 struct backend;
 struct candidate;
 struct catalog;
+struct neighbors;
 struct recommender;
 struct space;
 struct speaker;
@@ -74,6 +75,16 @@ struct recommend_rescorer {
 void recommender_use_rescorer(struct recommender *recommender,
                               const struct recommend_rescorer *rescorer);
 
+/* Whether AKIN_RANK_AUTO goes by parts for an item alone. */
+enum akin_status recommender_fitted(const struct recommender *recommender, bool *fitted,
+                                    struct akin_error *error);
+
+/* Requests for an item alone are answered from these lists from now on: of the ranking that
+ * AKIN_RANK_AUTO takes for them, by parts of neighbors_compute_answers, by vectors of
+ * neighbors_compute_vectors. NULL: no longer. */
+enum akin_status recommender_use_neighbors(struct recommender *recommender,
+                                           struct neighbors *neighbors, struct akin_error *error);
+
 /* As akin_recommender_prepare. */
 enum akin_status recommender_prepare(struct recommender *recommender,
                                      struct akin_progress progress, struct akin_error *error);
@@ -88,6 +99,12 @@ enum akin_status recommend(const struct recommender *recommender,
                            struct akin_recommendation *results,
                            struct akin_explanation *explanations, size_t *found,
                            struct akin_recommend_timing *timing, struct akin_error *error);
+
+/* The same without explanations, and never from lists that are ready. */
+enum akin_status recommend_anew(const struct recommender *recommender,
+                                const struct akin_request *request,
+                                struct akin_recommendation *results, size_t *found,
+                                struct akin_error *error);
 
 /* The same for ready vectors [count][dimension], mapped to the text space, with one filter (NULL:
  * none). */

@@ -4,6 +4,7 @@
  *   resolve.c     names to rows, people and words to vectors; who is left out
  *   candidates.c  generators offer rows and rate them; the parts are weighed into a score
  *   diversity.c   the best of them, one by one
+ *   ready.c       answers from the neighbour cache instead
  *   explain.c     why
  *   recommend.c   all of it in order, and the answer by published vectors
  *
@@ -45,6 +46,13 @@ struct shared {
     struct scratch *idle;
 };
 
+/* The neighbour cache that answers for the item alone; neighbors NULL: none does. */
+struct ready {
+    struct neighbors *neighbors;
+    bool blend;                 /* it has lists by parts, */
+    float recall;               /* of this recall; by vectors they are exact */
+};
+
 struct recommender {
     struct backend *backend;
     const struct catalog *catalog;
@@ -55,6 +63,7 @@ struct recommender {
     struct item_rows rows;      /* starts NULL: counted when they are needed */
     struct users *users;        /* NULL: nobody is live */
     struct recommend_rescorer rescorer;
+    struct ready ready;
     struct shared *shared;
 };
 
@@ -119,6 +128,7 @@ struct asked {
     const struct space *space;  /* NULL where nothing is compared in it */
     const struct recommend_inputs *inputs;
     const struct aids *aids;    /* NULL by published vectors */
+    bool anew;                  /* not from the neighbour cache */
     bool blend;
     bool has_item, has_user, has_query;     /* vectors in s */
     bool points;                /* s->vector is not zero */
@@ -151,9 +161,17 @@ static inline bool is_allowed(const struct scratch *s, size_t row)
     return s->allowed[row / 64] >> row % 64 & 1;
 }
 
+/* ---- ready.c ---------------------------------------------------------------------------- */
+
+/* Resolved and fused: *ready where the answer is there. */
+enum akin_status request_ready(struct asked *asked, struct akin_recommendation *results,
+                               size_t *found, bool *ready, struct akin_error *error);
+
 /* ---- candidates.c ----------------------------------------------------------------------- */
 
 void request_weigh(struct asked *asked);
+/* s->year_terms for the years there are. */
+enum akin_status request_reserve_years(struct asked *asked, struct akin_error *error);
 /* s->candidates, scored, in no particular order; s->slots say where each row is. */
 enum akin_status request_candidates(struct asked *asked, struct akin_error *error);
 /* Adds to s->taste who else was rated by those who rated an item. */
