@@ -247,6 +247,7 @@ int main(int argc, char **argv)
     struct users *users = NULL;
     struct outcome outcomes[3];
     struct users_settings live = { 0 };
+    const struct space *space;
     if (argc < 2) {
         fprintf(stderr, "usage: similarbench DATA [FRANCHISES.csv]\n");
         return 2;
@@ -259,8 +260,9 @@ int main(int argc, char **argv)
     must(recommender_open(backend, catalog, &r, &error), &error);
     printf("%zu items, %zu ratings; opened in %.0f ms\n", info.items, info.ratings,
            ms_since(began));
+    must(recommender_space(r, &space, &error), &error);
     live = (struct users_settings){ .catalog = catalog, .dim = info.dimension,
-                                    .vectors = recommender_space(r)->vectors,
+                                    .vectors = space->vectors,
                                     .kernels = cpu_kernels(backend) };
     users_settings_default(&live.live);
     live.live.store = false;

@@ -15,6 +15,9 @@ enum blend_context {
 /* A gap longer than this is a return. Not tuned. */
 enum { BLEND_SESSION_SECONDS = 3600 };
 
+/* The weight of a query beside a person, unless another was learned or asked for. */
+#define BLEND_QUERY 0.7f
+
 /* What texts are compared with. */
 enum blend_text {
     BLEND_TEXT_NONE,

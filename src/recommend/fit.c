@@ -39,7 +39,7 @@ static enum akin_status learn_weights(struct fitting *f, struct akin_error *erro
                                    .text = &f->text, .items_max = settings->items_max,
                                    .seed = settings->seed, .progress = settings->progress,
                                    .context = f };
-    f->query_weight = QUERY_WEIGHT;
+    f->query_weight = BLEND_QUERY;
     snprintf(f->report.query.formula, sizeof f->report.query.formula, "%.2g",
              (double)f->query_weight);
     if (f->lesson->encode && f->text.space)

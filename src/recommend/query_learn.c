@@ -9,19 +9,19 @@
 #include "compute/backend.h"
 #include "compute/cpu/kernels.h"
 #include "recommend/blend_learn.h"
-#include "recommend/judge.h"
 #include "recommend/recommend.h"
 #include "recommend/request.h"
+#include "recommend/speaker.h"
 
 enum { KINDS = 2, STEPS = 11, DEFAULT_STEP = 7, HISTORY_MAX = 200 };
 
-_Static_assert((int)(QUERY_WEIGHT * (STEPS - 1) + 0.5f) == DEFAULT_STEP, "a step of the grid");
+_Static_assert((int)(BLEND_QUERY * (STEPS - 1) + 0.5f) == DEFAULT_STEP, "a step of the grid");
 
 struct asking {
     const struct query_lesson *lesson;
     const struct evaluation_plan *plan;
-    const struct taste *taste;
     struct recommender *recommender;
+    struct speaker *speaker;
     size_t dimension, points;
     uint32_t *chosen;               /* [points] of the plan's points */
     char (*words)[QUERY_BYTES];     /* [points][KINDS] */
@@ -80,22 +80,6 @@ static enum akin_status make_queries(struct asking *a, struct akin_error *error)
 }
 
 /* ---- requests --------------------------------------------------------------------------- */
-
-static enum akin_status say_taste(void *context, const uint32_t *past, size_t count, bool returning,
-                                  float *scores, struct akin_error *error)
-{
-    const struct asking *a = context;
-    const struct taste_weights *weights = blend_default(BLEND_NEXT);
-    const struct blend blend = { .weights = *weights }, *row = &blend;
-    const struct kernels *kernels = cpu_kernels(a->lesson->backend);
-    struct taste_features features;
-    (void)returning;
-    TRY(taste_features_init(a->taste, &features, error));
-    taste_say(a->taste, kernels, past, count, judge_parts(&row, 1), &features);
-    taste_blend(a->taste, kernels, &features, weights->part, scores);
-    taste_features_deinit(&features);
-    return AKIN_OK;
-}
 
 static enum akin_status ask_one(const struct asking *a, size_t i, size_t kind,
                                 struct akin_error *error)
@@ -170,10 +154,6 @@ static enum akin_status choose(const struct asking *a, float *weight,
 static enum akin_status learn(struct asking *a, float *weight, struct akin_weights_found *found,
                               struct akin_error *error)
 {
-    struct recommend_inputs inputs = {
-        .fitted = true, .query_weight = QUERY_WEIGHT,
-        .taste = { a, say_taste, { blend_default(BLEND_NEXT)->text,
-                                   blend_default(BLEND_RETURN)->text } } };
     a->chosen = memory_alloc(QUERY_POINTS_MAX, sizeof *a->chosen);
     a->words = memory_alloc(QUERY_POINTS_MAX, KINDS * sizeof *a->words);
     a->vectors = memory_alloc_aligned(QUERY_POINTS_MAX * a->dimension,
@@ -189,7 +169,8 @@ static enum akin_status learn(struct asking *a, float *weight, struct akin_weigh
     if (!a->points)
         return AKIN_OK;
     TRY(make_queries(a, error));
-    recommender_use_inputs(a->recommender, &inputs);
+    recommender_use_inputs(a->recommender, &(struct recommend_inputs){
+        .fitted = true, .speaker = a->speaker, .query_weight = BLEND_QUERY });
     for (size_t i = 0; i < a->points; i++)
         for (size_t kind = 0; kind < KINDS; kind++)
             TRY(ask_one(a, i, kind, error));
@@ -201,15 +182,20 @@ enum akin_status query_learn(const struct query_lesson *lesson, const struct eva
                              struct akin_weights_found *found, struct akin_error *error)
 {
     struct akin_catalog_info info;
-    struct asking a = { .lesson = lesson, .plan = plan, .taste = taste };
+    struct asking a = { .lesson = lesson, .plan = plan };
     catalog_info(lesson->catalog, &info);
     a.dimension = info.dimension;
-    *weight = QUERY_WEIGHT;
+    *weight = BLEND_QUERY;
     *found = (struct akin_weights_found){ 0 };
-    TRY(recommender_open(lesson->backend, lesson->catalog, &a.recommender, error));
-    enum akin_status status = learn(&a, weight, found, error);
+    enum akin_status status =
+        recommender_open(lesson->backend, lesson->catalog, &a.recommender, error);
+    if (status == AKIN_OK)
+        status = speaker_create(taste, cpu_kernels(lesson->backend), &a.speaker, error);
+    if (status == AKIN_OK)
+        status = learn(&a, weight, found, error);
     snprintf(found->formula, sizeof found->formula, "%.2g", (double)*weight);
     recommender_close(&a.recommender);
+    speaker_destroy(&a.speaker);
     memory_free(a.chosen);
     memory_free(a.words);
     memory_free(a.vectors);

@@ -160,7 +160,7 @@ static enum akin_status read_user(struct asked *a, struct known *known, struct a
     known->rated = catalog_user_ratings(r->catalog, user, &known->count);
     if (r->users)
         return AKIN_OK;
-    struct user_fold fold = fold_over(r, r->space->vectors);
+    struct user_fold fold = fold_over(r, a->space->vectors);
     float scale = (float)(1 / catalog_rating_max(r->catalog));
     for (size_t i = 0; i < known->count; i++) {
         struct akin_rating rating = known->rated[i];
@@ -248,7 +248,7 @@ static enum akin_status resolve_person(struct asked *a, struct akin_error *error
     for (size_t i = 0; i < p->seen_count && !a->request->include_seen; i++)
         TRY(skip_row(s, p->seen[i], error));
     TRY(remember_past(a, &known, error));
-    struct user_fold fold = fold_over(a->r, a->r->space->vectors);
+    struct user_fold fold = fold_over(a->r, a->space->vectors);
     for (size_t i = 0; i < s->history_count; i++) {
         struct akin_rating liked = { s->history[i], 1, 0 };
         take_step(&fold, p, &liked);
@@ -258,6 +258,22 @@ static enum akin_status resolve_person(struct asked *a, struct akin_error *error
     else
         fold_published(a, &known);
     return AKIN_OK;
+}
+
+/* ---- what it is ranked by --------------------------------------------------------------- */
+
+/* And what that needs: words or an item alone, by vectors, do without the space. */
+static enum akin_status choose_ranking(struct asked *a, struct akin_error *error)
+{
+    const struct akin_request *request = a->request;
+    a->personal = request->user || request->history_count;
+    if (request->ranking != AKIN_RANK_VECTORS)
+        TRY(recommender_inputs(a->r, &a->inputs, error));
+    a->blend = request->ranking == AKIN_RANK_PARTS ||
+               (request->ranking == AKIN_RANK_AUTO &&
+                (a->personal || request->context || request->popularity > 0 ||
+                 a->inputs->fitted));
+    return a->blend || a->personal ? recommender_space(a->r, &a->space, error) : AKIN_OK;
 }
 
 /* ---- all names -------------------------------------------------------------------------- */
@@ -270,25 +286,21 @@ enum akin_status request_resolve(struct asked *a, const float *query_vector,
     struct scratch *s = a->s;
     s->skip_count = s->history_count = s->past_count = 0;
     TRY(context_parse(request->context, &a->context, error));
-    a->personal = request->user || request->history_count;
-    a->blend = request->ranking == AKIN_RANK_PARTS ||
-               (request->ranking == AKIN_RANK_AUTO &&
-                (a->personal || request->context || request->popularity > 0 ||
-                 r->inputs.fitted));
+    TRY(choose_ranking(a, error));
     TRY(name_rows(a, error));
     if (a->personal)
         TRY(resolve_person(a, error));
     a->alone = a->blend && request->similar && !a->personal && !request->query;
     size_t bytes = r->dimension * sizeof(float);
     if (request->similar && a->alone) {
-        a->has_item = space_item(r->space, r->backend, a->row, s->item);
+        a->has_item = space_item(a->space, r->backend, a->row, s->item);
     } else if (request->similar) {
-        const float *from = a->blend ? r->space->vectors : r->vectors;
+        const float *from = a->blend ? a->space->vectors : r->vectors;
         memcpy(s->item, from + a->row * r->dimension, bytes);
-        a->has_item = !a->blend || r->space->inverse[a->row] > 0;
+        a->has_item = !a->blend || a->space->inverse[a->row] > 0;
     }
     if (request->query && a->blend) {
-        a->has_query = space_map(r->space, r->backend, query_vector, s->query);
+        a->has_query = space_map(a->space, r->backend, query_vector, s->query);
     } else if (request->query) {
         memcpy(s->query, query_vector, bytes);
         a->has_query = true;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/thread.h"
+#include "recommend/blend.h"
 
 enum { REACH_MAX = 512 };       /* 0.5^(512 / 10) is nothing */
 static const float ridge = 300;
@@ -246,6 +247,9 @@ enum akin_status taste_learn(const struct kernels *kernels, struct thread_pool *
     t->item_count = histories->item_count;
     t->events = histories->event_count;
     t->parts = settings->parts & (TASTE_BIT(TASTE_PARTS) - 1);
+    for (int c = 0; c < BLEND_CONTEXTS; c++)
+        t->weights[c] = *blend_default((enum blend_context)c);
+    t->query_weight = BLEND_QUERY;
     enum akin_status status = learn(kernels, pool, histories, settings, t, error);
     if (status == AKIN_OK)
         *taste = t;

@@ -64,8 +64,8 @@ struct taste {
     float *next_share, *back_share, *sequence_share;    /* [size] ln(c / N + ...) */
     struct taste_rows ease, local, next, back;
     struct sequence_model sequence;
-    struct taste_weights weights[2];    /* of a session that goes on, of who comes back; the
-                                           learner's to set */
+    struct taste_weights weights[2];    /* of a session that goes on, of who comes back: the
+                                           defaults until somebody learns others */
     float query_weight;                 /* of words beside a person; likewise */
 };
 
@@ -105,7 +105,14 @@ void taste_features_deinit(struct taste_features *features);
 void taste_say(const struct taste *taste, const struct kernels *kernels, const uint32_t *history,
                size_t count, unsigned parts, struct taste_features *features);
 
-/* scores [item_count] = sum over parts of weights[part] * part; weights that are 0 are not read. */
+/* scores [item_count] = sum over parts of weights[part] * part; weights that are 0 are not read. It
+ * is taste_stand, the parts of popularity, and then taste_add, which adds the others to the scores
+ * [size] of the model's items. */
+void taste_stand(const struct taste *taste, const struct kernels *kernels,
+                 const float weights[TASTE_PARTS], float *scores);
+void taste_add(const struct taste *taste, const struct kernels *kernels,
+               const struct taste_features *features, const float weights[TASTE_PARTS],
+               float *scores);
 void taste_blend(const struct taste *taste, const struct kernels *kernels,
                  const struct taste_features *features, const float weights[TASTE_PARTS],
                  float *scores);

@@ -156,9 +156,9 @@ static void scale_ease(const struct told *told, const float *ease, float *out)
 static void say_lift(const struct told *told, const struct taste_rows *rows, double half_life,
                      float floor, const float *shares, float *out)
 {
-    float total = add_rows(told, rows, half_life, 0, 1, out);
-    for (size_t j = 0; j < told->taste->size; j++)
-        out[j] = logf(out[j] / total + floor) - shares[j];
+    float total = add_rows(told, rows, half_life, 0, 1, out), nothing = logf(floor);
+    for (size_t j = 0; j < told->taste->size; j++)      /* mostly nothing */
+        out[j] = (out[j] == 0 ? nothing : logf(out[j] / total + floor)) - shares[j];
 }
 
 static void say_sequence(const struct told *told, float *out, float *scratch)
@@ -212,18 +212,33 @@ void taste_say(const struct taste *taste, const struct kernels *kernels, const u
         memset(features->part[p], 0, taste->size * sizeof(float));
 }
 
-void taste_blend(const struct taste *taste, const struct kernels *kernels,
-                 const struct taste_features *features, const float weights[TASTE_PARTS],
-                 float *scores)
+void taste_stand(const struct taste *taste, const struct kernels *kernels,
+                 const float weights[TASTE_PARTS], float *scores)
 {
     memset(scores, 0, taste->item_count * sizeof *scores);
     for (int p = 0; p < TASTE_EASE; p++)
         if (weights[p] != 0)
             kernels->add_scaled_f32(scores, taste->item_part[p], weights[p], taste->item_count);
-    for (int p = TASTE_EASE; p < TASTE_PARTS; p++) {
-        if (weights[p] == 0)
-            continue;
-        for (size_t j = 0; j < taste->size; j++)
-            scores[taste->items[j]] += weights[p] * features->part[p][j];
-    }
+}
+
+void taste_add(const struct taste *taste, const struct kernels *kernels,
+               const struct taste_features *features, const float weights[TASTE_PARTS],
+               float *scores)
+{
+    for (int p = TASTE_EASE; p < TASTE_PARTS; p++)
+        if (weights[p] != 0)
+            kernels->blend_f32(scores, 1, features->part[p], weights[p], taste->size);
+}
+
+void taste_blend(const struct taste *taste, const struct kernels *kernels,
+                 const struct taste_features *features, const float weights[TASTE_PARTS],
+                 float *scores)
+{
+    float *own = features->log_logits;      /* scratch from here on */
+    taste_stand(taste, kernels, weights, scores);
+    for (size_t j = 0; j < taste->size; j++)
+        own[j] = scores[taste->items[j]];
+    taste_add(taste, kernels, features, weights, own);
+    for (size_t j = 0; j < taste->size; j++)
+        scores[taste->items[j]] = own[j];
 }

@@ -146,8 +146,8 @@ static void words_teach(void **state)
     assert_int_equal(report.events, info.ratings);
     assert_int_equal(report.goes_on.points, PEOPLE);
     assert_int_equal(report.query.points, 2 * PEOPLE);
-    assert_true(taste->query_weight >= QUERY_WEIGHT && taste->query_weight <= 1);
-    assert_true(report.query.learned == (taste->query_weight > QUERY_WEIGHT));
+    assert_true(taste->query_weight >= BLEND_QUERY && taste->query_weight <= 1);
+    assert_true(report.query.learned == (taste->query_weight > BLEND_QUERY));
     assert_true(report.query.ndcg_best > 0.3);
     must(taste_write(taste, catalog_folder(rig_catalog), rig_catalog, &error), &error);
     must(taste_open(cpu_kernels(rig_backend), catalog_folder(rig_catalog), rig_catalog, &read,
@@ -158,7 +158,7 @@ static void words_teach(void **state)
     taste_destroy(&read);
     lesson.encode = NULL;
     must(fit_catalog(&lesson, &taste, &report, &error), &error);
-    assert_true(report.query.points == 0 && taste->query_weight == QUERY_WEIGHT);
+    assert_true(report.query.points == 0 && taste->query_weight == BLEND_QUERY);
     taste_destroy(&taste);
     lesson.encode = encode;
     fails = true;
