@@ -244,9 +244,9 @@ static void go_halfway(struct taste_weights *weights, const struct taste_weights
         weights->part[p] = (weights->part[p] + best->part[p]) / 2;
 }
 
-bool blend_beyond_doubt(const struct interval *gain)
+bool blend_beyond_doubt(const struct interval *gain, size_t points)
 {
-    return gain->mean > BLEND_DOUBT * (gain->high - gain->low) / 3.92;
+    return points >= BLEND_POINTS_MIN && gain->mean > BLEND_DOUBT * (gain->high - gain->low) / 3.92;
 }
 
 static enum akin_status choose(const struct learning *l, struct taste_weights *weights,
@@ -284,7 +284,7 @@ static enum akin_status choose(const struct learning *l, struct taste_weights *w
     found->ndcg_best = intervals[AFTER].mean;
     found->gain = (struct akin_estimate){ intervals[GAIN].mean, intervals[GAIN].low,
                                           intervals[GAIN].high };
-    found->learned = best && blend_beyond_doubt(&intervals[GAIN]);
+    found->learned = best && blend_beyond_doubt(&intervals[GAIN], l->points);
     if (found->learned)
         go_halfway(weights, &l->grid.blends[best].weights);
     return AKIN_OK;

@@ -19,7 +19,10 @@
 
 #define BLEND_DOUBT 2.5
 
-enum { BLEND_POINTS_MAX = 600 };        /* of a cut that are judged */
+enum {
+    BLEND_POINTS_MIN = 50,
+    BLEND_POINTS_MAX = 600,     /* of a cut that are judged */
+};
 
 struct blend_lesson {
     const struct history_event *events; /* [count] of one person in their order */
@@ -37,8 +40,9 @@ struct blend_lesson {
 
 /* weights: learned or the default, as *found says. Too few events to hold any back: the default,
  * found->points 0. */
-/* A gain that is beyond doubt: intervals of 95 % are 3.92 standard errors wide. */
-bool blend_beyond_doubt(const struct interval *gain);
+/* A gain that is beyond doubt: intervals of 95 % are 3.92 standard errors wide, and those of fewer
+ * than BLEND_POINTS_MIN points are not to be trusted. */
+bool blend_beyond_doubt(const struct interval *gain, size_t points);
 
 enum akin_status blend_learn(const struct backend *backend, const struct blend_lesson *lesson,
                              enum blend_context context, struct taste_weights *weights,

@@ -144,7 +144,7 @@ static enum akin_status choose(const struct asking *a, float *weight,
         .points = count, .ndcg_default = intervals[BEFORE].mean,
         .ndcg_best = intervals[AFTER].mean,
         .gain = { intervals[GAIN].mean, intervals[GAIN].low, intervals[GAIN].high },
-        .learned = best != DEFAULT_STEP && blend_beyond_doubt(&intervals[GAIN]),
+        .learned = best != DEFAULT_STEP && blend_beyond_doubt(&intervals[GAIN], count),
     };
     if (found->learned)
         *weight = (*weight + (float)best / (STEPS - 1)) / 2;
