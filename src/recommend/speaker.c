@@ -155,6 +155,36 @@ static bool passes(const uint64_t *allowed, uint32_t row)
     return allowed[row / 64] >> row % 64 & 1;
 }
 
+static struct hit worst_of(const struct hit *hits, size_t count)
+{
+    struct hit worst = hits[0];
+    for (size_t i = 1; i < count; i++)
+        worst = hit_better(worst, hits[i]) ? hits[i] : worst;
+    return worst;
+}
+
+/* The best of the model's items, at least those that are among the `wanted` best, to hits [most];
+ * returns how many. What is worse than as many others is dropped now and then. */
+static size_t gather_model(const struct speech *speech, const uint64_t *allowed, size_t wanted,
+                           struct hit *hits, size_t most)
+{
+    const struct taste *t = speech->speaker->taste;
+    size_t count = 0;
+    float least = -INFINITY;
+    for (size_t j = 0; j < t->size; j++) {
+        if (speech->scores[j] < least)
+            continue;
+        hits[count] = (struct hit){ speech->scores[j], t->items[j] };
+        count += passes(allowed, t->items[j]);
+        if (count < most)
+            continue;
+        best_select(hits, count, wanted);
+        count = wanted;
+        least = worst_of(hits, wanted).score;
+    }
+    return count;
+}
+
 /* Of the others, at most `wanted` and only what is better than the worst of `wanted` from the
  * model can be among the best. */
 enum akin_status speech_best(struct speech *speech, const uint64_t *allowed, size_t wanted,
@@ -162,22 +192,18 @@ enum akin_status speech_best(struct speech *speech, const uint64_t *allowed, siz
 {
     const struct taste *t = speech->speaker->taste;
     const struct mood *mood = &speech->speaker->moods[speech->returning];
-    size_t others = t->item_count - t->size, count = 0;
+    size_t others = t->item_count - t->size;
     others = others < wanted ? others : wanted;
-    if (!array_reserve((void **)&speech->hits, &speech->hit_capacity, t->size + others + 1,
+    size_t most = wanted <= t->size / 4 ? 4 * wanted : t->size + 1;
+    if (!array_reserve((void **)&speech->hits, &speech->hit_capacity, most + others + 1,
                        sizeof *speech->hits))
         return error_memory(error);
     struct hit *hits = speech->hits, worst = { -INFINITY, UINT32_MAX };
-    for (size_t j = 0; j < t->size; j++) {
-        hits[count] = (struct hit){ speech->scores[j], t->items[j] };
-        count += passes(allowed, t->items[j]);
-    }
+    size_t count = gather_model(speech, allowed, wanted, hits, most);
     if (count >= wanted) {
         best_select(hits, count, wanted);
         count = wanted;
-        worst = hits[0];
-        for (size_t i = 1; i < count; i++)
-            worst = hit_better(worst, hits[i]) ? hits[i] : worst;
+        worst = worst_of(hits, count);
     }
     for (size_t i = 0, taken = 0; i < t->item_count - t->size && taken < others; i++) {
         struct hit hit = { mood->standing[mood->order[i]], mood->order[i] };

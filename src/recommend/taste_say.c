@@ -5,6 +5,8 @@
 #include "compute/cpu/kernels.h"
 #include "recommend/taste.h"
 
+enum { FETCHED = 3 };           /* rows ahead */
+
 static const float next_floor = 2e-4f, back_floor = 1e-5f, sequence_floor = 1e-6f;
 
 const char *taste_part_name(enum taste_part part)
@@ -103,6 +105,17 @@ static void add_row(const struct taste_rows *rows, const struct kernels *kernels
         out[columns[k]] += weight * values[k];
 }
 
+/* Rows are all over memory: some come while those before them are added. */
+static void fetch_row(const struct taste_rows *rows, size_t item)
+{
+    const uint32_t *columns = rows->columns + item * rows->width;
+    const float *values = rows->values + item * rows->width;
+    for (size_t k = 0; k < rows->width; k += 16) {
+        __builtin_prefetch(columns + k);
+        __builtin_prefetch(values + k);
+    }
+}
+
 struct told {
     const struct taste *taste;
     const struct kernels *kernels;
@@ -119,9 +132,13 @@ static float add_rows(const struct told *told, const struct taste_rows *rows, do
     double total = 0;
     memset(out, 0, told->taste->size * sizeof *out);
     for (size_t age = 0; age < told->count; age++) {
-        double weight = exp2(-(double)age / fast) + share * exp2(-(double)age / slow);
+        double weight = isinf(fast) ? 1 : exp2(-(double)age / fast);
+        if (share > 0)
+            weight += share * exp2(-(double)age / slow);
         if (weight < 1e-6)
             break;
+        if (rows->columns && age + FETCHED < told->count)
+            fetch_row(rows, told->history[told->count - 1 - FETCHED - age]);
         add_row(rows, told->kernels, told->history[told->count - 1 - age], (float)weight, out);
         total += weight;
     }

@@ -225,6 +225,91 @@ static void opened_once(void **state)
     use_nothing();
 }
 
+/* ---- first requests at once ------------------------------------------------------------- */
+
+enum { THREADS = 4 };
+
+struct first {
+    struct akin_recommendation results[K];
+    size_t found;
+    int number;
+};
+
+static void ask_first(void *context)
+{
+    struct first *first = context;
+    struct akin_request request = rig_request(K);
+    struct user_profile profile;
+    request.ranking = AKIN_RANK_AUTO;
+    request.user = first->number % 2 ? "p3" : NULL;
+    request.similar = first->number % 2 ? NULL : "f7";
+    must(recommend(rig, &request, NULL, first->results, NULL, &first->found, NULL, NULL), NULL);
+    assert_true(user_profile_init(&profile, DIM));
+    must(users_read(rig_users, "p5", &profile, NULL), NULL);
+    assert_true(profile.count > 0);
+    user_profile_deinit(&profile);
+}
+
+static void first_requests_at_once(void **state)
+{
+    static struct first firsts[THREADS];
+    struct thread *threads[THREADS];
+    struct opening opening = { .fails = false };
+    struct akin_recommender_memory memory;
+    (void)state;
+    close_rig();
+    open_rig();
+    recommender_use_source(rig, &(struct recommend_source){ open_later, &opening });
+    recommender_memory(rig, &memory);
+    assert_true(memory.space == 0);
+    for (int i = 0; i < THREADS; i++) {
+        firsts[i].number = i;
+        assert_non_null(threads[i] = thread_start(ask_first, &firsts[i], false));
+    }
+    for (int i = 0; i < THREADS; i++)
+        thread_join(&threads[i]);
+    for (int i = 2; i < THREADS; i++) {
+        assert_int_equal(firsts[i].found, K);
+        assert_true(rig_same(firsts[i].results, firsts[i - 2].results, K));
+    }
+    assert_int_equal(opening.calls, 1);
+    recommender_memory(rig, &memory);
+    assert_true(memory.space > 0);
+    use_nothing();
+}
+
+/* A rating is taken without the space, which nothing needs until somebody is asked for. */
+static void ratings_need_no_space(void **state)
+{
+    struct akin_recommender_memory memory;
+    struct users_settings live = { .catalog = rig_catalog, .dim = DIM,
+                                   .find_vectors = rig_space_vectors,
+                                   .kernels = cpu_kernels(rig_backend) };
+    struct akin_feedback rated = { "somebody", "f3", 1, 5 };
+    struct user_profile profile;
+    struct users *users;
+    char path[96];
+    (void)state;
+    close_rig();
+    open_rig();
+    snprintf(path, sizeof path, "%s/live.db", rig_folder);
+    users_settings_default(&live.live);
+    live.live.max_active_users = 10;
+    live.store_path = path;
+    live.vectors_context = rig;
+    must(users_open(&live, &users, NULL), NULL);
+    must(users_update(users, &rated, NULL), NULL);
+    recommender_memory(rig, &memory);
+    assert_true(memory.space == 0);
+    assert_true(user_profile_init(&profile, DIM));
+    must(users_read(users, "somebody", &profile, NULL), NULL);
+    assert_int_equal(profile.count, 1);
+    recommender_memory(rig, &memory);
+    assert_true(memory.space > 0);
+    user_profile_deinit(&profile);
+    users_close(&users);
+}
+
 /* ---- memory ----------------------------------------------------------------------------- */
 
 static void ask_all(struct akin_recommendation *results)
@@ -277,6 +362,8 @@ int main(void)
         cmocka_unit_test(best_of_all),
         cmocka_unit_test(requests),
         cmocka_unit_test(opened_once),
+        cmocka_unit_test(first_requests_at_once),
+        cmocka_unit_test(ratings_need_no_space),
         cmocka_unit_test(warm_requests_allocate_nothing),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
