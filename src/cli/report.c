@@ -198,3 +198,43 @@ void embed_report_print(const struct akin_model_info *model, const struct akin_e
     report_line("peak memory", "%s", format_bytes(a, peak_rss_bytes));
     report_line("precision", "%s", akin_precision_name(model->precision));
 }
+
+/* ---- weights ----------------------------------------------------------------------------- */
+
+json_t *estimate_json(const struct akin_estimate *estimate)
+{
+    json_t *range = json_array(), *object = json_object();
+    json_array_append_new(range, json_of_double(estimate->low));
+    json_array_append_new(range, json_of_double(estimate->high));
+    json_object_set_new(object, "mean", json_of_double(estimate->mean));
+    json_object_set_new(object, "interval_95", range);
+    return object;
+}
+
+json_t *weights_found_json(const struct akin_weights_found *found)
+{
+    json_t *object = json_object();
+    json_object_set_new(object, "learned", json_boolean(found->learned));
+    json_object_set_new(object, "score", json_of_text(found->formula));
+    json_object_set_new(object, "points", json_of_count(found->points));
+    json_object_set_new(object, "ndcg_at_10_default", json_of_double(found->ndcg_default));
+    json_object_set_new(object, "ndcg_at_10_best", json_of_double(found->ndcg_best));
+    json_object_set_new(object, "gain", estimate_json(&found->gain));
+    return object;
+}
+
+void weights_found_print(const char *label, const struct akin_weights_found *found)
+{
+    char points[NUMBER_BYTES];
+    if (!found->points)
+        report_line(label, "the default: too few events to hold any back");
+    else if (!found->learned)
+        report_line(label, "the default: on %s choices held back nothing is better beyond doubt "
+                    "(best %.4f, default %.4f)", format_count(points, found->points),
+                    found->ndcg_best, found->ndcg_default);
+    else
+        report_line(label, "%s: half of the way to what has NDCG@10 %.4f instead of %.4f on %s "
+                    "choices held back (95 %% %+.4f to %+.4f)", found->formula, found->ndcg_best,
+                    found->ndcg_default, format_count(points, found->points), found->gain.low,
+                    found->gain.high);
+}

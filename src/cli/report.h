@@ -34,3 +34,10 @@ void embed_report_json(struct cli *cli, const struct akin_model_info *model,
                        const struct akin_embed_report *embed, json_t *report);
 void embed_report_print(const struct akin_model_info *model, const struct akin_embed_report *embed,
                         uint64_t peak_rss_bytes);
+
+/* ---- weights that were looked for -------------------------------------------------------- */
+
+json_t *weights_found_json(const struct akin_weights_found *found);
+void weights_found_print(const char *label, const struct akin_weights_found *found);
+/* {"mean": .., "interval_95": [.., ..]} */
+json_t *estimate_json(const struct akin_estimate *estimate);

@@ -401,6 +401,9 @@ def catalogue():
     got = answer("fit", "--data", "films")
     check("fit", got["learned_items"] == 5 and got["events"] == len(rows) and "model.json" in os.listdir("films/taste"), got)
     check("fit for people", b"learned from" in akin("fit", "--data", "films").stdout)
+    found = [got["goes_on"], got["comes_back"], got["query_weight"]]
+    check("weights found", all(not f["learned"] or f["gain"]["interval_95"][0] > 0 for f in found)
+          and "local" in found[0]["score"] and "recent" in found[1]["score"] and got["live_events"] == 0, found)
 
     write("songs.jsonl", "".join(json.dumps({"key": f"s{i}", "name": f"Song {i}", "styles": ["Pop"]}) + "\n" for i in range(4)))
     write("plays.jsonl", "".join(json.dumps({"who": "ann", "song": f"s{i}"}) + "\n" for i in (0, 1, 9)))
