@@ -201,7 +201,9 @@ static enum akin_status run_epoch(struct session *s, size_t number, const char *
         double loss = 0;
         enum akin_status status = take_step(s, &loss);
         if (status != AKIN_OK)
-            return error_context(&cli->error, status, "%s, step %zu", name, i + 1);
+            return status == AKIN_NUMERIC   /* the trainer says at which step */
+                       ? error_context(&cli->error, status, "%s", name)
+                       : error_context(&cli->error, status, "%s, step %zu", name, i + 1);
         uint64_t now = clock_monotonic_ns();
         losses += loss;
         if (first != SIZE_MAX && (first + i) % s->step_stride == 0)

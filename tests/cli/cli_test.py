@@ -1138,7 +1138,7 @@ def train_given():
     refused("weights that are no number", *given, "--init", "w.safetensors", "--quiet", words="w.safetensors: tensor output_proj.bias")
     wild = ["--lr", "1e6", "--weight-decay", "1e6", "--quiet"]
     refused("a loss that is no number", *given[:-4], "--batch-src", "r.npy", "--batch-tgt", "r.npy", *wild, words="step ")
-    refused("and in the benchmark", "bench", "train", *PLAIN, *wild, "--epochs", "9", "--json", words=", step ")
+    refused("and in the benchmark", "bench", "train", *PLAIN, *wild, "--epochs", "9", "--json", words=": step ")
     npy("b.npy", (2, 4, 8), [*tokens[:-1], 23])
     refused("a token too large", *given[:-1], "b.npy", "--quiet", words="sample 3")
     npy("b.npy", (2, 4, 8), [*tokens[:-1], -1])
