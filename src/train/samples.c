@@ -10,10 +10,7 @@
 #include "base/memory.h"
 #include "base/thread.h"
 #include "train/sample_source.h"
-
-/* Direct reads wait for the device, and it wants several at once: fewer workers than this are made
- * up to it. */
-enum { DIRECT_READERS = 8 };
+#include "train/shards_work.h"
 
 struct slot {
     int32_t *rows;              /* [order_rows_max][2][seq_len] */
@@ -155,8 +152,8 @@ static enum akin_status take_settings(struct samples *s, const struct samples_se
         return error_memory(error);
     bool direct = shards_want_direct(&layout, settings->io);
     s->settings.io = direct ? SHARD_IO_DIRECT : SHARD_IO_CACHED;
-    if (direct && s->settings.workers < DIRECT_READERS)
-        s->settings.workers = DIRECT_READERS;
+    if (direct && s->settings.workers < SHARD_DIRECT_READERS)
+        s->settings.workers = SHARD_DIRECT_READERS;
     return shards_verify(s->folder, &layout, error);
 }
 

@@ -104,6 +104,8 @@ enum akin_status shards_check(const struct shards_settings *settings, bool made,
         .total_bytes = shard_set_bytes(&settings->layout), .stage = "check",
         .progress = settings->progress, .context = &scan, .each = scan_shard,
     };
+    if (scan.direct && job.workers < SHARD_DIRECT_READERS)
+        job.workers = SHARD_DIRECT_READERS;
     TRY(path_join(path, sizeof path, settings->folder, "_checked.json", error));
     enum akin_status status = print_checked(settings, &before, error);
     bool known = status == AKIN_OK && file_holds(path, &before);

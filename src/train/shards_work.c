@@ -72,16 +72,16 @@ static void wait_for_workers(struct shards_work *work)
     uint64_t told = 0;
     mutex_lock(work->lock);
     while (work->running) {
-        if (told == work->done_bytes)
+        if (work->cancelled || told == work->done_bytes) {
             condition_wait(work->changed, work->lock);
+            continue;
+        }
         told = work->done_bytes;
         mutex_unlock(work->lock);
         bool go_on = !job->progress.update || job->progress.update(job->progress.cookie, job->stage,
                                                                    told, job->total_bytes);
         mutex_lock(work->lock);
         work->cancelled |= !go_on;
-        if (work->cancelled && work->running)
-            condition_wait(work->changed, work->lock);
     }
     mutex_unlock(work->lock);
 }

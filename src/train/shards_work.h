@@ -1,4 +1,5 @@
-/* Work on every shard of a set by several threads: private to the shards_*.c files. */
+/* Work on every shard of a set by several threads, and how they are read: private to the files
+ * shards_*.c and samples*.c. */
 #pragma once
 
 #include "train/shards.h"
@@ -31,7 +32,13 @@ enum akin_status shards_generate(const struct shards_settings *settings,
 enum akin_status shards_check(const struct shards_settings *settings, bool made,
                               struct shards_report *report, struct akin_error *error);
 
-enum { SHARD_PART_BYTES = 1 << 20 };    /* of a read or write */
+enum {
+    SHARD_PART_BYTES = 1 << 20,         /* of a read or write */
+    /* Reads past the page cache wait for the device, and it wants several at once: fewer threads
+     * than this are made up to it. */
+    SHARD_DIRECT_READERS = 8,
+};
+
 /* Samples of such a part: at least 1. */
 size_t shard_part_samples(const struct shard_layout *layout);
 
