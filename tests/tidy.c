@@ -58,7 +58,8 @@ static const struct rule call_rules[] = {
     {"sysconf sched_getaffinity getrusage", "src/base/*", "base/system.h or base/thread.h"},
     {"fork vfork popen system execv execvp execve posix_spawn",
      "src/cli/* src/train/distributed_fork.c", "a library call"},
-    {"signal sigaction", "src/cli/*", "struct akin_progress, whose update can say stop"},
+    {"signal sigaction", "src/cli/* src/train/distributed_fork.c",
+     "struct akin_progress, whose update can say stop"},
     {"socket bind listen", "src/server/* src/train/distributed_tcp*.c", "libcurl for a client"},
     {"random srandom rand_r drand48 lrand48 getrandom", "src/base/rng.c", "base/rng.h"},
 };

@@ -268,7 +268,7 @@ enum akin_status process_group_measure(struct process_group *group, size_t count
     double probe = 0;
     enum akin_status status = values ? AKIN_OK : error_memory(error);
     if (status == AKIN_OK)
-        status = time_job(group, RING_PROBE, NULL, count, &probe, error);
+        status = time_job(group, RING_PROBE, values, count, &probe, error);
     if (status == AKIN_OK)
         status = time_job(group, RING_FLOATS, values, count, &speed->measured_seconds, error);
     memory_free(values);
@@ -276,9 +276,12 @@ enum akin_status process_group_measure(struct process_group *group, size_t count
     mutex_lock(group->mutex);
     group->report = before;
     mutex_unlock(group->mutex);
-    /* Of two ranks each link carries the numbers once, of more the busiest twice. */
+    /* The links together carry the numbers 2 (N - 1) times, where a probe has them carry N. Where
+     * each link has a wire of its own the busiest counts: twice, but once of two ranks. */
+    double n = (double)group->world;
+    bool shared = group->local_world == group->world;
     speed->link_bytes_per_second = probe > 0 ? (double)count * sizeof(float) / probe : 0;
-    speed->expected_seconds = group->world == 2 ? probe : 2 * probe;
+    speed->expected_seconds = probe * (shared || n == 2 ? 2 * (n - 1) / n : 2);
     return status;
 }
 

@@ -19,7 +19,7 @@
 #include "base/memory.h"
 #include "train/distributed_ring.h"
 
-enum { STREAM_BYTES = 256 << 10, KILL_SECONDS = LOST_GRACE_SECONDS + 2 };
+enum { STREAM_BYTES = 1 << 20, KILL_SECONDS = LOST_GRACE_SECONDS + 3 };
 
 /* From one rank to the next. Counters run on; a number of bytes is a multiple of four. */
 struct stream {
@@ -48,6 +48,7 @@ struct fork_link {
     struct family *family;
     struct stream *in, *out;
     size_t rank, next, before;
+    bool told;                  /* of a failure: nothing else is waited for */
 };
 
 /* ---- the link --------------------------------------------------------------------------- */
@@ -124,6 +125,10 @@ static enum akin_status fork_wait(void *context, bool sending, bool receiving, i
     const struct fork_link *link = context;
     const struct shared *shared = link->family->shared;
     int event = link->family->events[link->rank];
+    if (link->told) {
+        poll(NULL, 0, milliseconds);
+        return AKIN_OK;
+    }
     /* Said before looking, so that what comes after the look rings the bell. */
     atomic_store(&link->in->asleep, true);
     bool ready = (sending && room(link->out)) || (receiving && room(link->in) < STREAM_BYTES) ||
@@ -147,7 +152,8 @@ static void fork_wake(void *context)
 
 static void fork_fail(void *context, const char *message)
 {
-    const struct fork_link *link = context;
+    struct fork_link *link = context;
+    link->told = true;
     tell_family(link->family, message);
 }
 
@@ -296,6 +302,9 @@ enum akin_status fork_run(const struct launch_settings *settings,
     struct family family;
     enum akin_status status = family_init(&family, settings->processes, error);
     sigset_t signals, before;
+    /* Children of a process that ignores SIGCHLD end without a trace. */
+    struct sigaction usual = { .sa_handler = SIG_DFL }, of_child;
+    sigaction(SIGCHLD, &usual, &of_child);
     sigemptyset(&signals);
     static const int watched[] = { SIGINT, SIGTERM, SIGHUP, SIGCHLD };
     for (size_t i = 0; i < sizeof watched / sizeof *watched; i++)
@@ -309,6 +318,7 @@ enum akin_status fork_run(const struct launch_settings *settings,
         pid_t child = fork();
         if (child == 0) {
             prctl(PR_SET_PDEATHSIG, SIGKILL);
+            sigaction(SIGCHLD, &of_child, NULL);
             sigprocmask(SIG_SETMASK, &before, NULL);
             int code = getppid() == parent ? be_child(settings, &family, i, body, context) : 1;
             fflush(NULL);
@@ -324,6 +334,7 @@ enum akin_status fork_run(const struct launch_settings *settings,
         watch.left++;
     }
     watch_children(&watch, &signals);
+    sigaction(SIGCHLD, &of_child, NULL);
     sigprocmask(SIG_SETMASK, &before, NULL);
     family_deinit(&family);
     if (status != AKIN_OK)

@@ -20,14 +20,12 @@ bool ring_init(struct ring *ring, const struct ring_link *link, size_t rank, siz
 {
     *ring = (struct ring){ .link = *link, .rank = rank, .world = world, .jobs = jobs };
     ring->scratch = memory_alloc_aligned(1, RING_CHUNK_BYTES);
-    ring->zeros = memory_alloc(1, RING_CHUNK_BYTES);
-    return ring->scratch && ring->zeros;
+    return ring->scratch != NULL;
 }
 
 void ring_deinit(struct ring *ring)
 {
     memory_free(ring->scratch);
-    memory_free(ring->zeros);
 }
 
 static const struct ring_job *job_at(const struct ring *ring, uint64_t job)
@@ -152,9 +150,9 @@ static size_t receive_numbers(struct ring *ring, const unsigned char *bytes, siz
     if (job->kind == RING_FLOATS && ring->in.pass == PASS_PARTIAL)
         add_floats((float *)(void *)(own + ring->in_payload), (const void *)bytes,
                    count / sizeof(float));
-    else if (job->kind == RING_FLOATS)
+    else if (job->kind != RING_DOUBLES)
         memcpy(own + ring->in_payload, bytes, count);
-    else if (job->kind == RING_DOUBLES)
+    else
         memcpy(ring->scratch + ring->in_payload, bytes, count);
     ring->in_payload += count;
     if (ring->in_payload < all)
@@ -232,8 +230,7 @@ static bool begin_message(struct ring *ring, uint64_t end)
         .rank = (uint32_t)ring->rank, .count = (uint32_t)count, .job = cursor->job,
         .offset = cursor->offset,
     };
-    ring->out_payload = job->kind == RING_PROBE ? ring->zeros
-        : (const unsigned char *)job->values + cursor->offset * element;
+    ring->out_payload = (const unsigned char *)job->values + cursor->offset * element;
     ring->out_bytes = sizeof ring->out + count * element;
     ring->out_sent = 0;
     return true;

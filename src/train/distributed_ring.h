@@ -65,7 +65,7 @@ enum ring_kind { RING_FLOATS = 1, RING_DOUBLES, RING_PROBE };
 
 struct ring_job {
     enum ring_kind kind;
-    void *values;               /* PROBE: nothing, the bytes of `count` floats are sent and lost */
+    void *values;               /* PROBE: floats that replace those of the next rank, whatever */
     size_t count;
 };
 
@@ -98,7 +98,6 @@ struct ring {
     const unsigned char *out_payload;
     size_t out_bytes, out_sent;         /* out_bytes 0: no message is under way */
     unsigned char *scratch;             /* a chunk that comes in, of doubles */
-    unsigned char *zeros;               /* a chunk of a probe */
     bool full, held;                    /* why nothing moved: no room; the job is not ours yet */
     uint64_t bytes_sent;
 };

@@ -50,6 +50,35 @@ static void losses_are_those_of_one_process(void **state)
     }
 }
 
+/* More ranges than there is room for: `start` waits until some are summed. */
+static int many_body(void *context, struct process_group *group)
+{
+    struct seen *seen = introduce(context, group);
+    const struct gradient_reducer *reducer = process_group_reducer(group);
+    static float values[5000];
+    struct akin_error error;
+    for (size_t i = 0; i < 5000; i++)
+        values[i] = (float)(seen->rank + i);
+    for (size_t i = 0; i < 5000; i++)
+        reducer->start(reducer->context, values, i, 1);
+    enum akin_status status = reducer->wait(reducer->context, &error);
+    for (size_t i = 0; i < 5000; i++)
+        seen->wrong += values[i] != (float)(3 + 3 * i);
+    return tell(seen, status, &error);
+}
+
+static void many_ranges_wait_for_room(void **state)
+{
+    (void)state;
+    struct page *page = page_make();
+    struct akin_error error;
+    int code;
+    assert_int_equal(run_forked(page, 3, many_body, &code, &error), AKIN_OK);
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(page->ranks[i].wrong + page->ranks[i].status, 0);
+    memory_unshare(page, sizeof *page);
+}
+
 static void alone_nothing_is_forked(void **state)
 {
     (void)state;
@@ -94,7 +123,9 @@ static void why_a_rank_fails_is_told(void **state)
     struct akin_error error;
     int code;
     page->victim = 1;
+    signal(SIGCHLD, SIG_IGN);   /* as some programs leave it to those they start */
     assert_int_equal(run_forked(page, 3, fail_body, &code, &error), AKIN_OK);
+    assert_ptr_equal(signal(SIGCHLD, SIG_DFL), SIG_IGN);
     assert_int_equal(code, 1);
     check_told(page, 3, "rank 1 stopped: the loss of step 3 is not a number");
     memory_unshare(page, sizeof *page);
@@ -274,6 +305,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_are_those_of_a_plain_loop),
         cmocka_unit_test(losses_are_those_of_one_process),
+        cmocka_unit_test(many_ranges_wait_for_room),
         cmocka_unit_test(alone_nothing_is_forked),
         cmocka_unit_test(a_killed_rank_is_named),
         cmocka_unit_test(why_a_rank_fails_is_told),
