@@ -1,6 +1,7 @@
 /* kernelcheck.c checks the inner loops in float32, kernelcheck_attend.c attention,
  * kernelcheck_narrow.c those in eight and sixteen bits, kernelcheck_scan.c those that screen rows,
- * kernelcheck_train_rows.c those of training, kernelcheck_pq.c product quantisation, kernelbench.c times them: one program. */
+ * kernelcheck_train_rows.c rows and heads of training, kernelcheck_pq.c product quantisation,
+ * kernelbench.c times them: one program. */
 #pragma once
 
 #include <stdbool.h>

@@ -26,7 +26,8 @@ static bool is_kept(const struct dropout *d, uint64_t e)
 
 void check_dropout_bits(const struct train_row_kernels *k)
 {
-    static const uint64_t firsts[] = { 0, 12345, 0xfffffffau, 0x123456789abull, UINT64_MAX / 8 - 99 };
+    static const uint64_t firsts[] = { 0, 12345, 0xfffffffau, 0x123456789abull,
+                                       UINT64_MAX / 8 - 99 };
     static const float rates[] = { 0.00001f, 0.1f, 0.5f, 0.9999f, 1 };
     for (size_t f = 0; f < COUNT_OF(firsts); f++)
         for (size_t blocks = 1; blocks < 40; blocks += blocks < 20 ? 1 : 7) {

@@ -6,6 +6,7 @@
 
 #include "compute/cpu/vector_avx512.h"
 #include "compute/cpu/vector_exp.h"
+#include "compute/cpu/train_greatest.h"
 
 /* 12 x 2 sums, two registers of the right, one of the left: 27 of 32. */
 enum { TILE_ROWS = 12, TILE_VECTORS = 2 };
@@ -67,42 +68,52 @@ ALWAYS_INLINE void store_pairs(uint32_t *out, size_t live, __m512i pairs)
     _mm512_mask_storeu_epi32(out, first_lanes(live), pairs);
 }
 
-ALWAYS_INLINE v16 sum_floats(v16 sum, const float *x, size_t stride, bool both, size_t live)
-{
-    sum = v_add(sum, v_load_first(x, live));
-    return both ? v_add(sum, v_load_first(x + stride, live)) : sum;
-}
-
-ALWAYS_INLINE v16 sum_pairs(v16 sum, __m512i pairs)
-{
-    __m512i upper = _mm512_and_si512(pairs, _mm512_set1_epi32((int)0xffff0000));
-    sum = v_add(sum, _mm512_castsi512_ps(upper));
-    return v_add(sum, _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)));
-}
-
 #define PACK_NAME pack_pairs_f32
 #define PACK_FROM float
 #define PACK_TO uint32_t
 #define PACK_ROWS 2
-#define PACK_VECTOR __m512i
 #define PACK_LOAD load_rows_f32
 #define PACK_STORE store_pairs
-#define PACK_SUM(sum, x, stride, both, live, packed) sum_floats(sum, x, stride, both, live)
 #include "compute/cpu/train_pack.h"
 
 #define PACK_NAME pack_pairs_bf16
 #define PACK_FROM uint16_t
 #define PACK_TO uint32_t
 #define PACK_ROWS 2
-#define PACK_VECTOR __m512i
 #define PACK_LOAD load_rows_bf16
 #define PACK_STORE store_pairs
-#define PACK_SUM(sum, x, stride, both, live, packed) sum_pairs(sum, packed)
 #include "compute/cpu/train_pack.h"
+
+/* ---- rows of logits ----------------------------------------------------------------------- */
+
+static void exp_row_bf16(uint16_t *out, const float *x, size_t cols, float sums[2])
+{
+    sums[0] = greatest(x, cols);
+    v16 top = v_set(sums[0]), sum[4] = { v_set(0), v_set(0), v_set(0), v_set(0) };
+    size_t c = 0;
+    for (; c + 4 * LANES <= cols; c += 4 * LANES) {
+        v16 e[4];
+#pragma GCC unroll 4
+        for (size_t v = 0; v < 4; v++) {
+            e[v] = exp_nonpositive(v_sub(v_load(x + c + v * LANES), top), v_set(0));
+            sum[v] = v_add(sum[v], e[v]);
+        }
+        _mm512_storeu_si512(out + c, (__m512i)_mm512_cvtne2ps_pbh(e[1], e[0]));
+        _mm512_storeu_si512(out + c + 2 * LANES, (__m512i)_mm512_cvtne2ps_pbh(e[3], e[2]));
+    }
+    for (size_t v = 0; c < cols; v++, c += LANES) {
+        size_t live = smaller(cols - c, LANES);
+        v16 e = exp_nonpositive(v_sub(v_load_first(x + c, live), top), v_set(0));
+        _mm256_mask_storeu_epi16(out + c, first_lanes(live), (__m256i)_mm512_cvtneps_pbh(e));
+        sum[v] = v_add(sum[v], v_first_or(e, live, v_set(0)));
+    }
+    sums[1] = v_sum(v_add(v_add(sum[0], sum[1]), v_add(sum[2], sum[3])));
+}
 
 void train_kernels_use_avx512bf16(struct train_kernels *k)
 {
     k->product_bf16 = product_bf16;
+    k->exp_row_bf16 = exp_row_bf16;
     k->pack_pairs_f32 = pack_pairs_f32;
     k->pack_pairs_bf16 = pack_pairs_bf16;
 }

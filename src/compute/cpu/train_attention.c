@@ -1,5 +1,7 @@
 /* The attention sublayer of the CPU device of training, self and cross, in phases on the pool:
- * blocks of rows for what is done row by row, (sample, head) for attention itself. What is saved:
+ * blocks of rows for what is done row by row, (sample, head) for attention itself; or, where there
+ * are samples enough for the threads, all phases of one sample after the other, whose tensors then
+ * stay in the second-level cache. What is saved:
  * q | k | v, the heads' results and the softmax's moments, and the sum that the norm is taken of;
  * q, k, v and the results in the numbers that products take. */
 #include "base/thread.h"
@@ -27,6 +29,11 @@ struct attention_work {
     unsigned char *q_gradient, *kv_gradient;    /* as q and kv */
 };
 
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
 static size_t align(size_t bytes)
 {
     return (bytes + 63) / 64 * 64;
@@ -37,16 +44,12 @@ static size_t number_bytes(const struct cpu_train *train)
     return train->precision == TRAIN_FP32 ? 4 : 2;
 }
 
-static size_t blocks_of(size_t rows)
-{
-    return (rows + TRAIN_ROWS - 1) / TRAIN_ROWS;
-}
+/* Some of what a phase goes over: rows of x, or of memory, or pairs of sample and head. */
+struct range {
+    size_t begin, end;
+};
 
-static size_t rows_of(size_t block, size_t rows)
-{
-    size_t left = rows - block * TRAIN_ROWS;
-    return left < TRAIN_ROWS ? left : TRAIN_ROWS;
-}
+typedef void phase_fn(struct attention_work *w, struct train_worker *worker, struct range range);
 
 /* Sizes, and where in `saved` the parts lie; returns its bytes. */
 static size_t lay_out(struct attention_work *w, struct cpu_train *train,
@@ -121,36 +124,35 @@ static size_t worker_bytes(const struct attention_work *w)
 
 /* ---- forwards --------------------------------------------------------------------------- */
 
-/* to = x weight^T + bias for a block of rows, rounded to what products take */
-static void project_block(struct train_worker *worker, const struct train_linear *linear,
-                          const float *x, unsigned char *to, size_t block, size_t all)
+/* to = x weight^T + bias, rounded to what products take */
+static void project(struct train_worker *worker, const struct train_linear *linear, const float *x,
+                    unsigned char *to, struct range range)
 {
     const struct cpu_train *train = worker->train;
-    size_t first = block * TRAIN_ROWS, rows = rows_of(block, all), cols = linear->outputs,
-           stride = operand_stride(cols), used = worker->scratch.used;
-    struct operand in = { x + first * linear->inputs, linear->inputs, false };
-    unsigned char *at = to + first * stride * number_bytes(train);
-    if (train->precision == TRAIN_FP32) {
-        product_forward(worker, linear, in, rows, (float *)at, stride);
-    } else {
-        float *wide = arena_alloc(&worker->scratch, TRAIN_ROWS * cols, sizeof *wide);
-        product_forward(worker, linear, in, rows, wide, cols);
-        operand_store(train, at, wide, cols, rows, cols);
+    size_t cols = linear->outputs, stride = operand_stride(cols), used = worker->scratch.used;
+    float *wide = NULL;
+    if (train->precision != TRAIN_FP32)
+        wide = arena_alloc(&worker->scratch, TRAIN_ROWS * cols, sizeof *wide);
+    for (size_t first = range.begin; first < range.end; first += TRAIN_ROWS) {
+        size_t rows = smaller(TRAIN_ROWS, range.end - first);
+        struct operand in = { x + first * linear->inputs, linear->inputs, false };
+        unsigned char *at = to + first * stride * number_bytes(train);
+        product_forward(worker, linear, in, rows, wide ? wide : (float *)at, wide ? cols : stride);
+        if (wide)
+            operand_store(train, at, wide, cols, rows, cols);
     }
     worker->scratch.used = used;
 }
 
-static void project_rows(void *context, size_t begin, size_t end, int number)
+static void project_rows(struct attention_work *w, struct train_worker *worker, struct range range)
 {
-    const struct attention_work *w = context;
-    struct train_worker *worker = &w->train->workers[number];
-    size_t blocks = blocks_of(w->rows);
-    for (size_t block = begin; block < end; block++)
-        if (block < blocks)
-            project_block(worker, &w->layer->query, w->x, w->q, block, w->rows);
-        else
-            project_block(worker, &w->layer->memory, w->memory, w->kv, block - blocks,
-                          w->memory_rows);
+    project(worker, &w->layer->query, w->x, w->q, range);
+}
+
+static void project_memory(struct attention_work *w, struct train_worker *worker,
+                           struct range range)
+{
+    project(worker, &w->layer->memory, w->memory, w->kv, range);
 }
 
 /* Column `col` of row `row` of a tensor of `cols` columns. */
@@ -185,14 +187,12 @@ static void *head_scratch(struct attention_work *w, struct train_worker *worker)
                        attend_train_scratch_bytes(w->queries, w->keys, w->head_dim), 1);
 }
 
-static void attend_heads(void *context, size_t begin, size_t end, int number)
+static void attend_heads(struct attention_work *w, struct train_worker *worker, struct range range)
 {
-    struct attention_work *w = context;
-    struct train_worker *worker = &w->train->workers[number];
     size_t used = worker->scratch.used, stride = w->heads ? w->dim : operand_stride(w->dim);
     float *out = w->heads ? w->heads : (float *)w->result;
     void *scratch = head_scratch(w, worker);
-    for (size_t item = begin; item < end; item++) {
+    for (size_t item = range.begin; item < range.end; item++) {
         size_t sample = item / w->layer->heads, head = item % w->layer->heads;
         struct attend_head h = head_of(w, sample, head, scratch);
         w->train->rows.attend_forward(&h, out + sample * h.queries * stride + head * w->head_dim,
@@ -201,35 +201,94 @@ static void attend_heads(void *context, size_t begin, size_t end, int number)
     worker->scratch.used = used;
 }
 
-/* s = x + drop(out(result)), y = norm(s) */
-static void sum_rows(void *context, size_t begin, size_t end, int number)
+/* s = x + drop(s) for some rows */
+static void add_dropped(const struct attention_work *w, uint8_t *keep, size_t first, size_t rows)
 {
-    const struct attention_work *w = context;
-    struct train_worker *worker = &w->train->workers[number];
+    size_t dim = w->dim, blocks = dropout_blocks(dim);
+    for (size_t r = first; r < first + rows; r++) {
+        float *s = w->s + r * dim;
+        w->train->rows.dropout_bits(
+            keep, &w->sum, ((uint64_t)w->first_sample * w->queries + r) * blocks, blocks);
+        w->train->rows.dropout_add(s, w->x + r * dim, s, keep, w->sum.scale, dim);
+    }
+}
+
+/* s = x + drop(out(result)), y = norm(s) */
+static void sum_rows(struct attention_work *w, struct train_worker *worker, struct range range)
+{
     const struct cpu_train *train = w->train;
-    size_t dim = w->dim, used = worker->scratch.used, row_blocks = dropout_blocks(dim);
-    uint8_t *keep = arena_alloc(&worker->scratch, row_blocks, 1);
-    for (size_t block = begin; block < end; block++) {
-        size_t first = block * TRAIN_ROWS, rows = rows_of(block, w->rows);
+    size_t dim = w->dim, used = worker->scratch.used;
+    uint8_t *keep = arena_alloc(&worker->scratch, dropout_blocks(dim), 1);
+    for (size_t first = range.begin; first < range.end; first += TRAIN_ROWS) {
+        size_t rows = smaller(TRAIN_ROWS, range.end - first);
         float *s = w->s + first * dim;
-        const float *x = w->x + first * dim;
         if (w->heads)
             operand_store(train, number_at(w, w->result, dim, first, 0), w->heads + first * dim,
                           dim, rows, dim);
         product_forward(worker, &w->layer->out, operand_at(train, w->result, dim, first), rows, s,
                         dim);
-        if (w->sum.threshold == 0)
-            train->kernels.add_f32(s, x, rows * dim);
+        if (w->sum.threshold)
+            add_dropped(w, keep, first, rows);
         else
-            for (size_t r = 0; r < rows; r++) {
-                uint64_t row = (uint64_t)w->first_sample * w->queries + first + r;
-                train->rows.dropout_bits(keep, &w->sum, row * row_blocks, row_blocks);
-                train->rows.dropout_add(s + r * dim, x + r * dim, s + r * dim, keep, w->sum.scale,
-                                        dim);
-            }
+            train->kernels.add_f32(s, w->x + first * dim, rows * dim);
         norm_rows(worker, &w->layer->norm, s, rows, w->y + first * dim);
     }
     worker->scratch.used = used;
+}
+
+/* ---- phases ----------------------------------------------------------------------------- */
+
+enum { PHASES = 4 };
+
+/* What there is of it in each sample, and whether it comes in blocks of rows. */
+struct phase {
+    phase_fn *fn;
+    size_t per_sample;
+    bool rows;
+};
+
+struct phases {
+    struct attention_work *work;
+    struct phase phases[PHASES];
+    size_t count, now;
+};
+
+static void run_samples(void *context, size_t begin, size_t end, int number)
+{
+    const struct phases *p = context;
+    for (size_t sample = begin; sample < end; sample++)
+        for (size_t i = 0; i < p->count; i++) {
+            size_t each = p->phases[i].per_sample;
+            p->phases[i].fn(p->work, &p->work->train->workers[number],
+                            (struct range){ sample * each, (sample + 1) * each });
+        }
+}
+
+static void run_blocks(void *context, size_t begin, size_t end, int number)
+{
+    const struct phases *p = context;
+    const struct phase *phase = &p->phases[p->now];
+    size_t block = phase->rows ? TRAIN_ROWS : 1,
+           all = phase->per_sample * p->work->shape->samples;
+    phase->fn(p->work, &p->work->train->workers[number],
+              (struct range){ begin * block, smaller(end * block, all) });
+}
+
+/* No result depends on which way: rows are independent of each other, and so are heads. */
+static void run_phases(struct phases *p)
+{
+    struct thread_pool *pool = p->work->train->pool;
+    size_t samples = p->work->shape->samples, threads = (size_t)thread_pool_size(pool);
+    if (samples % threads == 0 || samples >= 4 * threads) {
+        thread_pool_run(pool, samples, run_samples, p);
+        return;
+    }
+    for (p->now = 0; p->now < p->count; p->now++) {
+        const struct phase *phase = &p->phases[p->now];
+        size_t all = phase->per_sample * samples;
+        thread_pool_run(pool, phase->rows ? (all + TRAIN_ROWS - 1) / TRAIN_ROWS : all, run_blocks,
+                        p);
+    }
 }
 
 void cpu_attention_forward(struct train_device *device, const struct train_pass *pass,
@@ -245,32 +304,47 @@ void cpu_attention_forward(struct train_device *device, const struct train_pass 
         return;
     if (narrow)
         w.heads = arena_alloc(&train->shared, w.rows * w.dim, sizeof *w.heads);
-    thread_pool_run(train->pool, blocks_of(w.rows) + blocks_of(w.memory_rows), project_rows, &w);
-    thread_pool_run(train->pool, shape->samples * layer->heads, attend_heads, &w);
-    thread_pool_run(train->pool, blocks_of(w.rows), sum_rows, &w);
+    struct phases phases = { .work = &w, .count = 3, .phases = {
+        { project_rows, w.queries, true }, { attend_heads, layer->heads, false },
+        { sum_rows, w.queries, true }, { project_memory, w.keys, true } } };
+    if (w.memory_rows) {        /* before it is attended to */
+        struct phase memory_phase = phases.phases[3];
+        phases.phases[3] = phases.phases[2];
+        phases.phases[2] = phases.phases[1];
+        phases.phases[1] = memory_phase;
+        phases.count = 4;
+    }
+    run_phases(&phases);
 }
 
 /* ---- backwards -------------------------------------------------------------------------- */
 
-/* Through norm, dropout and the product behind the heads. */
-static void sum_rows_back(void *context, size_t begin, size_t end, int number)
+static void drop_rows(const struct attention_work *w, float *dropped, uint8_t *keep, size_t first,
+                      size_t rows)
 {
-    const struct attention_work *w = context;
-    struct train_worker *worker = &w->train->workers[number];
+    size_t dim = w->dim, blocks = dropout_blocks(dim);
+    for (size_t r = 0; r < rows; r++) {
+        uint64_t row = (uint64_t)w->first_sample * w->queries + first + r;
+        w->train->rows.dropout_bits(keep, &w->sum, row * blocks, blocks);
+        w->train->rows.dropout_scale(dropped + r * dim, w->gradient + (first + r) * dim, keep,
+                                     w->sum.scale, dim);
+    }
+}
+
+/* Through norm, dropout and the product behind the heads. */
+static void sum_rows_back(struct attention_work *w, struct train_worker *worker,
+                          struct range range)
+{
     const struct cpu_train *train = w->train;
-    size_t dim = w->dim, used = worker->scratch.used, row_blocks = dropout_blocks(dim);
-    uint8_t *keep = arena_alloc(&worker->scratch, row_blocks, 1);
+    size_t dim = w->dim, used = worker->scratch.used;
+    uint8_t *keep = arena_alloc(&worker->scratch, dropout_blocks(dim), 1);
     float *dropped = arena_alloc(&worker->scratch, TRAIN_ROWS * dim, sizeof *dropped);
-    for (size_t block = begin; block < end; block++) {
-        size_t first = block * TRAIN_ROWS, rows = rows_of(block, w->rows);
+    for (size_t first = range.begin; first < range.end; first += TRAIN_ROWS) {
+        size_t rows = smaller(TRAIN_ROWS, range.end - first);
         float *gradient = w->gradient + first * dim;
         norm_rows_backward(worker, &w->layer->norm, w->s + first * dim, rows, gradient);
-        for (size_t r = 0; w->sum.threshold && r < rows; r++) {
-            uint64_t row = (uint64_t)w->first_sample * w->queries + first + r;
-            train->rows.dropout_bits(keep, &w->sum, row * row_blocks, row_blocks);
-            train->rows.dropout_scale(dropped + r * dim, gradient + r * dim, keep, w->sum.scale,
-                                      dim);
-        }
+        if (w->sum.threshold)
+            drop_rows(w, dropped, keep, first, rows);
         operand_store(train, number_at(w, w->sum_gradient, dim, first, 0),
                       w->sum.threshold ? dropped : gradient, dim, rows, dim);
         product_backward(worker, &w->layer->out, operand_at(train, w->sum_gradient, dim, first),
@@ -315,38 +389,37 @@ static void head_back(struct attention_work *w, size_t sample, size_t head, void
     }
 }
 
-static void heads_back(void *context, size_t begin, size_t end, int number)
+static void heads_back(struct attention_work *w, struct train_worker *worker, struct range range)
 {
-    struct attention_work *w = context;
-    struct train_worker *worker = &w->train->workers[number];
     size_t used = worker->scratch.used, longest = w->queries > w->keys ? w->queries : w->keys;
     void *scratch = head_scratch(w, worker);
     float *parts[3];
     for (size_t i = 0; i < 3; i++)
         parts[i] = arena_alloc(&worker->scratch, longest * w->head_dim, sizeof *parts[i]);
-    for (size_t item = begin; item < end; item++)
+    for (size_t item = range.begin; item < range.end; item++)
         head_back(w, item / w->layer->heads, item % w->layer->heads, scratch, parts);
     worker->scratch.used = used;
 }
 
-static void project_rows_back(void *context, size_t begin, size_t end, int number)
+static void project_back(struct train_worker *worker, const struct train_linear *linear,
+                         const unsigned char *from, float *to, struct range range)
 {
-    const struct attention_work *w = context;
-    struct train_worker *worker = &w->train->workers[number];
-    const struct cpu_train *train = w->train;
-    size_t blocks = blocks_of(w->rows);
-    for (size_t block = begin; block < end; block++) {
-        bool of_x = block < blocks;
-        const struct train_linear *linear = of_x ? &w->layer->query : &w->layer->memory;
-        size_t number_of = of_x ? block : block - blocks, first = number_of * TRAIN_ROWS,
-               rows = rows_of(number_of, of_x ? w->rows : w->memory_rows);
-        struct operand dy = of_x ? operand_at(train, w->q_gradient, w->q_cols, first)
-                                 : operand_at(train, w->kv_gradient, w->kv_cols, first);
-        float *to = of_x ? w->gradient : w->memory_gradient;
-        if (to)
-            product_backward(worker, linear, dy, rows, to + first * linear->inputs, linear->inputs,
-                             true);
-    }
+    for (size_t first = range.begin; to && first < range.end; first += TRAIN_ROWS)
+        product_backward(worker, linear, operand_at(worker->train, from, linear->outputs, first),
+                         smaller(TRAIN_ROWS, range.end - first), to + first * linear->inputs,
+                         linear->inputs, true);
+}
+
+static void project_rows_back(struct attention_work *w, struct train_worker *worker,
+                              struct range range)
+{
+    project_back(worker, &w->layer->query, w->q_gradient, w->gradient, range);
+}
+
+static void project_memory_back(struct attention_work *w, struct train_worker *worker,
+                                struct range range)
+{
+    project_back(worker, &w->layer->memory, w->kv_gradient, w->memory_gradient, range);
 }
 
 /* Bytes of the shared scratch of the way back, and its parts when it is there. */
@@ -409,10 +482,9 @@ void cpu_attention_backward(struct train_device *device, const struct train_pass
     norm_gradients(train, &layer->norm, w.s, gradient, w.rows,
                    arena_alloc(&train->shared, w.rows, 2 * sizeof(float)));
     train->shared.used = used;
-    thread_pool_run(train->pool, blocks_of(w.rows), sum_rows_back, &w);
-    thread_pool_run(train->pool, shape->samples * layer->heads, heads_back, &w);
-    thread_pool_run(train->pool, blocks_of(w.rows) + blocks_of(w.memory_rows), project_rows_back,
-                    &w);
+    run_phases(&(struct phases){ .work = &w, .count = w.memory_rows ? 4 : 3, .phases = {
+        { sum_rows_back, w.queries, true }, { heads_back, layer->heads, false },
+        { project_rows_back, w.queries, true }, { project_memory_back, w.keys, true } } });
     product_gradient(train, &layer->out, operand_at(train, w.sum_gradient, w.dim, 0),
                      operand_at(train, w.result, w.dim, 0), w.rows);
     struct operand rows = { x, layer->query.inputs, false };

@@ -11,6 +11,8 @@ void train_rows_select(struct train_row_kernels *k, unsigned cpu_flags)
         train_rows_use_avx2(k);
     if (cpu_flags & CPU_AVX512)
         train_rows_use_avx512(k);
+    if (cpu_flags & CPU_AVX512 && cpu_flags & CPU_AVX512_BF16)
+        train_rows_use_avx512bf16(k);
 #else
     (void)cpu_flags;
 #endif
@@ -27,6 +29,6 @@ size_t attend_train_scratch_bytes(size_t queries, size_t keys, size_t dim)
     size_t dims = up(dim, 16), padded_queries = up(queries, ATTEND_TRAIN_QUERIES),
            padded_keys = up(keys, ATTEND_TRAIN_KEYS);
     size_t floats = 2 * padded_queries * dims + 6 * padded_keys * dims +
-                    ATTEND_TRAIN_QUERIES * (padded_keys + ATTEND_TRAIN_KEYS + dims);
+                    ATTEND_TRAIN_QUERIES * (padded_keys + 2 * ATTEND_TRAIN_KEYS + dims);
     return floats * sizeof(float) + ATTEND_TRAIN_QUERIES * padded_keys / 8;
 }

@@ -84,6 +84,7 @@ void train_rows_select(struct train_row_kernels *k, unsigned cpu_flags);
 void train_rows_use_ref(struct train_row_kernels *k);
 void train_rows_use_avx2(struct train_row_kernels *k);
 void train_rows_use_avx512(struct train_row_kernels *k);
+void train_rows_use_avx512bf16(struct train_row_kernels *k);
 
 /* Of struct attend_head, for the longest queries and keys that it will have. */
 size_t attend_train_scratch_bytes(size_t queries, size_t keys, size_t dim);

@@ -1,5 +1,5 @@
 /* A vector of sixteen floats as one register: AVX-512 F, BW, VL and DQ. What the loops of
- * kernels_wide.h and train_rows_wide.h are written in; vector_avx2.h is the same of two registers. */
+ * kernels_wide.h and train_rows_wide.h are written in; vector_avx2.h has two registers. */
 #include <immintrin.h>
 #include <stdint.h>
 
