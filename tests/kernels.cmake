@@ -36,6 +36,33 @@ foreach(level ref avx2 avx512)
   endforeach()
 endforeach()
 
+# The kernels of the CUDA device, thread by thread on the CPU (cuda_emulation/emulation.h).
+include(CheckLanguage)
+check_language(CXX)
+if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
+  enable_language(CXX)
+  set(kernel_sources linear rows feed_forward attention heads_plain heads_tensor cross_entropy update
+    device)
+  list(TRANSFORM kernel_sources PREPEND ${PROJECT_SOURCE_DIR}/src/compute/cuda/train_)
+  list(TRANSFORM kernel_sources APPEND .cu)
+  set_source_files_properties(${kernel_sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
+  add_library(cuda_emulated STATIC ${kernel_sources} cuda_emulation/emulation.cc
+    cuda_emulation/platform.cc)
+  set_target_properties(cuda_emulated PROPERTIES CXX_STANDARD 17 COMPILE_FLAGS -O2)
+  target_include_directories(cuda_emulated PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/cuda_emulation)
+  target_link_libraries(cuda_emulated PUBLIC akin_compute)
+  add_executable(train_devicecheck_emulated train_devicecheck.c train_trials.c)
+  target_compile_definitions(train_devicecheck_emulated PRIVATE AKIN_CUDA_EMULATED)
+  set_target_properties(train_devicecheck_emulated PROPERTIES LINKER_LANGUAGE CXX)
+  target_link_libraries(train_devicecheck_emulated cuda_emulated)
+  foreach(device cuda-fp32 cuda-fp16 cuda-bf16)
+    add_test(NAME train_devicecheck.${device} COMMAND train_devicecheck ${device})
+    set_tests_properties(train_devicecheck.${device} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
+    add_test(NAME train_devicecheck.${device}.emulated COMMAND train_devicecheck_emulated ${device})
+    set_tests_properties(train_devicecheck.${device}.emulated PROPERTIES TIMEOUT 300)
+  endforeach()
+endif()
+
 # Sanitizers add symbols and start-up code of their own.
 if(NOT AKIN_SANITIZE)
   add_test(NAME isa_audit COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/isa_audit.sh $<TARGET_FILE:akin_base>

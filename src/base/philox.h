@@ -5,8 +5,14 @@
 
 #include <stdint.h>
 
+#ifdef __CUDACC__
+#define PHILOX_INLINE static inline __host__ __device__
+#else
+#define PHILOX_INLINE static inline
+#endif
+
 /* out[4] = the block of `counter` under `key`. */
-static inline void philox_4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
+PHILOX_INLINE void philox_4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
 {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
     uint32_t k0 = key[0], k1 = key[1];
