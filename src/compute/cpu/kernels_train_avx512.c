@@ -34,10 +34,10 @@ void train_kernels_use_avx512(struct train_kernels *k)
 {
     k->product_f32 = product_f32;
     k->product_bf16 = product_bf16;
-    k->spread_f32 = spread_f32;
-    k->sum_f32 = sum_f32;
-    k->sum_bf16 = sum_bf16;
-    k->softmax_f32 = softmax_f32;
+    k->pack_f32 = pack_f32;
+    k->sum_panels_f32 = sum_panels_f32;
+    k->sum_panels_bf16 = sum_panels_bf16;
+    k->exp_row_f32 = exp_row_f32;
     k->mask_f32 = mask_f32;
     k->mask_bf16 = mask_bf16;
     k->all_finite = all_finite;

@@ -63,70 +63,105 @@ static void product_bf16(float *out, size_t out_stride, const uint32_t *left, si
     }
 }
 
-static void spread_f32(float *out, size_t width, size_t step, const float *x, size_t cols)
-{
-    for (size_t c = 0; c < cols; c++)
-        out[c / width * step + c % width] = x[c];
-}
-
-static void zip_f32(uint32_t *out, size_t width, size_t step, const float *first,
-                    const float *second, size_t cols)
-{
-    for (size_t c = 0; c < cols; c++)
-        out[c / width * step + c % width] = (first ? (uint32_t)f32_to_bf16(first[c]) << 16 : 0) |
-                                            (second ? f32_to_bf16(second[c]) : 0);
-}
-
-static void zip_bf16(uint32_t *out, size_t width, size_t step, const uint16_t *first,
-                     const uint16_t *second, size_t cols)
-{
-    for (size_t c = 0; c < cols; c++)
-        out[c / width * step + c % width] = (first ? (uint32_t)first[c] << 16 : 0) |
-                                            (second ? second[c] : 0);
-}
-
-static void sum_f32(float *sums, const float *x, size_t stride, size_t rows, size_t cols)
+static void pack_f32(float *out, size_t width, size_t step, const float *x, size_t stride,
+                     size_t rows, size_t cols)
 {
     for (size_t r = 0; r < rows; r++)
         for (size_t c = 0; c < cols; c++)
-            sums[c] += x[r * stride + c];
+            out[c / width * step + r * width + c % width] = x[r * stride + c];
 }
 
-static void sum_bf16(float *sums, const uint32_t *x, size_t stride, size_t rows, size_t cols)
+static void pack_pairs_f32(uint32_t *out, size_t width, size_t step, const float *x, size_t stride,
+                           size_t rows, size_t cols)
 {
     for (size_t r = 0; r < rows; r++)
-        for (size_t c = 0; c < cols; c++)
-            sums[c] = sums[c] + upper(x[r * stride + c]) + lower(x[r * stride + c]);
+        for (size_t c = 0; c < cols; c++) {
+            uint32_t *pair = &out[c / width * step + r / 2 * width + c % width];
+            uint32_t bits = f32_to_bf16(x[r * stride + c]);
+            *pair = r % 2 ? *pair | bits : bits << 16;
+        }
 }
 
-static void softmax_f32(float *x, size_t cols, float factor, float sums[2])
+static void pack_pairs_bf16(uint32_t *out, size_t width, size_t step, const uint16_t *x,
+                            size_t stride, size_t rows, size_t cols)
 {
-    float top = -INFINITY, partial[16] = { 0 };
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < cols; c++) {
+            uint32_t *pair = &out[c / width * step + r / 2 * width + c % width];
+            uint32_t bits = x[r * stride + c];
+            *pair = r % 2 ? *pair | bits : bits << 16;
+        }
+}
+
+static void sum_panels_f32(float *sums, const float *panels, size_t width, size_t step,
+                           size_t rows, size_t cols, const float *weights)
+{
+    for (size_t c = 0; c < cols; c++)
+        for (size_t r = 0; r < rows; r++)
+            sums[c] += (weights ? weights[r] : 1) * panels[c / width * step + r * width + c % width];
+}
+
+static void sum_panels_bf16(float *sums, const uint32_t *panels, size_t width, size_t step,
+                            size_t rows, size_t cols, const float *weights)
+{
+    for (size_t c = 0; c < cols; c++)
+        for (size_t r = 0; r < rows; r++) {
+            uint32_t pair = panels[c / width * step + r * width + c % width];
+            sums[c] += (weights ? weights[2 * r] : 1) * upper(pair);
+            sums[c] += (weights ? weights[2 * r + 1] : 1) * lower(pair);
+        }
+}
+
+static float greatest(const float *x, size_t cols)
+{
+    float top = -INFINITY;
     for (size_t c = 0; c < cols; c++)
         top = x[c] > top ? x[c] : top;
-    for (size_t c = 0; c < cols; c++) {
-        x[c] = expf(x[c] - top);
-        partial[c % 16] += x[c];
-    }
-    for (size_t width = 8; width; width /= 2)
+    return top;
+}
+
+static float sum_of(float partial[64])
+{
+    for (size_t width = 32; width; width /= 2)
         for (size_t i = 0; i < width; i++)
             partial[i] += partial[i + width];
-    sums[0] = top;
-    sums[1] = partial[0];
-    for (size_t c = 0; c < cols; c++)
-        x[c] *= factor / partial[0];
+    return partial[0];
+}
+
+static void exp_row_f32(float *x, size_t cols, float sums[2])
+{
+    float partial[64] = { 0 };
+    sums[0] = greatest(x, cols);
+    for (size_t c = 0; c < cols; c++) {
+        x[c] = expf(x[c] - sums[0]);
+        partial[c % 64] += x[c];
+    }
+    sums[1] = sum_of(partial);
+}
+
+static void exp_row_bf16(uint16_t *out, const float *x, size_t cols, float sums[2])
+{
+    float partial[64] = { 0 };
+    sums[0] = greatest(x, cols);
+    for (size_t c = 0; c < cols; c++) {
+        float e = expf(x[c] - sums[0]);
+        out[c] = f32_to_bf16(e);
+        partial[c % 64] += e;
+    }
+    sums[1] = sum_of(partial);
 }
 
 void train_kernels_use_ref(struct train_kernels *k)
 {
     k->product_f32 = product_f32;
     k->product_bf16 = product_bf16;
-    k->spread_f32 = spread_f32;
-    k->zip_f32 = zip_f32;
-    k->zip_bf16 = zip_bf16;
-    k->sum_f32 = sum_f32;
-    k->sum_bf16 = sum_bf16;
-    k->softmax_f32 = softmax_f32;
+    k->pack_f32 = pack_f32;
+    k->pack_pairs_f32 = pack_pairs_f32;
+    k->pack_pairs_bf16 = pack_pairs_bf16;
+    k->sum_panels_f32 = sum_panels_f32;
+    k->sum_panels_bf16 = sum_panels_bf16;
+    k->exp_row_f32 = exp_row_f32;
+    k->exp_row_bf16 = exp_row_bf16;
     k->mask_f32 = mask_f32;
     k->mask_bf16 = mask_bf16;
     k->all_finite = all_finite;

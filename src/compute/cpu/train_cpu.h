@@ -92,13 +92,36 @@ void product_backward(struct train_worker *worker, const struct train_linear *li
                       struct operand dy, size_t rows, float *dx, size_t dx_stride,
                       bool accumulate);
 /* weight_gradient += dy^T x, bias_gradient += the columns of dy: rows in order. Phases of its own.
- * It takes gradient_scratch_bytes of the shared scratch and gradient_worker_bytes of each worker's
- * for a while. */
+ * It takes gradient_scratch_bytes of the shared scratch for a while. */
 void product_gradient(struct cpu_train *train, const struct train_linear *linear,
                       struct operand dy, struct operand x, size_t rows);
 size_t gradient_scratch_bytes(const struct cpu_train *train, const struct train_linear *linear,
                               size_t rows);
-size_t gradient_worker_bytes(const struct cpu_train *train, size_t rows);
+/* Nothing any more: product_gradient takes no worker's scratch. */
+static inline size_t gradient_worker_bytes(const struct cpu_train *train, size_t rows)
+{
+    return (void)train, (void)rows, 0;
+}
+
+/* The parts of product_gradient, for rows that can be packed as soon as they are made: columns of
+ * rows as panels [cols / width][depth][width], of which depth counts rows, or, in bfloat16, pairs
+ * of rows with the earlier one in the upper half. width: products.product.mr for dy, nr for x. */
+struct panels {
+    void *values;
+    size_t cols, width, depth;
+};
+
+size_t panels_bytes(const struct cpu_train *train, size_t cols, size_t width, size_t rows);
+struct panels panels_of_rows(const struct cpu_train *train, size_t cols, size_t width, size_t rows,
+                             void *values);
+/* Rows [first, first + rows) of the panels from x, whose first row is row `first`, an even one; an
+ * odd number of rows only at the end. Any thread. */
+void pack_panels(const struct cpu_train *train, const struct panels *to, struct operand x,
+                 size_t first, size_t rows);
+/* Phases of its own. In the sums of the bias row r counts weights[r] times (NULL: once); bfloat16
+ * reads a weight for every half of its pairs. */
+void gradient_add(struct cpu_train *train, const struct train_linear *linear,
+                  const struct panels *dy, const struct panels *x, const float *weights);
 
 enum akin_status cpu_linear_prepare(struct train_device *device, struct train_linear *linear,
                                     struct akin_error *error);

@@ -15,17 +15,22 @@
  *                  bits are those of numbers in order where the first of two lies in the upper
  *                  half, wherever the cut between two pairs falls. Denormals may count as 0.
  *                  bounded, n = 2 depth + 1, and depth FLT_MIN beside.
- * spread_f32       Column c of a row goes to out[c / width * step + c % width]: a row of panels of
- *                  `width` columns. exact.
- * zip_f32          The same of pairs (upper half: first[c], lower half: second[c]) of float32
- *                  numbers, rounded as narrow_bf16 does; either may be NULL: zeros. exact.
- * zip_bf16         The same of bfloat16 numbers. exact.
- * sum_f32          sums[c] += x[r * stride + c] for r < rows, one after the other, c < cols. exact.
- * sum_bf16         The same of pairs: the upper half first. Denormals may count as 0. exact.
- * softmax_f32      x[c] = (factor / sum) * e^(x[c] - top) for c < cols, with top the greatest number
- *                  and sum that of e^(x - top), in sixteen partial sums and the tree of kernels.h;
- *                  sums[0] = top, sums[1] = sum. NaN where the row has one. ulp 2 of x - top rounded
- *                  once, and the sum's and three roundings beside.
+ * pack_f32         Columns of x [rows][stride] as panels of `width`: out[c / width * step + r * width +
+ *                  c % width] = x[r * stride + c]. exact.
+ * pack_pairs_f32   The same in pairs of rows, rounded as narrow_bf16 does: row r / 2 of a panel has
+ *                  row r in the upper half, r + 1 in the lower half, zeros behind the last row.
+ *                  exact.
+ * pack_pairs_bf16  The same of bfloat16 numbers. exact.
+ * sum_panels_f32   sums[c] += weights[r] * panels[c / width * step + r * width + c % width] for r <
+ *                  rows, one after the other, fused on the vector levels; weights NULL: ones.
+ *                  width <= 16. bounded, n = rows + 1.
+ * sum_panels_bf16  The same of pairs; rows counts pairs, of which the upper half has the weight of
+ *                  its row 2 r and comes first. Every pair has two weights. bounded, n = 2 rows + 1.
+ * exp_row_f32      x[c] = e^(x[c] - top) for c < cols, with top the greatest number; sums[0] = top,
+ *                  sums[1] = the sum of them, in 64 partial sums: number j takes c = j, j + 64, ...
+ *                  NaN where the row has one. ulp 2, of x - top rounded once; the sum bounded.
+ * exp_row_bf16     The same to `out`, rounded as narrow_bf16 does; the sum is of what is not
+ *                  rounded. x stays.
  * mask_f32         x[i] = hidden[i] > 0 ? x[i] * scale : 0. exact.
  * mask_bf16        The same where hidden is bfloat16. exact.
  * all_finite       Whether no number is infinite or NaN. exact.
@@ -54,19 +59,20 @@ struct update_terms {
                               size_t left_row, size_t left_k, const uint32_t *right,             \
                               size_t right_k, size_t depth, size_t rows, size_t cols,            \
                               const float *bias, bool accumulate))                               \
-    X(spread_f32,    void,   (float *out, size_t width, size_t step, const float *x,             \
-                              size_t cols))                                                      \
-    X(zip_f32,       void,   (uint32_t *out, size_t width, size_t step, const float *first,      \
-                              const float *second, size_t cols))                                 \
-    X(zip_bf16,      void,   (uint32_t *out, size_t width, size_t step, const uint16_t *first,   \
-                              const uint16_t *second, size_t cols))                              \
-    X(sum_f32,       void,   (float *sums, const float *x, size_t stride, size_t rows,           \
-                              size_t cols))                                                      \
-    X(sum_bf16,      void,   (float *sums, const uint32_t *x, size_t stride, size_t rows,        \
-                              size_t cols))
+    X(pack_f32,      void,   (float *out, size_t width, size_t step, const float *x,             \
+                              size_t stride, size_t rows, size_t cols))                          \
+    X(pack_pairs_f32, void,  (uint32_t *out, size_t width, size_t step, const float *x,          \
+                              size_t stride, size_t rows, size_t cols))                          \
+    X(pack_pairs_bf16, void, (uint32_t *out, size_t width, size_t step, const uint16_t *x,       \
+                              size_t stride, size_t rows, size_t cols))                          \
+    X(sum_panels_f32, void,  (float *sums, const float *panels, size_t width, size_t step,       \
+                              size_t rows, size_t cols, const float *weights))                   \
+    X(sum_panels_bf16, void, (float *sums, const uint32_t *panels, size_t width, size_t step,    \
+                              size_t rows, size_t cols, const float *weights))
 
 #define TRAIN_FLAT_KERNELS(X)                                                                    \
-    X(softmax_f32,   void,   (float *x, size_t cols, float factor, float sums[2]))               \
+    X(exp_row_f32,   void,   (float *x, size_t cols, float sums[2]))                             \
+    X(exp_row_bf16,  void,   (uint16_t *out, const float *x, size_t cols, float sums[2]))        \
     X(mask_f32,      void,   (float *x, const float *hidden, float scale, size_t count))         \
     X(mask_bf16,     void,   (float *x, const uint16_t *hidden, float scale, size_t count))      \
     X(all_finite,    bool,   (const float *x, size_t count))                                     \

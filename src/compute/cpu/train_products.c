@@ -12,8 +12,7 @@ enum {
     DEPTH = 512,            /* numbers of a depth that a panel keeps in the second-level cache */
     GRADIENT_ROWS = 512,    /* rows that are packed at a time; even */
     PACK_ROWS = 32,         /* of them by one item of the phase; even */
-    AHEAD_ROWS = 8,         /* that are fetched while others are packed */
-    LEFT_PANELS = 4,        /* of outputs that a worker packs at a time */
+    BIAS_PANELS = 4,        /* of outputs whose bias is summed at once */
 };
 
 /* Weights as product_f32 or product_bf16 read them from the right: panels of nr columns, zeros
@@ -100,6 +99,18 @@ static void pack_forward(struct train_worker *w, const struct train_linear *l, v
     w->scratch.used = used;
 }
 
+/* Outputs as the depth of `backward` in pairs. Rows of dy have their pairs as memory has them, the
+ * earlier number in the lower half. */
+static void pack_backward_pairs(const struct cpu_train *t, uint32_t *to, size_t step,
+                                const float *rows, size_t live, size_t inputs)
+{
+    size_t nr = t->products.product.nr, pairs = (live + 1) / 2 * nr;
+    t->products.pack_pairs_f32(to, nr, step, rows, inputs, live, inputs);
+    for (size_t c = 0; c < inputs; c += nr, to += step)
+        for (size_t i = 0; i < pairs; i++)
+            to[i] = to[i] << 16 | to[i] >> 16;
+}
+
 /* A panel of `forward` of the outputs, and the same outputs as the depth of all of `backward`. */
 static void pack_outputs(void *context, size_t begin, size_t end, int worker)
 {
@@ -112,16 +123,13 @@ static void pack_outputs(void *context, size_t begin, size_t end, int worker)
         char *forward = p->packed->forward;
         pack_forward(&t->workers[worker], l, forward + first * depth_of(t, l->inputs) * 4, first,
                      live);
-        const float *row = l->weight + first * l->inputs;
+        const float *rows = l->weight + first * l->inputs;
+        float *floats = p->packed->backward;
+        uint32_t *pairs = p->packed->backward;
         if (t->precision == TRAIN_FP32)
-            for (size_t r = 0; r < live; r++)
-                t->products.spread_f32((float *)p->packed->backward + (first + r) * nr, nr, step,
-                                       row + r * l->inputs, l->inputs);
-        else    /* the lower half of a pair comes first where rows lie in pairs as memory has them */
-            for (size_t r = 0; r < live; r += 2)
-                t->products.zip_f32((uint32_t *)p->packed->backward + (first + r) / 2 * nr, nr,
-                                    step, r + 1 < live ? row + (r + 1) * l->inputs : NULL,
-                                    row + r * l->inputs, l->inputs);
+            t->products.pack_f32(floats + first * nr, nr, step, rows, l->inputs, live, l->inputs);
+        else
+            pack_backward_pairs(t, pairs + first / 2 * nr, step, rows, live, l->inputs);
     }
 }
 
@@ -263,146 +271,145 @@ void product_backward(struct train_worker *worker, const struct train_linear *li
 
 /* ---- the gradient of a weight -------------------------------------------------------------- */
 
-/* Rows of x as panels [inputs / nr][depth][nr] that all workers read, and of dy as panels
- * [..][depth][mr] that each worker makes of the outputs at hand; depth counts rows, or pairs of
- * rows with the earlier one in the upper half. */
+size_t panels_bytes(const struct cpu_train *train, size_t cols, size_t width, size_t rows)
+{
+    return scratch_bytes(panels_of(cols, width) * width * depth_of(train, rows), sizeof(float));
+}
+
+void pack_panels(const struct cpu_train *train, const struct panels *to, struct operand x,
+                 size_t first, size_t rows)
+{
+    const struct train_kernels *k = &train->products;
+    size_t width = to->width, step = to->depth * width;
+    float *floats = to->values;
+    uint32_t *pairs = to->values;
+    if (train->precision == TRAIN_FP32)
+        k->pack_f32(floats + first * width, width, step, x.values, x.stride, rows, to->cols);
+    else if (x.narrow)
+        k->pack_pairs_bf16(pairs + first / 2 * width, width, step, x.values, x.stride, rows,
+                           to->cols);
+    else
+        k->pack_pairs_f32(pairs + first / 2 * width, width, step, x.values, x.stride, rows,
+                          to->cols);
+}
+
+struct panels panels_of_rows(const struct cpu_train *train, size_t cols, size_t width, size_t rows,
+                             void *values)
+{
+    return (struct panels){ values, cols, width, depth_of(train, rows) };
+}
+
 struct gradient {
     struct cpu_train *train;
     const struct train_linear *linear;
-    struct operand dy, x;       /* from the first row of this chunk */
-    void *right;
-    size_t rows, depth;
+    const struct panels *dy, *x;
+    const float *weights;       /* of the rows in the sums of the bias; NULL: ones */
 };
 
-/* Columns [column, column + cols) of rows [first, first + rows) of x as panels; first is even. */
-static void pack_rows(const struct gradient *g, const struct operand *x, size_t column, size_t cols,
-                      size_t width, void *panels, size_t first, size_t rows)
-{
-    const struct train_kernels *k = &g->train->products;
-    size_t step = g->depth * width;
-    for (size_t r = first; r < first + rows; r += 2) {
-        const char *row = row_of(x, r), *next = r + 1 < first + rows ? row_of(x, r + 1) : NULL;
-        const char *ahead = row + AHEAD_ROWS * row_bytes(x);
-        size_t at = column * (x->narrow ? sizeof(uint16_t) : sizeof(float));
-        for (size_t line = 0; line < cols * 4 && r + AHEAD_ROWS + 1 < g->rows; line += 64) {
-            __builtin_prefetch(ahead + at + line);
-            __builtin_prefetch(ahead + row_bytes(x) + at + line);
-        }
-        row += at;
-        next = next ? next + at : NULL;
-        if (g->train->precision == TRAIN_FP32) {
-            float *to = (float *)panels + r * width;
-            k->spread_f32(to, width, step, (const float *)row, cols);
-            if (next)
-                k->spread_f32(to + width, width, step, (const float *)next, cols);
-        } else if (x->narrow) {
-            k->zip_bf16((uint32_t *)panels + r / 2 * width, width, step, (const uint16_t *)row,
-                        (const uint16_t *)next, cols);
-        } else {
-            k->zip_f32((uint32_t *)panels + r / 2 * width, width, step, (const float *)row,
-                       (const float *)next, cols);
-        }
-    }
-}
-
-static void pack_right(void *context, size_t begin, size_t end, int worker)
-{
-    const struct gradient *g = context;
-    size_t first = begin * PACK_ROWS, rows = smaller(end * PACK_ROWS, g->rows) - first;
-    (void)worker;
-    pack_rows(g, &g->x, 0, g->linear->inputs, g->train->products.product.nr, g->right, first, rows);
-}
-
-/* The tile of outputs from o on, which `left` has, and inputs from i on. */
-static void gradient_tile(const struct gradient *g, const void *left, size_t o, size_t i)
+static void gradient_tile(const struct gradient *g, size_t o, size_t i)
 {
     const struct train_kernels *k = &g->train->products;
     const struct train_linear *l = g->linear;
-    size_t mr = k->product.mr, nr = k->product.nr;
+    size_t mr = k->product.mr, nr = k->product.nr, depth = g->dy->depth;
     size_t rows = smaller(mr, l->outputs - o), cols = smaller(nr, l->inputs - i);
     float *out = l->weight_gradient + o * l->inputs + i;
     if (g->train->precision == TRAIN_FP32)
-        k->product_f32(out, l->inputs, left, 1, mr, (const float *)g->right + i * g->depth, nr,
-                       g->depth, rows, cols, NULL, true);
+        k->product_f32(out, l->inputs, (const float *)g->dy->values + o * depth, 1, mr,
+                       (const float *)g->x->values + i * depth, nr, depth, rows, cols, NULL, true);
     else
-        k->product_bf16(out, l->inputs, left, 1, mr, (const uint32_t *)g->right + i * g->depth, nr,
-                        g->depth, rows, cols, NULL, true);
+        k->product_bf16(out, l->inputs, (const uint32_t *)g->dy->values + o * depth, 1, mr,
+                        (const uint32_t *)g->x->values + i * depth, nr, depth, rows, cols, NULL,
+                        true);
 }
 
-static void gradient_bias(const struct gradient *g, const void *left, size_t o)
+/* Of panels [first, end) of the outputs. */
+static void gradient_bias(const struct gradient *g, size_t first, size_t end)
 {
     const struct train_kernels *k = &g->train->products;
-    size_t mr = k->product.mr, cols = smaller(mr, g->linear->outputs - o);
+    size_t mr = k->product.mr, o = first * mr, step = g->dy->depth * mr;
+    size_t cols = smaller(end * mr, g->linear->outputs) - o;
     float *sums = g->linear->bias_gradient + o;
     if (g->train->precision == TRAIN_FP32)
-        k->sum_f32(sums, left, mr, g->depth, cols);
+        k->sum_panels_f32(sums, (const float *)g->dy->values + o * g->dy->depth, mr, step,
+                          g->dy->depth, cols, g->weights);
     else
-        k->sum_bf16(sums, left, mr, g->depth, cols);
+        k->sum_panels_bf16(sums, (const uint32_t *)g->dy->values + o * g->dy->depth, mr, step,
+                           g->dy->depth, cols, g->weights);
 }
 
-/* Tile t is panel t % across of the inputs and t / across of the outputs. */
+/* Tile t is panel t % across of the inputs and t / across of the outputs; a few panels of dy stay
+ * in the second-level cache meanwhile. Whoever has the first tile of a panel has its bias. */
 static void gradient_tiles(void *context, size_t begin, size_t end, int worker)
 {
     const struct gradient *g = context;
-    struct train_worker *w = &g->train->workers[worker];
     size_t mr = g->train->products.product.mr, nr = g->train->products.product.nr;
-    size_t across = panels_of(g->linear->inputs, nr), packed = begin / across;
-    size_t used = w->scratch.used;
-    char *panels = arena_alloc(&w->scratch, LEFT_PANELS * mr * g->depth, sizeof(float));
-    ASSERT(panels);
+    size_t across = panels_of(g->linear->inputs, nr), next = panels_of(begin, across);
+    size_t last = panels_of(end, across);
+    (void)worker;
     for (size_t tile = begin; tile < end; tile++) {
-        size_t o = tile / across;
-        if (tile == begin || (tile % across == 0 && o == packed + LEFT_PANELS)) {
-            size_t count = smaller(LEFT_PANELS, (end - 1) / across + 1 - o);
-            size_t cols = smaller(count * mr, g->linear->outputs - o * mr);
-            packed = o;
-            pack_rows(g, &g->dy, o * mr, cols, mr, panels, 0, g->rows);
+        if (tile / across == next && g->linear->bias_gradient) {
+            size_t few = smaller(next + BIAS_PANELS, last);
+            gradient_bias(g, next, few);
+            next = few;
         }
-        const void *left = panels + (o - packed) * mr * g->depth * sizeof(float);
-        if (tile % across == 0 && g->linear->bias_gradient)
-            gradient_bias(g, left, o * mr);
-        gradient_tile(g, left, o * mr, tile % across * nr);
+        gradient_tile(g, tile / across * mr, tile % across * nr);
     }
-    w->scratch.used = used;
 }
 
-static size_t gradient_depth(const struct cpu_train *t, size_t rows)
+void gradient_add(struct cpu_train *train, const struct train_linear *linear,
+                  const struct panels *dy, const struct panels *x, const float *weights)
 {
-    return depth_of(t, smaller(rows, GRADIENT_ROWS));
+    struct gradient g = { train, linear, dy, x, weights };
+    if (linear->weight_gradient)
+        thread_pool_run(train->pool, panels_of(linear->outputs, dy->width) *
+                        panels_of(linear->inputs, x->width), gradient_tiles, &g);
+}
+
+/* Rows of both operands, from the first of a chunk on, and the panels they become. */
+struct pack {
+    const struct cpu_train *train;
+    struct operand dy, x;
+    struct panels left, right;
+    size_t rows;
+};
+
+static void pack_operands(void *context, size_t begin, size_t end, int worker)
+{
+    const struct pack *p = context;
+    size_t first = begin * PACK_ROWS, rows = smaller(end * PACK_ROWS, p->rows) - first;
+    struct operand dy = p->dy, x = p->x;
+    (void)worker;
+    dy.values = row_of(&dy, first);
+    x.values = row_of(&x, first);
+    pack_panels(p->train, &p->left, dy, first, rows);
+    pack_panels(p->train, &p->right, x, first, rows);
 }
 
 size_t gradient_scratch_bytes(const struct cpu_train *train, const struct train_linear *linear,
                               size_t rows)
 {
-    size_t nr = train->products.product.nr;
-    return scratch_bytes(panels_of(linear->inputs, nr) * nr * gradient_depth(train, rows),
-                         sizeof(float));
-}
-
-size_t gradient_worker_bytes(const struct cpu_train *train, size_t rows)
-{
-    return scratch_bytes(LEFT_PANELS * train->products.product.mr * gradient_depth(train, rows),
-                         sizeof(float));
+    size_t chunk = smaller(rows, GRADIENT_ROWS);
+    return panels_bytes(train, linear->outputs, train->products.product.mr, chunk) +
+           panels_bytes(train, linear->inputs, train->products.product.nr, chunk);
 }
 
 void product_gradient(struct cpu_train *train, const struct train_linear *linear,
                       struct operand dy, struct operand x, size_t rows)
 {
-    if (!linear->weight_gradient)
-        return;
     size_t mr = train->products.product.mr, nr = train->products.product.nr;
-    size_t tiles = panels_of(linear->outputs, mr) * panels_of(linear->inputs, nr);
     size_t used = train->shared.used;
-    void *right = arena_alloc(&train->shared, 1, gradient_scratch_bytes(train, linear, rows));
-    ASSERT(right);
-    for (size_t r = 0; r < rows; r += GRADIENT_ROWS) {
+    size_t left = panels_bytes(train, linear->outputs, mr, smaller(rows, GRADIENT_ROWS));
+    char *panels = arena_alloc(&train->shared, 1, gradient_scratch_bytes(train, linear, rows));
+    ASSERT(panels);
+    for (size_t r = 0; r < rows && linear->weight_gradient; r += GRADIENT_ROWS) {
         size_t live = smaller(GRADIENT_ROWS, rows - r);
-        struct gradient g = { .train = train, .linear = linear, .dy = dy, .x = x, .right = right,
-                              .rows = live, .depth = depth_of(train, live) };
-        g.dy.values = row_of(&dy, r);
-        g.x.values = row_of(&x, r);
-        thread_pool_run(train->pool, (live + PACK_ROWS - 1) / PACK_ROWS, pack_right, &g);
-        thread_pool_run(train->pool, tiles, gradient_tiles, &g);
+        struct pack p = { .train = train, .dy = dy, .x = x, .rows = live,
+                          .left = panels_of_rows(train, linear->outputs, mr, live, panels),
+                          .right = panels_of_rows(train, linear->inputs, nr, live, panels + left) };
+        p.dy.values = row_of(&dy, r);
+        p.x.values = row_of(&x, r);
+        thread_pool_run(train->pool, (live + PACK_ROWS - 1) / PACK_ROWS, pack_operands, &p);
+        gradient_add(train, linear, &p.left, &p.right, NULL);
     }
     train->shared.used = used;
 }

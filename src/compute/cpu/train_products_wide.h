@@ -2,10 +2,10 @@
  * including file defines: p16 (sixteen pairs of bfloat16 numbers) and its functions, TILE_ROWS,
  * TILE_VECTORS and TILE_CASES. Both levels give the same bits. */
 
-#include <math.h>
 #include <string.h>
 
 #include "compute/cpu/vector_exp.h"
+#include "compute/cpu/train_greatest.h"
 
 ALWAYS_INLINE v16 set_one(const float *p)
 {
@@ -37,60 +37,99 @@ ALWAYS_INLINE p16 set_pair(const uint32_t *p)
 #define TILE_STEP(sum, a, b) p_dot(sum, a, b)
 #include "compute/cpu/train_product_tile.h"
 
-static void spread_f32(float *out, size_t width, size_t step, const float *x, size_t cols)
+/* ---- packing ------------------------------------------------------------------------------ */
+
+#define PACK_NAME pack_f32
+#define PACK_FROM float
+#define PACK_TO float
+#define PACK_ROWS 1
+#define PACK_LOAD(x, stride, both, live) v_load_first(x, live)
+#define PACK_STORE v_store_first
+#include "compute/cpu/train_pack.h"
+
+/* A few panels at once: independent sums. */
+enum { SUM_PANELS = 4 };
+
+ALWAYS_INLINE void sum_floats(float *sums, const float *panels, size_t width, size_t step,
+                              size_t rows, const int count, const size_t *live,
+                              const float *weights)
 {
-    for (size_t panel = 0; panel < cols; panel += width, out += step)
-        for (size_t c = 0; c < smaller(width, cols - panel); c += 16) {
-            size_t live = smaller(smaller(width, cols - panel) - c, 16);
-            v_store_first(out + c, live, v_load_first(x + panel + c, live));
+    v16 total[SUM_PANELS];
+#pragma GCC unroll 4
+    for (int p = 0; p < count; p++)
+        total[p] = v_load_first(sums + (size_t)p * width, live[p]);
+    for (size_t r = 0; r < rows; r++) {
+        v16 weight = v_set(weights ? weights[r] : 1);
+#pragma GCC unroll 4
+        for (int p = 0; p < count; p++) {
+            v16 x = v_load_first(panels + (size_t)p * step + r * width, live[p]);
+            total[p] = v_fma(weight, x, total[p]);
         }
+    }
+#pragma GCC unroll 4
+    for (int p = 0; p < count; p++)
+        v_store_first(sums + (size_t)p * width, live[p], total[p]);
 }
 
-static void sum_f32(float *sums, const float *x, size_t stride, size_t rows, size_t cols)
+ALWAYS_INLINE void sum_pairs(float *sums, const uint32_t *panels, size_t width, size_t step,
+                             size_t rows, const int count, const size_t *live,
+                             const float *weights)
 {
-    for (size_t c = 0; c < cols; c += 16) {
-        size_t live = smaller(cols - c, 16);
-        v16 sum = v_load_first(sums + c, live);
-        for (size_t r = 0; r < rows; r++)
-            sum = v_add(sum, v_load_first(x + r * stride + c, live));
-        v_store_first(sums + c, live, sum);
+    v16 total[SUM_PANELS];
+#pragma GCC unroll 4
+    for (int p = 0; p < count; p++)
+        total[p] = v_load_first(sums + (size_t)p * width, live[p]);
+    for (size_t r = 0; r < rows; r++) {
+        v16 first = v_set(weights ? weights[2 * r] : 1);
+        v16 second = v_set(weights ? weights[2 * r + 1] : 1);
+#pragma GCC unroll 4
+        for (int p = 0; p < count; p++) {
+            p16 pairs = p_load_first(panels + (size_t)p * step + r * width, live[p]);
+            total[p] = v_fma(first, p_upper(pairs), total[p]);
+            total[p] = v_fma(second, p_lower(pairs), total[p]);
+        }
     }
+#pragma GCC unroll 4
+    for (int p = 0; p < count; p++)
+        v_store_first(sums + (size_t)p * width, live[p], total[p]);
 }
 
-static void sum_bf16(float *sums, const uint32_t *x, size_t stride, size_t rows, size_t cols)
-{
-    for (size_t c = 0; c < cols; c += 16) {
-        size_t live = smaller(cols - c, 16);
-        v16 sum = v_load_first(sums + c, live);
-        for (size_t r = 0; r < rows; r++) {
-            p16 pair = p_load_first(x + r * stride + c, live);
-            sum = v_add(v_add(sum, p_upper(pair)), p_lower(pair));
-        }
-        v_store_first(sums + c, live, sum);
+#define SUM_ALL(name, type, one)                                                                 \
+    static void name(float *sums, const type *panels, size_t width, size_t step, size_t rows,    \
+                     size_t cols, const float *weights)                                          \
+    {                                                                                            \
+        size_t live[SUM_PANELS] = { width, width, width, width }, c = 0;                         \
+        for (; c + SUM_PANELS * width <= cols; c += SUM_PANELS * width, panels += SUM_PANELS * step) \
+            one(sums + c, panels, width, step, rows, SUM_PANELS, live, weights);                 \
+        for (; c < cols; c += width, panels += step) {                                           \
+            live[0] = smaller(width, cols - c);                                                  \
+            one(sums + c, panels, width, step, rows, 1, live, weights);                          \
+        }                                                                                        \
     }
-}
+
+SUM_ALL(sum_panels_f32, float, sum_floats)
+SUM_ALL(sum_panels_bf16, uint32_t, sum_pairs)
 
 /* ---- rows of logits ----------------------------------------------------------------------- */
 
-static void softmax_f32(float *x, size_t cols, float factor, float sums[2])
+static void exp_row_f32(float *x, size_t cols, float sums[2])
 {
-    v16 top = v_set(-INFINITY), sum = v_set(0);
-    for (size_t c = 0; c < cols; c += LANES) {
-        size_t live = smaller(cols - c, LANES);
-        top = v_max(top, v_first_or(v_load_first(x + c, live), live, v_set(-INFINITY)));
-    }
-    sums[0] = v_largest(top);
-    top = v_set(sums[0]);
-    for (size_t c = 0; c < cols; c += LANES) {
+    sums[0] = greatest(x, cols);
+    v16 top = v_set(sums[0]), sum[4] = { v_set(0), v_set(0), v_set(0), v_set(0) };
+    size_t c = 0;
+    for (; c + 4 * LANES <= cols; c += 4 * LANES)
+#pragma GCC unroll 4
+        for (size_t v = 0; v < 4; v++) {
+            float *at = x + c + v * LANES;
+            v16 e = exp_nonpositive(v_sub(v_load(at), top), v_set(0));
+            v_store(at, e);
+            sum[v] = v_add(sum[v], e);
+        }
+    for (size_t v = 0; c < cols; v++, c += LANES) {
         size_t live = smaller(cols - c, LANES);
         v16 e = exp_nonpositive(v_sub(v_load_first(x + c, live), top), v_set(0));
         v_store_first(x + c, live, e);
-        sum = v_add(sum, v_first_or(e, live, v_set(0)));
+        sum[v] = v_add(sum[v], v_first_or(e, live, v_set(0)));
     }
-    sums[1] = v_sum(sum);
-    v16 scale = v_set(factor / sums[1]);
-    for (size_t c = 0; c < cols; c += LANES) {
-        size_t live = smaller(cols - c, LANES);
-        v_store_first(x + c, live, v_mul(v_load_first(x + c, live), scale));
-    }
+    sums[1] = v_sum(v_add(v_add(sum[0], sum[1]), v_add(sum[2], sum[3])));
 }
