@@ -8,7 +8,7 @@
 #   bench/peers/train.sh --help                      everything else
 #   bench/peers/train.sh --install-only              only sets up
 #
-# Sets up a virtual environment in build/peers-train (1.2 GB) from PyPI at the versions of
+# Sets up a virtual environment in build/peers-train (1.4 GB) from PyPI at the versions of
 # requirements-train.txt, for CPUs; --python PROGRAM uses that one (with torch, numpy and
 # safetensors) instead and installs nothing. torch.compile needs a C++ compiler and Python's
 # headers; what cannot be run costs its rows, not the run.
@@ -26,7 +26,7 @@ install() {
     stamp=$(cat "$here/requirements-train.txt" "$here/embed_stubs.py" | sha256sum)
     if [ "$stamp" = "$(cat "$mark" 2>/dev/null)" ]; then return; fi
     [ -x "$work/venv/bin/python" ] || python3 -m venv "$work/venv"
-    say "installing torch from PyPI into build/peers-train/venv (1.2 GB, once)"
+    say "installing torch from PyPI into build/peers-train/venv (1.4 GB, once)"
     "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
         -r "$here/requirements-train.txt"
     torch=$(echo "$work"/venv/lib/python3*/site-packages/torch/lib)

@@ -209,7 +209,9 @@ static enum akin_status try_file(struct cli *cli, const char *option, const char
 static enum akin_status try_folder(struct cli *cli, const char *folder)
 {
     char path[PATH_BYTES_MAX];
-    TRY(path_make_folders(folder, &cli->error));
+    enum akin_status status = path_make_folders(folder, &cli->error);
+    if (status != AKIN_OK)
+        return error_context(&cli->error, status, "--output-dir %s", folder);
     TRY(path_join(path, sizeof path, folder, "bench_probe", &cli->error));
     return try_file(cli, "output-dir", path);
 }

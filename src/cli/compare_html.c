@@ -29,7 +29,7 @@ static const struct figure figures[] = {
     {"samples/s", "Throughput: higher is better", "samples/s", "%.1f", 1, COMPARE_SAMPLES},
     {"scaling %", "Scaling efficiency: 100 is perfect", "% of one device times the devices",
      "%.1f", 1, COMPARE_SCALING},
-    {"memory MB", "Peak memory of a device: lower is better", "MiB", "%.0f", 0, COMPARE_MEMORY},
+    {"memory MiB", "Peak memory of a device: lower is better", "MiB", "%.0f", 0, COMPARE_MEMORY},
     {"busy %", NULL, NULL, "%.1f", 1, -1},
     {"MFU %", "Model FLOP/s as a share of the peak: higher is better", "%", "%.1f", 1,
      COMPARE_MFU},

@@ -51,7 +51,7 @@ void comparison_print(const struct comparison *c, FILE *stream)
 {
     static const struct table_column columns[] = {
         {"run", TABLE_LEFT, 40},           {"samples/s  ", TABLE_RIGHT, 0},
-        {"scaling %  ", TABLE_RIGHT, 0},   {"memory MB  ", TABLE_RIGHT, 0},
+        {"scaling %  ", TABLE_RIGHT, 0},   {"memory MiB  ", TABLE_RIGHT, 0},
         {"busy %  ", TABLE_RIGHT, 0},      {"MFU %  ", TABLE_RIGHT, 0},
         {"$/M samples  ", TABLE_RIGHT, 0}, {"$/epoch  ", TABLE_RIGHT, 0}};
     struct table table;

@@ -92,6 +92,8 @@ static enum akin_status run_steps(struct cli *cli, const struct train_asked *ask
         TRY(given_step(cli, target, i));
         enum akin_status status =
             trainer_step(trainer, source->tokens, target->tokens, &result, &cli->error);
+        if (status == AKIN_NUMERIC)
+            return status;      /* it says at which step */
         if (status != AKIN_OK)
             return error_context(&cli->error, status, "step %zu", i);
         losses[i] = result.loss;

@@ -4,6 +4,9 @@
 #include "cli/bench_train.h"
 #include "cli/report.h"
 
+/* A process that has its CPUs for itself is busy, waits for data or waits for its fellows. */
+enum { BUSY_PCT_MIN = 70 };
+
 static void print_model(const struct train_asked *asked, const struct train_record *record)
 {
     const struct transformer_shape *s = &asked->trainer.shape;
@@ -99,6 +102,8 @@ void train_print_end(const struct train_asked *asked, const struct train_record 
                     record->expected_allreduce_ms);
     report_line("CPUs busy", "%.1f %% of %d thread%s%s", s->utilisation_pct, record->threads,
                 record->threads == 1 ? "" : "s", record->count > 1 ? " each" : "");
+    if (s->utilisation_pct + s->data_wait_pct + s->comm_pct < BUSY_PCT_MIN)
+        report_line("", "the CPUs were at other work as well: the figures are too low");
     report_line("peak memory", "%s%s", format_bytes(memory, (uint64_t)s->peak_memory_bytes),
                 record->count > 1 ? " in one process" : "");
 }

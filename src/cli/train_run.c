@@ -1,6 +1,7 @@
 /* Runs the training benchmark: one process, or several that train one model together. Each opens
  * what it needs; the first one speaks and writes. */
 #include <assert.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -201,7 +202,9 @@ static enum akin_status run_epoch(struct session *s, size_t number, const char *
         double loss = 0;
         enum akin_status status = take_step(s, &loss);
         if (status != AKIN_OK)
-            return error_context(&cli->error, status, "%s, step %zu", name, i + 1);
+            return status == AKIN_NUMERIC   /* the trainer says at which step */
+                       ? error_context(&cli->error, status, "%s", name)
+                       : error_context(&cli->error, status, "%s, step %zu", name, i + 1);
         uint64_t now = clock_monotonic_ns();
         losses += loss;
         if (first != SIZE_MAX && (first + i) % s->step_stride == 0)
@@ -345,7 +348,8 @@ static int run_rank(void *context, struct process_group *group)
     close_session(s);
     if (s->status == AKIN_OK || s->world == 1)
         return s->status != AKIN_OK;
-    if (!signals_interrupted()) {
+    bool told = s->asked->processes > 1 && s->status == AKIN_NETWORK;  /* by who forked this */
+    if (!signals_interrupted() && !told) {
         char who[32] = "";
         if (s->rank > 0)
             snprintf(who, sizeof who, "rank %zu: ", s->rank);
@@ -376,11 +380,14 @@ enum akin_status train_run(struct cli *cli, struct train_asked *asked)
         .lost = end_lost};
     int code = 0;
     fflush(stdout);
-    TRY(process_group_run(&launch, run_rank, &session, &code, &cli->error));
+    enum akin_status status =
+        process_group_run(&launch, run_rank, &session, &code, &cli->error);
     if (session.status != AKIN_OK)
         return session.status;
-    if (code == 130)
-        return error_set(&cli->error, AKIN_CANCELLED, "interrupted");
+    if (code == 130 || status == AKIN_CANCELLED)
+        raise(SIGINT);          /* the ranks got it: now this process knows as well */
+    if (status != AKIN_OK)
+        return status;
     if (code != 0)
         return error_set(&cli->error, AKIN_NETWORK, "a process of this training failed");
     return AKIN_OK;

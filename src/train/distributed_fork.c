@@ -82,8 +82,8 @@ static size_t room(const struct stream *stream)
     return STREAM_BYTES - (size_t)(atomic_load(&stream->written) - atomic_load(&stream->taken));
 }
 
-static enum akin_status fork_send(void *context, const void *bytes, size_t count, size_t *sent,
-                                  struct akin_error *error)
+static enum akin_status fork_send(void *context, const void *bytes, size_t count, bool more,
+                                  size_t *sent, struct akin_error *error)
 {
     (void)error;
     struct fork_link *link = context;
@@ -94,7 +94,7 @@ static enum akin_status fork_send(void *context, const void *bytes, size_t count
     count = count < STREAM_BYTES - at ? count : STREAM_BYTES - at;
     memcpy(out->bytes + at, bytes, count);
     atomic_store(&out->written, written + count);
-    if (count)
+    if (count && !more)
         wake_if_asleep(link->family, link->next);
     *sent = count;
     return AKIN_OK;

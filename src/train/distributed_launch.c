@@ -10,7 +10,12 @@
 #include "base/hash.h"
 #include "train/distributed_ring.h"
 
-enum { PORT_DEFAULT = 29500, PORTS_BESIDE_AGENT = 16 };
+enum {
+    PORT_DEFAULT = 29500,
+    PORTS_BESIDE_AGENT = 16,
+    ARRIVAL_SECONDS = 120,
+    ARRIVAL_SECONDS_MAX = 1000000,
+};
 
 static const char *no_environment(const char *name)
 {
@@ -186,7 +191,8 @@ enum akin_status process_group_run(const struct launch_settings *settings,
     if (!own.environment)
         own.environment = no_environment;
     struct rendezvous rendezvous = {
-        .world = 1, .seconds = own.arrival_seconds > 0 ? own.arrival_seconds : 120,
+        .world = 1, .seconds = own.arrival_seconds > 0 && own.arrival_seconds < ARRIVAL_SECONDS_MAX
+            ? own.arrival_seconds : ARRIVAL_SECONDS,
     };
     size_t local_rank = SIZE_MAX;
     bool torchrun = own.environment("RANK") || own.environment("WORLD_SIZE");

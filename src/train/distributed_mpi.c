@@ -11,14 +11,16 @@
 #include "base/memory.h"
 #include "train/distributed_ring.h"
 
-enum { SLOT_BYTES = 256 << 10, SLOTS = 2, TAG = 7, SPIN_MICROSECONDS = 200 };
+/* A slot holds a chunk and its head; as many are under way as hide what two ranks need to agree on
+ * a message. */
+enum { SLOT_BYTES = RING_CHUNK_BYTES + 64, SLOTS = 16, TAG = 7, SPIN_MICROSECONDS = 200 };
 
 /* Slots are used in turn; `busy`: MPI has it. */
 struct slot {
     unsigned char *bytes;
     size_t begin, end;
     MPI_Request request;
-    bool busy;
+    bool busy, incoming;
 };
 
 struct mpi_link {
@@ -38,7 +40,7 @@ static bool is_over(struct slot *slot)
     if (!over)
         return false;
     MPI_Get_count(&status, MPI_BYTE, &bytes);
-    slot->end = (size_t)bytes;
+    slot->end = slot->incoming ? (size_t)bytes : 0;
     slot->begin = 0;
     slot->busy = false;
     return true;
@@ -46,13 +48,14 @@ static bool is_over(struct slot *slot)
 
 static void receive_into(struct mpi_link *link, struct slot *slot)
 {
-    slot->busy = true;
+    slot->busy = slot->incoming = true;
     MPI_Irecv(slot->bytes, SLOT_BYTES, MPI_BYTE, link->before, TAG, MPI_COMM_WORLD,
               &slot->request);
 }
 
-static enum akin_status mpi_send(void *context, const void *bytes, size_t count, size_t *sent,
-                                 struct akin_error *error)
+/* A slot with more to come is kept until that has come. */
+static enum akin_status mpi_send(void *context, const void *bytes, size_t count, bool more,
+                                 size_t *sent, struct akin_error *error)
 {
     (void)error;
     struct mpi_link *link = context;
@@ -60,10 +63,15 @@ static enum akin_status mpi_send(void *context, const void *bytes, size_t count,
     *sent = 0;
     if (!is_over(slot))
         return AKIN_OK;
-    *sent = count < SLOT_BYTES ? count : SLOT_BYTES;
-    memcpy(slot->bytes, bytes, *sent);
+    size_t there = slot->end - slot->begin, room = SLOT_BYTES - there;
+    *sent = count < room ? count : room;
+    memcpy(slot->bytes + there, bytes, *sent);
+    slot->end += *sent;
+    if (more && slot->end < SLOT_BYTES)
+        return AKIN_OK;
+    MPI_Isend(slot->bytes, (int)slot->end, MPI_BYTE, link->next, TAG, MPI_COMM_WORLD,
+              &slot->request);
     slot->busy = true;
-    MPI_Isend(slot->bytes, (int)*sent, MPI_BYTE, link->next, TAG, MPI_COMM_WORLD, &slot->request);
     link->out_turn = (link->out_turn + 1) % SLOTS;
     return AKIN_OK;
 }

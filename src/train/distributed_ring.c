@@ -245,7 +245,7 @@ static enum akin_status send(struct ring *ring, uint64_t end, bool *moved,
         const unsigned char *from =
             at < header ? (unsigned char *)&ring->out + at : ring->out_payload + (at - header);
         size_t count = at < header ? header - at : ring->out_bytes - at;
-        TRY(ring->link.send(ring->link.context, from, count, &sent, error));
+        TRY(ring->link.send(ring->link.context, from, count, at < header, &sent, error));
         if (!sent) {
             ring->full = true;
             return AKIN_OK;

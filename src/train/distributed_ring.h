@@ -8,9 +8,10 @@
 struct ring_link {
     const char *name;
     void *context;
-    /* *sent of the bytes went to the next rank; 0: no room now. */
-    enum akin_status (*send)(void *context, const void *bytes, size_t count, size_t *sent,
-                             struct akin_error *error);
+    /* *sent of the bytes went to the next rank; 0: no room now. With `more` they may wait for what
+     * is sent next. */
+    enum akin_status (*send)(void *context, const void *bytes, size_t count, bool more,
+                             size_t *sent, struct akin_error *error);
     /* Bytes that came from the rank before, a multiple of four and so aligned; 0: none now. They
      * stay until taken. */
     enum akin_status (*peek)(void *context, const void **bytes, size_t *count,

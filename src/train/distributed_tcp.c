@@ -81,12 +81,12 @@ static void suspect(struct tcp_link *link, size_t rank)
 
 /* ---- the ring --------------------------------------------------------------------------- */
 
-static enum akin_status tcp_send(void *context, const void *bytes, size_t count, size_t *sent,
-                                 struct akin_error *error)
+static enum akin_status tcp_send(void *context, const void *bytes, size_t count, bool more,
+                                 size_t *sent, struct akin_error *error)
 {
     (void)error;
     struct tcp_link *link = context;
-    ssize_t done = send(link->sockets.next, bytes, count, MSG_NOSIGNAL);
+    ssize_t done = send(link->sockets.next, bytes, count, MSG_NOSIGNAL | (more ? MSG_MORE : 0));
     *sent = done > 0 ? (size_t)done : 0;
     if (done < 0 && errno != EAGAIN && errno != EINTR)
         suspect(link, (link->sockets.rank + 1) % link->sockets.world);

@@ -167,7 +167,7 @@ static void check_folder(const char *folder, bool whole)
     struct truth truth;
     truth_open(folder, &truth);
     for (int which = 0; which < RIG_DEVICES; which++)
-        for (int precision = TRAIN_FP32; precision <= TRAIN_BF16; precision++) {
+        for (int precision = TRAIN_FP32; precision <= TRAIN_FP16; precision++) {
             struct thread_pool *pool;
             struct train_device *device = rig_device((enum rig_device)which, 2,
                                                      (enum train_precision)precision, &pool);

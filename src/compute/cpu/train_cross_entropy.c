@@ -11,7 +11,7 @@
 
 enum {
     BLOCK_ROWS = 24,        /* whose logits, and the weight passing by, fit a second-level cache */
-    CHUNK_BLOCKS = 20,      /* at least */
+    CHUNK_BLOCKS = 40,      /* at least */
     LINE = 16,              /* numbers: rows lie an odd number of lines apart, else those of a power
                                of two evict each other */
 };

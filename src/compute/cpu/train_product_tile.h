@@ -43,7 +43,10 @@ ALWAYS_INLINE void TILE_JOIN(TILE_NAME, tile)(const struct product *p, const int
         TILE_VECTOR b[TILE_VECTORS];
 #pragma GCC unroll 4
         for (size_t v = 0; v < TILE_VECTORS; v++)
+        {
             b[v] = full ? TILE_LOAD(right + 16 * v) : TILE_LOAD_FIRST(right + 16 * v, live[v]);
+            __builtin_prefetch(right + 16 * v + 16 * right_k);
+        }
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++) {
             TILE_VECTOR a = TILE_SET(left + (size_t)r * left_row);
