@@ -31,6 +31,9 @@
  *                  NaN where the row has one. ulp 2, of x - top rounded once; the sum bounded.
  * exp_row_bf16     The same to `out`, rounded as narrow_bf16 does; the sum is of what is not
  *                  rounded. x stays.
+ * hide_f32         out[c] = (x[c] < 0 ? 0 : x[c]) * scale where bit c % 8 of keep[c / 8] is set, or
+ *                  keep is NULL, else 0; out may be x. exact.
+ * hide_bf16        The same, then rounded as narrow_bf16 does. exact.
  * mask_f32         x[i] = hidden[i] > 0 ? x[i] * scale : 0. exact.
  * mask_bf16        The same where hidden is bfloat16. exact.
  * all_finite       Whether no number is infinite or NaN. exact.
@@ -73,6 +76,10 @@ struct update_terms {
 #define TRAIN_FLAT_KERNELS(X)                                                                    \
     X(exp_row_f32,   void,   (float *x, size_t cols, float sums[2]))                             \
     X(exp_row_bf16,  void,   (uint16_t *out, const float *x, size_t cols, float sums[2]))        \
+    X(hide_f32,      void,   (float *out, const float *x, const uint8_t *keep, float scale,      \
+                              size_t cols))                                                      \
+    X(hide_bf16,     void,   (uint16_t *out, const float *x, const uint8_t *keep, float scale,   \
+                              size_t cols))                                                      \
     X(mask_f32,      void,   (float *x, const float *hidden, float scale, size_t count))         \
     X(mask_bf16,     void,   (float *x, const uint16_t *hidden, float scale, size_t count))      \
     X(all_finite,    bool,   (const float *x, size_t count))                                     \
