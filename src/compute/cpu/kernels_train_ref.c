@@ -98,7 +98,8 @@ static void sum_panels_f32(float *sums, const float *panels, size_t width, size_
 {
     for (size_t c = 0; c < cols; c++)
         for (size_t r = 0; r < rows; r++)
-            sums[c] += (weights ? weights[r] : 1) * panels[c / width * step + r * width + c % width];
+            sums[c] += (weights ? weights[r] : 1) *
+                       panels[c / width * step + r * width + c % width];
 }
 
 static void sum_panels_bf16(float *sums, const uint32_t *panels, size_t width, size_t step,

@@ -15,8 +15,8 @@
  *                  bits are those of numbers in order where the first of two lies in the upper
  *                  half, wherever the cut between two pairs falls. Denormals may count as 0.
  *                  bounded, n = 2 depth + 1, and depth FLT_MIN beside.
- * pack_f32         Columns of x [rows][stride] as panels of `width`: out[c / width * step + r * width +
- *                  c % width] = x[r * stride + c]. exact.
+ * pack_f32         Columns of x [rows][stride] as panels of `width`: out[c / width * step +
+ *                  r * width + c % width] = x[r * stride + c]. exact.
  * pack_pairs_f32   The same in pairs of rows, rounded as narrow_bf16 does: row r / 2 of a panel has
  *                  row r in the upper half, r + 1 in the lower half, zeros behind the last row.
  *                  exact.
@@ -25,7 +25,7 @@
  *                  rows, one after the other, fused on the vector levels; weights NULL: ones.
  *                  width <= 16. bounded, n = rows + 1.
  * sum_panels_bf16  The same of pairs; rows counts pairs, of which the upper half has the weight of
- *                  its row 2 r and comes first. Every pair has two weights. bounded, n = 2 rows + 1.
+ *                  row 2 r and comes first. Every pair has two weights. bounded, n = 2 rows + 1.
  * exp_row_f32      x[c] = e^(x[c] - top) for c < cols, with top the greatest number; sums[0] = top,
  *                  sums[1] = the sum of them, in 64 partial sums: number j takes c = j, j + 64, ...
  *                  NaN where the row has one. ulp 2, of x - top rounded once; the sum bounded.

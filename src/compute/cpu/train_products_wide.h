@@ -99,8 +99,10 @@ ALWAYS_INLINE void sum_pairs(float *sums, const uint32_t *panels, size_t width, 
                      size_t cols, const float *weights)                                          \
     {                                                                                            \
         size_t live[SUM_PANELS] = { width, width, width, width }, c = 0;                         \
-        for (; c + SUM_PANELS * width <= cols; c += SUM_PANELS * width, panels += SUM_PANELS * step) \
+        for (; c + SUM_PANELS * width <= cols; c += SUM_PANELS * width) {                        \
             one(sums + c, panels, width, step, rows, SUM_PANELS, live, weights);                 \
+            panels += SUM_PANELS * step;                                                         \
+        }                                                                                        \
         for (; c < cols; c += width, panels += step) {                                           \
             live[0] = smaller(width, cols - c);                                                  \
             one(sums + c, panels, width, step, rows, 1, live, weights);                          \
