@@ -28,6 +28,8 @@ audit_object() {
     esac
     case $(basename "$object") in
         peak_*) entry=${entry:+peak_${entry#kernels_}} ;;
+        kernels_train_rows_*) entry=${entry:+train_rows_${entry#kernels_}} ;;
+        kernels_train_*) entry=${entry:+train_kernels_${entry#kernels_}} ;;
     esac
     objdump -d --no-show-raw-insn "$object" > "$work/code"
     if [ -n "$wide" ]; then
