@@ -8,7 +8,7 @@ target_link_libraries(kernelcheck akin_compute)
 add_library(amx_emulated OBJECT ${PROJECT_SOURCE_DIR}/src/compute/cpu/kernels_amx.c)
 target_include_directories(amx_emulated PRIVATE ${PROJECT_SOURCE_DIR}/src
   ${CMAKE_CURRENT_SOURCE_DIR})
-target_compile_definitions(amx_emulated PRIVATE AKIN_AMX_EMULATION="amx_emulation.h"
+target_compile_definitions(amx_emulated PRIVATE AKIN_AMX_EMULATION="amx_emulation.cuh"
   kernels_use_amx=kernels_use_amx_emulated)
 target_sources(kernelcheck PRIVATE $<TARGET_OBJECTS:amx_emulated>)
 foreach(level ref avx2 avx512 amx amx-emulated)
@@ -37,7 +37,7 @@ foreach(level ref avx2 avx512)
   endforeach()
 endforeach()
 
-# The kernels of the CUDA device, thread by thread on the CPU (cuda_emulation/emulation.h).
+# The kernels of the CUDA device, thread by thread on the CPU (cuda_emulation/emulation.cuh).
 include(CheckLanguage)
 check_language(CXX)
 if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
