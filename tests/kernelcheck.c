@@ -656,14 +656,14 @@ static void check_widen_bf16(const struct kernels *k)
 
 /* ---- main ------------------------------------------------------------------------------- */
 
-/* A check of a row of either table: k or rows is NULL. */
+/* A check of a row of one of the tables. */
 struct check {
     void (*of)(const struct kernels *);
     void (*of_rows)(const struct train_row_kernels *);
+    void (*of_train)(const struct train_kernels *);
 };
 
-static void guarded_check(const char *name, struct check check, const struct kernels *k,
-                          const struct train_row_kernels *rows)
+static void guarded_check(const char *name, struct check check, const void *table)
 {
     static const int signals[] = { SIGSEGV, SIGILL, SIGFPE, SIGBUS, SIGALRM };
     struct sigaction action = { .sa_handler = on_crash };
@@ -675,10 +675,12 @@ static void guarded_check(const char *name, struct check check, const struct ker
     int signal_number = sigsetjmp(crashed, 1);
     if (signal_number == 0) {
         alarm(120);
-        if (k)
-            check.of(k);
+        if (check.of)
+            check.of(table);
+        else if (check.of_rows)
+            check.of_rows(table);
         else
-            check.of_rows(rows);
+            check.of_train(table);
     } else {
         fail(strsignal(signal_number));
     }
@@ -731,7 +733,7 @@ int main(int argc, char **argv)
     /* A row of the table without a check_<name> does not compile. */
 #define X(name, result, params)                                                      \
     if (strstr(#name, only))                                                         \
-        guarded_check(#name, (struct check){ .of = check_##name }, &k, NULL);
+        guarded_check(#name, (struct check){ .of = check_##name }, &k);
     KERNELS(X)
 #undef X
     struct train_row_kernels rows, rows_below;
@@ -740,19 +742,30 @@ int main(int argc, char **argv)
     train_rows_peer = peer ? &rows_below : NULL;
 #define X(name, result, params)                                                      \
     if (strstr(#name, only))                                                         \
-        guarded_check(#name, (struct check){ .of_rows = check_##name }, NULL, &rows);
+        guarded_check(#name, (struct check){ .of_rows = check_##name }, &rows);
     TRAIN_ROW_KERNELS(X)
 #undef X
+    struct train_kernels train, train_below;
+    train_kernels_select(&train, flags);
+    train_kernels_select(&train_below, flags & CPU_AVX512 ? flags & CPU_AVX2 : 0);
+    train_peer = peer ? &train_below : NULL;
+#define X(name, result, params)                                                      \
+    if (strstr(#name, only))                                                         \
+        guarded_check(#name, (struct check){ .of_train = check_##name }, &train);
+    TRAIN_KERNELS(X)
+#undef X
     if (peer && strstr("gemm_f32", only))
-        guarded_check("gemm_f32", (struct check){ .of = check_gemm_peer }, &k, NULL);
+        guarded_check("gemm_f32", (struct check){ .of = check_gemm_peer }, &k);
     fprintf(json ? stderr : stdout, "%s: %d checks, %d failures, seed %llu\n", level, checks,
             failures, (unsigned long long)seed);
     if (failures)
         return 1;
     if (timing) {
         kernelbench(level, &k, flags & CPU_AVX2 ? &below : NULL, flags, json);
-        if (!json)
+        if (!json) {
+            train_bench(level, &train, flags & CPU_AVX2 ? &train_below : NULL, only);
             train_rows_bench(level, &rows, flags & CPU_AVX2 ? &rows_below : NULL, only);
+        }
     }
     return 0;
 }

@@ -9,6 +9,7 @@
 
 #include "base/rng.h"
 #include "compute/cpu/kernels.h"
+#include "compute/cpu/train_kernels.h"
 #include "compute/cpu/train_rows.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
@@ -86,6 +87,14 @@ void check_attend_forward(const struct train_row_kernels *k);
 void check_attend_backward(const struct train_row_kernels *k);
 void train_rows_bench(const char *level, const struct train_row_kernels *k,
                       const struct train_row_kernels *below, const char *only);
+
+/* kernelcheck_train.c, likewise */
+extern const struct train_kernels *train_peer;
+#define X(name, result, params) void check_##name(const struct train_kernels *k);
+TRAIN_KERNELS(X)
+#undef X
+void train_bench(const char *level, const struct train_kernels *k,
+                 const struct train_kernels *below, const char *only);
 
 /* Prints the speed of every loop of `k`, its share of what this machine can do and its ratio to
  * `below` (NULL: there is no level below), as text or as one JSON object. */

@@ -1,7 +1,8 @@
 # The tests of src/compute: inner loops per instruction set, the backend, and the audit of what the
 # compiler made of the instruction sets' files. 77 is "this machine lacks it", shown as skipped.
 add_executable(kernelcheck kernelcheck.c kernelcheck_attend.c kernelcheck_narrow.c kernelcheck_scan.c
-  kernelcheck_pq.c kernelcheck_graph.c kernelcheck_train_rows.c kernelbench.c)
+  kernelcheck_pq.c kernelcheck_graph.c kernelcheck_train.c kernelcheck_train_rows.c
+  kernelbench.c)
 target_link_libraries(kernelcheck akin_compute)
 # The AMX kernels a second time, over tiles in plain C: they can be checked on any processor.
 add_library(amx_emulated OBJECT ${PROJECT_SOURCE_DIR}/src/compute/cpu/kernels_amx.c)
@@ -35,6 +36,33 @@ foreach(level ref avx2 avx512)
     set_tests_properties(${test} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
   endforeach()
 endforeach()
+
+# The kernels of the CUDA device, thread by thread on the CPU (cuda_emulation/emulation.h).
+include(CheckLanguage)
+check_language(CXX)
+if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
+  enable_language(CXX)
+  set(kernel_sources linear rows feed_forward attention heads_plain heads_tensor cross_entropy update
+    device)
+  list(TRANSFORM kernel_sources PREPEND ${PROJECT_SOURCE_DIR}/src/compute/cuda/train_)
+  list(TRANSFORM kernel_sources APPEND .cu)
+  set_source_files_properties(${kernel_sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
+  add_library(cuda_emulated STATIC ${kernel_sources} cuda_emulation/emulation.cc
+    cuda_emulation/platform.cc)
+  set_target_properties(cuda_emulated PROPERTIES CXX_STANDARD 17 COMPILE_FLAGS -O2)
+  target_include_directories(cuda_emulated PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/cuda_emulation)
+  target_link_libraries(cuda_emulated PUBLIC akin_compute)
+  add_executable(train_devicecheck_emulated train_devicecheck.c train_trials.c)
+  target_compile_definitions(train_devicecheck_emulated PRIVATE AKIN_CUDA_EMULATED)
+  set_target_properties(train_devicecheck_emulated PROPERTIES LINKER_LANGUAGE CXX)
+  target_link_libraries(train_devicecheck_emulated cuda_emulated)
+  foreach(device cuda-fp32 cuda-fp16 cuda-bf16)
+    add_test(NAME train_devicecheck.${device} COMMAND train_devicecheck ${device})
+    set_tests_properties(train_devicecheck.${device} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
+    add_test(NAME train_devicecheck.${device}.emulated COMMAND train_devicecheck_emulated ${device})
+    set_tests_properties(train_devicecheck.${device}.emulated PROPERTIES TIMEOUT 300)
+  endforeach()
+endif()
 
 # Sanitizers add symbols and start-up code of their own.
 if(NOT AKIN_SANITIZE)

@@ -180,6 +180,14 @@ struct train_ops {
                    const float *gradients, float *first, float *second, size_t count,
                    const uint32_t *finite);
 
+    /* Around what one step asks for, from the passes to the update, whose numbers are told here. A
+     * device may record it, and later play it back from the same memory: then begin returns true,
+     * nothing is asked for, and end is not called. Between them nothing is allocated, uploaded or
+     * downloaded. May be NULL, both. */
+    bool (*step_begin)(struct train_device *device, const struct train_pass *pass,
+                       const struct train_update *update);
+    void (*step_end)(struct train_device *device);
+
     void (*destroy)(struct train_device **device);
 };
 

@@ -51,6 +51,7 @@ void train_kernels_use_avx2(struct train_kernels *k)
     k->sum_panels_f32 = sum_panels_f32;
     k->sum_panels_bf16 = sum_panels_bf16;
     k->exp_row_f32 = exp_row_f32;
+    k->hide_f32 = hide_f32;
     k->mask_f32 = mask_f32;
     k->mask_bf16 = mask_bf16;
     k->all_finite = all_finite;

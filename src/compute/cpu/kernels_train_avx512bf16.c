@@ -6,7 +6,7 @@
 
 #include "compute/cpu/vector_avx512.h"
 #include "compute/cpu/vector_exp.h"
-#include "compute/cpu/train_greatest.h"
+#include "compute/cpu/train_row_parts.h"
 
 /* 12 x 2 sums, two registers of the right, one of the left: 27 of 32. */
 enum { TILE_ROWS = 12, TILE_VECTORS = 2 };
@@ -110,9 +110,22 @@ static void exp_row_bf16(uint16_t *out, const float *x, size_t cols, float sums[
     sums[1] = v_sum(v_add(v_add(sum[0], sum[1]), v_add(sum[2], sum[3])));
 }
 
+static void hide_bf16(uint16_t *out, const float *x, const uint8_t *keep, float scale,
+                      size_t cols)
+{
+    v16 factor = v_set(scale);
+    for (size_t c = 0; c < cols; c += LANES) {
+        size_t live = smaller(cols - c, LANES);
+        v16 value = v_mul(v_max(v_set(0), v_load_first(x + c, live)), factor);
+        value = v_keep_bits(value, kept(keep, c, live));
+        _mm256_mask_storeu_epi16(out + c, first_lanes(live), (__m256i)_mm512_cvtneps_pbh(value));
+    }
+}
+
 void train_kernels_use_avx512bf16(struct train_kernels *k)
 {
     k->product_bf16 = product_bf16;
+    k->hide_bf16 = hide_bf16;
     k->exp_row_bf16 = exp_row_bf16;
     k->pack_pairs_f32 = pack_pairs_f32;
     k->pack_pairs_bf16 = pack_pairs_bf16;

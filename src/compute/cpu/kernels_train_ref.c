@@ -98,7 +98,8 @@ static void sum_panels_f32(float *sums, const float *panels, size_t width, size_
 {
     for (size_t c = 0; c < cols; c++)
         for (size_t r = 0; r < rows; r++)
-            sums[c] += (weights ? weights[r] : 1) * panels[c / width * step + r * width + c % width];
+            sums[c] += (weights ? weights[r] : 1) *
+                       panels[c / width * step + r * width + c % width];
 }
 
 static void sum_panels_bf16(float *sums, const uint32_t *panels, size_t width, size_t step,
@@ -151,6 +152,26 @@ static void exp_row_bf16(uint16_t *out, const float *x, size_t cols, float sums[
     sums[1] = sum_of(partial);
 }
 
+static float hidden(const float *x, const uint8_t *keep, float scale, size_t c)
+{
+    if (keep && !(keep[c / 8] >> c % 8 & 1))
+        return 0;
+    return (x[c] < 0 ? 0 : x[c]) * scale;
+}
+
+static void hide_f32(float *out, const float *x, const uint8_t *keep, float scale, size_t cols)
+{
+    for (size_t c = 0; c < cols; c++)
+        out[c] = hidden(x, keep, scale, c);
+}
+
+static void hide_bf16(uint16_t *out, const float *x, const uint8_t *keep, float scale,
+                      size_t cols)
+{
+    for (size_t c = 0; c < cols; c++)
+        out[c] = f32_to_bf16(hidden(x, keep, scale, c));
+}
+
 void train_kernels_use_ref(struct train_kernels *k)
 {
     k->product_f32 = product_f32;
@@ -162,6 +183,8 @@ void train_kernels_use_ref(struct train_kernels *k)
     k->sum_panels_bf16 = sum_panels_bf16;
     k->exp_row_f32 = exp_row_f32;
     k->exp_row_bf16 = exp_row_bf16;
+    k->hide_f32 = hide_f32;
+    k->hide_bf16 = hide_bf16;
     k->mask_f32 = mask_f32;
     k->mask_bf16 = mask_bf16;
     k->all_finite = all_finite;

@@ -85,6 +85,28 @@ static struct block block_of(struct train_worker *w, const struct train_feed_for
     return b;
 }
 
+/* ReLU and dropout of a block, to what is saved. */
+static void hide_rows(const struct sublayer *f, struct block b, size_t first, size_t rows)
+{
+    const struct cpu_train *t = f->train;
+    size_t inner = f->layer->up.outputs, padded = operand_stride(inner);
+    bool drop = f->inside.threshold != 0;
+    for (size_t r = 0; r < rows; r++) {
+        size_t at = (first + r) * padded;
+        const float *row = b.inner + r * inner;
+        const uint8_t *keep = drop ? keep_row(f, &f->inside, first + r, inner, b.keep) : NULL;
+        float scale = drop ? f->inside.scale : 1;
+        if (t->precision == TRAIN_FP32) {
+            t->products.hide_f32((float *)f->hidden + at, row, keep, scale, inner);
+        } else {
+            uint16_t *hidden = (uint16_t *)f->hidden + at;
+            t->products.hide_bf16(hidden, row, keep, scale, inner);
+            if (padded > inner)
+                hidden[inner] = 0;
+        }
+    }
+}
+
 static void forward_block(const struct sublayer *f, struct train_worker *w, struct block b,
                           size_t first, size_t rows)
 {
@@ -94,13 +116,7 @@ static void forward_block(const struct sublayer *f, struct train_worker *w, stru
     struct operand x = { f->x + first * dim, dim, false },
                    hidden = operand_at(t, f->hidden, inner, first);
     product_forward(w, &l->up, x, rows, b.inner, inner);
-    t->kernels.relu_f32(b.inner, inner, rows, inner);
-    for (size_t r = 0; r < rows && f->inside.threshold; r++) {
-        float *row = b.inner + r * inner;
-        t->rows.dropout_scale(row, row, keep_row(f, &f->inside, first + r, inner, b.keep),
-                              f->inside.scale, inner);
-    }
-    operand_store(t, (void *)hidden.values, b.inner, inner, rows, inner);
+    hide_rows(f, b, first, rows);
     product_forward(w, &l->down, hidden, rows, b.dim, dim);
     for (size_t r = 0; r < rows; r++) {
         const float *row = f->x + (first + r) * dim;

@@ -37,7 +37,8 @@ static void update_adam(float *restrict values, const float *restrict gradients,
         float g = gradients[i] * t.factor + t.decay * values[i];
         first[i] = t.beta1 * first[i] + t.take1 * g;
         second[i] = t.beta2 * second[i] + t.take2 * g * g;
-        values[i] = values[i] * t.keep - t.rate * first[i] / (sqrtf(second[i]) * t.root + t.epsilon);
+        values[i] = values[i] * t.keep -
+                    t.rate * first[i] / (sqrtf(second[i]) * t.root + t.epsilon);
     }
 }
 

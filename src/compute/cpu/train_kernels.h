@@ -15,8 +15,8 @@
  *                  bits are those of numbers in order where the first of two lies in the upper
  *                  half, wherever the cut between two pairs falls. Denormals may count as 0.
  *                  bounded, n = 2 depth + 1, and depth FLT_MIN beside.
- * pack_f32         Columns of x [rows][stride] as panels of `width`: out[c / width * step + r * width +
- *                  c % width] = x[r * stride + c]. exact.
+ * pack_f32         Columns of x [rows][stride] as panels of `width`: out[c / width * step +
+ *                  r * width + c % width] = x[r * stride + c]. exact.
  * pack_pairs_f32   The same in pairs of rows, rounded as narrow_bf16 does: row r / 2 of a panel has
  *                  row r in the upper half, r + 1 in the lower half, zeros behind the last row.
  *                  exact.
@@ -25,12 +25,15 @@
  *                  rows, one after the other, fused on the vector levels; weights NULL: ones.
  *                  width <= 16. bounded, n = rows + 1.
  * sum_panels_bf16  The same of pairs; rows counts pairs, of which the upper half has the weight of
- *                  its row 2 r and comes first. Every pair has two weights. bounded, n = 2 rows + 1.
+ *                  row 2 r and comes first. Every pair has two weights. bounded, n = 2 rows + 1.
  * exp_row_f32      x[c] = e^(x[c] - top) for c < cols, with top the greatest number; sums[0] = top,
  *                  sums[1] = the sum of them, in 64 partial sums: number j takes c = j, j + 64, ...
  *                  NaN where the row has one. ulp 2, of x - top rounded once; the sum bounded.
  * exp_row_bf16     The same to `out`, rounded as narrow_bf16 does; the sum is of what is not
  *                  rounded. x stays.
+ * hide_f32         out[c] = (x[c] < 0 ? 0 : x[c]) * scale where bit c % 8 of keep[c / 8] is set, or
+ *                  keep is NULL, else 0; out may be x. exact.
+ * hide_bf16        The same, then rounded as narrow_bf16 does. exact.
  * mask_f32         x[i] = hidden[i] > 0 ? x[i] * scale : 0. exact.
  * mask_bf16        The same where hidden is bfloat16. exact.
  * all_finite       Whether no number is infinite or NaN. exact.
@@ -73,6 +76,10 @@ struct update_terms {
 #define TRAIN_FLAT_KERNELS(X)                                                                    \
     X(exp_row_f32,   void,   (float *x, size_t cols, float sums[2]))                             \
     X(exp_row_bf16,  void,   (uint16_t *out, const float *x, size_t cols, float sums[2]))        \
+    X(hide_f32,      void,   (float *out, const float *x, const uint8_t *keep, float scale,      \
+                              size_t cols))                                                      \
+    X(hide_bf16,     void,   (uint16_t *out, const float *x, const uint8_t *keep, float scale,   \
+                              size_t cols))                                                      \
     X(mask_f32,      void,   (float *x, const float *hidden, float scale, size_t count))         \
     X(mask_bf16,     void,   (float *x, const uint16_t *hidden, float scale, size_t count))      \
     X(all_finite,    bool,   (const float *x, size_t count))                                     \

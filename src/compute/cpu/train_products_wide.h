@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "compute/cpu/vector_exp.h"
-#include "compute/cpu/train_greatest.h"
+#include "compute/cpu/train_row_parts.h"
 
 ALWAYS_INLINE v16 set_one(const float *p)
 {
@@ -99,8 +99,10 @@ ALWAYS_INLINE void sum_pairs(float *sums, const uint32_t *panels, size_t width, 
                      size_t cols, const float *weights)                                          \
     {                                                                                            \
         size_t live[SUM_PANELS] = { width, width, width, width }, c = 0;                         \
-        for (; c + SUM_PANELS * width <= cols; c += SUM_PANELS * width, panels += SUM_PANELS * step) \
+        for (; c + SUM_PANELS * width <= cols; c += SUM_PANELS * width) {                        \
             one(sums + c, panels, width, step, rows, SUM_PANELS, live, weights);                 \
+            panels += SUM_PANELS * step;                                                         \
+        }                                                                                        \
         for (; c < cols; c += width, panels += step) {                                           \
             live[0] = smaller(width, cols - c);                                                  \
             one(sums + c, panels, width, step, rows, 1, live, weights);                          \
@@ -132,4 +134,20 @@ static void exp_row_f32(float *x, size_t cols, float sums[2])
         sum[v] = v_add(sum[v], v_first_or(e, live, v_set(0)));
     }
     sums[1] = v_sum(v_add(v_add(sum[0], sum[1]), v_add(sum[2], sum[3])));
+}
+
+/* ---- hidden rows -------------------------------------------------------------------------- */
+
+static void hide_f32(float *out, const float *x, const uint8_t *keep, float scale, size_t cols)
+{
+    v16 factor = v_set(scale);
+    size_t c = 0;
+    for (; c + LANES <= cols; c += LANES) {
+        v16 value = v_mul(v_max(v_set(0), v_load(x + c)), factor);
+        v_store(out + c, v_keep_bits(value, kept(keep, c, LANES)));
+    }
+    if (c < cols) {
+        v16 value = v_mul(v_max(v_set(0), v_load_first(x + c, cols - c)), factor);
+        v_store_first(out + c, cols - c, v_keep_bits(value, kept(keep, c, cols - c)));
+    }
 }
