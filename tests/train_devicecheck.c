@@ -47,9 +47,18 @@ static void must(enum akin_status status, const struct akin_error *error)
     exit(1);
 }
 
-/* A sanitizer too lets an allocation fail that no machine can satisfy. */
-__attribute__((visibility("default"))) const char *__asan_default_options(void);
+/* Under a sanitizer too, an allocation that no machine can satisfy fails. */
+#define SHOWN __attribute__((visibility("default")))
+
+SHOWN const char *__asan_default_options(void);
+SHOWN const char *__tsan_default_options(void);
+
 const char *__asan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+
+const char *__tsan_default_options(void)
 {
     return "allocator_may_return_null=1";
 }
