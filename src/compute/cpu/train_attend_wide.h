@@ -175,7 +175,7 @@ static struct packed packed_of(const struct attend_head *h)
     struct packed p = { .dims = up(h->dim, LANES), .padded_queries = up(h->queries, QUERIES),
                         .padded_keys = up(h->keys, KEYS) };
     size_t query_numbers = p.padded_queries * p.dims, key_numbers = p.padded_keys * p.dims;
-    p.keep_stride = p.padded_keys / 8;
+    p.keep_stride = dropout_blocks(h->keys);    /* so that rows of bits follow each other */
     p.q = h->scratch;
     p.k = p.q + query_numbers;
     p.v = p.k + key_numbers;
@@ -222,10 +222,13 @@ static void block_bits(const struct packed *p, const struct attend_head *h, size
         memset(p->keep, 0xff, rows * p->keep_stride);
         return;
     }
-    for (size_t r = 0; r < rows; r++)
-        dropout_bits(p->keep + r * p->keep_stride, h->dropout,
-                     h->block + (query + r) * dropout_blocks(h->keys),
-                     dropout_blocks(seen(h, query + r)));
+    uint64_t block = h->block + query * p->keep_stride;
+    if (h->causal)
+        for (size_t r = 0; r < rows; r++)
+            dropout_bits(p->keep + r * p->keep_stride, h->dropout, block + r * p->keep_stride,
+                         dropout_blocks(seen(h, query + r)));
+    else
+        dropout_bits(p->keep, h->dropout, block, rows * p->keep_stride);
 }
 
 /* ---- forwards --------------------------------------------------------------------------- */
