@@ -72,7 +72,8 @@ struct allowance {
 };
 
 /* `kinks` is where hidden numbers of a feed-forward next to 0 are rounded across it: of them a
- * share as large as the rounding error, each wrong as a whole. */
+ * share as large as the rounding error, each wrong as a whole: a few of a thousand, so that the
+ * error of a small layer is a matter of luck. The smooth feed-forward has no such numbers. */
 struct kind {
     const char *name;
     enum train_precision precision;
@@ -83,7 +84,7 @@ struct kind {
 static const struct kind KINDS[] = {
     {"reference", TRAIN_FP32, PLAIN, {0, 0}, {0, 0}},
     {"cpu-fp32", TRAIN_FP32, CPU, {1e-5, 5e-5}, {1e-5, 5e-5}},
-    {"cpu-bf16", TRAIN_BF16, CPU, {2e-2, 1e-1}, {8e-2, 4e-1}},
+    {"cpu-bf16", TRAIN_BF16, CPU, {2e-2, 1e-1}, {2e-1, 6e-1}},
     {"cuda-fp32", TRAIN_FP32, CUDA, {1e-5, 5e-5}, {1e-5, 5e-5}},
     {"cuda-fp16", TRAIN_FP16, CUDA, {4e-3, 2e-2}, {3e-2, 1.5e-1}},
     {"cuda-bf16", TRAIN_BF16, CUDA, {3e-2, 1.5e-1}, {8e-2, 4e-1}},
