@@ -229,7 +229,7 @@ static void ask_batches(void)
         for (size_t round = 0; round < BATCH_ROUNDS; round++) {
             uint64_t began = clock_monotonic_ns();
             must(recommend_vectors(r, vectors, sizes[s], K, NULL, results, found, &error), &error);
-            seconds[round] = (double)(clock_monotonic_ns() - began) * 1e-9;
+            seconds[round] = seconds_since(began);
         }
         qsort(seconds, BATCH_ROUNDS, sizeof *seconds, by_value);
         printf("batch of %4zu ready vectors        %9.0f queries/s\n", sizes[s],
@@ -247,6 +247,7 @@ int main(int argc, char **argv)
     struct users *users = NULL;
     struct outcome outcomes[3];
     struct users_settings live = { 0 };
+    const struct space *space;
     if (argc < 2) {
         fprintf(stderr, "usage: similarbench DATA [FRANCHISES.csv]\n");
         return 2;
@@ -258,9 +259,10 @@ int main(int argc, char **argv)
     uint64_t began = clock_monotonic_ns();
     must(recommender_open(backend, catalog, &r, &error), &error);
     printf("%zu items, %zu ratings; opened in %.0f ms\n", info.items, info.ratings,
-           (double)(clock_monotonic_ns() - began) * 1e-6);
+           ms_since(began));
+    must(recommender_space(r, &space, &error), &error);
     live = (struct users_settings){ .catalog = catalog, .dim = info.dimension,
-                                    .vectors = recommender_space(r)->vectors,
+                                    .vectors = space->vectors,
                                     .kernels = cpu_kernels(backend) };
     users_settings_default(&live.live);
     live.live.store = false;
@@ -277,7 +279,7 @@ int main(int argc, char **argv)
     }
     began = clock_monotonic_ns();
     must(recommender_prepare(r, (struct akin_progress){ 0 }, &error), &error);
-    printf("prepared in %.0f ms\n", (double)(clock_monotonic_ns() - began) * 1e-6);
+    printf("prepared in %.0f ms\n", ms_since(began));
     if (argc > 2) {
         measure(AKIN_RANK_PARTS, &outcomes[2]);
         print_recall(outcomes, 3, "vectors");

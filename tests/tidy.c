@@ -40,7 +40,8 @@ static const struct rule call_rules[] = {
     {"malloc calloc realloc free aligned_alloc posix_memalign strdup strndup asprintf vasprintf "
      "reallocarray", "src/base/memory.c", "base/memory.h"},
     {"pthread_* thrd_* mtx_*", "src/base/thread.c", "base/thread.h"},
-    {"mmap munmap msync mremap", "src/base/file*.c", "file_map_open of base/file.h"},
+    {"mmap munmap msync mremap", "src/base/file*.c src/base/memory.c",
+     "file_map_open of base/file.h"},
     {"madvise", "src/base/file*.c src/base/memory.c", "base/file.h or base/memory.h"},
     {"clock_gettime gettimeofday time clock gmtime gmtime_r localtime localtime_r",
      "src/base/clock.c", "base/clock.h"},
@@ -48,15 +49,18 @@ static const struct rule call_rules[] = {
     {"setenv putenv unsetenv", "src/cli/*", "a settings struct"},
     {"printf vprintf fprintf vfprintf dprintf puts putchar fputs fputc perror",
      "src/cli/* src/base/status.c", "an akin_error or base/log.h: the library never prints"},
-    {"exit _exit _Exit abort quick_exit atexit", "src/cli/* src/base/status.c",
+    {"exit _exit _Exit abort quick_exit atexit",
+     "src/cli/* src/base/status.c src/train/distributed_fork.c",
      "an enum akin_status or ASSERT: the library never exits"},
     {"_mm* _tile_*",
      "src/compute/cpu/kernels_*.c src/compute/cpu/vector_*.h src/compute/cpu/peak_*.c",
      "a row of compute/cpu/kernels.h"},
     {"sysconf sched_getaffinity getrusage", "src/base/*", "base/system.h or base/thread.h"},
-    {"fork vfork popen system execv execvp execve posix_spawn", "src/cli/*", "a library call"},
-    {"signal sigaction", "src/cli/*", "struct akin_progress, whose update can say stop"},
-    {"socket bind listen", "src/server/*", "libcurl for a client"},
+    {"fork vfork popen system execv execvp execve posix_spawn",
+     "src/cli/* src/train/distributed_fork.c", "a library call"},
+    {"signal sigaction", "src/cli/* src/train/distributed_fork.c",
+     "struct akin_progress, whose update can say stop"},
+    {"socket bind listen", "src/server/* src/train/distributed_tcp*.c", "libcurl for a client"},
     {"random srandom rand_r drand48 lrand48 getrandom", "src/base/rng.c", "base/rng.h"},
 };
 
@@ -83,6 +87,7 @@ static const struct rule header_rules[] = {
     {"curl/curl.h", "src/model/*", "akin_model_pull"},
     {"sqlite3.h", "src/catalog/*", "akin/catalog.h"},
     {"ini.h", "src/engine/settings.c", "akin/settings.h"},
+    {"mpi.h", "src/train/distributed_mpi.c", "train/distributed.h"},
     {"cuda*.h", "src/compute/cuda/*", "compute/backend.h"},
 };
 

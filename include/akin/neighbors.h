@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The neighbour cache: the 200 items nearest to an item, ready to read. Lists are computed in the
- * background, those of items in demand first, and replaced without a reader ever waiting. */
+ * The neighbour cache: the 200 items most like an item, as akin_recommend ranks them for that item
+ * alone, ready to read. Lists are computed in the background, those of items in demand first, and
+ * replaced without a reader ever waiting. */
 #ifndef AKIN_NEIGHBORS_H
 #define AKIN_NEIGHBORS_H
 
-#include "akin/catalog.h"
+#include "akin/recommend.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -14,7 +15,7 @@ enum { AKIN_NEIGHBORS_MAX = 200 };
 
 struct akin_neighbor {
     uint32_t row;
-    float score;               /* inner product of the items' vectors */
+    float score;               /* as in struct akin_recommendation */
 };
 
 struct akin_neighbors_settings {
@@ -31,11 +32,14 @@ AKIN_API void akin_neighbors_settings_default(struct akin_neighbors_settings *se
 
 struct akin_neighbors;
 
-/* `catalog` must be embedded and outlive the cache. The lists are not there yet when this returns:
- * a thread of low priority computes them, one after the other. Errors: AKIN_NOT_FOUND (no vectors),
- * AKIN_ARGUMENT (a setting, by name), AKIN_MEMORY. */
-AKIN_API enum akin_status akin_neighbors_open(struct akin_engine *engine,
-                                              const struct akin_catalog *catalog,
+/* A cache for the recommender, which must outlive it; one at a time. Lists are ranked as
+ * AKIN_RANK_AUTO does: by vectors, or by parts once the catalogue was fitted, and the recommender
+ * is then prepared. From now on akin_recommend answers from them what asks for an item and nothing
+ * else (k of at most 200), and what is rated by akin_recommend_update counts as demand. The lists
+ * are not there yet when this returns: a thread of low priority computes them, one after the other.
+ * Opening and closing are not for while requests run. Errors: AKIN_ARGUMENT (a setting, by name; a
+ * second cache), AKIN_MEMORY. */
+AKIN_API enum akin_status akin_neighbors_open(struct akin_recommender *recommender,
                                               const struct akin_neighbors_settings *settings,
                                               struct akin_neighbors **neighbors,
                                               struct akin_error *error);

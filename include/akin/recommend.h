@@ -64,7 +64,7 @@ struct akin_request {
     size_t k;
     enum akin_ranking ranking;
     int64_t now;               /* Unix seconds, against which a last visit is long ago; 0: now */
-    float query_weight;        /* default 0.7 */
+    float query_weight;        /* 0 to 1; negative, the default: what akin_fit learned, or 0.7 */
     float popularity;          /* weight of the popularity of an item; negative: the default */
     float diversity;           /* 0: the best; towards 1: unlike each other (MMR) */
     float recall;              /* of a search by vectors, 0 to 1; 1: exact. Default 0.99; without

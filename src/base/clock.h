@@ -5,6 +5,17 @@
 #include <stdint.h>
 
 uint64_t clock_monotonic_ns(void);
+/* CPU time of all threads of this process. */
+uint64_t clock_process_cpu_ns(void);
+/* Since a moment of clock_monotonic_ns. */
+static inline double seconds_since(uint64_t began_ns)
+{
+    return (double)(clock_monotonic_ns() - began_ns) * 1e-9;
+}
+static inline double ms_since(uint64_t began_ns)
+{
+    return (double)(clock_monotonic_ns() - began_ns) * 1e-6;
+}
 int64_t clock_unix_seconds(void);
 /* "20260102T030405Z" for file names, "2026-01-02T03:04:05Z" for people. */
 void clock_stamp(char *text, size_t bytes);

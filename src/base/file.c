@@ -8,8 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 enum akin_status file_map_open(const char *path, struct file_map *map, struct akin_error *error)
@@ -105,6 +107,17 @@ const char *path_last(const char *path)
     return slash ? slash + 1 : path;
 }
 
+enum akin_status path_bytes(const char *path, uint64_t *bytes, struct akin_error *error)
+{
+    struct stat info;
+    if (stat(path, &info))
+        return error_system(error, "%s", path);
+    if (!S_ISREG(info.st_mode))
+        return error_set(error, AKIN_IO, "%s: not a regular file", path);
+    *bytes = (uint64_t)info.st_size;
+    return AKIN_OK;
+}
+
 enum akin_status path_modified_ns(const char *path, int64_t *ns, struct akin_error *error)
 {
     struct stat info;
@@ -178,6 +191,41 @@ enum akin_status path_rename(const char *from, const char *to, struct akin_error
     if (rename(from, to))
         return error_system(error, "%s: cannot be renamed to %s", from, to);
     return AKIN_OK;
+}
+
+enum akin_status path_free_bytes(const char *folder, uint64_t *bytes, struct akin_error *error)
+{
+    struct statvfs info;
+    if (statvfs(folder, &info))
+        return error_system(error, "%s", folder);
+    *bytes = (uint64_t)info.f_bavail * info.f_frsize;
+    return AKIN_OK;
+}
+
+enum akin_status folder_lock_take(const char *folder, struct folder_lock *lock,
+                                  struct akin_error *error)
+{
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return error_system(error, "%s", folder);
+    int result;
+    do {
+        result = flock(fd, LOCK_EX | LOCK_NB);
+    } while (result && errno == EINTR);
+    if (result && errno == EWOULDBLOCK) {
+        close(fd);
+        return error_set(error, AKIN_BUSY,
+                         "%s: another process is at work in this folder: wait for its end", folder);
+    }
+    lock->fd = fd;
+    return AKIN_OK;
+}
+
+void folder_lock_release(struct folder_lock *lock)
+{
+    if (lock->fd >= 0)
+        close(lock->fd);
+    lock->fd = -1;
 }
 
 static int compare_names(const void *a, const void *b)

@@ -70,6 +70,8 @@ enum akin_status path_join(char *path, size_t bytes, const char *folder, const c
 bool path_exists(const char *path);
 bool path_is_folder(const char *path);
 const char *path_last(const char *path);    /* behind the last '/' */
+/* Of a regular file. */
+enum akin_status path_bytes(const char *path, uint64_t *bytes, struct akin_error *error);
 /* When the file was last written, in nanoseconds since 1970. */
 enum akin_status path_modified_ns(const char *path, int64_t *ns, struct akin_error *error);
 /* Like mkdir -p. */
@@ -83,6 +85,17 @@ enum akin_status path_rename(const char *from, const char *to, struct akin_error
 enum akin_status path_resolve(const char *path, char *resolved, struct akin_error *error);
 /* Makes a rename to `path` (or a new file's name) durable: syncs the folder that it is in. */
 enum akin_status path_sync_folder(const char *path, struct akin_error *error);
+/* What the file system of `folder` has free for us, in bytes. */
+enum akin_status path_free_bytes(const char *folder, uint64_t *bytes, struct akin_error *error);
+/* An exclusive lock of a folder, gone when it is released or the process ends; no file is made.
+ * Does not wait: AKIN_BUSY while another one has it. File systems without such locks give one that
+ * keeps nobody out. */
+struct folder_lock {
+    int fd;
+};
+enum akin_status folder_lock_take(const char *folder, struct folder_lock *lock,
+                                  struct akin_error *error);
+void folder_lock_release(struct folder_lock *lock);
 /* Names in a folder without "." and "..", sorted by bytes; free with names_deinit. */
 struct names {
     char **items;

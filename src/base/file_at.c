@@ -44,6 +44,8 @@ static int open_mode(const char *path, enum file_at_mode mode)
             fd = open_unnamed(path);
         else if (mode == FILE_AT_CREATE)
             fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        else if (mode == FILE_AT_READ_DIRECT)
+            fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
         else
             fd = open(path, (mode == FILE_AT_WRITE ? O_RDWR : O_RDONLY) | O_CLOEXEC);
     } while (fd < 0 && errno == EINTR);
@@ -57,6 +59,9 @@ enum akin_status file_at_open(const char *path, enum file_at_mode mode, struct f
     if (!opened.path)
         return error_memory(error);
     opened.fd = open_mode(path, mode);
+    opened.direct = mode == FILE_AT_READ_DIRECT && opened.fd >= 0;
+    if (mode == FILE_AT_READ_DIRECT && opened.fd < 0 && errno == EINVAL)
+        opened.fd = open_mode(path, FILE_AT_READ);
     enum akin_status status = AKIN_OK;
     struct stat info;
     if (opened.fd < 0) {
@@ -113,6 +118,38 @@ enum akin_status file_at_read(const struct file_at *file, uint64_t offset, void 
         offset += (uint64_t)got;
         bytes -= (size_t)got;
     }
+    return AKIN_OK;
+}
+
+enum akin_status file_at_read_blocks(struct file_at *file, uint64_t offset, size_t bytes,
+                                     unsigned char *buffer, const unsigned char **data,
+                                     struct akin_error *error)
+{
+    size_t lead = (size_t)(offset % FILE_BLOCK_BYTES), want = lead + bytes, got = 0;
+    size_t span = (want + FILE_BLOCK_BYTES - 1) / FILE_BLOCK_BYTES * FILE_BLOCK_BYTES;
+    while (got < want) {
+        ssize_t step = pread(file->fd, buffer + got, span - got, (off_t)(offset - lead + got));
+        if (step < 0 && errno == EINTR)
+            continue;
+        if (step < 0 && errno == EINVAL && file->direct) {
+            int flags = fcntl(file->fd, F_GETFL);
+            if (flags >= 0 && fcntl(file->fd, F_SETFL, flags & ~O_DIRECT) == 0) {
+                file->direct = false;
+                continue;
+            }
+            errno = EINVAL;
+        }
+        if (step < 0)
+            return error_system(error, "%s: byte %" PRIu64 " cannot be read", file->path,
+                                offset - lead + got);
+        got += (size_t)step;
+        bool ended = step == 0 || (file->direct && got % FILE_BLOCK_BYTES);
+        if (ended && got < want)
+            return error_set(error, AKIN_FORMAT,
+                             "%s: ends at byte %" PRIu64 ", where %zu more should be: cut short",
+                             file->path, offset - lead + got, want - got);
+    }
+    *data = buffer + lead;
     return AKIN_OK;
 }
 

@@ -8,10 +8,14 @@
 struct file_at {
     int fd;                     /* -1: closed */
     char *path;
+    bool direct;                /* reads go past the page cache, and only in whole blocks */
 };
 
 enum file_at_mode {
     FILE_AT_READ,
+    FILE_AT_READ_DIRECT,        /* past the page cache where the file system can (O_DIRECT),
+                                   otherwise as FILE_AT_READ: see `direct`. For
+                                   file_at_read_blocks */
     FILE_AT_WRITE,
     FILE_AT_CREATE,             /* AKIN_BUSY when it exists */
     FILE_AT_UNNAMED,            /* `path` is a folder; the file goes away with its descriptor */
@@ -26,6 +30,14 @@ enum akin_status file_at_size(const struct file_at *file, uint64_t *bytes,
 /* All of it: a file that ends before is AKIN_FORMAT. */
 enum akin_status file_at_read(const struct file_at *file, uint64_t offset, void *data, size_t bytes,
                               struct akin_error *error);
+
+/* The same through the whole blocks around it: `buffer` is aligned to FILE_BLOCK_BYTES and has room
+ * for bytes + 2 * FILE_BLOCK_BYTES; *data is the byte asked for, inside of it. Where the file
+ * system turns out to refuse direct reads, the file goes on without them. */
+enum { FILE_BLOCK_BYTES = 4096 };
+enum akin_status file_at_read_blocks(struct file_at *file, uint64_t offset, size_t bytes,
+                                     unsigned char *buffer, const unsigned char **data,
+                                     struct akin_error *error);
 
 struct file_part {
     const void *data;

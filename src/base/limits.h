@@ -31,6 +31,9 @@
 #define COLUMNS_TAIL_ROWS_MAX ((size_t)1 << 24)
 #define WINDOW_EVENTS_MAX     (1 << 26)            /* events inside a window of popularity */
 #define CACHE_HISTORY_MAX     ((size_t)1 << 21)    /* past ratings that order a cache */
+#define SAMPLES_MAX           ((uint64_t)1 << 40)  /* of a training set */
+#define SAMPLE_TOKENS_MAX     65536                /* of the source or target of a sample */
+#define SHARDS_MAX            100000               /* files of a training set */
 #define THREADS_MAX           1024
 
 static_assert(TOKENS_MAX < 65536, "token positions fit in 16 bits");

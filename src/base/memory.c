@@ -92,6 +92,18 @@ char *memory_copy_bytes(const char *bytes, size_t count)
     return copy;
 }
 
+void *memory_share(size_t bytes)
+{
+    void *block = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return block == MAP_FAILED ? NULL : block;
+}
+
+void memory_unshare(void *block, size_t bytes)
+{
+    if (block)
+        munmap(block, bytes);
+}
+
 char *memory_copy_string(const char *text)
 {
     return memory_copy_bytes(text, strlen(text));

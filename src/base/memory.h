@@ -18,6 +18,9 @@ void *memory_alloc_aligned(size_t count, size_t bytes);
  * ones. */
 void *memory_resize(void *block, size_t count, size_t bytes);
 void memory_free(void *block);      /* for all three; NULL is fine */
+/* Zeroed pages that children forked later share with this process; NULL when refused. */
+void *memory_share(size_t bytes);
+void memory_unshare(void *block, size_t bytes);     /* NULL is fine */
 char *memory_copy_string(const char *text);
 char *memory_copy_bytes(const char *bytes, size_t count);  /* NUL added behind */
 

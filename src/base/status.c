@@ -93,7 +93,7 @@ enum akin_status error_context(struct akin_error *error, enum akin_status status
     return status;
 }
 
-noreturn void panic(const char *file, int line, const char *what)
+void panic(const char *file, int line, const char *what)
 {
     fprintf(stderr, "%s:%d: this is a bug in akin: %s does not hold\n", file, line, what);
     abort();

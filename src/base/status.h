@@ -3,7 +3,6 @@
 #pragma once
 
 #include <stdarg.h>
-#include <stdnoreturn.h>
 
 #include "akin/status.h"
 
@@ -37,7 +36,7 @@ enum akin_status error_context(struct akin_error *error, enum akin_status status
             goto done;                                                               \
     } while (0)
 
-noreturn void panic(const char *file, int line, const char *what);
+void panic(const char *file, int line, const char *what) __attribute__((noreturn));
 
 /* Cheap enough to stay in release builds. One fact each. */
 #define ASSERT(condition) ((condition) ? (void)0 : panic(__FILE__, __LINE__, #condition))

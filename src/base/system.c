@@ -57,7 +57,7 @@ void system_describe(struct akin_machine *machine)
     proc_field("/proc/cpuinfo", "model name", machine->cpu, sizeof machine->cpu);
     cpu_flags_text(cpu_detect(), machine->cpu_features, sizeof machine->cpu_features);
     machine->memory_bytes = proc_kilobytes("/proc/meminfo", "MemTotal");
-    machine->memory_available_bytes = proc_kilobytes("/proc/meminfo", "MemAvailable");
+    machine->memory_available_bytes = system_available_bytes();
 }
 
 uint64_t system_peak_rss_bytes(void)
@@ -68,4 +68,9 @@ uint64_t system_peak_rss_bytes(void)
 uint64_t system_rss_bytes(void)
 {
     return proc_kilobytes("/proc/self/status", "VmRSS");
+}
+
+uint64_t system_available_bytes(void)
+{
+    return proc_kilobytes("/proc/meminfo", "MemAvailable");
 }

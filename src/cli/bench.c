@@ -4,6 +4,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
+
 static int compare_doubles(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -20,7 +22,7 @@ enum akin_status bench_median_ms(enum akin_status (*run)(void *context), void *c
     for (int i = 0; i < repeats; i++) {
         uint64_t begin = akin_clock_ns();
         TRY(run(context));
-        times[i] = (double)(akin_clock_ns() - begin) / 1e6;
+        times[i] = ms_since(begin);
         if (signals_interrupted())
             return AKIN_CANCELLED;
     }

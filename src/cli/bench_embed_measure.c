@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/limits.h"
 #include "cli/bench_estimate.h"
 
@@ -105,7 +106,7 @@ static enum akin_status open_model(struct embed_bench *b, enum akin_precision pr
     if (status != AKIN_OK)
         return status;
     b->model_count++;
-    m->open_seconds = (double)(akin_clock_ns() - begin) / 1e9;
+    m->open_seconds = seconds_since(begin);
     m->precision = precision;
     m->engine = engine;
     m->rss_bytes = rss_bytes;
@@ -258,7 +259,7 @@ static enum akin_status measure_latency(struct embed_bench *b, struct embed_mode
         uint64_t begin = akin_clock_ns();
         TRY(akin_model_embed(m->model, &b->texts.texts[b->latency_order[i]], 1, &settings,
                              b->vectors, NULL, &b->cli->error));
-        m->latencies_ms[m->latency_count++] = (double)(akin_clock_ns() - begin) / 1e6;
+        m->latencies_ms[m->latency_count++] = ms_since(begin);
         TRY(check_interrupted(b->cli));
     }
     return AKIN_OK;

@@ -32,6 +32,7 @@ struct cache_rates {
 struct cache_times {
     size_t capacity;
     double rebuild_s, hit_ms, hit_p99_ms, miss_ms, refreshing_hit_ms;
+    double answer_ms;           /* mean of a whole request for an item, from its list */
     struct akin_neighbors_counts counts;
 };
 
@@ -51,6 +52,8 @@ struct personal_bench {
     double open_ms, prepare_ms, cold_ms;
     struct stage_times stages[STAGES];
     struct stage_times without_encoding;
+    struct stage_times first_visits;    /* without encoding, of people who were not active */
+    size_t visitors;
     struct personal_batch batches[PERSONAL_BATCHES];
     struct cache_rates rates;
     struct cache_times cache;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/rng.h"
 #include "cli/bench_personalize.h"
 
@@ -132,25 +133,33 @@ static size_t time_lookups(const struct personal_bench *b, struct akin_neighbors
         size_t row = rng_below(&rng, b->info.items);
         uint64_t began = akin_clock_ns();
         if (akin_neighbors_lookup(neighbors, row, list, &found))
-            times[hits++] = (double)(akin_clock_ns() - began) * 1e-6;
+            times[hits++] = ms_since(began);
     }
     return hits;
 }
 
-/* What the caller does for an item that is not there: a search for as many. */
-static enum akin_status time_misses(struct personal_bench *b)
+/* Requests for an item alone, of those whose list is there where a cache is given; *mean_ms. */
+static enum akin_status time_answers(struct personal_bench *b, struct akin_neighbors *neighbors,
+                                     size_t wanted, double *times, double *mean_ms)
 {
-    struct akin_recommendation results[AKIN_NEIGHBORS_MAX];
-    double times[MISSES];
-    size_t found;
-    for (size_t i = 0; i < MISSES; i++) {
-        const float *vector = akin_catalog_item_vector(b->catalog, i * 7919 % b->info.items);
+    struct akin_recommendation results[PERSONAL_K];
+    struct akin_neighbor list[AKIN_NEIGHBORS_MAX];
+    struct akin_request request;
+    size_t found, count = 0;
+    akin_request_default(&request);
+    request.k = PERSONAL_K;
+    for (size_t i = 0; i < b->info.items && count < wanted; i++) {
+        size_t row = i * 7919 % b->info.items;
+        struct akin_item item;
+        if (neighbors && !akin_neighbors_lookup(neighbors, row, list, &found))
+            continue;
+        akin_catalog_item(b->catalog, row, &item);
+        request.similar = item.id;
         uint64_t began = akin_clock_ns();
-        TRY(akin_recommend_vectors(b->recommender, vector, 1, AKIN_NEIGHBORS_MAX, NULL, results,
-                                   &found, &b->cli->error));
-        times[i] = (double)(akin_clock_ns() - began) * 1e-6;
+        TRY(akin_recommend(b->recommender, &request, results, &found, NULL, &b->cli->error));
+        times[count++] = ms_since(began);
     }
-    b->cache.miss_ms = stage_times_of(times, MISSES).mean;
+    *mean_ms = stage_times_of(times, count).mean;
     return AKIN_OK;
 }
 
@@ -166,15 +175,15 @@ enum akin_status personal_neighbors(struct personal_bench *b, size_t capacity)
     double *times = memory_alloc(LOOKUPS, sizeof *times);
     if (!times)
         return error_memory(&b->cli->error);
-    TRY_DONE(time_misses(b));
+    TRY_DONE(time_answers(b, NULL, MISSES, times, &cache->miss_ms));
     uint64_t began = akin_clock_ns();
-    TRY_DONE(akin_neighbors_open(b->cli->engine, b->catalog, &settings, &neighbors,
-                                 &b->cli->error));
+    TRY_DONE(akin_neighbors_open(b->recommender, &settings, &neighbors, &b->cli->error));
     TRY_DONE(akin_neighbors_wait(neighbors, &b->cli->error));
-    cache->rebuild_s = (double)(akin_clock_ns() - began) * 1e-9;
+    cache->rebuild_s = seconds_since(began);
     struct stage_times hits = stage_times_of(times, time_lookups(b, neighbors, 1, times));
     cache->hit_ms = hits.mean;
     cache->hit_p99_ms = hits.p99;
+    TRY_DONE(time_answers(b, neighbors, LOOKUPS, times, &cache->answer_ms));
     akin_neighbors_refresh(neighbors);
     cache->refreshing_hit_ms =
         stage_times_of(times, time_lookups(b, neighbors, 2, times)).mean;

@@ -26,11 +26,6 @@ static double measuring_seconds(const struct personal_bench *b)
     return b->made.ratings < TRIAL_RATINGS ? 0.2 : 2;
 }
 
-static double seconds_since(uint64_t began)
-{
-    return (double)(akin_clock_ns() - began) * 1e-9;
-}
-
 /* ---- item vectors ------------------------------------------------------------------------ */
 
 /* Of length 1, in the files of docs/formats.md. */

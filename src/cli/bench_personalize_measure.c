@@ -4,9 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "cli/bench_personalize.h"
 
-enum { WARM_UPS = 20, BATCH_REPEATS = 5 };
+enum { WARM_UPS = 20, BATCH_REPEATS = 5, VISITORS_MAX = 1000 };
 
 static int ascending(const void *a, const void *b)
 {
@@ -57,6 +58,26 @@ static enum akin_status ask(struct personal_bench *b, size_t i,
     return akin_recommend(b->recommender, &request, results, &found, timing, &b->cli->error);
 }
 
+/* Each person comes once, up to VISITORS_MAX: the first visit folds what was rated before. */
+static enum akin_status first_visits(struct personal_bench *b)
+{
+    struct akin_recommend_timing timing;
+    enum akin_status status = AKIN_OK;
+    size_t count = b->info.users < VISITORS_MAX ? b->info.users : VISITORS_MAX;
+    double *times = memory_alloc(count, sizeof *times);
+    if (!times)
+        return error_memory(&b->cli->error);
+    for (size_t i = 0; i < count; i++) {
+        TRY_DONE(ask(b, i, &timing));
+        times[i] = timing.total_ms - timing.encode_ms;
+    }
+    b->visitors = count;
+    b->first_visits = stage_times_of(times, count);
+done:
+    memory_free(times);
+    return status;
+}
+
 enum akin_status personal_latency(struct personal_bench *b)
 {
     struct akin_recommend_timing timing;
@@ -64,7 +85,8 @@ enum akin_status personal_latency(struct personal_bench *b)
     enum akin_status status = AKIN_OK;
     uint64_t began = akin_clock_ns();
     TRY(ask(b, b->queries + WARM_UPS, &timing));
-    b->cold_ms = (double)(akin_clock_ns() - began) * 1e-6;
+    b->cold_ms = ms_since(began);
+    TRY(first_visits(b));
     for (size_t i = 0; i < WARM_UPS; i++)
         TRY(ask(b, b->queries + i, &timing));
     double *block = memory_alloc(b->queries * (STAGES + 1), sizeof *block);
@@ -75,7 +97,7 @@ enum akin_status personal_latency(struct personal_bench *b)
     for (size_t i = 0; i < b->queries; i++) {
         began = akin_clock_ns();
         TRY_DONE(ask(b, i, &timing));
-        times[STAGE_TOTAL][i] = (double)(akin_clock_ns() - began) * 1e-6;
+        times[STAGE_TOTAL][i] = ms_since(began);
         times[STAGE_ENCODE][i] = timing.encode_ms;
         times[STAGE_FUSE][i] = timing.fuse_ms;
         times[STAGE_FILTER][i] = timing.filter_ms;

@@ -99,6 +99,7 @@ static json_t *latency_json(const struct personal_bench *b)
     json_object_set_new(rest, "p95_ms", json_of_double(other->p95));
     json_object_set_new(rest, "p99_ms", json_of_double(other->p99));
     json_object_set_new(root, "without_encoding", rest);
+    json_object_set_new(root, "first_visit_ms", json_of_double(b->first_visits.median));
     json_object_set_new(root, "queries", json_of_count(b->queries));
     return root;
 }
@@ -159,6 +160,7 @@ static json_t *cache_json(const struct personal_bench *b)
     json_object_set_new(root, "p99_hit_ms", json_of_double(cache->hit_p99_ms));
     json_object_set_new(root, "avg_hit_while_refreshing_ms",
                         json_of_double(cache->refreshing_hit_ms));
+    json_object_set_new(root, "avg_answer_ms", json_of_double(cache->answer_ms));
     json_object_set_new(root, "avg_miss_ms", json_of_double(cache->miss_ms));
     json_object_set_new(root, "speedup",
                         json_of_double(cache->hit_ms > 0 ? cache->miss_ms / cache->hit_ms : NAN));
@@ -289,6 +291,9 @@ static void print_latency(const struct personal_bench *b)
     report_line("opening", "%.1f ms", b->open_ms);
     report_line("index in memory", "%.1f ms", b->prepare_ms);
     report_line("the very first", "%.2f ms", b->cold_ms);
+    if (b->visitors)
+        report_line("first visits", "%.4f ms median of %zu people, without encode",
+                    b->first_visits.median, b->visitors);
     for (size_t i = 0; i < PERSONAL_BATCHES; i++) {
         char label[32], cold[NUMBER_BYTES], warm[NUMBER_BYTES];
         const struct personal_batch *batch = &b->batches[i];
@@ -328,7 +333,8 @@ static void print_rest(const struct personal_bench *b)
     printf("\nNeighbour cache: %s lists\n", format_count(text, cache->capacity));
     report_line("look-up", "%.5f ms (p99 %.5f; %.5f during a refresh)", cache->hit_ms,
                 cache->hit_p99_ms, cache->refreshing_hit_ms);
-    report_line("search instead", "%.3f ms", cache->miss_ms);
+    report_line("answer from it", "%.5f ms, %.3f without the cache", cache->answer_ms,
+                cache->miss_ms);
     report_line("built in", "%.2f s by one thread behind all others", cache->rebuild_s);
     if (made->ratings) {
         printf("\nMade-up people: %s ratings\n", format_count(text, made->ratings));

@@ -20,16 +20,15 @@ static const char *const colours[CHART_LINES_MAX] = { "#0072b2", "#d55e00", "#00
 
 /* ---- text ------------------------------------------------------------------------------- */
 
-/* What XML 1.0 does not allow becomes a blank. */
-static void append_escaped(struct bytes *svg, const char *text)
+void append_escaped(struct bytes *out, const char *text)
 {
     for (const char *c = text ? text : ""; *c; c++)
         switch (*c) {
-        case '&': bytes_append_text(svg, "&amp;"); break;
-        case '<': bytes_append_text(svg, "&lt;"); break;
-        case '>': bytes_append_text(svg, "&gt;"); break;
-        case '"': bytes_append_text(svg, "&quot;"); break;
-        default: bytes_append(svg, (unsigned char)*c < 32 ? " " : c, 1);
+        case '&': bytes_append_text(out, "&amp;"); break;
+        case '<': bytes_append_text(out, "&lt;"); break;
+        case '>': bytes_append_text(out, "&gt;"); break;
+        case '"': bytes_append_text(out, "&quot;"); break;
+        default: bytes_append(out, (unsigned char)*c < 32 ? " " : c, 1);
         }
 }
 
@@ -51,7 +50,8 @@ static void begin(struct bytes *svg, const struct chart *chart, int height)
 {
     bytes_printf(svg,
                  "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" "
-                 "height=\"%d\" role=\"img\">\n<title>", WIDTH, height, WIDTH, height);
+                 "height=\"%d\" class=\"chart\" role=\"img\">\n<title>",
+                 WIDTH, height, WIDTH, height);
     append_escaped(svg, chart->title);
     bytes_append_text(
         svg,
@@ -66,12 +66,15 @@ static void begin(struct bytes *svg, const struct chart *chart, int height)
     append_text(svg, MARGIN, 26, "title", chart->title);
 }
 
-static enum akin_status finish(struct bytes *svg, const struct chart *chart, int height,
-                               const char *path, struct akin_error *error)
+static void finish(struct bytes *svg, const struct chart *chart, int height)
 {
     if (chart->note)
         append_text(svg, MARGIN, height - 10, "note", chart->note);
     bytes_append_text(svg, "</svg>\n");
+}
+
+static enum akin_status write_chart(struct bytes *svg, const char *path, struct akin_error *error)
+{
     enum akin_status status = svg->failed ? error_memory(error)
                                           : file_write(path, svg->data, svg->count, error);
     bytes_deinit(svg);
@@ -160,8 +163,9 @@ static void append_bar(struct bytes *svg, const struct chart *chart, const struc
     append_text(svg, right + 6, y + 13, "value", text);
 }
 
-enum akin_status chart_bars(const char *path, const struct chart *chart,
-                            const struct chart_bar *bars, size_t count, struct akin_error *error)
+enum akin_status chart_bars_append(struct bytes *svg, const struct chart *chart,
+                                   const struct chart_bar *bars, size_t count,
+                                   struct akin_error *error)
 {
     if (count == 0 || count > CHART_BARS_MAX)
         return error_set(error, AKIN_ARGUMENT, "a chart of %zu bars: 1 to %d can be drawn", count,
@@ -177,19 +181,30 @@ enum akin_status chart_bars(const char *path, const struct chart *chart,
             axis.high = fmax(axis.high, bars[i].high);
     }
     make_axis(&axis);
-    struct bytes svg = { 0 };
     int bottom = TITLE_HEIGHT + (int)count * BAR_STEP;
     int height = bottom + FOOT_HEIGHT + (chart->note ? NOTE_HEIGHT : 0);
-    begin(&svg, chart, height);
+    begin(svg, chart, height);
     for (size_t i = 0; i < axis.tick_count; i++) {
         double x = place(&axis, axis.ticks[i]);
-        append_line(&svg, i ? "grid" : "axis", x, TITLE_HEIGHT, x, bottom);
-        append_tick(&svg, "mid", x, bottom + 16, axis.ticks[i]);
+        append_line(svg, i ? "grid" : "axis", x, TITLE_HEIGHT, x, bottom);
+        append_tick(svg, "mid", x, bottom + 16, axis.ticks[i]);
     }
     for (size_t i = 0; i < count; i++)
-        append_bar(&svg, chart, &bars[i], &axis, TITLE_HEIGHT + (double)i * BAR_STEP + 4);
-    append_text(&svg, (axis.from + axis.to) / 2, bottom + 34, "mid", chart->x_label);
-    return finish(&svg, chart, height, path, error);
+        append_bar(svg, chart, &bars[i], &axis, TITLE_HEIGHT + (double)i * BAR_STEP + 4);
+    append_text(svg, (axis.from + axis.to) / 2, bottom + 34, "mid", chart->x_label);
+    finish(svg, chart, height);
+    return AKIN_OK;
+}
+
+enum akin_status chart_bars(const char *path, const struct chart *chart,
+                            const struct chart_bar *bars, size_t count, struct akin_error *error)
+{
+    struct bytes svg = { 0 };
+    enum akin_status status = chart_bars_append(&svg, chart, bars, count, error);
+    if (status == AKIN_OK)
+        return write_chart(&svg, path, error);
+    bytes_deinit(&svg);
+    return status;
 }
 
 /* ---- lines ------------------------------------------------------------------------------ */
@@ -286,5 +301,6 @@ enum akin_status chart_lines(const char *path, const struct chart *chart,
                      lines[l].dashed ? " stroke-dasharray=\"6 4\"" : "");
         append_text(&svg, x.to + 40, at, "label", lines[l].label);
     }
-    return finish(&svg, chart, height, path, error);
+    finish(&svg, chart, height);
+    return write_chart(&svg, path, error);
 }

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/memory.h"
 #include "base/status.h"
 
 /* One bar. low and high draw an interval where low <= value <= high; NAN: none. */
@@ -36,6 +37,14 @@ enum { CHART_BARS_MAX = 64, CHART_LINES_MAX = 8 };
  * more than the limits above, a negative value; AKIN_IO. */
 enum akin_status chart_bars(const char *path, const struct chart *chart,
                             const struct chart_bar *bars, size_t count, struct akin_error *error);
+/* The same behind what `svg` holds, as an element of a page. */
+enum akin_status chart_bars_append(struct bytes *svg, const struct chart *chart,
+                                   const struct chart_bar *bars, size_t count,
+                                   struct akin_error *error);
 enum akin_status chart_lines(const char *path, const struct chart *chart,
                              const struct chart_line *lines, size_t count,
                              struct akin_error *error);
+
+/* Appends text that may stand between tags and in attributes. What XML 1.0 does not allow becomes a
+ * blank. NULL is "". */
+void append_escaped(struct bytes *out, const char *text);

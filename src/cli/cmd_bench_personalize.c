@@ -1,5 +1,6 @@
 /* akin bench personalize: what a personal request costs, stage by stage, and what stands around it:
  * the neighbour cache, ratings that come in, memory, import. */
+#include "base/clock.h"
 #include "cli/bench_personalize.h"
 
 static const struct option bench_options[] = {
@@ -11,11 +12,6 @@ static const struct option bench_options[] = {
     {"output-dir", 0, OPTION_TEXT, "DIR", "results",
      "folder of the report and pictures, and for a while of what is made up", 0, 0},
 };
-
-static double ms_since(uint64_t began)
-{
-    return (double)(akin_clock_ns() - began) * 1e-6;
-}
 
 static enum akin_status prepare(struct personal_bench *b)
 {

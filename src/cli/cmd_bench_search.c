@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/csv.h"
 #include "base/file.h"
 #include "base/limits.h"
@@ -221,7 +222,7 @@ static enum akin_status measure_index(struct search_bench *b, const char *path, 
         TRY_DONE(cli_engine_open(b->cli, b->threads[i], &engine));
         uint64_t begin = akin_clock_ns();
         TRY_DONE(akin_index_open(engine, path, AKIN_INDEX_READ, &m.index, &b->cli->error));
-        run.open_ms = (double)(akin_clock_ns() - begin) / 1e6;
+        run.open_ms = ms_since(begin);
         akin_index_info(m.index, &m.info);
         if (m.info.dimension != b->data.dimension) {
             status = error_set(&b->cli->error, AKIN_ARGUMENT,
@@ -273,7 +274,7 @@ static enum akin_status measure_kind(struct search_bench *b, const char *path, c
     uint64_t begin = akin_clock_ns();
     enum akin_status status = akin_index_build(cli->engine, path, &all, b->data.dimension,
                                                &settings, &cli->error);
-    double seconds = (double)(akin_clock_ns() - begin) / 1e9;
+    double seconds = seconds_since(begin);
     progress_end(&cli->progress);
     if (status == AKIN_UNSUPPORTED) {
         json_t *row = json_object();

@@ -20,29 +20,29 @@ static const struct option evaluate_options[] = {
     {"chart", 0, OPTION_TEXT, "FILE", NULL, "also draw the table's NDCG@10, as SVG", 0, 0},
 };
 
-static json_t *metric_json(const struct akin_estimate *metric)
-{
-    json_t *range = json_array(), *object = json_object();
-    json_array_append_new(range, json_of_double(metric->low));
-    json_array_append_new(range, json_of_double(metric->high));
-    json_object_set_new(object, "mean", json_of_double(metric->mean));
-    json_object_set_new(object, "interval_95", range);
-    return object;
-}
-
 static json_t *row_json(const struct akin_evaluation_row *row)
 {
     json_t *object = json_object();
     json_object_set_new(object, "name", json_of_text(row->name));
     json_object_set_new(object, "formula", json_of_text(row->formula));
-    json_object_set_new(object, "ndcg_at_10", metric_json(&row->ndcg));
-    json_object_set_new(object, "recall_at_10", metric_json(&row->recall));
-    json_object_set_new(object, "hit_rate_at_10", metric_json(&row->hit_rate));
-    json_object_set_new(object, "mrr_at_10", metric_json(&row->mrr));
-    json_object_set_new(object, "ndcg_over_popularity", metric_json(&row->difference));
+    json_object_set_new(object, "ndcg_at_10", estimate_json(&row->ndcg));
+    json_object_set_new(object, "recall_at_10", estimate_json(&row->recall));
+    json_object_set_new(object, "hit_rate_at_10", estimate_json(&row->hit_rate));
+    json_object_set_new(object, "mrr_at_10", estimate_json(&row->mrr));
+    json_object_set_new(object, "ndcg_over_popularity", estimate_json(&row->difference));
+    json_object_set_new(object, "ndcg_over_recent_popularity", estimate_json(&row->over_recent));
     json_object_set_new(object, "coverage", json_of_double(row->coverage));
     json_object_set_new(object, "novelty_bits", json_of_double(row->novelty));
     return object;
+}
+
+/* What the person brings: ours over what everybody gets, per cent of NDCG@10. */
+enum { PERSONAL_WANTED = 40 };
+
+static double personal_gain(const struct akin_evaluation *e)
+{
+    const struct akin_evaluation_row *ours = &e->rows[e->row_count - 1];
+    return e->rows[0].ndcg.mean > 0 ? 100 * ours->difference.mean / e->rows[0].ndcg.mean : NAN;
 }
 
 static enum akin_status tell_json(struct cli *cli, const struct akin_evaluation *e)
@@ -73,7 +73,26 @@ static enum akin_status tell_json(struct cli *cli, const struct akin_evaluation 
     for (size_t r = 0; r < e->row_count; r++)
         json_array_append_new(rows, row_json(&e->rows[r]));
     json_object_set_new(root, "rows", rows);
+    json_object_set_new(root, "personalised_gain_percent", json_of_double(personal_gain(e)));
+    json_object_set_new(root, "personalised_gain_wanted_percent",
+                        json_of_count(PERSONAL_WANTED));
+    json_object_set_new(root, "weights", weights_found_json(&e->weights));
     return print_json(cli, root);
+}
+
+static void tell_personal(const struct akin_evaluation *e)
+{
+    const struct akin_evaluation_row *ours = &e->rows[e->row_count - 1];
+    double gain = personal_gain(e), recent = e->rows[1].ndcg.mean;
+    if (isfinite(gain))
+        report_line("personalised", "%+.0f %% over popularity (wanted: %+d %%, %s), %+.4f, 95 %% "
+                    "%+.4f to %+.4f", gain, PERSONAL_WANTED,
+                    gain >= PERSONAL_WANTED ? "met" : "missed", ours->difference.mean,
+                    ours->difference.low, ours->difference.high);
+    if (recent > 0)
+        report_line("", "%+.0f %% over recent popularity, %+.4f, 95 %% %+.4f to %+.4f",
+                    100 * ours->over_recent.mean / recent, ours->over_recent.mean,
+                    ours->over_recent.low, ours->over_recent.high);
 }
 
 static void tell_table(struct cli *cli, const struct akin_evaluation *e)
@@ -111,11 +130,8 @@ static void tell_table(struct cli *cli, const struct akin_evaluation *e)
     }
     table_print(&table, stdout);
     table_deinit(&table);
-    const struct akin_evaluation_row *ours = &e->rows[e->row_count - 1];
-    if (e->rows[0].ndcg.mean > 0)
-        report_line("over popularity", "%+.0f %%: %+.4f, 95 %% %+.4f to %+.4f",
-                    100 * ours->difference.mean / e->rows[0].ndcg.mean, ours->difference.mean,
-                    ours->difference.low, ours->difference.high);
+    weights_found_print("weights", &e->weights);
+    tell_personal(e);
 }
 
 static enum akin_status draw(struct cli *cli, const char *path, const struct akin_evaluation *e)

@@ -9,25 +9,56 @@ static const struct option fit_options[] = {
     {"seed", 0, OPTION_COUNT, "N", "1", "of the sequence model", 0, 1e9},
 };
 
-static enum akin_status run_fit(struct cli *cli)
+/* The model that embedded the catalogue, where it is at hand: the weight of a query is looked for
+ * by it. Without it all else is learned the same. */
+static enum akin_status open_model(struct cli *cli, struct akin_model **model)
+{
+    struct akin_catalog *catalog;
+    struct akin_catalog_info info;
+    if (options_given(&cli->options, "model"))
+        return cli_model(cli, NULL, model);
+    if (cli_catalog(cli, &catalog) != AKIN_OK)      /* akin_fit says what is wrong with it */
+        return AKIN_OK;
+    akin_catalog_info(catalog, &info);
+    if (*info.model && cli_model(cli, info.model, model) != AKIN_OK)
+        print_note(cli, "the weight of a query is not looked for: %s", cli->error.message);
+    akin_catalog_close(&catalog);
+    return AKIN_OK;
+}
+
+static enum akin_status learn(struct cli *cli, struct akin_fit_report *report)
 {
     struct akin_fit_settings settings;
-    struct akin_fit_report report = {0};
-    char a[NUMBER_BYTES], b[NUMBER_BYTES];
+    struct akin_model *model = NULL;
     akin_fit_settings_default(&settings);
     settings.items_max = options_count(&cli->options, "items");
     settings.row_max = options_count(&cli->options, "row");
     settings.seed = options_count(&cli->options, "seed");
     TRY(cli_engine(cli));
+    TRY(open_model(cli, &model));
     settings.progress = progress_begin(&cli->progress, NULL);
-    TRY(akin_fit(cli->engine, cli_setting(cli, "data"), &settings, &report, &cli->error));
+    enum akin_status status = akin_fit(cli->engine, cli_setting(cli, "data"), model, &settings,
+                                       report, &cli->error);
+    akin_model_close(&model);
+    return status;
+}
+
+static enum akin_status run_fit(struct cli *cli)
+{
+    struct akin_fit_report report = {0};
+    char a[NUMBER_BYTES], b[NUMBER_BYTES];
+    TRY(learn(cli, &report));
     if (cli->json) {
         json_t *root = json_object();
         json_object_set_new(root, "data", json_of_text(cli_setting(cli, "data")));
         json_object_set_new(root, "items", json_of_count(report.items));
         json_object_set_new(root, "users", json_of_count(report.users));
         json_object_set_new(root, "events", json_of_count(report.events));
+        json_object_set_new(root, "live_events", json_of_count(report.live_events));
         json_object_set_new(root, "learned_items", json_of_count(report.learned_items));
+        json_object_set_new(root, "goes_on", weights_found_json(&report.goes_on));
+        json_object_set_new(root, "comes_back", weights_found_json(&report.comes_back));
+        json_object_set_new(root, "query_weight", weights_found_json(&report.query));
         json_object_set_new(root, "seconds", json_of_double(report.seconds));
         json_object_set_new(root, "memory_bytes", json_of_count(report.bytes));
         return print_json(cli, root);
@@ -36,8 +67,18 @@ static enum akin_status run_fit(struct cli *cli)
     printf("%s/taste\n", cli_setting(cli, "data"));
     report_line("learned from", "%s events of %s users", format_count(a, report.events),
                 format_count(b, report.users));
+    if (report.live_events)
+        report_line("live", "%s of them rated since the import",
+                    format_count(a, report.live_events));
     report_line("items", "%s of %s, those chosen most", format_count(a, report.learned_items),
                 format_count(b, report.items));
+    weights_found_print("who goes on", &report.goes_on);
+    weights_found_print("comes back", &report.comes_back);
+    if (report.query.points)
+        weights_found_print("query weight", &report.query);
+    else
+        report_line("query weight", "%s, the default: without the model it is not looked for",
+                    report.query.formula);
     report_line("time", "%.2f s", report.seconds);
     report_line("memory", "%s once opened", format_bytes(a, report.bytes));
     return AKIN_OK;
@@ -46,10 +87,11 @@ static enum akin_status run_fit(struct cli *cli)
 const struct command command_fit = {
     .name = "fit",
     .arguments = "[options]",
-    .summary = "taste, learned from the catalogue's ratings",
+    .summary = "taste, learned from all ratings",
     .details =
-        "Writes the folder taste beside the catalogue's files: which items go together, what "
-        "comes next,\nwhat is popular now. docs/evaluation.md says how, and how good it is.\n",
+        "Learns from the catalogue's ratings and from those of akin rate. Writes the folder taste "
+        "beside\nthe catalogue's files: which items go together, what comes next, what is "
+        "popular now.\ndocs/evaluation.md says how, and how good it is.\n",
     .examples = "  akin fit --data films\n",
     .options = {fit_options, sizeof fit_options / sizeof fit_options[0]},
     .run = run_fit,

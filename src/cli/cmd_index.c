@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/clock.h"
+
 /* ---- what an index is -------------------------------------------------------------------- */
 
 static json_t *index_json(const char *path, const struct akin_index_info *info)
@@ -118,7 +120,7 @@ static enum akin_status run_build(struct cli *cli)
     uint64_t begin = akin_clock_ns();
     TRY_DONE(akin_index_build(cli->engine, output, &file.rows, file.dimension, &settings,
                               &cli->error));
-    status = tell_index(cli, output, (double)(akin_clock_ns() - begin) / 1e9);
+    status = tell_index(cli, output, seconds_since(begin));
 done:
     rows_file_close(&file);
     return status;

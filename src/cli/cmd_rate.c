@@ -131,7 +131,7 @@ static enum akin_status rate_file(struct cli *cli, struct rating_run *run, const
                             clock_unix_seconds(), &run->input, &cli->error));
     uint64_t began = clock_monotonic_ns();
     TRY(rate_batches(cli, run));
-    double seconds = (double)(clock_monotonic_ns() - began) * 1e-9;
+    double seconds = seconds_since(began);
     if (!cli->json)
         return AKIN_OK;
     json_t *root = json_object();

@@ -17,7 +17,8 @@ static const struct option recommend_options[] = {
     {"rank", 0, OPTION_CHOICE, "auto|vectors|parts", "auto",
      "by the vectors alone, or by text, titles, taste and popularity; auto: by parts for a person, "
      "or once the catalogue was fitted", 0, 0},
-    {"query-weight", 0, OPTION_NUMBER, "W", "0.7", "of the query against the rest", 0, 1},
+    {"query-weight", 0, OPTION_NUMBER, "W", NULL,
+     "of the query against the rest; as akin fit learned it, or 0.7", 0, 1},
     {"popularity", 0, OPTION_NUMBER, "W", NULL, "weight of what is popular", 0,
      POPULARITY_WEIGHT_MAX},
     {"diversity", 0, OPTION_NUMBER, "L", "0", "0: the best; towards 1: unlike each other", 0, 1},
@@ -45,7 +46,8 @@ static enum akin_status run_recommend(struct cli *cli)
     request.context = options_text(o, "context");
     request.k = options_count(o, "top");
     request.ranking = ranking_of(options_text(o, "rank"));
-    request.query_weight = (float)options_number(o, "query-weight");
+    if (options_given(o, "query-weight"))
+        request.query_weight = (float)options_number(o, "query-weight");
     request.diversity = (float)options_number(o, "diversity");
     request.include_seen = options_flag(o, "include-seen");
     request.no_near_duplicates = options_flag(o, "no-near-duplicates");

@@ -34,6 +34,8 @@ const struct command *const commands[] = {
     &command_bench_search,
     &command_bench_recommend,
     &command_bench_personalize,
+    &command_bench_train,
+    &command_bench_compare,
 };
 
 const size_t command_count = sizeof commands / sizeof commands[0];

@@ -25,7 +25,7 @@ struct option {
     double min, max;
 };
 
-enum { OPTIONS_MAX = 48, POSITIONALS_MAX = 8 };
+enum { OPTIONS_MAX = 48, POSITIONALS_MAX = 64 };
 
 struct option_table {
     const struct option *rows;

@@ -90,9 +90,14 @@ static void describe(const struct progress *p, double seconds, char *text, size_
                            amount(p, total, p->total), counted ? " " : "", counted ? p->unit : "")
                 : snprintf(text, bytes, "%s%s%s", amount(p, done, p->done), counted ? " " : "",
                            counted ? p->unit : "");
-    if (n > 0 && (size_t)n < bytes && seconds > 0.05)
+    if (n <= 0 || (size_t)n >= bytes || seconds <= 0.05)
+        return;
+    double per_second = (double)p->done / seconds;
+    if (counted && per_second < 10)
+        snprintf(text + n, bytes - (size_t)n, ", %.2g/s", per_second);
+    else
         snprintf(text + n, bytes - (size_t)n, ", %s/s",
-                 amount(p, rate, (uint64_t)((double)p->done / seconds + 0.5)));
+                 amount(p, rate, (uint64_t)(per_second + 0.5)));
 }
 
 static double stage_seconds(const struct progress *p, uint64_t now)

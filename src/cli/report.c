@@ -32,7 +32,14 @@ static int append_text(const char *text, size_t bytes, void *out)
 
 enum akin_status report_write(struct cli *cli, const char *kind, json_t *report)
 {
-    char path[PATH_BYTES_MAX], name[128], stamp[32];
+    char name[128];
+    snprintf(name, sizeof name, "%s_%s", kind, akin_engine_device(cli->engine));
+    return report_write_as(cli, name, report);
+}
+
+enum akin_status report_write_as(struct cli *cli, const char *name, json_t *report)
+{
+    char path[PATH_BYTES_MAX], file[256], stamp[32];
     const char *folder = options_text(&cli->options, "output-dir");
     struct bytes text = {0};
     enum akin_status status = AKIN_OK;
@@ -45,9 +52,9 @@ enum akin_status report_write(struct cli *cli, const char *kind, json_t *report)
         goto done;
     }
     clock_stamp(stamp, sizeof stamp);
-    snprintf(name, sizeof name, "%s_%s_%s.json", kind, akin_engine_device(cli->engine), stamp);
+    snprintf(file, sizeof file, "%.200s_%s.json", name, stamp);
     TRY_DONE(path_make_folders(folder, &cli->error));
-    TRY_DONE(path_join(path, sizeof path, folder, name, &cli->error));
+    TRY_DONE(path_join(path, sizeof path, folder, file, &cli->error));
     TRY_DONE(file_write(path, text.data, text.count, &cli->error));
     if (cli->json) {
         fwrite(text.data, 1, text.count, stdout);
@@ -190,4 +197,44 @@ void embed_report_print(const struct akin_model_info *model, const struct akin_e
     report_line("NaN or infinite", "%s", format_count(a, embed->nan_inf));
     report_line("peak memory", "%s", format_bytes(a, peak_rss_bytes));
     report_line("precision", "%s", akin_precision_name(model->precision));
+}
+
+/* ---- weights ----------------------------------------------------------------------------- */
+
+json_t *estimate_json(const struct akin_estimate *estimate)
+{
+    json_t *range = json_array(), *object = json_object();
+    json_array_append_new(range, json_of_double(estimate->low));
+    json_array_append_new(range, json_of_double(estimate->high));
+    json_object_set_new(object, "mean", json_of_double(estimate->mean));
+    json_object_set_new(object, "interval_95", range);
+    return object;
+}
+
+json_t *weights_found_json(const struct akin_weights_found *found)
+{
+    json_t *object = json_object();
+    json_object_set_new(object, "learned", json_boolean(found->learned));
+    json_object_set_new(object, "score", json_of_text(found->formula));
+    json_object_set_new(object, "points", json_of_count(found->points));
+    json_object_set_new(object, "ndcg_at_10_default", json_of_double(found->ndcg_default));
+    json_object_set_new(object, "ndcg_at_10_best", json_of_double(found->ndcg_best));
+    json_object_set_new(object, "gain", estimate_json(&found->gain));
+    return object;
+}
+
+void weights_found_print(const char *label, const struct akin_weights_found *found)
+{
+    char points[NUMBER_BYTES];
+    if (!found->points)
+        report_line(label, "the default: too few events to hold any back");
+    else if (!found->learned)
+        report_line(label, "the default: on %s choices held back nothing is better beyond doubt "
+                    "(best %.4f, default %.4f)", format_count(points, found->points),
+                    found->ndcg_best, found->ndcg_default);
+    else
+        report_line(label, "%s: half of the way to what has NDCG@10 %.4f instead of %.4f on %s "
+                    "choices held back (95 %% %+.4f to %+.4f)", found->formula, found->ndcg_best,
+                    found->ndcg_default, format_count(points, found->points), found->gain.low,
+                    found->gain.high);
 }

@@ -10,6 +10,8 @@ void report_common(struct cli *cli, json_t *report);
 /* Writes FOLDER/<kind>_<device>_<timestamp>.json and tells where on standard output; with --json
  * prints the report instead of telling. Takes `report`. */
 enum akin_status report_write(struct cli *cli, const char *kind, json_t *report);
+/* The same as FOLDER/<name>_<timestamp>.json. */
+enum akin_status report_write_as(struct cli *cli, const char *name, json_t *report);
 
 /* "texts: 9,742" and the like: label and value aligned. */
 void report_line(const char *label, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -32,3 +34,10 @@ void embed_report_json(struct cli *cli, const struct akin_model_info *model,
                        const struct akin_embed_report *embed, json_t *report);
 void embed_report_print(const struct akin_model_info *model, const struct akin_embed_report *embed,
                         uint64_t peak_rss_bytes);
+
+/* ---- weights that were looked for -------------------------------------------------------- */
+
+json_t *weights_found_json(const struct akin_weights_found *found);
+void weights_found_print(const char *label, const struct akin_weights_found *found);
+/* {"mean": .., "interval_95": [.., ..]} */
+json_t *estimate_json(const struct akin_estimate *estimate);

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "compute/backend.h"
 
@@ -68,4 +69,40 @@ static inline void best_sort(struct hit *hits, size_t count)
     for (size_t i = count / 2; i-- > 0; )
         best_sift_down(hits, count, i, hits[i]);
     best_drain(&heap, hits);
+}
+
+/* A number whose order is that of hits, the best one's the greatest. */
+static inline uint64_t hit_key(struct hit hit)
+{
+    uint32_t bits;
+    float score = hit.score + 0.0f;     /* -0 is 0 */
+    memcpy(&bits, &score, sizeof bits);
+    bits = bits >> 31 ? ~bits : bits | 0x80000000u;
+    return (uint64_t)(isnan(score) ? 0 : bits) << 32 | (UINT32_MAX - hit.row);
+}
+
+/* Puts the `count` best of hits [total] in front, in any order: quickselect without branches on
+ * scores, for lists of which more than a few are wanted. The pivot is the middle one of three. */
+static inline void best_select(struct hit *hits, size_t total, size_t count)
+{
+    size_t low = 0, high = total;       /* the border lies in [low, high) */
+    while (high - low > 1 && count > low && count < high) {
+        size_t middle = low + (high - low) / 2, last = high - 1, store = low;
+        uint64_t a = hit_key(hits[low]), b = hit_key(hits[middle]), c = hit_key(hits[last]);
+        size_t at = a > b ? (b > c ? middle : a > c ? last : low)
+                          : (a > c ? low : b > c ? last : middle);
+        struct hit pivot = hits[at];
+        uint64_t key = hit_key(pivot);
+        hits[at] = hits[last];
+        for (size_t i = low; i < last; i++) {
+            struct hit hit = hits[i];
+            hits[i] = hits[store];
+            hits[store] = hit;
+            store += hit_key(hit) > key;
+        }
+        hits[last] = hits[store];
+        hits[store] = pivot;
+        low = store < count ? store + 1 : low;
+        high = store < count ? high : store;
+    }
 }

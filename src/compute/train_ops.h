@@ -97,6 +97,7 @@ struct train_update {
 
 struct train_ops {
     const char *name;           /* "cpu", "cuda" */
+    size_t slice_samples;       /* that pass at once where nobody says how many; 0: the batch */
 
     bool (*supports)(const struct train_device *device, enum train_precision precision);
 
@@ -178,6 +179,14 @@ struct train_ops {
     void (*update)(struct train_device *device, const struct train_update *update, float *values,
                    const float *gradients, float *first, float *second, size_t count,
                    const uint32_t *finite);
+
+    /* Around what one step asks for, from the passes to the update, whose numbers are told here. A
+     * device may record it, and later play it back from the same memory: then begin returns true,
+     * nothing is asked for, and end is not called. Between them nothing is allocated, uploaded or
+     * downloaded. May be NULL, both. */
+    bool (*step_begin)(struct train_device *device, const struct train_pass *pass,
+                       const struct train_update *update);
+    void (*step_end)(struct train_device *device);
 
     void (*destroy)(struct train_device **device);
 };

@@ -225,6 +225,7 @@ struct attention_parts {
     float *q, *k, *v;           /* one row of each token; in rows of q_stride and kv_stride */
     float *projected, *memory;  /* outputs of the two linears; self: all in the first */
     float *weights;             /* [samples][heads][queries][keys], after softmax */
+    float *kept;                /* the same after dropout */
     float *context;             /* [samples * queries][dim] */
     float *sum;                 /* the input of the norm */
     size_t count;               /* numbers in all */
@@ -237,12 +238,13 @@ static struct attention_parts attention_parts(const struct train_attention *laye
     size_t rows = shape->samples * shape->queries, keys = shape->samples * shape->keys;
     size_t projected = rows * layer->query.outputs, memory = keys * layer->memory.outputs;
     size_t weights = shape->samples * layer->heads * shape->queries * shape->keys;
-    p.count = projected + memory + weights + 2 * rows * p.dim;
+    p.count = projected + memory + 2 * weights + 2 * rows * p.dim;
     if (!at)
         return p;
     p.memory = p.projected + projected;
     p.weights = p.memory + memory;
-    p.context = p.weights + weights;
+    p.kept = p.weights + weights;
+    p.context = p.kept + weights;
     p.sum = p.context + rows * p.dim;
     p.q = p.projected;
     p.q_stride = layer->query.outputs;
@@ -317,15 +319,18 @@ static void softmax_row(const struct head *h, size_t query, float *weights)
 static void head_forward(const struct head *h)
 {
     const struct attention_parts *p = h->parts;
+    size_t keys = h->shape->keys;
     for (size_t query = 0; query < h->shape->queries; query++) {
-        float *weights = p->weights + h->weights + query * h->shape->keys;
+        float *weights = p->weights + h->weights + query * keys;
+        float *kept = p->kept + h->weights + query * keys;
         float *context = p->context + h->context + query * p->dim;
         softmax_row(h, query, weights);
+        for (size_t key = 0; key < keys; key++)
+            kept[key] = (float)((double)weights[key] * head_dropout(h, query, key));
         for (size_t i = 0; i < h->dim; i++) {
             double sum = 0;
-            for (size_t key = 0; key < h->shape->keys; key++)
-                sum += (double)weights[key] * head_dropout(h, query, key)
-                       * (double)p->v[h->kv + key * p->kv_stride + i];
+            for (size_t key = 0; key < keys; key++)
+                sum += (double)kept[key] * (double)p->v[h->kv + key * p->kv_stride + i];
             context[i] = (float)sum;
         }
     }
@@ -394,8 +399,7 @@ static void head_backward(const struct head *h, const float *context_gradient, f
             for (size_t query = 0; query < queries; query++) {
                 k_sum += (double)scores[query * keys + key]
                          * (double)p->q[h->q + query * p->q_stride + i];
-                v_sum += (double)p->weights[h->weights + query * keys + key]
-                         * head_dropout(h, query, key)
+                v_sum += (double)p->kept[h->weights + query * keys + key]
                          * (double)context_gradient[h->context + query * p->dim + i];
             }
             to->k[h->kv + key * p->kv_stride + i] = (float)k_sum;

@@ -30,3 +30,20 @@ struct akin_index {
 struct akin_catalog {
     struct catalog *catalog;
 };
+
+struct akin_recommender {
+    const struct akin_engine *engine;
+    const struct catalog *catalog;
+    struct recommender *recommender;
+    struct users *users;
+    struct taste *taste;        /* what `akin fit` learned; NULL: nothing, or not asked for yet */
+    struct speaker *speaker;    /* of it */
+    struct neighbors *neighbors;    /* the cache that answers, or NULL */
+    struct model *model;        /* NULL: requests with a query are refused */
+    size_t dimension;
+};
+
+/* engine_recommend.c: whether queries of this model may be compared with the catalogue's vectors.
+ */
+enum akin_status engine_check_model(const struct catalog *catalog, const struct model *model,
+                                    const struct akin_log *log, struct akin_error *error);

@@ -63,7 +63,7 @@ static enum akin_status embed(struct akin_model *model, const struct catalog *ca
     if (status == AKIN_OK)
         status = catalog_write_user_vectors(catalog, vectors, info.dimension, settings->progress,
                                             &report->users, &report->users_without_items, error);
-    report->users_seconds = (double)(clock_monotonic_ns() - began) * 1e-9;
+    report->users_seconds = seconds_since(began);
     report->vectors_bytes = (uint64_t)(count + report->users) * info.dimension * sizeof *vectors;
     memory_free(vectors);
     return status;
@@ -121,7 +121,7 @@ enum akin_status akin_catalog_embed_users(struct akin_engine *engine, const char
                             "with `akin data embed`", data);
     catalog_close(&catalog);
     TRY(status);
-    made.users_seconds = (double)(clock_monotonic_ns() - began) * 1e-9;
+    made.users_seconds = seconds_since(began);
     made.vectors_bytes = (uint64_t)made.users * info.dimension * sizeof *vectors;
     if (report)
         *report = made;

@@ -5,7 +5,9 @@
 #include "catalog/catalog.h"
 #include "compute/backend.h"
 #include "engine/engine.h"
+#include "model/model.h"
 #include "recommend/evaluate.h"
+#include "recommend/fit.h"
 #include "recommend/taste_store.h"
 
 void akin_fit_settings_default(struct akin_fit_settings *settings)
@@ -14,47 +16,51 @@ void akin_fit_settings_default(struct akin_fit_settings *settings)
                                             .row_max = TASTE_ROW_MAX, .seed = 1 };
 }
 
-static enum akin_status learn(struct akin_engine *engine, const struct catalog *catalog,
-                              const struct akin_fit_settings *settings, struct taste **taste,
-                              struct akin_error *error)
+/* fit_lesson.encode */
+static enum akin_status encode(void *context, const struct akin_text *texts, size_t count,
+                               float *vectors, struct akin_error *error)
 {
-    struct histories histories;
-    struct taste_settings wanted;
-    taste_settings_default(&wanted);
-    wanted.items_max = settings->items_max;
-    wanted.sequence.seed = settings->seed;
-    wanted.progress = settings->progress;
-    TRY(taste_histories(catalog, &histories, error));
-    enum akin_status status = taste_learn(cpu_kernels(engine->backend), engine->pool, &histories,
-                                          &wanted, taste, error);
-    histories_deinit(&histories);
-    if (status == AKIN_OK)
-        status = taste_cut(*taste, settings->row_max, error);
-    return status;
+    struct akin_embed_settings settings;
+    model_embed_settings_default(&settings);
+    return model_embed(context, texts, count, &settings, vectors, NULL, error);
 }
 
-enum akin_status akin_fit(struct akin_engine *engine, const char *data,
+/* With its vectors, where they are there and belong to it. */
+static enum akin_status open_catalog(const char *data, struct catalog **catalog,
+                                     struct akin_error *error)
+{
+    if (catalog_open(data, CATALOG_ALL, catalog, NULL) == AKIN_OK)
+        return AKIN_OK;
+    return catalog_open(data, CATALOG_WITHOUT_EMBEDDINGS, catalog, error);
+}
+
+enum akin_status akin_fit(struct akin_engine *engine, const char *data, struct akin_model *model,
                           const struct akin_fit_settings *settings, struct akin_fit_report *report,
                           struct akin_error *error)
 {
     struct catalog *catalog;
-    struct akin_catalog_info info;
     struct taste *taste = NULL;
+    struct akin_fit_report made;
     uint64_t began = clock_monotonic_ns();
     if (!settings->row_max)
         return error_set(error, AKIN_ARGUMENT,
                          "row_max is 0; at least one weight of a row is kept");
-    TRY(catalog_open(data, CATALOG_WITHOUT_EMBEDDINGS, &catalog, error));
-    catalog_info(catalog, &info);
-    enum akin_status status = learn(engine, catalog, settings, &taste, error);
+    TRY(open_catalog(data, &catalog, error));
+    struct fit_lesson lesson = { .backend = engine->backend, .catalog = catalog,
+                                 .settings = settings };
+    enum akin_status status = AKIN_OK;
+    if (model && catalog_item_vectors(catalog)) {
+        status = engine_check_model(catalog, model->model, &engine->log, error);
+        lesson.encode = encode;
+        lesson.context = model->model;
+    }
+    if (status == AKIN_OK)
+        status = fit_catalog(&lesson, &taste, &made, error);
     if (status == AKIN_OK)
         status = taste_write(taste, data, catalog, error);
+    made.seconds = seconds_since(began);
     if (status == AKIN_OK && report)
-        *report = (struct akin_fit_report){
-            .items = info.items, .users = info.users, .events = taste->events,
-            .learned_items = taste->size, .bytes = taste_bytes(taste),
-            .seconds = (double)(clock_monotonic_ns() - began) * 1e-9
-        };
+        *report = made;
     taste_destroy(&taste);
     catalog_close(&catalog);
     return status;
@@ -69,6 +75,6 @@ enum akin_status akin_evaluate(struct akin_engine *engine, const struct akin_cat
                                const struct akin_evaluate_settings *settings,
                                struct akin_evaluation *evaluation, struct akin_error *error)
 {
-    return evaluate(cpu_kernels(engine->backend), engine->pool, catalog ? catalog->catalog : NULL,
-                    settings, evaluation, error);
+    return evaluate(engine->backend, catalog ? catalog->catalog : NULL, settings, evaluation,
+                    error);
 }

@@ -1,5 +1,6 @@
-/* include/akin/neighbors.h over src/recommend/neighbors.h. The cache computes on a backend of one
- * thread, its own, so that requests never wait for its turn on the engine's threads. */
+/* include/akin/neighbors.h over src/recommend/neighbors.h. Requests never wait for the cache: by
+ * vectors it computes on a backend of one thread, its own; by parts it asks a recommender that is
+ * prepared, whose single requests need no threads. */
 #include "akin/neighbors.h"
 
 #include "base/memory.h"
@@ -10,11 +11,14 @@
 #include "engine/engine.h"
 #include "recommend/neighbors.h"
 #include "recommend/policy.h"
+#include "recommend/recommend.h"
 
 struct akin_neighbors {
+    struct akin_recommender *recommender;
     struct thread_pool *pool;
     struct backend *backend;
     struct neighbors_vectors vectors;
+    struct neighbors_answers answers;
     struct neighbors *neighbors;
 };
 
@@ -23,43 +27,66 @@ void akin_neighbors_settings_default(struct akin_neighbors_settings *settings)
     neighbors_settings_default(settings);
 }
 
-static enum akin_status open_parts(struct akin_neighbors *handle, const struct akin_engine *engine,
-                                   const struct catalog *catalog,
-                                   const struct akin_neighbors_settings *settings,
-                                   struct akin_error *error)
+/* Where lists come from, by what the recommender takes for an item alone. */
+static enum akin_status open_source(struct akin_neighbors *handle, struct neighbors_source *source,
+                                    struct akin_error *error)
 {
+    const struct akin_recommender *r = handle->recommender;
     struct akin_catalog_info info;
-    struct akin_cache_event *history = NULL;
-    size_t count = 0;
-    catalog_info(catalog, &info);
+    bool by_parts;
+    catalog_info(r->catalog, &info);
+    source->items = info.items;
+    TRY(recommender_fitted(r->recommender, &by_parts, error));
+    if (by_parts) {
+        TRY(recommender_prepare(r->recommender, (struct akin_progress){ 0 }, error));
+        handle->answers = (struct neighbors_answers){ r->recommender, r->catalog };
+        source->compute = neighbors_compute_answers;
+        source->context = &handle->answers;
+        return AKIN_OK;
+    }
     handle->pool = thread_pool_create(1);
     if (!handle->pool)
         return error_memory(error);
-    TRY(cpu_backend_create(engine->cpu_flags, handle->pool, &handle->backend, error));
+    TRY(cpu_backend_create(r->engine->cpu_flags, handle->pool, &handle->backend, error));
     handle->vectors = (struct neighbors_vectors){
-        handle->backend, catalog_item_vectors(catalog), info.items, info.dimension
+        handle->backend, catalog_item_vectors(r->catalog), info.items, info.dimension
     };
+    source->compute = neighbors_compute_vectors;
+    source->context = &handle->vectors;
+    return AKIN_OK;
+}
+
+static enum akin_status open_parts(struct akin_neighbors *handle,
+                                   const struct akin_neighbors_settings *settings,
+                                   struct akin_error *error)
+{
+    struct akin_cache_event *history = NULL;
+    struct neighbors_source source;
+    size_t count = 0;
+    TRY(open_source(handle, &source, error));
     if (!settings->ignore_history)
-        TRY(neighbors_history(catalog, &history, &count, error));
-    struct neighbors_source source = { neighbors_compute_vectors, &handle->vectors, info.items };
+        TRY(neighbors_history(handle->recommender->catalog, &history, &count, error));
     enum akin_status status =
         neighbors_open(&source, settings, history, count, &handle->neighbors, error);
     memory_free(history);
-    return status;
+    TRY(status);
+    TRY(recommender_use_neighbors(handle->recommender->recommender, handle->neighbors, error));
+    handle->recommender->neighbors = handle->neighbors;
+    return AKIN_OK;
 }
 
-enum akin_status akin_neighbors_open(struct akin_engine *engine,
-                                     const struct akin_catalog *catalog,
+enum akin_status akin_neighbors_open(struct akin_recommender *recommender,
                                      const struct akin_neighbors_settings *settings,
                                      struct akin_neighbors **neighbors, struct akin_error *error)
 {
-    if (!catalog_item_vectors(catalog->catalog))
-        return error_set(error, AKIN_NOT_FOUND,
-                         "the catalogue has no vectors yet: make them with `akin data embed`");
+    if (recommender->neighbors)
+        return error_set(error, AKIN_ARGUMENT, "this recommender has a neighbour cache already: "
+                         "close that one first");
     struct akin_neighbors *handle = memory_alloc(1, sizeof *handle);
     if (!handle)
         return error_memory(error);
-    enum akin_status status = open_parts(handle, engine, catalog->catalog, settings, error);
+    handle->recommender = recommender;
+    enum akin_status status = open_parts(handle, settings, error);
     if (status == AKIN_OK)
         *neighbors = handle;
     else
@@ -72,6 +99,10 @@ void akin_neighbors_close(struct akin_neighbors **neighbors)
     struct akin_neighbors *handle = *neighbors;
     if (!handle)
         return;
+    if (handle->neighbors && handle->recommender->neighbors == handle->neighbors) {
+        (void)recommender_use_neighbors(handle->recommender->recommender, NULL, NULL);
+        handle->recommender->neighbors = NULL;
+    }
     neighbors_close(&handle->neighbors);
     cpu_backend_destroy(&handle->backend);
     thread_pool_destroy(&handle->pool);

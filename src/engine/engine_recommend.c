@@ -12,24 +12,16 @@
 #include "compute/backend.h"
 #include "engine/engine.h"
 #include "model/model.h"
-#include "recommend/blend.h"
+#include "recommend/neighbors.h"
 #include "recommend/recommend.h"
 #include "recommend/space.h"
+#include "recommend/speaker.h"
 #include "recommend/taste_store.h"
 #include "recommend/users.h"
 
-struct akin_recommender {
-    struct recommender *recommender;
-    struct users *users;
-    struct taste *taste;        /* what `akin fit` learned, or NULL */
-    const struct kernels *kernels;
-    struct model *model;        /* NULL: requests with a query are refused */
-    size_t dimension;
-};
-
 /* A query vector of another model would be compared without sense, and silently. One of another
  * precision is near enough to be of use, and is only spoken of. */
-static enum akin_status check_model(const struct catalog *catalog, const struct model *model,
+enum akin_status engine_check_model(const struct catalog *catalog, const struct model *model,
                                     const struct akin_log *log, struct akin_error *error)
 {
     struct akin_catalog_info catalog_is;
@@ -63,17 +55,26 @@ void akin_recommender_settings_default(struct akin_recommender_settings *setting
     users_settings_default(settings);
 }
 
-static enum akin_status open_live(struct akin_recommender *handle, struct akin_engine *engine,
-                                  const struct catalog *catalog,
+/* users_settings.find_vectors. */
+static enum akin_status find_vectors(void *context, const float **vectors,
+                                     struct akin_error *error)
+{
+    const struct space *space;
+    TRY(recommender_space(context, &space, error));
+    *vectors = space->vectors;
+    return AKIN_OK;
+}
+
+static enum akin_status open_live(struct akin_recommender *handle,
                                   const struct akin_recommender_settings *settings,
                                   struct akin_error *error)
 {
     char path[PATH_BYTES_MAX];
-    TRY(path_join(path, sizeof path, catalog_folder(catalog), "akin.db", error));
+    TRY(path_join(path, sizeof path, catalog_folder(handle->catalog), "akin.db", error));
     struct users_settings live = {
-        .catalog = catalog, .vectors = recommender_space(handle->recommender)->vectors,
-        .dim = handle->dimension,
-        .kernels = cpu_kernels(engine->backend),
+        .catalog = handle->catalog, .dim = handle->dimension,
+        .find_vectors = find_vectors, .vectors_context = handle->recommender,
+        .kernels = cpu_kernels(handle->engine->backend),
     };
     users_settings_default(&live.live);
     if (settings)
@@ -84,42 +85,30 @@ static enum akin_status open_live(struct akin_recommender *handle, struct akin_e
     return AKIN_OK;
 }
 
-/* recommend_taste.say: the parts and the weights that akin_evaluate judges by. */
-static enum akin_status say_taste(void *context, const uint32_t *past, size_t count, bool returning,
-                                  float *scores, struct akin_error *error)
-{
-    const struct akin_recommender *handle = context;
-    const struct blend *blend = blend_default(returning ? BLEND_RETURN : BLEND_NEXT);
-    struct taste_features features;
-    unsigned parts = 0;
-    for (unsigned part = 0; part < TASTE_PARTS; part++)
-        parts |= blend->weights[part] != 0 ? TASTE_BIT(part) : 0;
-    TRY(taste_features_init(handle->taste, &features, error));
-    taste_say(handle->taste, handle->kernels, past, count, parts, &features);
-    taste_blend(handle->taste, handle->kernels, &features, blend->weights, scores);
-    taste_features_deinit(&features);
-    return AKIN_OK;
-}
-
-/* One that is of other items, or damaged, is not worth failing for: texts and raters still say
- * something, and `akin fit` makes it anew. */
-static enum akin_status open_taste(struct akin_recommender *handle,
-                                   const struct akin_engine *engine, const struct catalog *catalog,
+/* recommend_source.open. A taste that is of other items, or damaged, is not worth failing for:
+ * texts and raters still say something, and `akin fit` makes it anew. */
+static enum akin_status open_taste(void *context, struct recommend_inputs *inputs,
                                    struct akin_error *error)
 {
+    struct akin_recommender *handle = context;
+    const struct kernels *kernels = cpu_kernels(handle->engine->backend);
     struct akin_error why;
-    handle->kernels = cpu_kernels(engine->backend);
-    enum akin_status status =
-        taste_open(handle->kernels, catalog_folder(catalog), catalog, &handle->taste, &why);
+    enum akin_status status = taste_open(kernels, catalog_folder(handle->catalog), handle->catalog,
+                                         &handle->taste, &why);
     if (status == AKIN_MEMORY)
         return error_memory(error);
-    if (status == AKIN_OK)
-        recommender_use_inputs(handle->recommender, &(struct recommend_inputs){
-            .fitted = true, .taste = { .context = handle, .say = say_taste } });
-    else if (status != AKIN_NOT_FOUND)
-        log_write(&engine->log, AKIN_LOG_WARNING, "the learned taste is left aside: %s",
+    if (status != AKIN_OK && status != AKIN_NOT_FOUND)
+        log_write(&handle->engine->log, AKIN_LOG_WARNING, "the learned taste is left aside: %s",
                   why.message);
-    return AKIN_OK;
+    if (status != AKIN_OK)
+        return AKIN_OK;
+    status = speaker_create(handle->taste, kernels, &handle->speaker, error);
+    if (status == AKIN_OK)
+        *inputs = (struct recommend_inputs){ .fitted = true, .speaker = handle->speaker,
+                                             .query_weight = handle->taste->query_weight };
+    else
+        taste_destroy(&handle->taste);
+    return status;
 }
 
 enum akin_status akin_recommender_open(struct akin_engine *engine,
@@ -129,7 +118,7 @@ enum akin_status akin_recommender_open(struct akin_engine *engine,
                                        struct akin_error *error)
 {
     if (model)
-        TRY(check_model(catalog->catalog, model->model, &engine->log, error));
+        TRY(engine_check_model(catalog->catalog, model->model, &engine->log, error));
     struct akin_recommender *handle = memory_alloc(1, sizeof *handle);
     if (!handle)
         return error_memory(error);
@@ -137,25 +126,28 @@ enum akin_status akin_recommender_open(struct akin_engine *engine,
     catalog_info(catalog->catalog, &info);
     handle->model = model ? model->model : NULL;
     handle->dimension = info.dimension;
+    handle->engine = engine;
+    handle->catalog = catalog->catalog;
     enum akin_status status =
         recommender_open(engine->backend, catalog->catalog, &handle->recommender, error);
     if (status == AKIN_OK)
-        status = open_live(handle, engine, catalog->catalog, settings, error);
-    if (status == AKIN_OK)
-        status = open_taste(handle, engine, catalog->catalog, error);
-    if (status == AKIN_OK)
-        *recommender = handle;
-    else
+        status = open_live(handle, settings, error);
+    if (status != AKIN_OK) {
         akin_recommender_close(&handle);
-    return status;
+        return status;
+    }
+    recommender_use_source(handle->recommender, &(struct recommend_source){ open_taste, handle });
+    *recommender = handle;
+    return AKIN_OK;
 }
 
 void akin_recommender_close(struct akin_recommender **recommender)
 {
     if (!*recommender)
         return;
+    users_close(&(*recommender)->users);    /* who live in the recommender's space */
     recommender_close(&(*recommender)->recommender);
-    users_close(&(*recommender)->users);
+    speaker_destroy(&(*recommender)->speaker);
     taste_destroy(&(*recommender)->taste);
     memory_free(*recommender);
     *recommender = NULL;
@@ -206,7 +198,7 @@ enum akin_status akin_recommend_explained(struct akin_recommender *recommender,
     if (!vector)
         return error_memory(error);
     enum akin_status status = encode(recommender, request->query, vector, error);
-    double encode_ms = (double)(clock_monotonic_ns() - began) * 1e-6;
+    double encode_ms = ms_since(began);
     if (status == AKIN_OK)
         status = recommend(r, request, vector, results, explanations, found, timing, error);
     if (status == AKIN_OK && timing) {
@@ -256,17 +248,32 @@ void akin_recommender_memory(const struct akin_recommender *recommender,
     memory->total += counts.used_bytes;
 }
 
+/* What is rated is in demand. */
+static void tell_neighbors(const struct akin_recommender *r, const struct akin_feedback *feedback,
+                           size_t count)
+{
+    size_t row;
+    for (size_t i = 0; r->neighbors && i < count; i++)
+        if (catalog_find_id(r->catalog, feedback[i].item, &row, NULL) == AKIN_OK)
+            (void)neighbors_record(r->neighbors, row, (double)feedback[i].rating,
+                                   feedback[i].timestamp, NULL);
+}
+
 enum akin_status akin_recommend_update(struct akin_recommender *recommender, const char *user,
                                        const char *item, float rating, int64_t timestamp,
                                        struct akin_error *error)
 {
     struct akin_feedback feedback = { user, item, rating, timestamp };
-    return users_update(recommender->users, &feedback, error);
+    TRY(users_update(recommender->users, &feedback, error));
+    tell_neighbors(recommender, &feedback, 1);
+    return AKIN_OK;
 }
 
 enum akin_status akin_recommend_update_batch(struct akin_recommender *recommender,
                                              const struct akin_feedback *feedback, size_t count,
                                              size_t *refused, struct akin_error *error)
 {
-    return users_update_batch(recommender->users, feedback, count, refused, error);
+    TRY(users_update_batch(recommender->users, feedback, count, refused, error));
+    tell_neighbors(recommender, feedback, count);
+    return AKIN_OK;
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "index/flat_handle.h"
+#include "index/greatest.h"
 
 uint64_t flat_key(float value, uint32_t row)
 {
@@ -26,36 +27,10 @@ uint32_t flat_key_row(uint64_t key)
     return UINT32_MAX - (uint32_t)key;
 }
 
-static void swap_keys(uint64_t *a, uint64_t *b)
-{
-    uint64_t kept = *a;
-    *a = *b;
-    *b = kept;
-}
-
-/* Quickselect; the pivot is the middle one of three. Keys are all different. */
 void flat_largest(uint64_t *keys, size_t total, size_t count)
 {
-    size_t low = 0, high = total;           /* the border lies in [low, high) */
-    while (high - low > 1 && count > low && count < high) {
-        uint64_t *a = &keys[low], *b = &keys[low + (high - low) / 2], *c = &keys[high - 1];
-        uint64_t *middle = *a > *b ? (*b > *c ? b : *a > *c ? c : a)
-                                   : (*a > *c ? a : *b > *c ? c : b);
-        uint64_t pivot = *middle;
-        swap_keys(middle, c);
-        size_t store = low;
-        for (size_t i = low; i + 1 < high; i++) {
-            uint64_t key = keys[i];
-            keys[i] = keys[store];
-            keys[store] = key;
-            store += key > pivot;
-        }
-        swap_keys(&keys[store], &keys[high - 1]);
-        if (store < count)
-            low = store + 1;
-        else
-            high = store;
-    }
+    if (count > 0 && count < total)
+        keep_greatest(keys, total, count);
 }
 
 /* ---- candidates ------------------------------------------------------------------------- */

@@ -9,8 +9,7 @@
 
 #include "base/file.h"
 #include "base/hash.h"
-#include "base/json.h"
-#include "model/safetensors.h"
+#include "model/safetensors_write.h"
 
 #define FORMAT "akin-narrowed-weights"
 #define AGAIN "; make it again with \"akin model quantize\""
@@ -257,20 +256,18 @@ enum akin_status quantized_find(struct quantized *q, const char *name, size_t ou
 
 struct output {
     struct file_writer *writer;     /* NULL: only the checksum is wanted */
-    struct bytes header;
-    uint64_t at, checksum;
+    struct safetensors_header header;
+    uint64_t checksum;
     struct akin_error *error;
 };
 
 static void describe_tensor(struct output *o, const char *name, const char *suffix,
-                            const char *type, size_t rows, size_t cols, size_t bytes)
+                            enum safetensors_type type, size_t rows, size_t cols)
 {
-    bytes_printf(&o->header, ",\"%s%s\":{\"dtype\":\"%s\",\"shape\":[", name, suffix, type);
-    if (rows)
-        bytes_printf(&o->header, "%zu,", rows);
-    bytes_printf(&o->header, "%zu],\"data_offsets\":[%llu,%llu]}", cols, (unsigned long long)o->at,
-                 (unsigned long long)(o->at + bytes));
-    o->at += bytes;
+    char full[NAME_BYTES];
+    size_t shape[] = { rows, cols };
+    snprintf(full, sizeof full, "%s%s", name, suffix);
+    safetensors_describe_tensor(&o->header, full, type, rows ? 2 : 1, rows ? shape : shape + 1);
 }
 
 /* In the order of put_part. */
@@ -278,14 +275,13 @@ static void describe_part(struct output *o, const char *name, const struct store
 {
     bool int8 = s->precision == COMPUTE_INT8;
     size_t pieces = stored_pieces(s->in, s->piece);
-    describe_tensor(o, name, ".weight", int8 ? "I8" : "BF16", s->out, s->in,
-                    s->out * s->in * (int8 ? 1 : 2));
+    describe_tensor(o, name, ".weight", int8 ? SAFETENSORS_I8 : SAFETENSORS_BF16, s->out, s->in);
     if (!int8)
         return;
-    describe_tensor(o, name, ".piece", "U32", 0, 1, sizeof(uint32_t));
-    describe_tensor(o, name, ".scales", "F32", s->out, pieces, s->out * pieces * sizeof(float));
+    describe_tensor(o, name, ".piece", SAFETENSORS_U32, 0, 1);
+    describe_tensor(o, name, ".scales", SAFETENSORS_F32, s->out, pieces);
     if (s->input_factor)
-        describe_tensor(o, name, ".input_factor", "F32", 0, s->in, s->in * sizeof(float));
+        describe_tensor(o, name, ".input_factor", SAFETENSORS_F32, 0, s->in);
 }
 
 static enum akin_status put_tensor(struct output *o, const char *name, const char *suffix,
@@ -329,47 +325,35 @@ static enum akin_status put_part(struct output *o, const char *name, const struc
     return status;
 }
 
-static void describe_number(struct output *o, const char *key, uint64_t value)
+/* Returns where its digits stand. */
+static size_t describe_number(struct output *o, const char *key, uint64_t value)
 {
     char hex[17];
     hex64_text(value, hex);
-    bytes_printf(&o->header, ",\"%s\":\"%s\"", key, hex);
+    return safetensors_describe_text(&o->header, key, hex);
 }
 
-/* Eight bytes of length, then JSON, blanks up to a multiple of 64. Returns where the digits of the
- * checksum stand: it is known at the end. */
+/* *checksum_at is where the digits of the checksum stand: it is known at the end. */
 static enum akin_status put_header(struct output *o, const struct weights_identity *weights,
                                    enum compute_precision precision,
                                    const struct quantized_part *parts, size_t count,
                                    size_t *checksum_at)
 {
-    bytes_append_text(&o->header, "12345678");
-    bytes_append_text(&o->header, "{\"__metadata__\":{\"akin_format\":\"" FORMAT "\"");
+    safetensors_describe_text(&o->header, "akin_format", FORMAT);
     describe_number(o, "akin_version", VERSION);
     describe_number(o, "method", STORED_METHOD);
-    bytes_printf(&o->header, ",\"precision\":\"%s\"", precision_text(precision));
+    safetensors_describe_text(&o->header, "precision", precision_text(precision));
     describe_number(o, "weights_bytes", weights->bytes);
     describe_number(o, "weights_modified_ns", (uint64_t)weights->modified_ns);
     describe_number(o, "weights_sample", weights->sample);
     describe_number(o, "weights_digest", weights->digest);
-    describe_number(o, "checksum", 0);
-    *checksum_at = o->header.count - 17;
-    bytes_append_text(&o->header, "}");
+    *checksum_at = describe_number(o, "checksum", 0);
     for (size_t i = 0; i < count; i++) {
         struct stored_linear s;
         if (cpu_linear_describe(parts[i].linear, &s))
             describe_part(o, parts[i].name, &s);
     }
-    bytes_append_text(&o->header, "}");
-    while (!o->header.failed && o->header.count % 64)
-        bytes_append_text(&o->header, " ");
-    if (o->header.failed)
-        return error_memory(o->error);
-    uint64_t length = o->header.count - 8;
-    for (int i = 0; i < 8; i++)
-        o->header.data[i] = (char)(length >> 8 * i);
-    return o->writer ? file_writer_write(o->writer, o->header.data, o->header.count, o->error)
-                     : AKIN_OK;
+    return safetensors_put_header(&o->header, o->writer, o->error);
 }
 
 enum akin_status quantized_write(const char *path, const struct weights_identity *weights,
@@ -388,7 +372,7 @@ enum akin_status quantized_write(const char *path, const struct weights_identity
     hex64_text(o.checksum, hex);
     if (status == AKIN_OK && path)
         status = file_writer_patch(o.writer, checksum_at, hex, 16, error);
-    bytes_deinit(&o.header);
+    safetensors_header_deinit(&o.header);
     if (status == AKIN_OK && path)
         status = file_writer_commit(&o.writer, error);
     else

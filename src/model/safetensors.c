@@ -34,6 +34,11 @@ const char *safetensors_type_name(enum safetensors_type type)
     return types[type].name;
 }
 
+size_t safetensors_type_bytes(enum safetensors_type type)
+{
+    return types[type].bytes;
+}
+
 static enum akin_status read_type(const struct safetensors *file, const json_t *entry,
                                   struct safetensors_tensor *tensor, struct akin_error *error)
 {

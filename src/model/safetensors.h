@@ -57,6 +57,7 @@ const struct safetensors_tensor *safetensors_find(const struct safetensors *file
 const char *safetensors_metadata(const struct safetensors *file, const char *key);
 
 const char *safetensors_type_name(enum safetensors_type type);
+size_t safetensors_type_bytes(enum safetensors_type type);      /* of one number */
 /* The element type of a tensor that can be computed with: F32, F16, BF16; false for others. */
 bool safetensors_element_type(const struct safetensors_tensor *tensor, enum element_type *type);
 

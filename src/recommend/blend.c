@@ -1,34 +1,47 @@
 /* The weights. */
 #include "recommend/blend.h"
 
-#define POPULARITY { "popularity", "pop", BLEND_TEXT_NONE, { [TASTE_POPULARITY] = 1 } }
-#define RECENT { "recent popularity", "recent", BLEND_TEXT_NONE, { [TASTE_RECENT] = 1 } }
-#define TEXT_ITEM { "text only", "cosine to the last item's text", BLEND_TEXT_ITEM, { 0 } }
-#define TEXT_USER                                                                    \
-    { "+ user vector", "cosine to the running mean of texts, a = 0.3", BLEND_TEXT_USER, { 0 } }
-#define TASTE { "+ taste", "ease", BLEND_TEXT_NONE, { [TASTE_EASE] = 1 } }
-#define RECENCY { "+ recency", "ease_recent", BLEND_TEXT_NONE, { [TASTE_EASE_RECENT] = 1 } }
+#include <stdio.h>
+
+#define PARTS(...) BLEND_TEXT_NONE, { 0, { __VA_ARGS__ } }
+#define TEXT(kind) kind, { 1, { 0 } }
+#define POPULARITY { "popularity", "pop", PARTS([TASTE_POPULARITY] = 1) }
+#define RECENT { "recent popularity", "recent", PARTS([TASTE_RECENT] = 1) }
+#define TEXT_ITEM { "text only", "cosine to the last item's text", TEXT(BLEND_TEXT_ITEM) }
+#define TASTE { "+ taste", "ease", PARTS([TASTE_EASE] = 1) }
+#define RECENCY { "+ recency", "ease_recent", PARTS([TASTE_EASE_RECENT] = 1) }
+
+#define NEXT_FORMULA "0.5 sequence + 11.5 local + 1.2 next + 0.65 pop + 0.15 recent"
+#define NEXT_PARTS                                                                       \
+    [TASTE_SEQUENCE] = 0.5f, [TASTE_LOCAL] = 11.5f, [TASTE_NEXT] = 1.2f,                 \
+    [TASTE_POPULARITY] = 0.65f, [TASTE_RECENT] = 0.15f
 
 static const struct blend next_table[] = {
-    POPULARITY, RECENT, TEXT_ITEM, TEXT_USER, TASTE, RECENCY,
-    { "+ what was close in time", "local", BLEND_TEXT_NONE, { [TASTE_LOCAL] = 1 } },
-    { "+ popularity prior", "11.5 local + 0.65 pop + 0.15 recent", BLEND_TEXT_NONE,
-      { [TASTE_LOCAL] = 11.5f, [TASTE_POPULARITY] = 0.65f, [TASTE_RECENT] = 0.15f } },
-    { "sequence model alone", "sequence + pop", BLEND_TEXT_NONE,
-      { [TASTE_SEQUENCE] = 1, [TASTE_POPULARITY] = 1 } },
-    { "blended", "0.5 sequence + 11.5 local + 1.2 next + 0.65 pop + 0.15 recent", BLEND_TEXT_NONE,
-      { [TASTE_SEQUENCE] = 0.5f, [TASTE_LOCAL] = 11.5f, [TASTE_NEXT] = 1.2f,
-        [TASTE_POPULARITY] = 0.65f, [TASTE_RECENT] = 0.15f } },
+    POPULARITY, RECENT, TEXT_ITEM,
+    { "+ user vector", "cosine to the user's fast and slow text", TEXT(BLEND_TEXT_BOTH) },
+    TASTE, RECENCY,
+    { "+ what was close in time", "local", PARTS([TASTE_LOCAL] = 1) },
+    { "+ popularity prior", "11.5 local + 0.65 pop + 0.15 recent",
+      PARTS([TASTE_LOCAL] = 11.5f, [TASTE_POPULARITY] = 0.65f, [TASTE_RECENT] = 0.15f) },
+    { "sequence model alone", "sequence + pop",
+      PARTS([TASTE_SEQUENCE] = 1, [TASTE_POPULARITY] = 1) },
+    { "blended without text", NEXT_FORMULA, PARTS(NEXT_PARTS) },
+    { "blended", NEXT_FORMULA " + text", BLEND_TEXT_BOTH, { 1, { NEXT_PARTS } } },
 };
 
+#define RETURN_FORMULA "recent + 0.2 young + 0.8 back + 0.3 ease_scaled"
+#define RETURN_PARTS                                                                     \
+    [TASTE_RECENT] = 1, [TASTE_YOUNG] = 0.2f, [TASTE_BACK] = 0.8f, [TASTE_EASE_SCALED] = 0.3f
+
 static const struct blend return_table[] = {
-    POPULARITY, RECENT, TEXT_ITEM, TEXT_USER, TASTE, RECENCY,
-    { "+ popularity prior", "0.3 ease_scaled + recent", BLEND_TEXT_NONE,
-      { [TASTE_EASE_SCALED] = 0.3f, [TASTE_RECENT] = 1 } },
-    { "what was close in time", "back + recent", BLEND_TEXT_NONE,
-      { [TASTE_BACK] = 1, [TASTE_RECENT] = 1 } },
-    { "blended", "recent + back + 0.3 ease_scaled", BLEND_TEXT_NONE,
-      { [TASTE_RECENT] = 1, [TASTE_BACK] = 1, [TASTE_EASE_SCALED] = 0.3f } },
+    POPULARITY, RECENT, TEXT_ITEM,
+    { "+ user vector", "cosine to the user's slow text", TEXT(BLEND_TEXT_SLOW) },
+    TASTE, RECENCY,
+    { "+ popularity prior", "0.3 ease_scaled + recent",
+      PARTS([TASTE_EASE_SCALED] = 0.3f, [TASTE_RECENT] = 1) },
+    { "what was close in time", "back + recent", PARTS([TASTE_BACK] = 1, [TASTE_RECENT] = 1) },
+    { "blended without text", RETURN_FORMULA, PARTS(RETURN_PARTS) },
+    { "blended", RETURN_FORMULA " + text", BLEND_TEXT_SLOW, { 1, { RETURN_PARTS } } },
 };
 
 const struct blend *blend_table(enum blend_context context, size_t *count)
@@ -39,9 +52,27 @@ const struct blend *blend_table(enum blend_context context, size_t *count)
     return next ? next_table : return_table;
 }
 
-const struct blend *blend_default(enum blend_context context)
+const struct taste_weights *blend_default(enum blend_context context)
 {
     size_t count;
     const struct blend *table = blend_table(context, &count);
-    return &table[count - 1];
+    return &table[count - 1].weights;
+}
+
+enum blend_text blend_text_of(enum blend_context context)
+{
+    return context == BLEND_NEXT ? BLEND_TEXT_BOTH : BLEND_TEXT_SLOW;
+}
+
+void blend_formula(const struct taste_weights *weights, char *text, size_t bytes)
+{
+    size_t at = 0;
+    *text = 0;
+    for (int p = TASTE_PARTS; p >= 0; p--) {
+        float weight = p == TASTE_PARTS ? weights->text : weights->part[p];
+        if (weight == 0 || at >= bytes)
+            continue;
+        at += (size_t)snprintf(text + at, bytes - at, "%s%g %s", at ? " + " : "", (double)weight,
+                               p == TASTE_PARTS ? "text" : taste_part_name((enum taste_part)p));
+    }
 }

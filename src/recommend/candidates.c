@@ -14,13 +14,15 @@
 #include "recommend/request.h"
 
 enum {
-    TEXT_OFFERS = 128,          /* the least that text is asked for, */
-    TEXT_OFFERS_EACH = 4,       /* and for each result; with years taken off afterwards more: */
-    TEXT_OFFERS_ALONE = 512,
+    TEXT_OFFERS = 40,           /* the least that text is asked for, */
+    TEXT_OFFERS_EACH = 4,       /* and for each result; more where titles count as well, */
+    TEXT_OFFERS_MIXED = 128,
+    TEXT_OFFERS_ALONE = 512,    /* and where years are taken off afterwards */
     OFFERS = 200,               /* of titles, taste and popularity */
     OFFERS_EACH = 2,
     POPULAR_LOOKED_AT = 4096,   /* most popular rows that are tried against a filter */
     TASTE_BEST = 10,            /* whose mean is the scale of tastes */
+    TASTE_FLOOR = 100,          /* which of the model's best is 0 */
     PRODUCT_ROWS = 64,
 };
 
@@ -35,12 +37,13 @@ void request_weigh(struct asked *a)
                                                                            : weights_words;
     for (int part = 0; part < PARTS; part++)
         a->weights[part] = base[part];
+    a->others = 1;
     if (a->request->query && (a->personal || a->request->similar)) {
-        float rest = 1 - a->request->query_weight;
-        a->weights[PART_TEXT] = a->request->query_weight + rest * base[PART_TEXT];
-        a->weights[PART_TITLE] *= rest;
-        a->weights[PART_TASTE] *= rest;
-        a->weights[PART_POPULARITY] *= rest;
+        a->others = 1 - request_query_weight(a);
+        a->weights[PART_TEXT] = 1 - a->others + a->others * base[PART_TEXT];
+        a->weights[PART_TITLE] *= a->others;
+        a->weights[PART_TASTE] *= a->others;
+        a->weights[PART_POPULARITY] *= a->others;
     }
     if (a->request->popularity >= 0)
         a->weights[PART_POPULARITY] = a->request->popularity;
@@ -68,19 +71,19 @@ static bool reserve_hits(struct scratch *s, size_t count)
     return array_reserve((void **)&s->hits, &s->hit_capacity, count, sizeof *s->hits);
 }
 
-void request_products(const struct recommender *r, const float *vector, const uint32_t *rows,
-                      size_t count, float *products)
+void request_products(const struct space *space, const struct backend *backend,
+                      const float *vector, const uint32_t *rows, size_t count, float *products)
 {
-    const struct kernels *k = cpu_kernels(r->backend);
+    const struct kernels *k = cpu_kernels(backend);
     const float *pointers[PRODUCT_ROWS];
     for (size_t i = 0; i < count; i += PRODUCT_ROWS) {
         size_t live = count - i < PRODUCT_ROWS ? count - i : PRODUCT_ROWS;
         for (size_t j = 0; j < live; j++) {
-            pointers[j] = r->space->vectors + rows[i + j] * r->dimension;
-            for (size_t at = 0; at < r->dimension; at += 16)
+            pointers[j] = space->vectors + rows[i + j] * space->dim;
+            for (size_t at = 0; at < space->dim; at += 16)
                 __builtin_prefetch(pointers[j] + at);
         }
-        k->score_dot_f32(products + i, vector, 1, pointers, live, r->dimension);
+        k->score_dot_f32(products + i, vector, 1, pointers, live, space->dim);
     }
 }
 
@@ -89,18 +92,27 @@ static enum akin_status offer_gathered(struct asked *a, const struct gather *g, 
                                        struct akin_error *error)
 {
     struct scratch *s = a->s;
-    if (!reserve_hits(s, wanted))
+    size_t count = 0;
+    if (!reserve_hits(s, g->count))
         return error_memory(error);
-    struct best best = { .hits = s->hits, .capacity = wanted };
-    for (size_t i = 0; i < g->count; i++)
-        if (is_allowed(s, g->touched[i]))
-            best_offer(&best, (struct hit){ g->values[g->touched[i]], g->touched[i] });
-    for (size_t i = 0; i < best.count; i++)
+    for (size_t i = 0; i < g->count; i++) {
+        s->hits[count] = (struct hit){ g->values[g->touched[i]], g->touched[i] };
+        count += is_allowed(s, g->touched[i]);
+    }
+    best_select(s->hits, count, wanted);
+    for (size_t i = 0; i < count && i < wanted; i++)
         TRY(offer(s, s->hits[i].row, error));
     return AKIN_OK;
 }
 
 /* ---- text ------------------------------------------------------------------------------- */
+
+enum akin_status request_reserve_years(struct asked *a, struct akin_error *error)
+{
+    struct scratch *s = a->s;
+    return array_reserve((void **)&s->year_terms, &s->year_capacity, a->space->years,
+                         sizeof *s->year_terms) ? AKIN_OK : error_memory(error);
+}
 
 static enum akin_status offer_text(struct asked *a, size_t wanted, struct akin_error *error)
 {
@@ -110,17 +122,20 @@ static enum akin_status offer_text(struct asked *a, size_t wanted, struct akin_e
     if (!a->points)
         return AKIN_OK;
     size_t k = TEXT_OFFERS_EACH * a->request->k;
-    size_t least = a->alone ? TEXT_OFFERS_ALONE : TEXT_OFFERS;
+    size_t least = a->alone ? TEXT_OFFERS_ALONE
+                            : a->request->similar ? TEXT_OFFERS_MIXED : TEXT_OFFERS;
     k = k < least ? least : k;
     k = k < s->allowed_count ? k : s->allowed_count;
     if (!reserve_hits(s, k))
         return error_memory(error);
+    if (a->alone)
+        TRY(request_reserve_years(a, error));
     struct space_query query = { .vectors = s->vector, .count = 1, .k = k, .allowed = s->allowed,
                                  .allowed_count = s->allowed_count,
                                  .recall = a->request->recall };
-    TRY(space_search(a->r->space, a->r->backend, a->r->index, &query, s->hits, &found, error));
+    TRY(space_search(a->space, a->r->backend, a->r->index, &query, s->hits, &found, error));
     for (size_t i = 0; i < found; i++)
-        if (a->r->space->inverse[s->hits[i].row] > 0)   /* others have no text */
+        if (a->space->inverse[s->hits[i].row] > 0)   /* others have no text */
             TRY(offer(s, s->hits[i].row, error));
     return AKIN_OK;
 }
@@ -133,16 +148,16 @@ static void rate_text(struct asked *a)
     if (!a->points)
         return;
     if (a->alone)
-        space_year_terms(a->r->space, a->r->backend, s->vector, s->year_terms);
+        space_year_terms(a->space, a->r->backend, s->vector, s->year_terms);
     for (size_t i = 0; i < s->candidate_count; i += PRODUCT_ROWS) {
         size_t live = s->candidate_count - i;
         live = live < PRODUCT_ROWS ? live : PRODUCT_ROWS;
         for (size_t j = 0; j < live; j++)
             rows[j] = s->candidates[i + j].row;
-        request_products(a->r, s->vector, rows, live, products);
+        request_products(a->space, a->r->backend, s->vector, rows, live, products);
         for (size_t j = 0; j < live; j++)
             s->candidates[i + j].values[PART_TEXT] =
-                a->alone ? space_without_year(a->r->space, s->year_terms, rows[j], products[j])
+                a->alone ? space_without_year(a->space, s->year_terms, rows[j], products[j])
                          : products[j];
     }
 }
@@ -167,7 +182,7 @@ static void rate_titles(struct asked *a)
 
 void request_gather_taste(struct asked *a, size_t row, float weight)
 {
-    const struct item_rows *learned = &a->r->inputs.similar, *counted = &a->r->rows;
+    const struct item_rows *learned = &a->inputs->similar, *counted = &a->r->rows;
     struct item_weight made[COOCCUR_ROW];
     if (learned->starts || counted->starts) {
         item_rows_gather(learned->starts ? learned : counted, row, weight, &a->s->taste);
@@ -180,8 +195,8 @@ void request_gather_taste(struct asked *a, size_t row, float weight)
 
 static void gather_asked(struct asked *a)
 {
-    if (a->r->inputs.similar.starts)
-        item_rows_gather(&a->r->inputs.similar, a->row, 1, &a->s->taste);
+    if (a->inputs->similar.starts)
+        item_rows_gather(&a->inputs->similar, a->row, 1, &a->s->taste);
     else
         cooccur_gather(a->aids->cooccur, a->row, &a->s->counting, &a->s->taste);
 }
@@ -199,40 +214,52 @@ static float taste_scale(const struct gather *g)
     return sum > 0 ? (float)(sum / (double)best.count) : 1;
 }
 
+/* The mean of the ten best of hits [count >= 1], less `floor`. */
+static double mean_of_best(const struct hit *hits, size_t count, float floor)
+{
+    struct hit kept[TASTE_BEST];
+    struct best best = { .hits = kept, .capacity = TASTE_BEST };
+    double sum = 0;
+    for (size_t i = 0; i < count; i++)
+        best_offer(&best, hits[i]);
+    size_t found = best.count;
+    best_drain(&best, kept);
+    for (size_t i = 0; i < found; i++)
+        sum += (double)(kept[i].score - floor);
+    return sum / (double)found;
+}
+
 /* The model's scores, whose level means nothing: less that of the hundredth best, so that 0 is what
  * is not worth a look, and then divided by the ten best as usual. */
 static enum akin_status ask_model(struct asked *a, size_t wanted, struct akin_error *error)
 {
-    const struct recommend_taste *taste = &a->r->inputs.taste;
     struct scratch *s = a->s;
-    if (!s->said && !(s->said = memory_alloc(a->r->items + 1, sizeof *s->said)))
-        return error_memory(error);
-    TRY(taste->say(taste->context, s->past, s->past_count, a->returning, s->said, error));
-    if (!reserve_hits(s, wanted))
-        return error_memory(error);
-    struct best best = { .hits = s->hits, .capacity = wanted };
-    for (size_t w = 0; w < (a->r->items + 63) / 64; w++)
-        for (uint64_t word = s->allowed[w]; word; word &= word - 1) {
-            uint32_t row = (uint32_t)(64 * w + (size_t)__builtin_ctzll(word));
-            best_offer(&best, (struct hit){ s->said[row], row });
-        }
-    size_t found = best.count;
-    best_drain(&best, s->hits);
-    float floor = found ? s->hits[found < 100 ? found - 1 : 99].score : 0;
-    double sum = 0;
-    for (size_t i = 0; i < found && i < TASTE_BEST; i++)
-        sum += (double)(s->hits[i].score - floor);
-    a->said_floor = floor;
-    a->said_scale = sum > 0 ? (float)(sum / (found < TASTE_BEST ? (double)found : TASTE_BEST)) : 1;
+    struct hit *hits;
+    size_t found;
+    TRY(speaker_say(a->inputs->speaker, s->past, s->past_count, a->returning, &s->speech, error));
+    TRY(speech_best(&s->speech, s->allowed, wanted, &hits, &found, error));
     a->said = true;
     for (size_t i = 0; i < found; i++)
-        TRY(offer(s, s->hits[i].row, error));
+        TRY(offer(s, hits[i].row, error));
+    if (found == 0)
+        return AKIN_OK;
+    size_t front = found < TASTE_FLOOR ? found : TASTE_FLOOR;
+    best_select(hits, found, front);
+    struct hit floor = hits[0];
+    for (size_t i = 1; i < front; i++)
+        floor = hit_better(floor, hits[i]) ? hits[i] : floor;
+    double mean = mean_of_best(hits, front, floor.score);
+    a->said_floor = floor.score;
+    a->said_scale = mean > 0 ? (float)mean : 1;
+    a->weights[PART_TEXT] +=
+        a->others * (speaker_text(a->inputs->speaker, a->returning) / a->said_scale -
+                     weights_person[PART_TEXT]);
     return AKIN_OK;
 }
 
 static enum akin_status offer_taste(struct asked *a, size_t wanted, struct akin_error *error)
 {
-    bool model = a->past.count && a->r->inputs.taste.say;
+    bool model = a->past.count && a->inputs->speaker;
     if (model)
         TRY(ask_model(a, wanted, error));
     if (a->request->similar)
@@ -249,7 +276,8 @@ static void rate_taste(struct asked *a)
         struct candidate *c = &a->s->candidates[i];
         c->values[PART_TASTE] = a->s->taste.values[c->row] / a->gathered_scale;
         if (a->said)
-            c->values[PART_TASTE] += (a->s->said[c->row] - a->said_floor) / a->said_scale;
+            c->values[PART_TASTE] +=
+                (speech_score(&a->s->speech, c->row) - a->said_floor) / a->said_scale;
     }
 }
 

@@ -34,7 +34,7 @@ struct picker {
 
 static const float *vector_of(const struct picker *p, uint32_t row)
 {
-    return p->asked->r->space->vectors + row * p->asked->r->dimension;
+    return p->asked->space->vectors + row * p->asked->space->dim;
 }
 
 /* The best `wanted` of all candidates to s->hits. */
@@ -78,7 +78,8 @@ static bool is_known(const struct picker *p, uint32_t row)
     float products[SKIPPED_STEP];
     for (size_t i = 0; i < s->skip_count; i += SKIPPED_STEP) {
         size_t live = s->skip_count - i < SKIPPED_STEP ? s->skip_count - i : SKIPPED_STEP;
-        request_products(p->asked->r, vector_of(p, row), s->skip + i, live, products);
+        request_products(p->asked->space, p->asked->r->backend, vector_of(p, row), s->skip + i,
+                         live, products);
         for (size_t j = 0; j < live; j++)
             if (products[j] >= NEAR_DUPLICATE)
                 return true;
@@ -89,7 +90,8 @@ static bool is_known(const struct picker *p, uint32_t row)
 /* What is left of the pool learns of a new result. */
 static void tell(struct picker *p, uint32_t row)
 {
-    request_products(p->asked->r, vector_of(p, row), p->rows, p->count, p->products);
+    request_products(p->asked->space, p->asked->r->backend, vector_of(p, row), p->rows, p->count,
+                     p->products);
     for (size_t i = 0; i < p->count; i++)
         if (p->products[i] > p->nearest[i])
             p->nearest[i] = p->products[i];

@@ -33,15 +33,15 @@ static void list_sources(struct reasons *w)
 
 static void add_text(struct reasons *w, size_t source)
 {
-    const struct recommender *r = w->asked->r;
-    const float *vector = r->space->vectors + w->rows[source] * r->dimension;
+    const struct space *space = w->asked->space;
+    const float *vector = space->vectors + w->rows[source] * space->dim;
     float weight = w->asked->blend ? w->asked->weights[PART_TEXT] : 1, products[ROWS_STEP];
     uint32_t rows[ROWS_STEP];
     for (size_t i = 0; i < w->found; i += ROWS_STEP) {
         size_t live = w->found - i < ROWS_STEP ? w->found - i : ROWS_STEP;
         for (size_t j = 0; j < live; j++)
             rows[j] = (uint32_t)w->results[i + j].row;
-        request_products(r, vector, rows, live, products);
+        request_products(space, w->asked->r->backend, vector, rows, live, products);
         for (size_t j = 0; j < live; j++)
             if (products[j] > 0)
                 w->shares[(i + j) * SOURCES_MAX + source] +=

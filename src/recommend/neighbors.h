@@ -9,7 +9,9 @@
 #include "base/status.h"
 
 struct backend;
+struct catalog;
 struct neighbors;
+struct recommender;
 
 /* Where lists come from. `compute` writes the lists of rows [count <= NEIGHBORS_BATCH] to lists
  * [count][AKIN_NEIGHBORS_MAX] and their lengths to found [count]; only the background calls it, one
@@ -53,8 +55,18 @@ enum akin_status neighbors_compute_vectors(void *context, const uint32_t *rows, 
                                            struct akin_neighbor *lists, size_t *found,
                                            struct akin_error *error);
 
+/* ---- lists of answers (ready.c) ---------------------------------------------------------- */
+
+/* Answers by parts, with their scores, of a recommender that is prepared. */
+struct neighbors_answers {
+    const struct recommender *recommender;
+    const struct catalog *catalog;
+};
+enum akin_status neighbors_compute_answers(void *context, const uint32_t *rows, size_t count,
+                                           struct akin_neighbor *lists, size_t *found,
+                                           struct akin_error *error);
+
 /* The newest ratings of a catalogue, at most CACHE_HISTORY_MAX, oldest first; free with
  * memory_free. */
-struct catalog;
 enum akin_status neighbors_history(const struct catalog *catalog, struct akin_cache_event **events,
                                    size_t *count, struct akin_error *error);

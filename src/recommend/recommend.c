@@ -88,7 +88,6 @@ enum akin_status recommender_open(struct backend *backend, const struct catalog 
     struct filter_fields described = { .fields = fields, .count = sizeof fields / sizeof *fields,
                                        .rows = info.items, .context = catalog };
     TRY_DONE(filter_table_create(&described, &r->table, error));
-    TRY_DONE(space_create(backend, catalog, &r->space, error));
     r->shared = memory_alloc(1, sizeof *r->shared);
     if (!r->shared || !(r->shared->lock = mutex_create()))
         TRY_DONE(error_memory(error));
@@ -115,6 +114,7 @@ static void shared_destroy(struct shared *shared)
     if (!shared)
         return;
     aids_destroy(shared->aids);
+    space_destroy(&shared->space);
     while (shared->idle) {
         struct scratch *next = shared->idle->next;
         scratch_free(shared->idle);
@@ -130,10 +130,9 @@ void recommender_close(struct recommender **recommender)
     struct recommender *r = *recommender;
     if (!r)
         return;
-    shared_destroy(r->shared);
     space_index_destroy(&r->index);
+    shared_destroy(r->shared);
     item_rows_free(&r->rows);
-    space_destroy(&r->space);
     filter_table_destroy(&r->table);
     memory_free(r);
     *recommender = NULL;
@@ -144,22 +143,45 @@ void recommender_use_live(struct recommender *recommender, struct users *users)
     recommender->users = users;
 }
 
-const struct space *recommender_space(const struct recommender *recommender)
+void recommender_use_source(struct recommender *recommender,
+                            const struct recommend_source *source)
 {
-    return recommender->space;
+    struct shared *shared = recommender->shared;
+    shared->source = *source;
+    shared->inputs = (struct recommend_inputs){ 0 };
+    aids_destroy(shared->aids);     /* popularity may be another one */
+    shared->aids = NULL;
 }
 
 void recommender_use_inputs(struct recommender *recommender, const struct recommend_inputs *inputs)
 {
-    recommender->inputs = *inputs;
-    aids_destroy(recommender->shared->aids);    /* popularity may be another one */
-    recommender->shared->aids = NULL;
+    recommender_use_source(recommender, &(struct recommend_source){ 0 });
+    recommender->shared->inputs = *inputs;
 }
 
 void recommender_use_rescorer(struct recommender *recommender,
                               const struct recommend_rescorer *rescorer)
 {
     recommender->rescorer = *rescorer;
+}
+
+enum akin_status recommender_fitted(const struct recommender *r, bool *fitted,
+                                    struct akin_error *error)
+{
+    const struct recommend_inputs *inputs;
+    TRY(recommender_inputs(r, &inputs, error));
+    *fitted = inputs->fitted;
+    return AKIN_OK;
+}
+
+enum akin_status recommender_use_neighbors(struct recommender *recommender,
+                                           struct neighbors *neighbors, struct akin_error *error)
+{
+    bool fitted;
+    TRY(recommender_fitted(recommender, &fitted, error));
+    recommender->ready = (struct ready){ .neighbors = neighbors, .blend = fitted,
+                                         .recall = RECALL };
+    return AKIN_OK;
 }
 
 /* ---- aids ------------------------------------------------------------------------------- */
@@ -185,8 +207,8 @@ static enum akin_status rank_popularity(const struct recommender *r, struct aids
         return error_memory(error);
     }
     for (size_t row = 0; row < r->items; row++) {
-        double count = r->inputs.popularity ? (double)r->inputs.popularity[row]
-                                            : (double)catalog_item_ratings(r->catalog, row);
+        const float *given = r->shared->inputs.popularity;
+        double count = given ? (double)given[row] : (double)catalog_item_ratings(r->catalog, row);
         count = count > 0 && isfinite(count) ? log1p(count) : 0;
         most = count > most ? count : most;
         order[row] = (struct hit){ (float)count, (uint32_t)row };
@@ -209,7 +231,7 @@ static enum akin_status make_aids(const struct recommender *r, struct aids **aid
     if (!made)
         return error_memory(error);
     TRY_DONE(titles_create(r->catalog, &made->titles, error));
-    if (!r->inputs.similar.starts)
+    if (!r->shared->inputs.similar.starts)
         TRY_DONE(cooccur_create(r->catalog, &made->cooccur, error));
     TRY_DONE(rank_popularity(r, made, error));
     *aids = made;
@@ -219,13 +241,48 @@ done:
     return status;
 }
 
-/* The first who asks makes them; others wait. */
-static enum akin_status get_aids(const struct recommender *r, const struct aids **aids,
-                                 struct akin_error *error)
+/* The first who asks makes these three; others wait. */
+enum akin_status recommender_space(const struct recommender *r, const struct space **space,
+                                   struct akin_error *error)
 {
     enum akin_status status = AKIN_OK;
     mutex_lock(r->shared->lock);
-    if (!r->shared->aids)
+    if (!r->shared->space)
+        status = space_create(r->backend, r->catalog, &r->shared->space, error);
+    *space = r->shared->space;
+    mutex_unlock(r->shared->lock);
+    return status;
+}
+
+/* With the lock held. */
+static enum akin_status open_inputs(struct shared *shared, struct akin_error *error)
+{
+    struct recommend_inputs opened = { 0 };
+    if (!shared->source.open)
+        return AKIN_OK;
+    TRY(shared->source.open(shared->source.context, &opened, error));
+    shared->inputs = opened;
+    shared->source = (struct recommend_source){ 0 };
+    return AKIN_OK;
+}
+
+enum akin_status recommender_inputs(const struct recommender *r,
+                                    const struct recommend_inputs **inputs,
+                                    struct akin_error *error)
+{
+    mutex_lock(r->shared->lock);
+    enum akin_status status = open_inputs(r->shared, error);
+    *inputs = &r->shared->inputs;
+    mutex_unlock(r->shared->lock);
+    return status;
+}
+
+static enum akin_status get_aids(const struct recommender *r, const struct aids **aids,
+                                 struct akin_error *error)
+{
+    mutex_lock(r->shared->lock);
+    enum akin_status status = open_inputs(r->shared, error);
+    if (status == AKIN_OK && !r->shared->aids)
         status = make_aids(r, &r->shared->aids, error);
     *aids = r->shared->aids;
     mutex_unlock(r->shared->lock);
@@ -236,7 +293,9 @@ enum akin_status recommender_prepare(struct recommender *recommender,
                                      struct akin_progress progress, struct akin_error *error)
 {
     const struct aids *aids;
+    const struct space *space;
     TRY(get_aids(recommender, &aids, error));
+    TRY(recommender_space(recommender, &space, error));
     if (!recommender->rows.starts && aids->cooccur) {
         enum akin_status status = cooccur_rows(aids->cooccur, cpu_threads(recommender->backend),
                                                &recommender->rows, error);
@@ -246,8 +305,7 @@ enum akin_status recommender_prepare(struct recommender *recommender,
     }
     if (recommender->index)
         return AKIN_OK;
-    return space_index_create(recommender->backend, recommender->space, progress,
-                              &recommender->index, error);
+    return space_index_create(recommender->backend, space, progress, &recommender->index, error);
 }
 
 /* ---- filter ---------------------------------------------------------------------------- */
@@ -277,7 +335,7 @@ static enum akin_status filter_rows(const struct recommender *r, const char *tex
 
 void recommend_request_default(struct akin_request *request)
 {
-    *request = (struct akin_request){ .k = 10, .query_weight = 0.7f, .popularity = -1,
+    *request = (struct akin_request){ .k = 10, .query_weight = -1, .popularity = -1,
                                       .recall = RECALL };
 }
 
@@ -322,11 +380,17 @@ static enum akin_status answer(struct asked *a, const float *query_vector,
     uint64_t since = clock_monotonic_ns();
     uint64_t *filtered = NULL;
     size_t passing;
+    bool ready = false;
     TRY(request_resolve(a, query_vector, error));
     TRY(request_fuse(a, error));
     if (a->blend)
         TRY(get_aids(a->r, &a->aids, error));
     spent->fuse_ms = lap_ms(&since);
+    if (!explanations)
+        TRY(request_ready(a, results, found, &ready, error));
+    spent->search_ms = lap_ms(&since);
+    if (ready)
+        return AKIN_OK;
     TRY(filter_rows(a->r, a->request->filter, &filtered, &passing, error));
     request_allow(a, filtered);
     memory_free(filtered);
@@ -341,15 +405,18 @@ static enum akin_status answer(struct asked *a, const float *query_vector,
         TRY(request_pick(a, results, found, error));
     }
     if (explanations)
+        TRY(recommender_space(a->r, &a->space, error));
+    if (explanations)
         TRY(request_explain(a, results, *found, explanations, error));
     spent->rerank_ms = lap_ms(&since);
     return AKIN_OK;
 }
 
-enum akin_status recommend(const struct recommender *r, const struct akin_request *request,
-                           const float *query_vector, struct akin_recommendation *results,
-                           struct akin_explanation *explanations, size_t *found,
-                           struct akin_recommend_timing *timing, struct akin_error *error)
+static enum akin_status run(const struct recommender *r, const struct akin_request *request,
+                            bool anew, const float *query_vector,
+                            struct akin_recommendation *results,
+                            struct akin_explanation *explanations, size_t *found,
+                            struct akin_recommend_timing *timing, struct akin_error *error)
 {
     uint64_t begin = clock_monotonic_ns();
     struct akin_recommend_timing spent = { 0 };
@@ -358,7 +425,7 @@ enum akin_status recommend(const struct recommender *r, const struct akin_reques
     struct scratch *s = scratch_take(r);
     if (!s)
         return error_memory(error);
-    struct asked asked = { .r = r, .request = request, .s = s };
+    struct asked asked = { .r = r, .request = request, .s = s, .anew = anew };
     enum akin_status status =
         answer(&asked, query_vector, results, explanations, &count, &spent, error);
     scratch_give(r, s);
@@ -368,6 +435,21 @@ enum akin_status recommend(const struct recommender *r, const struct akin_reques
     if (timing)
         *timing = spent;
     return AKIN_OK;
+}
+
+enum akin_status recommend(const struct recommender *r, const struct akin_request *request,
+                           const float *query_vector, struct akin_recommendation *results,
+                           struct akin_explanation *explanations, size_t *found,
+                           struct akin_recommend_timing *timing, struct akin_error *error)
+{
+    return run(r, request, false, query_vector, results, explanations, found, timing, error);
+}
+
+enum akin_status recommend_anew(const struct recommender *r, const struct akin_request *request,
+                                struct akin_recommendation *results, size_t *found,
+                                struct akin_error *error)
+{
+    return run(r, request, true, NULL, results, NULL, found, NULL, error);
 }
 
 enum akin_status recommender_knows(const struct recommender *r, const char *user, bool *knows,
@@ -389,6 +471,7 @@ enum akin_status recommender_knows(const struct recommender *r, const char *user
 /* ---- ready vectors ---------------------------------------------------------------------- */
 
 struct batch {
+    const struct space *space;
     float *vectors;             /* [step][dimension] mapped */
     struct hit *hits;           /* [step][k] */
     size_t *places;             /* [step] which of the caller's vectors */
@@ -417,7 +500,7 @@ static enum akin_status search_some(const struct recommender *r, struct batch *b
     for (size_t i = first; i < first + count; i++) {
         found[i] = 0;
         b->places[live] = i;
-        live += space_map(r->space, r->backend, vectors + i * r->dimension,
+        live += space_map(b->space, r->backend, vectors + i * r->dimension,
                           b->vectors + live * r->dimension);
     }
     if (live == 0 || b->k == 0)
@@ -425,7 +508,7 @@ static enum akin_status search_some(const struct recommender *r, struct batch *b
     struct space_query query = { .vectors = b->vectors, .count = live, .k = b->k,
                                  .allowed = b->allowed, .allowed_count = allowed_count,
                                  .recall = RECALL };
-    TRY(space_search(r->space, r->backend, r->index, &query, b->hits, b->found, error));
+    TRY(space_search(b->space, r->backend, r->index, &query, b->hits, b->found, error));
     for (size_t i = 0; i < live; i++) {
         struct akin_recommendation *to = results + b->places[i] * k;
         found[b->places[i]] = b->found[i];
@@ -440,11 +523,11 @@ static enum akin_status search_some(const struct recommender *r, struct batch *b
 }
 
 /* Items without a text are found by nobody. */
-static enum akin_status drop_blank(const struct recommender *r, uint64_t **allowed,
-                                   size_t *passing, struct akin_error *error)
+static enum akin_status drop_blank(const struct recommender *r, const struct space *space,
+                                   uint64_t **allowed, size_t *passing, struct akin_error *error)
 {
     size_t words = filter_words(r->items);
-    if (r->space->blank_count == 0)
+    if (space->blank_count == 0)
         return AKIN_OK;
     if (!*allowed) {
         *allowed = memory_alloc(words + 1, sizeof **allowed);
@@ -457,7 +540,7 @@ static enum akin_status drop_blank(const struct recommender *r, uint64_t **allow
     }
     *passing = 0;
     for (size_t w = 0; w < words; w++) {
-        (*allowed)[w] &= ~r->space->blank[w];
+        (*allowed)[w] &= ~space->blank[w];
         *passing += (size_t)__builtin_popcountll((*allowed)[w]);
     }
     return AKIN_OK;
@@ -480,7 +563,8 @@ enum akin_status recommend_vectors(const struct recommender *r, const float *vec
     if (count == 0)
         return AKIN_OK;
     TRY_DONE(filter_rows(r, filter, &b.allowed, &passing, error));
-    TRY_DONE(drop_blank(r, &b.allowed, &passing, error));
+    TRY_DONE(recommender_space(r, &b.space, error));
+    TRY_DONE(drop_blank(r, b.space, &b.allowed, &passing, error));
     b.k = k < passing ? k : passing;
     b.step = HITS_MAX / (b.k + 1) + 1;
     b.step = b.step < count ? b.step : count;
@@ -516,7 +600,9 @@ enum akin_status recommend_report(const struct recommender *r,
     const struct aids *aids;
     struct akin_catalog_info info;
     struct akin_list_report told = { 0 };
+    const struct space *space;
     TRY(get_aids(r, &aids, error));
+    TRY(recommender_space(r, &space, error));
     catalog_info(r->catalog, &info);
     size_t pairs = 0, popular = r->items / 100 ? r->items / 100 : 1;
     float least = r->items ? aids->popularity[aids->by_popularity[popular - 1]] : 0;
@@ -528,8 +614,8 @@ enum akin_status recommend_report(const struct recommender *r,
         for (size_t j = 0; j < i && i < REPORT_PAIRED; j++, pairs++) {
             uint32_t other = (uint32_t)results[j].row;
             float product;
-            request_products(r, r->space->vectors + results[i].row * r->dimension, &other, 1,
-                             &product);
+            request_products(space, r->backend, space->vectors + results[i].row * space->dim,
+                             &other, 1, &product);
             told.diversity += 1 - (double)product;
         }
     }
@@ -549,11 +635,11 @@ void recommender_memory(const struct recommender *r, struct akin_recommender_mem
         .user_vectors = held.user_vectors,
         .metadata = held.metadata + filter_table_bytes(r->table),
         .ratings = held.ratings,
-        .space = space_bytes(r->space),
         .index = space_index_bytes(r->index) + item_rows_bytes(&r->rows),
     };
     mutex_lock(r->shared->lock);
     const struct aids *aids = r->shared->aids;
+    memory->space = r->shared->space ? space_bytes(r->shared->space) : 0;
     if (aids)
         memory->index += titles_bytes(aids->titles) + r->items * 2 * sizeof(float) +
                          (aids->cooccur ? cooccur_bytes(aids->cooccur) : 0);

@@ -25,8 +25,10 @@ struct asked;
 struct backend;
 struct candidate;
 struct catalog;
+struct neighbors;
 struct recommender;
 struct space;
+struct speaker;
 struct users;
 
 /* Both must outlive it. AKIN_NOT_FOUND: the catalogue has no vectors yet. */
@@ -37,27 +39,31 @@ void recommender_close(struct recommender **recommender);
 /* From now on a user is who is known live, and what was rated since the import is left out as well.
  * `users` must outlive the recommender and live in recommender_space; NULL: nobody is live. */
 void recommender_use_live(struct recommender *recommender, struct users *users);
-const struct space *recommender_space(const struct recommender *recommender);
-
-/* A model of what follows a history. `past` [count] rows, oldest first; `returning`: the last of
- * them was some time ago. Writes scores [items], the greater the likelier, whose differences are
- * those of logarithms of odds; popularity is in them. Any thread. */
-struct recommend_taste {
-    void *context;
-    enum akin_status (*say)(void *context, const uint32_t *past, size_t count, bool returning,
-                            float *scores, struct akin_error *error);
-};
+/* The text space, made by whoever asks first; it lives as long as the recommender. Any thread. */
+enum akin_status recommender_space(const struct recommender *recommender,
+                                   const struct space **space, struct akin_error *error);
 
 /* What was learned from the catalogue; all of it may be missing, and outlives the recommender. */
 struct recommend_inputs {
     bool fitted;                /* AKIN_RANK_AUTO goes by parts */
-    struct recommend_taste taste;   /* say NULL: raters in common, counted, and popularity */
+    float query_weight;         /* where it is fitted: of words, if the request leaves it open */
+    const struct speaker *speaker;  /* of what follows a past; NULL: raters in common, counted */
     struct item_rows similar;   /* starts NULL: raters in common, counted */
     const float *popularity;    /* [items] any numbers >= 0; NULL: how many rated it */
 };
 
-/* The two below not while requests run. */
+/* The three below not while requests run. */
 void recommender_use_inputs(struct recommender *recommender, const struct recommend_inputs *inputs);
+
+/* The same, asked for by the first request that may need them: `open` fills what it finds, and is
+ * called again by the next one where it fails. */
+struct recommend_source {
+    enum akin_status (*open)(void *context, struct recommend_inputs *inputs,
+                             struct akin_error *error);
+    void *context;
+};
+void recommender_use_source(struct recommender *recommender,
+                            const struct recommend_source *source);
 
 /* The stage behind the weighed sum: gets the candidates [count], in no particular order, and may
  * change their scores. */
@@ -69,6 +75,16 @@ struct recommend_rescorer {
 };
 void recommender_use_rescorer(struct recommender *recommender,
                               const struct recommend_rescorer *rescorer);
+
+/* Whether AKIN_RANK_AUTO goes by parts for an item alone. */
+enum akin_status recommender_fitted(const struct recommender *recommender, bool *fitted,
+                                    struct akin_error *error);
+
+/* Requests for an item alone are answered from these lists from now on: of the ranking that
+ * AKIN_RANK_AUTO takes for them, by parts of neighbors_compute_answers, by vectors of
+ * neighbors_compute_vectors. NULL: no longer. */
+enum akin_status recommender_use_neighbors(struct recommender *recommender,
+                                           struct neighbors *neighbors, struct akin_error *error);
 
 /* As akin_recommender_prepare. */
 enum akin_status recommender_prepare(struct recommender *recommender,
@@ -84,6 +100,12 @@ enum akin_status recommend(const struct recommender *recommender,
                            struct akin_recommendation *results,
                            struct akin_explanation *explanations, size_t *found,
                            struct akin_recommend_timing *timing, struct akin_error *error);
+
+/* The same without explanations, and never from lists that are ready. */
+enum akin_status recommend_anew(const struct recommender *recommender,
+                                const struct akin_request *request,
+                                struct akin_recommendation *results, size_t *found,
+                                struct akin_error *error);
 
 /* The same for ready vectors [count][dimension], mapped to the text space, with one filter (NULL:
  * none). */

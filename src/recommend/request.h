@@ -4,6 +4,7 @@
  *   resolve.c     names to rows, people and words to vectors; who is left out
  *   candidates.c  generators offer rows and rate them; the parts are weighed into a score
  *   diversity.c   the best of them, one by one
+ *   ready.c       answers from the neighbour cache instead
  *   explain.c     why
  *   recommend.c   all of it in order, and the answer by published vectors
  *
@@ -14,12 +15,14 @@
 
 #include "base/thread.h"
 #include "compute/backend.h"
+#include "recommend/blend.h"
 #include "recommend/context.h"
 #include "recommend/cooccur.h"
 #include "recommend/gather.h"
 #include "recommend/recommend.h"
 #include "recommend/space.h"
 #include "recommend/space_index.h"
+#include "recommend/speaker.h"
 #include "recommend/titles.h"
 #include "recommend/users.h"
 
@@ -37,8 +40,18 @@ struct aids {
 /* What requests change. */
 struct shared {
     struct mutex *lock;         /* guards the rest */
+    struct space *space;        /* NULL: not made yet; then it stays */
+    struct recommend_source source;     /* open NULL: the inputs are there */
+    struct recommend_inputs inputs;
     struct aids *aids;          /* NULL: not made yet; then it stays */
     struct scratch *idle;
+};
+
+/* The neighbour cache that answers for the item alone; neighbors NULL: none does. */
+struct ready {
+    struct neighbors *neighbors;
+    bool blend;                 /* it has lists by parts, */
+    float recall;               /* of this recall; by vectors they are exact */
 };
 
 struct recommender {
@@ -47,12 +60,11 @@ struct recommender {
     const float *vectors;       /* [items][dimension], as published */
     size_t items, dimension;
     struct filter_table *table;
-    struct space *space;
     struct space_index *index;  /* NULL: every search scores every item */
     struct item_rows rows;      /* starts NULL: counted when they are needed */
     struct users *users;        /* NULL: nobody is live */
-    struct recommend_inputs inputs;
     struct recommend_rescorer rescorer;
+    struct ready ready;
     struct shared *shared;
 };
 
@@ -86,9 +98,10 @@ struct scratch {
     double *sum;                /* [dimension] */
     float *vector;              /* [dimension] what items are compared with */
     float *item, *user, *query; /* [dimension] in the space of the request */
-    float *year_terms;          /* [years] */
+    float *year_terms;          /* [years], where an item is asked for alone */
+    size_t year_capacity;
     struct gather title, taste, counting;
-    float *said;                /* [items] of the model of taste; NULL until it is asked */
+    struct speech speech;       /* of the model of taste; empty until it is asked */
     uint32_t *slots;            /* [items] place among the candidates + 1; 0: none */
     struct candidate *candidates;
     size_t candidate_count, candidate_capacity;
@@ -97,6 +110,11 @@ struct scratch {
     float *marks;               /* of diversity.c */
     size_t mark_capacity;
 };
+
+/* What the first request makes. Any thread. */
+enum akin_status recommender_inputs(const struct recommender *r,
+                                    const struct recommend_inputs **inputs,
+                                    struct akin_error *error);
 
 struct scratch *scratch_take(const struct recommender *r);    /* NULL: no memory */
 /* Empty again, for the next request. */
@@ -108,7 +126,10 @@ struct asked {
     const struct recommender *r;
     const struct akin_request *request;
     struct scratch *s;
+    const struct space *space;  /* NULL where nothing is compared in it */
+    const struct recommend_inputs *inputs;
     const struct aids *aids;    /* NULL by published vectors */
+    bool anew;                  /* not from the neighbour cache */
     bool blend;
     bool has_item, has_user, has_query;     /* vectors in s */
     bool points;                /* s->vector is not zero */
@@ -117,9 +138,10 @@ struct asked {
     size_t row;                 /* of the item */
     struct past past;
     bool returning;             /* the last visit was long ago */
-    bool said;                  /* the model of taste was asked: s->said */
+    bool said;                  /* the model of taste was asked: s->speech */
     float gathered_scale;       /* what s->taste is divided by, */
-    float said_floor, said_scale;   /* and s->said, less its floor */
+    float said_floor, said_scale;   /* and what was said, less its floor */
+    float others;               /* the share of what is not the query */
     struct context context;
     float weights[PARTS];
 };
@@ -136,21 +158,37 @@ enum akin_status request_fuse(struct asked *asked, struct akin_error *error);
 /* s->allowed from a bitmap of the filter (NULL: all). */
 void request_allow(struct asked *asked, const uint64_t *filtered);
 
+/* What the request says, or by parts what was learned, or the default. */
+static inline float request_query_weight(const struct asked *a)
+{
+    float wanted = a->request->query_weight;
+    bool learned = a->blend && a->inputs && a->inputs->fitted;
+    return wanted >= 0 ? wanted : learned ? a->inputs->query_weight : BLEND_QUERY;
+}
+
 static inline bool is_allowed(const struct scratch *s, size_t row)
 {
     return s->allowed[row / 64] >> row % 64 & 1;
 }
 
+/* ---- ready.c ---------------------------------------------------------------------------- */
+
+/* Resolved and fused: *ready where the answer is there. */
+enum akin_status request_ready(struct asked *asked, struct akin_recommendation *results,
+                               size_t *found, bool *ready, struct akin_error *error);
+
 /* ---- candidates.c ----------------------------------------------------------------------- */
 
 void request_weigh(struct asked *asked);
+/* s->year_terms for the years there are. */
+enum akin_status request_reserve_years(struct asked *asked, struct akin_error *error);
 /* s->candidates, scored, in no particular order; s->slots say where each row is. */
 enum akin_status request_candidates(struct asked *asked, struct akin_error *error);
 /* Adds to s->taste who else was rated by those who rated an item. */
 void request_gather_taste(struct asked *asked, size_t row, float weight);
-/* Products of `vector` with the items of rows [count], to products. */
-void request_products(const struct recommender *r, const float *vector, const uint32_t *rows,
-                      size_t count, float *products);
+/* Products of `vector` with the items of rows [count] in the text space, to products. */
+void request_products(const struct space *space, const struct backend *backend,
+                      const float *vector, const uint32_t *rows, size_t count, float *products);
 
 /* ---- diversity.c, explain.c ------------------------------------------------------------- */
 

@@ -32,7 +32,9 @@ enum akin_status request_check(const struct recommender *r, const struct akin_re
     if (request->k > K_MAX)
         return error_set(error, AKIN_LIMIT, "k is %zu: at most %d results at once", request->k,
                          K_MAX);
-    TRY(check_share("query weight", request->query_weight, error));
+    if (!(request->query_weight <= 1))
+        return error_set(error, AKIN_ARGUMENT, "query weight %g: it is a number from 0 to 1",
+                         (double)request->query_weight);
     TRY(check_share("diversity", request->diversity, error));
     TRY(check_share("recall", request->recall, error));
     if (!(request->popularity <= POPULARITY_WEIGHT_MAX))
@@ -158,7 +160,7 @@ static enum akin_status read_user(struct asked *a, struct known *known, struct a
     known->rated = catalog_user_ratings(r->catalog, user, &known->count);
     if (r->users)
         return AKIN_OK;
-    struct user_fold fold = fold_over(r, r->space->vectors);
+    struct user_fold fold = fold_over(r, a->space->vectors);
     float scale = (float)(1 / catalog_rating_max(r->catalog));
     for (size_t i = 0; i < known->count; i++) {
         struct akin_rating rating = known->rated[i];
@@ -188,7 +190,7 @@ static void fold_published(struct asked *a, const struct known *known)
         a->has_user |= s->user[i] < 0 || s->user[i] > 0;
 }
 
-/* The sum of both vectors, each at length 1; false: there is none. */
+/* Adds a vector at length 1; false: there is none. */
 static bool add_half(float *sum, const float *x, const struct kernels *k, size_t dim)
 {
     float squares;
@@ -199,12 +201,13 @@ static bool add_half(float *sum, const float *x, const struct kernels *k, size_t
     return true;
 }
 
+/* Both vectors while a session goes on; of who comes back the slow one (docs/evaluation.md). */
 static void join_profile(struct asked *a)
 {
     const struct kernels *k = cpu_kernels(a->r->backend);
     struct scratch *s = a->s;
     memset(s->user, 0, a->r->dimension * sizeof *s->user);
-    bool fast = add_half(s->user, s->profile.fast, k, a->r->dimension);
+    bool fast = !a->returning && add_half(s->user, s->profile.fast, k, a->r->dimension);
     bool slow = add_half(s->user, s->profile.slow, k, a->r->dimension);
     a->has_user = fast || slow;
 }
@@ -245,7 +248,7 @@ static enum akin_status resolve_person(struct asked *a, struct akin_error *error
     for (size_t i = 0; i < p->seen_count && !a->request->include_seen; i++)
         TRY(skip_row(s, p->seen[i], error));
     TRY(remember_past(a, &known, error));
-    struct user_fold fold = fold_over(a->r, a->r->space->vectors);
+    struct user_fold fold = fold_over(a->r, a->space->vectors);
     for (size_t i = 0; i < s->history_count; i++) {
         struct akin_rating liked = { s->history[i], 1, 0 };
         take_step(&fold, p, &liked);
@@ -255,6 +258,22 @@ static enum akin_status resolve_person(struct asked *a, struct akin_error *error
     else
         fold_published(a, &known);
     return AKIN_OK;
+}
+
+/* ---- what it is ranked by --------------------------------------------------------------- */
+
+/* And what that needs: words or an item alone, by vectors, do without the space. */
+static enum akin_status choose_ranking(struct asked *a, struct akin_error *error)
+{
+    const struct akin_request *request = a->request;
+    a->personal = request->user || request->history_count;
+    if (request->ranking != AKIN_RANK_VECTORS)
+        TRY(recommender_inputs(a->r, &a->inputs, error));
+    a->blend = request->ranking == AKIN_RANK_PARTS ||
+               (request->ranking == AKIN_RANK_AUTO &&
+                (a->personal || request->context || request->popularity > 0 ||
+                 a->inputs->fitted));
+    return a->blend || a->personal ? recommender_space(a->r, &a->space, error) : AKIN_OK;
 }
 
 /* ---- all names -------------------------------------------------------------------------- */
@@ -267,25 +286,21 @@ enum akin_status request_resolve(struct asked *a, const float *query_vector,
     struct scratch *s = a->s;
     s->skip_count = s->history_count = s->past_count = 0;
     TRY(context_parse(request->context, &a->context, error));
-    a->personal = request->user || request->history_count;
-    a->blend = request->ranking == AKIN_RANK_PARTS ||
-               (request->ranking == AKIN_RANK_AUTO &&
-                (a->personal || request->context || request->popularity > 0 ||
-                 r->inputs.fitted));
+    TRY(choose_ranking(a, error));
     TRY(name_rows(a, error));
     if (a->personal)
         TRY(resolve_person(a, error));
     a->alone = a->blend && request->similar && !a->personal && !request->query;
     size_t bytes = r->dimension * sizeof(float);
     if (request->similar && a->alone) {
-        a->has_item = space_item(r->space, r->backend, a->row, s->item);
+        a->has_item = space_item(a->space, r->backend, a->row, s->item);
     } else if (request->similar) {
-        const float *from = a->blend ? r->space->vectors : r->vectors;
+        const float *from = a->blend ? a->space->vectors : r->vectors;
         memcpy(s->item, from + a->row * r->dimension, bytes);
-        a->has_item = !a->blend || r->space->inverse[a->row] > 0;
+        a->has_item = !a->blend || a->space->inverse[a->row] > 0;
     }
     if (request->query && a->blend) {
-        a->has_query = space_map(r->space, r->backend, query_vector, s->query);
+        a->has_query = space_map(a->space, r->backend, query_vector, s->query);
     } else if (request->query) {
         memcpy(s->query, query_vector, bytes);
         a->has_query = true;
@@ -329,7 +344,7 @@ enum akin_status request_fuse(struct asked *a, struct akin_error *error)
         return AKIN_OK;
     }
     double others = (double)a->has_item + (double)a->has_user, squares = 0;
-    double weight = others == 0 ? 1 : a->has_query ? (double)a->request->query_weight : 0;
+    double weight = others == 0 ? 1 : a->has_query ? (double)request_query_weight(a) : 0;
     memset(s->sum, 0, dim * sizeof *s->sum);
     if (a->has_query)
         TRY(add_unit(s->sum, s->query, dim, weight, "query", error));

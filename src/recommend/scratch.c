@@ -12,7 +12,7 @@ void scratch_free(struct scratch *s)
     memory_free(s->skip);
     memory_free(s->history);
     memory_free(s->past);
-    memory_free(s->said);
+    speech_deinit(&s->speech);
     memory_free(s->allowed);
     memory_free(s->sum);
     memory_free(s->vector);
@@ -36,10 +36,9 @@ static struct scratch *make(const struct recommender *r)
     s->allowed = memory_alloc(filter_words(r->items) + 1, sizeof *s->allowed);
     s->sum = memory_alloc(dim, sizeof *s->sum);
     s->vector = memory_alloc_aligned(4 * dim, sizeof *s->vector);
-    s->year_terms = memory_alloc(r->space->years, sizeof *s->year_terms);
     s->slots = memory_alloc(r->items + 1, sizeof *s->slots);
     if (!user_profile_init(&s->profile, r->dimension) || !s->allowed || !s->sum || !s->vector ||
-        !s->year_terms || !s->slots || !gather_init(&s->title, r->items) ||
+        !s->slots || !gather_init(&s->title, r->items) ||
         !gather_init(&s->taste, r->items) || !gather_init(&s->counting, r->items)) {
         scratch_free(s);
         return NULL;

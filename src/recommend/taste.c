@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/thread.h"
+#include "recommend/blend.h"
 
 enum { REACH_MAX = 512 };       /* 0.5^(512 / 10) is nothing */
 static const float ridge = 300;
@@ -23,10 +24,15 @@ static enum akin_status count_events(const struct histories *h, struct taste *t,
 {
     t->chosen = memory_alloc(h->item_count, sizeof *t->chosen);
     t->recently = memory_alloc(h->item_count, sizeof *t->recently);
-    if (!t->chosen || !t->recently)
+    t->first = memory_alloc(h->item_count, sizeof *t->first);
+    if (!t->chosen || !t->recently || !t->first)
         return error_memory(error);
     double half_life = 0.05 * (double)h->event_count;
+    for (size_t i = 0; i < h->item_count; i++)
+        t->first[i] = (double)h->event_count;
     for (size_t e = 0; e < h->event_count; e++) {
+        if (t->chosen[h->sequence[e]] == 0)
+            t->first[h->sequence[e]] = (double)e;
         t->chosen[h->sequence[e]] += 1;
         t->recently[h->sequence[e]] += exp2(-(double)(h->event_count - 1 - e) / half_life);
     }
@@ -241,6 +247,9 @@ enum akin_status taste_learn(const struct kernels *kernels, struct thread_pool *
     t->item_count = histories->item_count;
     t->events = histories->event_count;
     t->parts = settings->parts & (TASTE_BIT(TASTE_PARTS) - 1);
+    for (int c = 0; c < BLEND_CONTEXTS; c++)
+        t->weights[c] = *blend_default((enum blend_context)c);
+    t->query_weight = BLEND_QUERY;
     enum akin_status status = learn(kernels, pool, histories, settings, t, error);
     if (status == AKIN_OK)
         *taste = t;
@@ -321,8 +330,10 @@ void taste_destroy(struct taste **taste)
     struct taste *t = *taste;
     if (!t)
         return;
-    void *blocks[] = { t->items, t->places, t->chosen, t->recently, t->popularity, t->recent,
-                       t->next_share, t->back_share, t->sequence_share };
+    void *blocks[] = { t->items, t->places, t->chosen, t->recently, t->first, t->next_share,
+                       t->back_share, t->sequence_share };
+    for (int p = 0; p < TASTE_EASE; p++)
+        memory_free(t->item_part[p]);
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++)
         memory_free(blocks[i]);
     rows_deinit(&t->ease);
@@ -341,7 +352,7 @@ static uint64_t rows_bytes(const struct taste_rows *rows)
 
 uint64_t taste_bytes(const struct taste *t)
 {
-    uint64_t each_item = sizeof *t->places + 2 * sizeof(double) + 2 * sizeof(float);
+    uint64_t each_item = sizeof *t->places + 3 * sizeof(double) + TASTE_EASE * sizeof(float);
     return t->item_count * each_item + t->size * 4 * sizeof(float) + rows_bytes(&t->ease) +
            rows_bytes(&t->local) + rows_bytes(&t->next) + rows_bytes(&t->back) +
            (uint64_t)t->sequence.items * t->sequence.dim * 2 * sizeof(float);

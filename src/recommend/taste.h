@@ -2,6 +2,8 @@
  *
  *   popularity   z(c), c_i = how often item i was chosen;  z(p)_i = ln(n p_i / sum p + 0.02)
  *   recent       z(r), r_i = the same with a half-life of 5 % of all events
+ *   young        -ln((N - f) / N + 0.01), f = how many events came before the item's first one; 0
+ *                for what nobody chose. Who comes back has passed over what was there before
  *   ease         sum over the history of rows of E, the closed form of Steck, "Embarrassingly
  *                Shallow Autoencoders" (WWW 2019): P = (X'X + 300 I)^-1, E_ij = -P_ij / P_jj,
  *                E_jj = 0
@@ -25,8 +27,8 @@
 #include "recommend/sequence.h"
 
 enum taste_part {
-    TASTE_POPULARITY, TASTE_RECENT, TASTE_EASE, TASTE_EASE_RECENT, TASTE_EASE_SCALED, TASTE_LOCAL,
-    TASTE_NEXT, TASTE_BACK, TASTE_SEQUENCE, TASTE_PARTS
+    TASTE_POPULARITY, TASTE_RECENT, TASTE_YOUNG, TASTE_EASE, TASTE_EASE_RECENT, TASTE_EASE_SCALED,
+    TASTE_LOCAL, TASTE_NEXT, TASTE_BACK, TASTE_SEQUENCE, TASTE_PARTS
 };
 
 const char *taste_part_name(enum taste_part part);      /* "popularity" */
@@ -43,6 +45,12 @@ struct taste_rows {
     size_t items, width;
 };
 
+/* How the parts are put together, and with the cosine of texts. */
+struct taste_weights {
+    float text;
+    float part[TASTE_PARTS];
+};
+
 struct taste {
     size_t item_count;          /* of the catalogue, or of the file */
     size_t size;                /* of the model */
@@ -51,10 +59,14 @@ struct taste {
     uint32_t *items;            /* [size] ascending */
     uint32_t *places;           /* [item_count] where in items, or UINT32_MAX */
     double *chosen, *recently;  /* [item_count] c and r */
-    float *popularity, *recent; /* [item_count] z */
+    double *first;              /* [item_count] f; events for what nobody chose */
+    float *item_part[TASTE_EASE];   /* [item_count] those that no history changes */
     float *next_share, *back_share, *sequence_share;    /* [size] ln(c / N + ...) */
     struct taste_rows ease, local, next, back;
     struct sequence_model sequence;
+    struct taste_weights weights[2];    /* of a session that goes on, of who comes back: the
+                                           defaults until somebody learns others */
+    float query_weight;                 /* of words beside a person; likewise */
 };
 
 struct taste_settings {
@@ -79,7 +91,7 @@ enum akin_status taste_cut(struct taste *taste, size_t width, struct akin_error 
 
 /* What the parts say about one history; the memory is used again for the next. */
 struct taste_features {
-    float *part[TASTE_PARTS];   /* [size] and a little more; NULL for the two of popularity */
+    float *part[TASTE_PARTS];   /* [size] and a little more; NULL for item_part's */
     float *log_logits;
     uint32_t *history;          /* [TASTE_HISTORY_MAX] places */
 };
@@ -93,14 +105,21 @@ void taste_features_deinit(struct taste_features *features);
 void taste_say(const struct taste *taste, const struct kernels *kernels, const uint32_t *history,
                size_t count, unsigned parts, struct taste_features *features);
 
-/* scores [item_count] = sum over parts of weights[part] * part; weights that are 0 are not read. */
+/* scores [item_count] = sum over parts of weights[part] * part; weights that are 0 are not read. It
+ * is taste_stand, the parts of popularity, and then taste_add, which adds the others to the scores
+ * [size] of the model's items. */
+void taste_stand(const struct taste *taste, const struct kernels *kernels,
+                 const float weights[TASTE_PARTS], float *scores);
+void taste_add(const struct taste *taste, const struct kernels *kernels,
+               const struct taste_features *features, const float weights[TASTE_PARTS],
+               float *scores);
 void taste_blend(const struct taste *taste, const struct kernels *kernels,
                  const struct taste_features *features, const float weights[TASTE_PARTS],
                  float *scores);
 
 /* ---- inside ------------------------------------------------------------------------------ */
 
-/* taste_say.c: what follows from chosen, recently, items and events. */
+/* taste_say.c: what follows from chosen, recently, first, items and events. */
 enum akin_status taste_derive(struct taste *taste, struct akin_error *error);
 
 /* closed.c */

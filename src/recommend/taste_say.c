@@ -5,13 +5,15 @@
 #include "compute/cpu/kernels.h"
 #include "recommend/taste.h"
 
+enum { FETCHED = 3 };           /* rows ahead */
+
 static const float next_floor = 2e-4f, back_floor = 1e-5f, sequence_floor = 1e-6f;
 
 const char *taste_part_name(enum taste_part part)
 {
     static const char *const names[TASTE_PARTS] = {
-        "popularity", "recent", "ease", "ease_recent", "ease_scaled", "local", "next", "back",
-        "sequence"
+        "popularity", "recent", "young", "ease", "ease_recent", "ease_scaled", "local", "next",
+        "back", "sequence"
     };
     return names[part];
 }
@@ -27,6 +29,15 @@ static float *scaled_log(const double *p, size_t n)
     return z;
 }
 
+static float *youth(const struct taste *t)
+{
+    float *young = memory_alloc(t->item_count, sizeof *young);
+    double events = (double)t->events;
+    for (size_t i = 0; young && i < t->item_count; i++)
+        young[i] = t->chosen[i] > 0 ? (float)-log((events - t->first[i]) / events + 0.01) : 0;
+    return young;
+}
+
 static float *log_shares(const struct taste *t, float floor)
 {
     float *shares = memory_alloc(t->size, sizeof *shares);
@@ -37,14 +48,17 @@ static float *log_shares(const struct taste *t, float floor)
 
 enum akin_status taste_derive(struct taste *t, struct akin_error *error)
 {
-    t->popularity = scaled_log(t->chosen, t->item_count);
-    t->recent = scaled_log(t->recently, t->item_count);
+    t->item_part[TASTE_POPULARITY] = scaled_log(t->chosen, t->item_count);
+    t->item_part[TASTE_RECENT] = scaled_log(t->recently, t->item_count);
+    t->item_part[TASTE_YOUNG] = youth(t);
     t->next_share = log_shares(t, next_floor);
     t->back_share = log_shares(t, back_floor);
     t->sequence_share = log_shares(t, sequence_floor);
     t->places = memory_alloc(t->item_count, sizeof *t->places);
-    if (!t->popularity || !t->recent || !t->next_share || !t->back_share || !t->sequence_share ||
-        !t->places)
+    bool done = t->next_share && t->back_share && t->sequence_share && t->places;
+    for (int p = 0; p < TASTE_EASE; p++)
+        done &= t->item_part[p] != NULL;
+    if (!done)
         return error_memory(error);
     for (size_t i = 0; i < t->item_count; i++)
         t->places[i] = UINT32_MAX;
@@ -91,6 +105,17 @@ static void add_row(const struct taste_rows *rows, const struct kernels *kernels
         out[columns[k]] += weight * values[k];
 }
 
+/* Rows are all over memory: some come while those before them are added. */
+static void fetch_row(const struct taste_rows *rows, size_t item)
+{
+    const uint32_t *columns = rows->columns + item * rows->width;
+    const float *values = rows->values + item * rows->width;
+    for (size_t k = 0; k < rows->width; k += 16) {
+        __builtin_prefetch(columns + k);
+        __builtin_prefetch(values + k);
+    }
+}
+
 struct told {
     const struct taste *taste;
     const struct kernels *kernels;
@@ -107,9 +132,13 @@ static float add_rows(const struct told *told, const struct taste_rows *rows, do
     double total = 0;
     memset(out, 0, told->taste->size * sizeof *out);
     for (size_t age = 0; age < told->count; age++) {
-        double weight = exp2(-(double)age / fast) + share * exp2(-(double)age / slow);
+        double weight = isinf(fast) ? 1 : exp2(-(double)age / fast);
+        if (share > 0)
+            weight += share * exp2(-(double)age / slow);
         if (weight < 1e-6)
             break;
+        if (rows->columns && age + FETCHED < told->count)
+            fetch_row(rows, told->history[told->count - 1 - FETCHED - age]);
         add_row(rows, told->kernels, told->history[told->count - 1 - age], (float)weight, out);
         total += weight;
     }
@@ -144,9 +173,9 @@ static void scale_ease(const struct told *told, const float *ease, float *out)
 static void say_lift(const struct told *told, const struct taste_rows *rows, double half_life,
                      float floor, const float *shares, float *out)
 {
-    float total = add_rows(told, rows, half_life, 0, 1, out);
-    for (size_t j = 0; j < told->taste->size; j++)
-        out[j] = logf(out[j] / total + floor) - shares[j];
+    float total = add_rows(told, rows, half_life, 0, 1, out), nothing = logf(floor);
+    for (size_t j = 0; j < told->taste->size; j++)      /* mostly nothing */
+        out[j] = (out[j] == 0 ? nothing : logf(out[j] / total + floor)) - shares[j];
 }
 
 static void say_sequence(const struct told *told, float *out, float *scratch)
@@ -200,20 +229,33 @@ void taste_say(const struct taste *taste, const struct kernels *kernels, const u
         memset(features->part[p], 0, taste->size * sizeof(float));
 }
 
+void taste_stand(const struct taste *taste, const struct kernels *kernels,
+                 const float weights[TASTE_PARTS], float *scores)
+{
+    memset(scores, 0, taste->item_count * sizeof *scores);
+    for (int p = 0; p < TASTE_EASE; p++)
+        if (weights[p] != 0)
+            kernels->add_scaled_f32(scores, taste->item_part[p], weights[p], taste->item_count);
+}
+
+void taste_add(const struct taste *taste, const struct kernels *kernels,
+               const struct taste_features *features, const float weights[TASTE_PARTS],
+               float *scores)
+{
+    for (int p = TASTE_EASE; p < TASTE_PARTS; p++)
+        if (weights[p] != 0)
+            kernels->blend_f32(scores, 1, features->part[p], weights[p], taste->size);
+}
+
 void taste_blend(const struct taste *taste, const struct kernels *kernels,
                  const struct taste_features *features, const float weights[TASTE_PARTS],
                  float *scores)
 {
-    memset(scores, 0, taste->item_count * sizeof *scores);
-    if (weights[TASTE_POPULARITY] != 0)
-        kernels->add_scaled_f32(scores, taste->popularity, weights[TASTE_POPULARITY],
-                                taste->item_count);
-    if (weights[TASTE_RECENT] != 0)
-        kernels->add_scaled_f32(scores, taste->recent, weights[TASTE_RECENT], taste->item_count);
-    for (int p = TASTE_EASE; p < TASTE_PARTS; p++) {
-        if (weights[p] == 0)
-            continue;
-        for (size_t j = 0; j < taste->size; j++)
-            scores[taste->items[j]] += weights[p] * features->part[p][j];
-    }
+    float *own = features->log_logits;      /* scratch from here on */
+    taste_stand(taste, kernels, weights, scores);
+    for (size_t j = 0; j < taste->size; j++)
+        own[j] = scores[taste->items[j]];
+    taste_add(taste, kernels, features, weights, own);
+    for (size_t j = 0; j < taste->size; j++)
+        scores[taste->items[j]] = own[j];
 }

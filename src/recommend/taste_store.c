@@ -2,6 +2,7 @@
 #include "recommend/taste_store.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -11,7 +12,8 @@
 #include "base/npy.h"
 #include "catalog/catalog.h"
 
-enum { FORMAT = 1, DESCR_MAX = 16 };
+enum { FORMAT = 2, WEIGHTS_FORMAT = 1, WEIGHT_MAX = 1000 };
+enum { COUNTS = 3 };            /* numbers of an item in popularity.npy */
 
 /* The tables of rows by their names in the folder. */
 static const struct {
@@ -41,31 +43,6 @@ static uint64_t fingerprint(const struct catalog *catalog)
         hash = hash_bytes_seed(item.id, strlen(item.id), hash);
     }
     return hash;
-}
-
-enum akin_status taste_histories(const struct catalog *catalog, struct histories *histories,
-                                 struct akin_error *error)
-{
-    struct akin_catalog_info info;
-    catalog_info(catalog, &info);
-    if (info.ratings > UINT32_MAX)
-        return error_set(error, AKIN_LIMIT, "%zu ratings; at most %u can be learned from",
-                         info.ratings, UINT32_MAX);
-    struct history_event *events = memory_alloc(info.ratings, sizeof *events);
-    if (!events)
-        return error_memory(error);
-    size_t at = 0;
-    for (size_t user = 0; user < info.users; user++) {
-        size_t count = 0;
-        const struct akin_rating *ratings = catalog_user_ratings(catalog, user, &count);
-        for (size_t r = 0; r < count && at < info.ratings; r++)
-            events[at++] = (struct history_event){ (uint32_t)user, ratings[r].row,
-                                                   ratings[r].timestamp };
-    }
-    enum akin_status status =
-        histories_create(events, at, info.users, info.items, histories, error);
-    memory_free(events);
-    return status;
 }
 
 /* ---- writing ----------------------------------------------------------------------------- */
@@ -110,16 +87,17 @@ static enum akin_status write_sequence(const struct sequence_model *model, const
 static enum akin_status write_popularity(const struct taste *t, const char *folder,
                                          struct akin_error *error)
 {
-    double *both = memory_alloc(t->item_count, 2 * sizeof *both);
-    if (!both)
+    double *counts = memory_alloc(t->item_count, COUNTS * sizeof *counts);
+    if (!counts)
         return error_memory(error);
     for (size_t i = 0; i < t->item_count; i++) {
-        both[2 * i] = t->chosen[i];
-        both[2 * i + 1] = t->recently[i];
+        counts[COUNTS * i] = t->chosen[i];
+        counts[COUNTS * i + 1] = t->recently[i];
+        counts[COUNTS * i + 2] = t->first[i];
     }
-    enum akin_status status = write_array(folder, "popularity", "", "'<f8'", t->item_count, 2,
-                                          sizeof *both, both, error);
-    memory_free(both);
+    enum akin_status status = write_array(folder, "popularity", "", "'<f8'", t->item_count, COUNTS,
+                                          sizeof *counts, counts, error);
+    memory_free(counts);
     return status;
 }
 
@@ -140,6 +118,87 @@ static enum akin_status write_model(const struct taste *t, const char *folder,
     return status;
 }
 
+/* ---- weights ----------------------------------------------------------------------------- */
+
+static const char *const context_names[] = { "goes_on", "comes_back" };
+
+enum { CONTEXTS = sizeof context_names / sizeof *context_names };
+
+/* Nine digits are enough for any float. */
+static enum akin_status write_weights(const struct taste *t, const char *folder,
+                                      struct akin_error *error)
+{
+    char path[PATH_BYTES_MAX];
+    struct bytes text = { 0 };
+    TRY(path_join(path, sizeof path, folder, "weights.json", error));
+    bytes_printf(&text, "{\"format\": %d, \"query\": %.9g", WEIGHTS_FORMAT,
+                 (double)t->query_weight);
+    for (size_t c = 0; c < CONTEXTS; c++) {
+        bytes_printf(&text, ",\n \"%s\": {\"text\": %.9g", context_names[c],
+                     (double)t->weights[c].text);
+        for (int p = 0; p < TASTE_PARTS; p++)
+            bytes_printf(&text, ", \"%s\": %.9g", taste_part_name((enum taste_part)p),
+                         (double)t->weights[c].part[p]);
+        bytes_append_text(&text, "}");
+    }
+    bytes_append_text(&text, "}\n");
+    enum akin_status status =
+        text.failed ? error_memory(error) : file_write(path, text.data, text.count, error);
+    bytes_deinit(&text);
+    return status;
+}
+
+static enum akin_status read_weight(const json_t *object, const char *key, const char *path,
+                                    float *weight, struct akin_error *error)
+{
+    double value = 0;
+    TRY(json_get_number(object, key, path, &value, error));
+    if (!(fabs(value) <= WEIGHT_MAX))
+        return error_set(error, AKIN_FORMAT, "%s: %s: %g is out of range; run akin fit again", path,
+                         key, value);
+    *weight = (float)value;
+    return AKIN_OK;
+}
+
+static enum akin_status read_all_weights(const json_t *root, const char *path, struct taste *t,
+                                         struct akin_error *error)
+{
+    int64_t format = 0;
+    TRY(json_get_integer(root, "format", path, &format, error));
+    if (format != WEIGHTS_FORMAT)
+        return error_set(error, AKIN_FORMAT,
+                         "%s: format %lld, this program reads %d; run akin fit", path,
+                         (long long)format, WEIGHTS_FORMAT);
+    TRY(read_weight(root, "query", path, &t->query_weight, error));
+    if (t->query_weight < 0 || t->query_weight > 1)
+        return error_set(error, AKIN_FORMAT, "%s: query: not from 0 to 1; run akin fit again",
+                         path);
+    for (size_t c = 0; c < CONTEXTS; c++) {
+        const json_t *weights = json_object_get(root, context_names[c]);
+        if (!json_is_object(weights))
+            return error_set(error, AKIN_FORMAT, "%s: %s is missing; run akin fit again", path,
+                             context_names[c]);
+        TRY(read_weight(weights, "text", path, &t->weights[c].text, error));
+        for (int p = 0; p < TASTE_PARTS; p++)
+            TRY(read_weight(weights, taste_part_name((enum taste_part)p), path,
+                            &t->weights[c].part[p], error));
+    }
+    return AKIN_OK;
+}
+
+static enum akin_status read_weights(const char *folder, struct taste *t, struct akin_error *error)
+{
+    char path[PATH_BYTES_MAX];
+    json_t *root;
+    TRY(path_join(path, sizeof path, folder, "weights.json", error));
+    TRY(json_read(path, 1 << 16, &root, error));
+    enum akin_status status = read_all_weights(root, path, t, error);
+    json_decref(root);
+    return status;
+}
+
+/* ---- all files --------------------------------------------------------------------------- */
+
 static enum akin_status write_files(const struct taste *t, const char *folder,
                                     const struct catalog *catalog, struct akin_error *error)
 {
@@ -154,6 +213,7 @@ static enum akin_status write_files(const struct taste *t, const char *folder,
                         sizeof *rows->values, rows->values, error));
     }
     TRY(write_sequence(&t->sequence, folder, error));
+    TRY(write_weights(t, folder, error));
     return write_model(t, folder, catalog, error);
 }
 
@@ -219,24 +279,26 @@ static enum akin_status out_of_range(const struct reading *r, const char *name, 
 static enum akin_status read_items(const struct reading *r, struct akin_error *error)
 {
     struct taste *t = r->taste;
-    double *both = NULL;
+    double *counts = NULL;
     TRY(read_array(r, "items", "", NPY_INT32, t->size, 0, sizeof *t->items, (void **)&t->items,
                    error));
     for (size_t j = 0; j < t->size; j++)
         if (t->items[j] >= t->item_count || (j && t->items[j] <= t->items[j - 1]))
             return out_of_range(r, "items", "", error);
-    TRY(read_array(r, "popularity", "", NPY_FLOAT64, t->item_count, 2, sizeof *both, (void **)&both,
-                   error));
+    TRY(read_array(r, "popularity", "", NPY_FLOAT64, t->item_count, COUNTS, sizeof *counts,
+                   (void **)&counts, error));
     t->chosen = memory_alloc(t->item_count, sizeof *t->chosen);
     t->recently = memory_alloc(t->item_count, sizeof *t->recently);
-    bool done = t->chosen && t->recently, sane = true;
+    t->first = memory_alloc(t->item_count, sizeof *t->first);
+    bool done = t->chosen && t->recently && t->first, sane = true;
     for (size_t i = 0; done && i < t->item_count; i++) {
-        t->chosen[i] = both[2 * i];
-        t->recently[i] = both[2 * i + 1];
+        t->chosen[i] = counts[COUNTS * i];
+        t->recently[i] = counts[COUNTS * i + 1];
+        t->first[i] = counts[COUNTS * i + 2];
         sane &= t->chosen[i] >= 0 && t->recently[i] >= 0 && t->chosen[i] < 1e18 &&
-                t->recently[i] < 1e18;
+                t->recently[i] < 1e18 && t->first[i] >= 0 && t->first[i] <= (double)t->events;
     }
-    memory_free(both);
+    memory_free(counts);
     if (!sane)
         return out_of_range(r, "popularity", "", error);
     return done ? taste_derive(t, error) : error_memory(error);
@@ -349,6 +411,8 @@ enum akin_status taste_open(const struct kernels *kernels, const char *data,
         status = read_rows(&r, f, error);
     if (status == AKIN_OK)
         status = read_sequence(kernels, &r, error);
+    if (status == AKIN_OK)
+        status = read_weights(r.folder, r.taste, error);
     if (status == AKIN_OK)
         *taste = r.taste;
     else

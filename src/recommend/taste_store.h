@@ -16,7 +16,3 @@ enum akin_status taste_write(const struct taste *taste, const char *data,
 enum akin_status taste_open(const struct kernels *kernels, const char *data,
                             const struct catalog *catalog, struct taste **taste,
                             struct akin_error *error);
-
-/* The catalogue's ratings as histories, people numbered as in the catalogue. */
-enum akin_status taste_histories(const struct catalog *catalog, struct histories *histories,
-                                 struct akin_error *error);

@@ -18,6 +18,8 @@ uint64_t titles_bytes(const struct titles *titles);
 /* The cosine of each item that has a word of this one's, itself included, to `out`, which is
  * clear. */
 void titles_gather(const struct titles *titles, size_t row, struct gather *out);
+/* The same for one other item. */
+float titles_cosine(const struct titles *titles, size_t row, size_t other);
 
 /* Whether `word` [bytes], folded as by title_key, is one that titles_gather leaves out. */
 bool titles_skip(const char *word, size_t bytes);

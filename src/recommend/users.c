@@ -1,9 +1,10 @@
 /* Live users over the block and the store.
  *
  * Locks, in the order in which they are taken: whoever leads the store's commits (live_append.c), a
- * shard, then the store's reader, the states that wait, or the fingerprint. So nobody who holds a
- * shard ever waits for a commit: a state that must leave its slot is copied to a queue, which the
- * next commit writes. A queue that is full loses the state, and nothing with it. */
+ * shard, then whoever finds the vectors, the store's reader, the states that wait, or the
+ * fingerprint. So nobody who holds a shard ever waits for a commit: a state that must leave its
+ * slot is copied to a queue, which the next commit writes. A queue that is full loses the state,
+ * and nothing with it. */
 #include "recommend/users.h"
 
 #include <math.h>
@@ -38,7 +39,8 @@ struct waiting_state {
 struct users {
     struct users_settings settings;
     char path[PATH_BYTES_MAX];
-    struct user_fold fold;
+    struct user_fold fold;      /* its vectors are there once `ready` */
+    atomic_bool ready;
     double rating_max;
 
     struct shard shards[SHARDS];
@@ -46,6 +48,7 @@ struct users {
     unsigned char *block;
     size_t block_bytes;
 
+    struct mutex *finding;              /* guards the finding of the vectors */
     struct mutex *opening;              /* guards the making of the store */
     _Atomic(struct live_store *) store; /* NULL: none yet */
     atomic_uint_fast64_t refreshed_ns;
@@ -92,9 +95,27 @@ static struct akin_rating scaled(const struct akin_rating *rating, double rating
     return out;
 }
 
-void users_fold(const struct users *users, const struct akin_rating *ratings, size_t count,
-                double rating_max, struct user_profile *profile)
+/* Before anything is folded, or the fingerprint is taken. */
+static enum akin_status find_vectors(struct users *users, struct akin_error *error)
 {
+    enum akin_status status = AKIN_OK;
+    if (atomic_load(&users->ready))
+        return AKIN_OK;
+    mutex_lock(users->finding);
+    if (!users->fold.vectors)
+        status = users->settings.find_vectors(users->settings.vectors_context,
+                                              &users->fold.vectors, error);
+    if (status == AKIN_OK)
+        atomic_store(&users->ready, true);
+    mutex_unlock(users->finding);
+    return status;
+}
+
+enum akin_status users_fold(struct users *users, const struct akin_rating *ratings, size_t count,
+                            double rating_max, struct user_profile *profile,
+                            struct akin_error *error)
+{
+    TRY(find_vectors(users, error));
     size_t kept = count < USER_RECENT ? count : USER_RECENT;
     clear_profile(profile);
     for (size_t i = 0; i < count; i++) {
@@ -103,6 +124,7 @@ void users_fold(const struct users *users, const struct akin_rating *ratings, si
         if (i >= count - kept)
             profile->recent[profile->recent_count++] = rating;
     }
+    return AKIN_OK;
 }
 
 void users_rates(const struct users *users, float *fast, float *slow)
@@ -259,6 +281,7 @@ static enum akin_status load(struct users *users, struct shard *shard, uint64_t 
                              const char *name, bool new_too, uint32_t *slot,
                              struct akin_error *error)
 {
+    TRY(find_vectors(users, error));
     struct live_store *store = atomic_load(&users->store);
     uint32_t taken = shard_take(shard, hash, name);
     struct loading l = { .users = users, .shard = shard, .slot = shard_slot(shard, taken) };
@@ -438,10 +461,11 @@ static enum akin_status make_block(struct users *users, struct akin_error *error
 
 static enum akin_status open_users(struct users *users, struct akin_error *error)
 {
+    users->finding = mutex_create();
     users->opening = mutex_create();
     users->fingerprinting = mutex_create();
     users->waiting_lock = mutex_create();
-    if (!users->opening || !users->fingerprinting || !users->waiting_lock)
+    if (!users->finding || !users->opening || !users->fingerprinting || !users->waiting_lock)
         return error_memory(error);
     TRY(make_block(users, error));
     if (users->settings.store_path && path_exists(users->path))
@@ -490,6 +514,7 @@ void users_close(struct users **users)
         shard_deinit(&u->shards[i]);
     for (size_t i = 0; i < WAITING_MAX; i++)
         bytes_deinit(&u->waiting[i].bytes);
+    mutex_destroy(&u->finding);
     mutex_destroy(&u->opening);
     mutex_destroy(&u->fingerprinting);
     mutex_destroy(&u->waiting_lock);

@@ -44,7 +44,10 @@ void user_profile_deinit(struct user_profile *profile);
 
 struct users_settings {
     const struct catalog *catalog;      /* outlives the users, as do vectors and kernels */
-    const float *vectors;               /* [items][dim], in the space that users live in */
+    const float *vectors;               /* [items][dim], in the space that users live in; */
+    enum akin_status (*find_vectors)(void *context, const float **vectors,
+                                     struct akin_error *error);
+    void *vectors_context;              /* NULL: asked for once, by the first fold */
     size_t dim;
     const struct kernels *kernels;
     const char *store_path;             /* NULL: no store */
@@ -74,8 +77,9 @@ enum akin_status users_read(struct users *users, const char *user, struct user_p
 
 /* The same fold for ratings in hand [count], which are divided by rating_max; `seen` stays empty.
  */
-void users_fold(const struct users *users, const struct akin_rating *ratings, size_t count,
-                double rating_max, struct user_profile *profile);
+enum akin_status users_fold(struct users *users, const struct akin_rating *ratings, size_t count,
+                            double rating_max, struct user_profile *profile,
+                            struct akin_error *error);
 
 /* The rates of its settings. */
 void users_rates(const struct users *users, float *fast, float *slow);

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The program from outside: what it prints, what it writes, how it fails and how it is stopped.
 
-Usage: cli_test.py AKIN MODEL [GROUP]      GROUP: use embed stop catalogue rate index bench precision (all)
+Usage: cli_test.py AKIN MODEL [GROUP]      GROUP: use embed stop catalogue rate index bench precision train
+                                 compare (all)
 MODEL is the folder of a small model. Needs nothing but Python; works in a scratch folder.
 """
 import json
@@ -20,7 +21,7 @@ import time
 COMMANDS = """doctor|config|model list|model pull|model info|model check|model quantize|tokenize|embed|
 data import movielens|data import jsonl|data embed|data info|index build|index create|index add|
 index update|index delete|index info|index check|index compact|index export|search|recommend|rate|
-fit|evaluate|bench embed|bench search|bench recommend|bench personalize""".replace("\n", "").split("|")
+fit|evaluate|bench embed|bench search|bench recommend|bench personalize|bench train|bench compare""".replace("\n", "").split("|")
 FILMS = """movieId,title,genres
 1,Toy Story (1995),Adventure|Animation|Children|Comedy
 2,Toy Story 2 (1999),Adventure|Animation|Children|Comedy
@@ -35,6 +36,7 @@ RATINGS = "userId,movieId,rating,timestamp\n" + "".join(
 REPORT_KEYS = "akin_version commit timestamp hostname cpu threads kernels device".split()
 EMBED_KEYS = """texts texts_computed dimension seconds texts_per_second ms_per_text tokens mean_norm
 std_norm nan_inf peak_rss_mb precision kernels model threads output""".split()
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 checks = failures = 0
 
 
@@ -401,6 +403,9 @@ def catalogue():
     got = answer("fit", "--data", "films")
     check("fit", got["learned_items"] == 5 and got["events"] == len(rows) and "model.json" in os.listdir("films/taste"), got)
     check("fit for people", b"learned from" in akin("fit", "--data", "films").stdout)
+    found = [got["goes_on"], got["comes_back"], got["query_weight"]]
+    check("weights found", all(not f["learned"] or f["gain"]["interval_95"][0] > 0 for f in found)
+          and "local" in found[0]["score"] and "recent" in found[1]["score"] and got["live_events"] == 0, found)
 
     write("songs.jsonl", "".join(json.dumps({"key": f"s{i}", "name": f"Song {i}", "styles": ["Pop"]}) + "\n" for i in range(4)))
     write("plays.jsonl", "".join(json.dumps({"who": "ann", "song": f"s{i}"}) + "\n" for i in (0, 1, 9)))
@@ -1045,10 +1050,179 @@ def precision():
     check("and once", answer("data", "embed", "--data", "shop", *own, "--precision", "int8")["texts"] == 0)
 
 
+# ---------------------------------------------------------------- training
+TINY = """--d-model 16 --nhead 2 --num-encoder-layers 1 --num-decoder-layers 1 --dim-feedforward 32
+--seq-len 8 --vocab-size 23 --batch-size 4""".split()
+PLAIN = [*TINY, "--num-samples", "16", "--dropout", "0", "--no-amp", "--device", "cpu"]
+SCRIPT_KEYS = {
+    "metadata": "timestamp hostname gpu_name gpu_count cuda_version pytorch_version python_version platform",
+    "config": """model_params d_model nhead num_encoder_layers num_decoder_layers dim_feedforward batch_size_per_gpu
+        effective_batch_size seq_len vocab_size num_samples dataset_size_gb data_source num_shards amp num_workers
+        warmup_epochs measured_epochs""",
+    "summary": """avg_wall_time_per_epoch_s avg_throughput_samples_per_s peak_gpu_memory_mb
+        avg_gpu_utilisation_pct"""}
+
+
+def npy(path, shape, values, descr="<i4", code="i"):
+    text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {tuple(shape)}, }}"
+    text += " " * (-(len(text) + 11) % 64) + "\n"
+    return write(path, b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
+                 + struct.pack(f"<{len(values)}{code}", *values))
+
+
+def train_report():
+    got = answer("bench", "train", *PLAIN, "--epochs", "2")
+    for part, keys in SCRIPT_KEYS.items():
+        check(f"{part}: exactly the script's keys", set(got[part]) == set(keys.split()), sorted(got[part]))
+    check("epochs", [e["epoch"] for e in got["epochs"]] == [1, 2] and all(set(e) == {
+        "epoch", "wall_time_s", "total_samples", "throughput_samples_per_s", "avg_loss"}
+        and e["total_samples"] == 16 and 2 < e["avg_loss"] < 4 for e in got["epochs"]), got["epochs"])
+    check("ours beside them", set(REPORT_KEYS) | {"tokens_per_s", "model_tflops", "mfu_pct", "mfu_peak_tflops", "step_ms",
+          "data_wait_pct", "comm_pct", "expected_allreduce_ms", "energy_j", "devices"} <= set(got), sorted(got))
+    check("sizes", got["config"]["model_params"] > 1000 and got["config"]["amp"] is False and got["run"]["precision"] == "fp32"
+          and got["config"]["data_source"] == "memory" and got["step_ms"]["count"] == 8, got["config"])
+    check("tokens of source and target", near(got["tokens_per_s"], got["summary"]["avg_throughput_samples_per_s"] * 16), got)
+    names = os.listdir("results")
+    check("the name of the file", len(names) == 1 and re.fullmatch(r"bench_\w+_1cpu_\d{8}T\d{6}Z\.json", names[0]), names)
+    text = akin("bench", "train", *PLAIN, "--epochs", "1", "--steps", "2", "--output-dir", "out").stdout.decode()
+    check("for people", all(w in text for w in ("warm-up", "samples/s", "of 2 steps", "peak memory", "Report: out/bench_")), text)
+    one = answer("bench", "train", *PLAIN, "--epochs", "1", "--threads", "1", "--slice", "1", "--recompute")
+    check("threads, slices and recomputing change no loss", one["epochs"][0]["avg_loss"] == got["epochs"][0]["avg_loss"], one["epochs"])
+    check("another seed does", answer("bench", "train", *PLAIN, "--epochs", "1", "--seed", "2")["epochs"][0]["avg_loss"]
+          != got["epochs"][0]["avg_loss"])
+    mixed = answer("bench", "train", *TINY, "--num-samples", "8", "--epochs", "1")
+    check("--amp is bf16 where there is bf16", (mixed["config"]["amp"], mixed["run"]["precision"]) in ((True, "bf16"), (False, "fp32")), mixed["run"])
+    return got
+
+
+def train_disk(memory):
+    got = answer("bench", "train", *PLAIN, "--epochs", "2", "--disk", "--num-shards", "3")
+    check("the same from disk", [e["avg_loss"] for e in got["epochs"]] == [e["avg_loss"] for e in memory["epochs"]], got["epochs"])
+    check("three shards", got["config"]["num_shards"] == 3 and got["config"]["data_source"] == "disk"
+          and sorted(f for f in os.listdir("data") if f.endswith(".bin")) == [f"shard_000{i}.bin" for i in range(3)], os.listdir("data"))
+    written = os.stat("data/shard_0001.bin").st_mtime_ns
+    answer("bench", "train", *PLAIN, "--epochs", "1", "--data-dir", "data", "--num-shards", "3")
+    check("written once", os.stat("data/shard_0001.bin").st_mtime_ns == written)
+    narrow = answer("bench", "train", *PLAIN, "--epochs", "2", "--data-dir", "narrow", "--token-type", "u16")
+    check("u16 is a quarter", os.path.getsize("narrow/shard_0000.bin") == 16 * 2 * 8 * 2
+          and narrow["epochs"][0]["avg_loss"] == memory["epochs"][0]["avg_loss"], narrow["epochs"])
+    with open("data/shard_0002.bin", "r+b") as file:
+        file.truncate(9)
+    refused("a short shard", "bench", "train", *PLAIN, "--data-dir", "data", "--num-shards", "3", "--quiet", words="shard_0002.bin")
+    refused("the disk is full", "bench", "train", *PLAIN, "--data-dir", "big", "--num-samples", str(10**11), "--steps", "1",
+            "--quiet", words="big")
+
+
+def train_given():
+    tokens = [(7 * i * i + 3 * i) % 23 for i in range(2 * 4 * 8)]
+    npy("s.npy", (2, 4, 8), tokens)
+    npy("t.npy", (2, 4, 8), tokens[::-1], "<i8", "q")
+    given = ["bench", "train", *TINY, "--dropout", "0", "--no-amp", "--batch-src", "s.npy", "--batch-tgt", "t.npy"]
+    got = answer(*given, "--save", "w.safetensors", "--dump-grads", "g.safetensors")
+    check("two losses", len(got["losses"]) == 2 and all(2 < x < 4 for x in got["losses"]), got)
+    with open("g.safetensors", "rb") as file:
+        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+    check("PyTorch's names", header["transformer.decoder.layers.0.multihead_attn.in_proj_weight"]["shape"] == [48, 16], header)
+    again = answer(*given, "--init", "w.safetensors", "--lr", "0", "--save", "same.safetensors")
+    with open("w.safetensors", "rb") as one, open("same.safetensors", "rb") as two:
+        check("a rate of 0 learns nothing", one.read() == two.read())
+    check("what was saved has learned", again["losses"][0] < got["losses"][0], again)
+    npy("r.npy", (40, 4, 8), tokens[:32] * 40)
+    fall = answer("bench", "train", *TINY, "--dropout", "0", "--no-amp", "--batch-src", "r.npy", "--batch-tgt", "r.npy", "--lr", "0.01")["losses"]
+    check("a repeated batch is learned", fall[-1] < 0.5 * fall[0], (fall[0], fall[-1]))
+    plain = answer(*given, "--device", "reference")["losses"]
+    check("as the plain device has it", all(abs(a - b) < 1e-5 for a, b in zip(plain, got["losses"])), (plain, got["losses"]))
+    half = [str(2) if a == "4" else a for a in given]
+    ranks = answer(*half, "--processes", "2")["losses"]
+    check("two processes are one", all(abs(a - b) < 1e-6 for a, b in zip(ranks, got["losses"])), (ranks, got["losses"]))
+    with open("w.safetensors", "r+b") as file:
+        file.seek(-4, os.SEEK_END)
+        file.write(struct.pack("<f", math.nan))
+    refused("weights that are no number", *given, "--init", "w.safetensors", "--quiet", words="w.safetensors: tensor output_proj.bias")
+    wild = ["--lr", "1e6", "--weight-decay", "1e6", "--quiet"]
+    refused("a loss that is no number", *given[:-4], "--batch-src", "r.npy", "--batch-tgt", "r.npy", *wild, words="step ")
+    refused("and in the benchmark", "bench", "train", *PLAIN, *wild, "--epochs", "9", "--json", words=": step ")
+    npy("b.npy", (2, 4, 8), [*tokens[:-1], 23])
+    refused("a token too large", *given[:-1], "b.npy", "--quiet", words="sample 3")
+    npy("b.npy", (2, 4, 8), [*tokens[:-1], -1])
+    refused("a token below 0", *given[:-1], "b.npy", "--quiet", words="b.npy")
+    npy("b.npy", (2, 3, 8), tokens[:48])
+    refused("another shape", *given[:-1], "b.npy", "--quiet", words="--batch-size 4")
+    npy("b.npy", (1, 4, 8), tokens[:32])
+    refused("fewer steps", *given[:-1], "b.npy", "--quiet", words="b.npy has 1")
+    refused("half of it", *given[:-2], status=2, words="--batch-tgt")
+
+
+def train():
+    for option in ("epochs", "batch-size", "vocab-size", "num-samples", "d-model", "nhead", "dim-feedforward", "steps", "num-workers"):
+        for bad in ("0", "-1", "x"):
+            refused(f"--{option} {bad}", "bench", "train", f"--{option}={bad}", status=2, words=f"--{option}")
+    for words, option, bad in (("nhead 3", "nhead", "3"), ("--seq-len", "seq-len", "1"), ("--dropout", "dropout", "1"),
+                               ("--optimizer", "optimizer", "lion"), ("--token-type", "token-type", "u16"),
+                               ("--num-shards", "num-shards", "3"), ("--batch-size", "num-samples", "5"),
+                               ("--steps", "steps", "99999"), ("--device", "device", "tpu"), ("--dump-grads", "dump-grads", "g")):
+        refused(f"--{option} {bad}", "bench", "train", f"--{option}={bad}", status=2, words=words)
+    refused("amp and not", "bench", "train", "--amp", "--no-amp", status=2, words="--no-amp")
+    refused("amp in fp32", "bench", "train", "--amp", "--precision", "fp32", status=2, words="fp32")
+    refused("single and many", "bench", "train", "--single", "--processes", "2", status=2, words="--single")
+    refused("fp16 on a CPU", "bench", "train", "--precision", "fp16", "--device", "cpu", words="bf16")
+    write("file", "x")
+    refused("a folder that cannot be", "bench", "train", *PLAIN, "--output-dir", "file/results", words="file/results")
+    os.makedirs("locked")
+    os.chmod("locked", 0o500)
+    refused("a folder that cannot be written", "bench", "train", *PLAIN, "--output-dir", "locked", words="locked", before=AS_A_USER)
+    refused("a model that does not fit", "bench", "train", "--d-model", "16384", "--dim-feedforward", "65536", "--num-encoder-layers",
+            "100", "--no-amp", words="bytes")
+    refused("weights that are not there", "bench", "train", *PLAIN, "--init", "none.safetensors", words="none.safetensors")
+    check("nothing was written", not os.path.exists("results") or not os.listdir("results"), os.listdir("."))
+    shutil.rmtree("results", ignore_errors=True)
+    train_disk(train_report())
+    train_given()
+    run = os.path.join(ROOT, "run_benchmark.sh")
+    done = subprocess.run([run, "--single", *PLAIN, "--epochs", "1", "--json"], capture_output=True, timeout=300,
+                          env={**environment(), "PATH": os.path.dirname(AKIN) + ":" + os.environ["PATH"]})
+    check("run_benchmark.sh", done.returncode == 0 and json.loads(done.stdout)["config"]["measured_epochs"] == 1, done.stderr)
+
+
+# ---------------------------------------------------------------- comparing
+def compare():
+    folder = os.path.join(ROOT, "tests/fixtures/training")
+    got = answer("bench", "compare", folder, "--cost", "0.1", "3.00", "3.00")
+    check("three runs", [r["devices"] for r in got["runs"]] == [1, 1, 8] and got["differences"] == [], got)
+    check("costs", near(got["runs"][2]["cost_per_million_samples"], 24 / 3600 / 51200 * 1e6)
+          and near(got["runs"][1]["cost_per_epoch"], 3 / 3600 * 468.75), got["runs"])
+    check("scaling", got["runs"][2]["scaling_efficiency_pct"] == 80 and got["runs"][0]["mfu_pct"] == 49.3, got["runs"])
+    check("commas are as good", answer("bench", "compare", folder, "--cost", "0.1,3,3") == got)
+    table = akin("bench", "compare", folder, "--cost", "3").stdout.decode()
+    check("a table, the best marked", "51200.0 *" in table and "scaling %" in table and " - " in table, table)
+    lines = akin("bench", "compare", folder, "--csv").stdout.decode().splitlines()
+    check("CSV", len(lines) == 4 and len({line.count(",") for line in lines}) == 1, lines)
+    akin("bench", "compare", folder, "--html", "page.html")
+    with open("page.html", encoding="utf-8") as file:
+        page = file.read()
+    check("a page of its own", page.count("<svg") == 4 and "http://" not in page.replace("http://www.w3.org/2000/svg", "")
+          and "src=" not in page, page[:400])
+    with open(os.path.join(folder, "bench_script_1gpu.json"), encoding="utf-8") as file:
+        other = json.load(file)
+    other["config"]["d_model"] = 256
+    write("other.json", json.dumps(other))
+    refused("different work", "bench", "compare", folder, "other.json", words="config.d_model is 128")
+    forced = answer("bench", "compare", folder, "other.json", "--force")
+    check("unless told to", len(forced["runs"]) == 4 and "d_model" in forced["differences"][0], forced["differences"])
+    refused("prices for others", "bench", "compare", folder, "--cost", "1", "2", status=2, words="2 prices for 3")
+    refused("no price", "bench", "compare", folder, "--cost", "free", status=2, words="free")
+    refused("both forms", "bench", "compare", folder, "--json", "--csv", status=2, words="--csv")
+    refused("nothing there", "bench", "compare", words="results")
+    refused("no reports", "bench", "compare", ".", words="akin bench train")
+    write("bad.json", '{"metadata": {}, "config": {}, "summary": {"peak_gpu_memory_mb": "much"}}')
+    refused("a field of another type", "bench", "compare", "bad.json", words="bad.json: summary: peak_gpu_memory_mb")
+    refused("a page that cannot be", "bench", "compare", folder, "--html", "none/page.html", words="none/page.html")
+
+
 def main():
     global AKIN, MODEL, SCRATCH
     groups = {g.__name__: g for g in (use, embed, stop, catalogue, rate, index, forms, memory, bench,
-                                      precision)}
+                                      precision, train, compare)}
     if len(sys.argv) not in (3, 4) or (len(sys.argv) == 4 and sys.argv[3] not in groups):
         sys.exit(__doc__)
     AKIN, MODEL = map(os.path.abspath, sys.argv[1:3])

@@ -33,8 +33,8 @@ struct model {
 
 static struct akin_error error;
 
-__attribute__((format(printf, 2, 3)))
-static noreturn void die(int code, const char *format, ...)
+__attribute__((format(printf, 2, 3), noreturn))
+static void die(int code, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);

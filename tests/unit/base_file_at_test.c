@@ -154,6 +154,65 @@ static void links_are_followed(void **state)
     (void)state;
 }
 
+/* Any range, by whole blocks, past the page cache where there is a way. */
+static void blocks_around_a_range_are_read(void **state)
+{
+    (void)state;
+    enum { BYTES = 3 * FILE_BLOCK_BYTES + 1000 };
+    static unsigned char bytes[BYTES];
+    static _Alignas(FILE_BLOCK_BYTES) unsigned char buffer[BYTES + 2 * FILE_BLOCK_BYTES];
+    static const size_t ranges[][2] = {
+        { 0, BYTES }, { 0, 1 }, { BYTES - 1, 1 }, { 4095, 2 }, { 4096, 4096 }, { 5000, 8192 },
+        { 12287, 1001 }, { 100, 0 }, { BYTES, 0 },
+    };
+    for (size_t i = 0; i < BYTES; i++)
+        bytes[i] = (unsigned char)(i * 7 + i / 256);
+    assert_int_equal(file_write(path, bytes, BYTES, &error), AKIN_OK);
+    for (int direct = 0; direct < 2; direct++) {
+        struct file_at file;
+        const unsigned char *data;
+        assert_int_equal(file_at_open(path, direct ? FILE_AT_READ_DIRECT : FILE_AT_READ, &file,
+                                      &error), AKIN_OK);
+        assert_true(direct || !file.direct);
+        for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
+            memset(buffer, 0, sizeof buffer);
+            assert_int_equal(file_at_read_blocks(&file, ranges[i][0], ranges[i][1], buffer, &data,
+                                                 &error), AKIN_OK);
+            if (ranges[i][1])
+                assert_memory_equal(data, bytes + ranges[i][0], ranges[i][1]);
+        }
+        assert_int_equal(file_at_read_blocks(&file, 5000, BYTES - 4999, buffer, &data, &error),
+                         AKIN_FORMAT);
+        assert_non_null(strstr(error.message, "cut short"));
+        assert_int_equal(file_at_read_blocks(&file, BYTES + 9000, 1, buffer, &data, &error),
+                         AKIN_FORMAT);
+        file_at_close(&file);
+    }
+}
+
+static void a_folder_has_one_lock(void **state)
+{
+    (void)state;
+    struct folder_lock lock, other = { -1 };
+    assert_int_equal(folder_lock_take(folder, &lock, &error), AKIN_OK);
+    assert_int_equal(folder_lock_take(folder, &other, &error), AKIN_BUSY);
+    assert_non_null(strstr(error.message, folder));
+    folder_lock_release(&other);
+    folder_lock_release(&lock);
+    folder_lock_release(&lock);
+    assert_int_equal(folder_lock_take(folder, &other, &error), AKIN_OK);
+    folder_lock_release(&other);
+    assert_int_equal(folder_lock_take("no/such", &lock, &error), AKIN_NOT_FOUND);
+    uint64_t bytes;
+    assert_int_equal(path_free_bytes(folder, &bytes, &error), AKIN_OK);
+    assert_int_equal(path_free_bytes("no/such", &bytes, &error), AKIN_NOT_FOUND);
+    assert_int_equal(path_bytes("no/such", &bytes, &error), AKIN_NOT_FOUND);
+    assert_int_equal(path_bytes(folder, &bytes, &error), AKIN_IO);
+    assert_int_equal(file_write(path, "abc", 3, &error), AKIN_OK);
+    assert_int_equal(path_bytes(path, &bytes, &error), AKIN_OK);
+    assert_int_equal(bytes, 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -161,6 +220,8 @@ int main(void)
         cmocka_unit_test(one_descriptor_has_the_lock),
         cmocka_unit_test(failures_name_the_file),
         cmocka_unit_test(links_are_followed),
+        cmocka_unit_test(blocks_around_a_range_are_read),
+        cmocka_unit_test(a_folder_has_one_lock),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

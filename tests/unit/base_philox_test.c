@@ -27,8 +27,24 @@ static void known_answers(void **state)
            (uint32_t[]){0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1});
 }
 
+static void rows_are_blocks(void **state)
+{
+    (void)state;
+    uint32_t counter[4] = {~0u - 5, 2, 3, 4}, key[2] = {5, 6}, one[4];
+    uint32_t row[4][PHILOX_ROW];
+    philox_4x32_row(counter, key, row);
+    for (int i = 0; i < PHILOX_ROW; i++, counter[0]++) {
+        philox_4x32(counter, key, one);
+        for (int word = 0; word < 4; word++)
+            assert_int_equal(row[word][i], one[word]);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(known_answers)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(known_answers),
+        cmocka_unit_test(rows_are_blocks),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

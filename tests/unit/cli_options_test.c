@@ -116,7 +116,12 @@ static void test_refusals(void **state)
     refused(&p, "takes no value");
     PARSE(&p, "--kind", "fla");
     refused(&p, "not one of auto|flat");
-    PARSE(&p, "a", "b", "c", "d", "e", "f", "g", "h", "i");
+    char word[] = "a", *words[POSITIONALS_MAX + 1];
+    for (int i = 0; i <= POSITIONALS_MAX; i++)
+        words[i] = word;
+    parse(&p, POSITIONALS_MAX, words, false);
+    assert_int_equal(p.status, AKIN_OK);
+    parse(&p, POSITIONALS_MAX + 1, words, false);
     refused(&p, "too many arguments");
 }
 

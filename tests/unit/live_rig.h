@@ -70,7 +70,7 @@ static int rig_tear_down(void **state)
 }
 
 /* A database of its own for each test. */
-static const char *rig_store(const char *name)
+__attribute__((unused)) static const char *rig_store(const char *name)
 {
     static char path[128];
     snprintf(path, sizeof path, "%s/%s.db", rig_folder, name);
@@ -78,7 +78,7 @@ static const char *rig_store(const char *name)
 }
 
 /* Changes a database behind our back. */
-static void rig_sql(const char *path, const char *sql)
+__attribute__((unused)) static void rig_sql(const char *path, const char *sql)
 {
     sqlite3 *db = NULL;
     assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
@@ -88,7 +88,8 @@ static void rig_sql(const char *path, const char *sql)
 
 /* Reads so many numbers that a child writes when something is acknowledged, lets it run on for a
  * moment, kills it, and reads the rest. The last number, or 0. */
-static uint64_t rig_kill(pid_t child, int acks, uint64_t wanted, uint64_t moment_us)
+__attribute__((unused)) static uint64_t rig_kill(pid_t child, int acks, uint64_t wanted,
+                                                 uint64_t moment_us)
 {
     uint64_t last = 0;
     for (uint64_t i = 0, n; i < wanted && read(acks, &n, sizeof n) == sizeof n; i++)
@@ -105,7 +106,7 @@ static uint64_t rig_kill(pid_t child, int acks, uint64_t wanted, uint64_t moment
 }
 
 /* What a child process ended with; 0: fine. */
-static int rig_wait(pid_t child)
+__attribute__((unused)) static int rig_wait(pid_t child)
 {
     int status = -1;
     assert_int_equal(waitpid(child, &status, 0), child);

@@ -142,12 +142,22 @@ static void draw_rig_vectors(void)
     memcpy(rig_vectors + (TWIN + 1) * DIM, rig_vectors + TWIN * DIM, DIM * sizeof(float));
 }
 
+/* users_settings.find_vectors. */
+static enum akin_status rig_space_vectors(void *context, const float **found,
+                                          struct akin_error *error)
+{
+    const struct space *space;
+    enum akin_status status = recommender_space(context, &space, error);
+    *found = status == AKIN_OK ? space->vectors : NULL;
+    return status;
+}
+
 static void open_rig(void)
 {
     struct akin_error error = { 0 };
     must(recommender_open(rig_backend, rig_catalog, &rig, &error), &error);
     struct users_settings live = { .catalog = rig_catalog, .dim = DIM,
-                                   .vectors = recommender_space(rig)->vectors,
+                                   .find_vectors = rig_space_vectors, .vectors_context = rig,
                                    .kernels = cpu_kernels(rig_backend) };
     users_settings_default(&live.live);
     live.live.store = false;
@@ -158,8 +168,8 @@ static void open_rig(void)
 
 static void close_rig(void)
 {
-    recommender_close(&rig);
     users_close(&rig_users);
+    recommender_close(&rig);
 }
 
 static int rig_set_up(void **state)
@@ -200,7 +210,7 @@ static int rig_tear_down(void **state)
     return path_remove_tree(rig_folder, NULL) == AKIN_OK ? 0 : -1;
 }
 
-static struct akin_request rig_request(size_t k)
+__attribute__((unused)) static struct akin_request rig_request(size_t k)
 {
     struct akin_request request;
     recommend_request_default(&request);
@@ -209,7 +219,8 @@ static struct akin_request rig_request(size_t k)
     return request;
 }
 
-static size_t rig_ask(const struct akin_request *request, struct akin_recommendation *results)
+__attribute__((unused)) static size_t rig_ask(const struct akin_request *request,
+                                              struct akin_recommendation *results)
 {
     struct akin_error error = { 0 };
     size_t found;

@@ -16,6 +16,7 @@
 #include "base/thread.h"
 #include "compute/backend.h"
 #include "recommend/evaluate.h"
+#include "recommend/split.h"
 
 enum { USERS = 120, ITEMS = 90, LENGTH = 24 };
 
@@ -140,7 +141,7 @@ static void run(int threads, const struct akin_evaluate_settings *settings,
     struct backend *backend;
     struct akin_error error;
     assert_int_equal(cpu_backend_create(cpu_detect(), pool, &backend, NULL), AKIN_OK);
-    enum akin_status status = evaluate(cpu_kernels(backend), pool, NULL, settings, e, &error);
+    enum akin_status status = evaluate(backend, NULL, settings, e, &error);
     if (status != AKIN_OK)
         fail_msg("%s", error.message);
     e->learn_seconds = e->judge_seconds = 0;
@@ -167,7 +168,9 @@ static void what_comes_next_is_found(void **state)
     assert_false(e.text);
     const struct akin_evaluation_row *ours = &e.rows[e.row_count - 1];
     assert_string_equal(e.rows[0].name, "popularity");
-    assert_string_equal(ours->name, "blended");
+    assert_string_equal(ours->name, e.weights.learned ? "blended, weights learned"
+                                                      : "blended without text");
+    assert_true(e.weights.points == USERS && e.weights.ndcg_best >= e.weights.ndcg_default);
     assert_true(ours->ndcg.mean > 0.55 && ours->ndcg.mean > 3 * e.rows[0].ndcg.mean);
     assert_true(ours->ndcg.low <= ours->ndcg.mean && ours->ndcg.mean <= ours->ndcg.high);
     assert_true(ours->difference.low > 0);
@@ -255,14 +258,13 @@ static void nothing_to_judge(void **state)
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         write_text(bad[i]);
-        assert_int_equal(evaluate(cpu_kernels(backend), pool, NULL, &settings, &e, &error),
-                         AKIN_ARGUMENT);
+        assert_int_equal(evaluate(backend, NULL, &settings, &e, &error), AKIN_ARGUMENT);
         assert_non_null(strstr(error.message, "nothing to judge"));
     }
     /* The smallest that there is. */
     write_text(
         "userId,movieId,rating,timestamp,split\n1,2,3,4,train\n2,3,3,4,train\n1,3,3,5,test\n");
-    assert_int_equal(evaluate(cpu_kernels(backend), pool, NULL, &settings, &e, &error), AKIN_OK);
+    assert_int_equal(evaluate(backend, NULL, &settings, &e, &error), AKIN_OK);
     assert_int_equal(e.judged, 1);
     assert_true(e.rows[e.row_count - 1].ndcg.mean == 1);
     cpu_backend_destroy(&backend);

@@ -82,67 +82,27 @@ static void learned_rows(void **state)
     recommender_use_inputs(rig, &none);
 }
 
-/* What a model of taste was asked. */
-struct heard {
-    uint32_t past[64];
-    size_t count;
-    bool returning, fails;
-};
-
-static enum akin_status say(void *context, const uint32_t *past, size_t count, bool returning,
-                            float *scores, struct akin_error *error)
+/* A request that leaves the weight of its words open takes what was learned, or the default. */
+static void open_query_weight(void **state)
 {
-    struct heard *heard = context;
-    if (heard->fails)
-        return error_set(error, AKIN_LIMIT, "the model is tired");
-    assert_true(count <= 64);
-    memcpy(heard->past, past, count * sizeof *past);
-    heard->count = count;
-    heard->returning = returning;
-    for (size_t row = 0; row < ITEMS; row++)
-        scores[row] = row % 100 == 9 ? (float)row / 1000 : -3;
-    return AKIN_OK;
-}
-
-static void models_of_taste(void **state)
-{
-    static const char *const history[] = { "f1", "f2" };
-    struct akin_recommendation results[K];
+    struct akin_recommendation open[K], said[K];
+    struct recommend_inputs inputs = { .fitted = true, .query_weight = 0.25f }, none = { 0 };
     struct akin_request request = rig_request(K);
-    struct heard heard = { .count = 0 };
-    struct recommend_inputs inputs = { .taste = { &heard, say } }, none = { 0 };
     struct akin_error error = { 0 };
-    size_t found = 5;
+    const float *query = rig_vectors + 4 * DIM;
+    size_t found;
     (void)state;
-    recommender_use_inputs(rig, &inputs);
-    request.user = "p6";
-    request.popularity = 0;
-    rig_ask(&request, results);
-    for (size_t i = 0; i < 5; i++)
-        assert_int_equal(results[i].row % 100, 9);
-    assert_int_equal(heard.count, RATED);
-    for (size_t i = 0; i < RATED; i++)
-        assert_int_equal(heard.past[i], rig_rated(6, i));
-    assert_true(heard.returning);
-    request.now = 1000 * RATED;
-    rig_ask(&request, results);
-    assert_false(heard.returning);
-    struct akin_feedback rated = { "p6", "f30", 1, 1000 * RATED };
-    must(users_update(rig_users, &rated, &error), &error);
-    request.history = history;
-    request.history_count = 2;
-    request.now = 0;
-    rig_ask(&request, results);
-    assert_int_equal(heard.count, RATED + 3);
-    assert_int_equal(heard.past[RATED], 30);
-    assert_int_equal(heard.past[RATED + 2], 2);
-    assert_false(heard.returning);
-    heard.fails = true;
-    assert_int_equal(recommend(rig, &request, NULL, results, NULL, &found, NULL, &error),
-                     AKIN_LIMIT);
-    assert_int_equal(found, 5);
+    request.query = "words";
+    request.user = "p2";
+    for (int fitted = 0; fitted < 2; fitted++) {
+        recommender_use_inputs(rig, fitted ? &inputs : &none);
+        request.query_weight = -1;
+        must(recommend(rig, &request, query, open, NULL, &found, NULL, &error), &error);
+        request.query_weight = fitted ? 0.25f : BLEND_QUERY;
+        must(recommend(rig, &request, query, said, NULL, &found, NULL, &error), &error);
+        assert_true(rig_same(open, said, found));
+    }
     recommender_use_inputs(rig, &none);
-    rig_ask(&request, results);
 }
 
 /* ---- people ----------------------------------------------------------------------------- */
@@ -529,12 +489,12 @@ int main(void)
         cmocka_unit_test(each_part_finds_its_series),
         cmocka_unit_test(automatic),
         cmocka_unit_test(learned_rows),
-        cmocka_unit_test(models_of_taste),
         cmocka_unit_test(new_users_get_what_is_popular),
         cmocka_unit_test(what_was_rated_is_left_out),
         cmocka_unit_test(histories),
         cmocka_unit_test(exclusions),
         cmocka_unit_test(query_weights),
+        cmocka_unit_test(open_query_weight),
         cmocka_unit_test(context_changes_the_answer),
         cmocka_unit_test(malformed_contexts),
         cmocka_unit_test(diverse_lists),

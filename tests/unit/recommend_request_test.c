@@ -502,7 +502,7 @@ static void mistakes(void **state)
     request.similar = "i77";
     request.query_weight = 0.5f;
     refuse(&request, opposite, AKIN_ARGUMENT, "cancels out");
-    static const float weights[] = { -0.1f, 1.1f, NAN };
+    static const float weights[] = { INFINITY, 1.1f, NAN };
     for (int i = 0; i < 3; i++) {
         request.query_weight = weights[i];
         refuse(&request, opposite, AKIN_ARGUMENT, "query weight");

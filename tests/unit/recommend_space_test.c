@@ -35,10 +35,17 @@ static double length(const double *x)
     return sqrt(sum);
 }
 
+static const struct space *rig_space(void)
+{
+    const struct space *space = NULL;
+    must(recommender_space(rig, &space, NULL), NULL);
+    return space;
+}
+
 static void space_is_centred(void **state)
 {
     static double x[ITEMS * DIM];
-    const struct space *s = recommender_space(rig);
+    const struct space *s = rig_space();
     float mapped[DIM];
     (void)state;
     centre(x);
@@ -64,7 +71,7 @@ static void years_are_taken_off(void **state)
 {
     static double x[ITEMS * DIM], means[3000][DIM];
     static size_t counts[3000];
-    const struct space *s = recommender_space(rig);
+    const struct space *s = rig_space();
     float a[DIM], terms[YEARS + 2];
     (void)state;
     centre(x);
@@ -98,7 +105,7 @@ static void space_is_one(void **state)
 {
     struct backend *backend = NULL;
     struct space *other = NULL;
-    const struct space *s = recommender_space(rig);
+    const struct space *s = rig_space();
     struct thread_pool *pool = thread_pool_create(1);
     (void)state;
     must(cpu_backend_create(cpu_detect(), pool, &backend, NULL), NULL);

@@ -17,6 +17,7 @@
 #include "base/thread.h"
 #include "catalog/catalog.h"
 #include "compute/backend.h"
+#include "recommend/fit_events.h"
 #include "recommend/solve.h"
 #include "recommend/taste.h"
 #include "recommend/taste_store.h"
@@ -285,12 +286,15 @@ static void make_catalog(struct catalog **catalog)
 static struct taste *learned(const struct catalog *catalog, int threads, size_t items_max)
 {
     struct histories histories;
+    struct fit_events events;
     struct taste_settings settings;
     struct taste *taste;
     taste_settings_default(&settings);
     settings.items_max = items_max;
     settings.sequence.dim = 8;
-    assert_int_equal(taste_histories(catalog, &histories, NULL), AKIN_OK);
+    assert_int_equal(fit_events_read(catalog, &events, NULL), AKIN_OK);
+    assert_int_equal(fit_histories(catalog, &events, &histories, NULL), AKIN_OK);
+    fit_events_deinit(&events);
     assert_int_equal(taste_learn(cpu_kernels(backends[threads]), pools[threads], &histories,
                                  &settings, &taste, NULL), AKIN_OK);
     histories_deinit(&histories);
@@ -330,12 +334,18 @@ static void kept_on_disk(void **state)
     scores_of(taste, history, 5, cut);
     for (size_t i = 0; i < FILMS; i++)
         assert_true(fabsf(cut[i] - before[i]) < 1e-4f);
+    taste->query_weight = 0.3f;
+    for (int p = 0; p < TASTE_PARTS; p++)
+        taste->weights[p % 2].part[p] = (float)p / 7 - 1;
+    taste->weights[1].text = 1.1f;
     for (int round = 0; round < 2; round++) {               /* the second replaces the first */
         assert_int_equal(taste_write(taste, folder, catalog, NULL), AKIN_OK);
         assert_int_equal(taste_open(kernels, folder, catalog, &read, NULL), AKIN_OK);
         scores_of(read, history, 5, after);
         assert_memory_equal(cut, after, sizeof cut);
         assert_int_equal(taste_bytes(read), taste_bytes(taste));
+        assert_memory_equal(read->weights, taste->weights, sizeof read->weights);
+        assert_true(read->query_weight == 0.3f);
         taste_destroy(&read);
     }
     taste_destroy(&taste);
@@ -379,7 +389,7 @@ static void damage(void **state)
     static const char *const files[] = {
         "model.json", "items.npy", "popularity.npy", "local_columns.npy", "local_values.npy",
         "next_columns.npy", "back_values.npy", "ease_columns.npy", "sequence_output.npy",
-        "sequence_history.npy", "sequence_scale.npy"
+        "sequence_history.npy", "sequence_scale.npy", "weights.json"
     };
     struct catalog *catalog;
     struct taste *read;

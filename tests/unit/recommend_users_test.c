@@ -222,12 +222,12 @@ static void test_history_folds_alike(void **state)
     assert_true(user_profile_init(&p, DIM) && user_profile_init(&q, DIM));
     must(catalog_find_user(rig_catalog, "c4", &user, NULL), NULL);
     const struct akin_rating *ratings = catalog_user_ratings(rig_catalog, user, &rated);
-    users_fold(users, ratings, rated, 5, &p);
+    must(users_fold(users, ratings, rated, 5, &p, NULL), NULL);
     get(users, "c4", &q);
     assert_true(same_profile(&p, &q));
-    users_fold(users, ratings, 3, 5, &p);
+    must(users_fold(users, ratings, 3, 5, &p, NULL), NULL);
     assert_int_equal(p.recent_count, 3);
-    users_fold(users, NULL, 0, 5, &p);
+    must(users_fold(users, NULL, 0, 5, &p, NULL), NULL);
     assert_int_equal(p.count, 0);
     user_profile_deinit(&p);
     user_profile_deinit(&q);

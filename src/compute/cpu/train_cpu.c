@@ -107,6 +107,7 @@ static void cpu_destroy(struct train_device **device)
 
 static const struct train_ops cpu_ops = {
     .name = "cpu",
+    .slice_samples = 8,
     .supports = cpu_supports,
     .allocate = cpu_allocate,
     .release = cpu_release,
@@ -138,7 +139,7 @@ enum akin_status cpu_train_create(unsigned cpu_flags, struct thread_pool *pool,
                                   struct akin_error *error)
 {
     if (!cpu_supports(NULL, precision))
-        return error_set(error, AKIN_ARGUMENT,
+        return error_set(error, AKIN_UNSUPPORTED,
                          "precision: the CPU trains in fp32 and bf16, not in fp16");
     struct cpu_train *t = memory_alloc(1, sizeof *t);
     int count = thread_pool_size(pool);

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "base/rng.h"
-#include "recommend/evaluate.h"
+#include "recommend/plan.h"
 
 static int compare_items(const void *a, const void *b)
 {
@@ -204,12 +204,11 @@ enum akin_status plan_create(const struct split *split,
                              struct evaluation_plan *plan, struct akin_error *error)
 {
     struct evaluation_plan made = { .context = BLEND_NEXT };
-    bool *learn = memory_alloc(split->event_count, sizeof *learn);
-    enum akin_status status = learn ? AKIN_OK : error_memory(error);
+    made.learn = memory_alloc(split->event_count, sizeof *made.learn);
+    enum akin_status status = made.learn ? AKIN_OK : error_memory(error);
     if (status == AKIN_OK)
-        status = settings->replay ? plan_replay(split, settings, learn, &made, error)
-                                  : plan_parts(split, settings->valid, learn, &made, error);
-    memory_free(learn);
+        status = settings->replay ? plan_replay(split, settings, made.learn, &made, error)
+                                  : plan_parts(split, settings->valid, made.learn, &made, error);
     for (size_t u = 0; status == AKIN_OK && u < split->user_count; u++)
         made.learned_users += made.learned.offsets[u + 1] > made.learned.offsets[u];
     if (status == AKIN_OK && !made.judged)
@@ -228,6 +227,7 @@ enum akin_status plan_create(const struct split *split,
 void plan_deinit(struct evaluation_plan *plan)
 {
     histories_deinit(&plan->learned);
+    memory_free(plan->learn);
     memory_free(plan->own);
     memory_free(plan->points);
     memory_free(plan->positives);

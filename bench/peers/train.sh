@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Compares training with akin and with PyTorch (eager and torch.compile, fp32 and bf16) on the same
+# model in the same run, interleaved.
+#
+#   bench/peers/train.sh --quick                     one short round: does everything work?
+#   bench/peers/train.sh                             batch 8, 16 and 64; reports go to docs/results
+#   bench/peers/train.sh --device cuda --python PY   on a GPU: fp16 with a loss scale, and bf16
+#   bench/peers/train.sh --help                      everything else
+#   bench/peers/train.sh --install-only              only sets up
+#
+# Sets up a virtual environment in build/peers-train (1.4 GB) from PyPI at the versions of
+# requirements-train.txt, for CPUs; --python PROGRAM uses that one (with torch, numpy and
+# safetensors) instead and installs nothing. torch.compile needs a C++ compiler and Python's
+# headers; what cannot be run costs its rows, not the run.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+work=$root/build/peers-train
+export PYTHONDONTWRITEBYTECODE=1
+
+say() { echo "train: $*" >&2; }
+
+install() {
+    local stamp mark=$work/installed torch
+    stamp=$(cat "$here/requirements-train.txt" "$here/embed_stubs.py" | sha256sum)
+    if [ "$stamp" = "$(cat "$mark" 2>/dev/null)" ]; then return; fi
+    [ -x "$work/venv/bin/python" ] || python3 -m venv "$work/venv"
+    say "installing torch from PyPI into build/peers-train/venv (1.4 GB, once)"
+    "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
+        -r "$here/requirements-train.txt"
+    torch=$(echo "$work"/venv/lib/python3*/site-packages/torch/lib)
+    "$work/venv/bin/python" "$here/embed_stubs.py" "$torch" >&2
+    "$work/venv/bin/python" -c 'import torch' 2>"$work/torch.log" ||
+        { say "torch does not load: $(tail -1 "$work/torch.log")"; exit 1; }
+    echo "$stamp" >"$mark"
+}
+
+python=
+only_install=no
+cuda=no
+arguments=()
+while [ $# -gt 0 ]; do
+    case $1 in
+    --install-only) only_install=yes ;;
+    --python) python=$2; shift ;;
+    --python=*) python=${1#*=} ;;
+    --device) [ "$2" = cuda ] && cuda=yes; arguments+=("$1" "$2"); shift ;;
+    --device=cuda) cuda=yes; arguments+=("$1") ;;
+    *) arguments+=("$1") ;;
+    esac
+    shift
+done
+
+mkdir -p "$work"
+if [ -z "$python" ]; then
+    if [ $cuda = yes ]; then
+        say "--device cuda needs --python PROGRAM, one whose torch sees the GPU"
+        exit 2
+    fi
+    command -v python3 >/dev/null ||
+        { say "python3 is missing (apt-get install python3 python3-venv)"; exit 1; }
+    install
+    python=$work/venv/bin/python
+fi
+if [ $only_install = yes ]; then exit 0; fi
+
+extra=(--work "$work")
+if ${CC:-cc} -std=gnu11 -O2 "$here/embed_peak.c" -o "$work/embed_peak" -pthread 2>"$work/peak.log"
+then
+    extra+=(--peak-program "$work/embed_peak")
+else
+    say "embed_peak.c does not compile: shares of the peak are not given"
+fi
+exec "$python" "$here/train_bench.py" "${extra[@]}" ${arguments[@]+"${arguments[@]}"}

@@ -1,0 +1,65 @@
+// What kernels stand on: memory, one stream, matrix products, sorting, recording. platform_cuda.cu
+// has it from the CUDA runtime, cuBLASLt and CUB; the emulation of the tests from the C library.
+// Calls are asynchronous; the first error is kept and told by platform_finish.
+#pragma once
+
+#include "compute/cuda/portable.cuh"
+
+extern "C" {
+#include "base/status.h"
+}
+
+struct platform;
+
+enum number_type { NUMBER_F32, NUMBER_F16, NUMBER_BF16 };
+
+template <typename T> struct number_of;
+template <> struct number_of<float> { static const number_type type = NUMBER_F32; };
+template <> struct number_of<half_t> { static const number_type type = NUMBER_F16; };
+template <> struct number_of<bfloat_t> { static const number_type type = NUMBER_BF16; };
+
+// out [rows][cols] = left [rows][depth] right [depth][cols] + bias [cols] + add * out, all row-
+// major; left_transposed: left lies as [depth][rows]; right_transposed: as [cols][depth]. Strides
+// in numbers. Sums in float32 and, for F32, factors in float32 too (no TF32). bias is of out's
+// type.
+struct product {
+    const void *left, *right, *bias;    // bias may be NULL
+    void *out;
+    size_t rows, cols, depth, left_stride, right_stride, out_stride;
+    bool left_transposed, right_transposed, add;
+    number_type in, result;             // result: in, or F32
+};
+
+enum akin_status platform_open(int ordinal, platform **out, struct akin_error *error);
+void platform_close(platform *p);
+const char *platform_describe(const platform *p);
+
+enum akin_status platform_allocate(platform *p, size_t bytes, void **memory,
+                                   struct akin_error *error);
+void platform_release(platform *p, void *memory);
+void platform_upload(platform *p, void *to, const void *from, size_t bytes);
+void platform_download(platform *p, void *to, const void *from, size_t bytes);
+void platform_clear(platform *p, void *memory, size_t bytes);
+cudaStream_t platform_stream(const platform *p);
+// After kernels were started: keeps an error of the start.
+void platform_started(platform *p, const char *what);
+void platform_fail(platform *p, enum akin_status status, const char *what);
+enum akin_status platform_finish(platform *p, struct akin_error *error);
+// Lets kernels of this function have up to `bytes` of shared memory.
+void platform_allow_shared(platform *p, const void *kernel, size_t bytes);
+
+void platform_multiply(platform *p, const product *product);
+
+// keys [count] ascending with their values, equal keys in the order in which they came. scratch:
+// platform_sort_bytes(count).
+size_t platform_sort_bytes(size_t count);
+void platform_sort(platform *p, const int32_t *keys, int32_t *keys_out, const int32_t *values,
+                   int32_t *values_out, size_t count, void *scratch, size_t scratch_bytes);
+
+// Recording of what is asked of the stream, to be played back as one. record_end keeps it under
+// `slot`; false: recording is not possible here, and everything was done at once.
+enum { RECORDINGS = 4 };
+bool platform_record_begin(platform *p);
+bool platform_record_end(platform *p, int slot);
+void platform_play(platform *p, int slot);
+void platform_forget(platform *p, int slot);

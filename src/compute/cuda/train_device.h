@@ -1,0 +1,16 @@
+/* The CUDA device of training, as C sees it. */
+#pragma once
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include "compute/train_ops.h"
+
+/* `ordinal`: which card. AKIN_NOT_FOUND: there is none of that number, or no driver. */
+enum akin_status cuda_train_create(int ordinal, enum train_precision precision,
+                                   struct train_device **device, struct akin_error *error);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,176 @@
+/* See judge.h. */
+#include "recommend/judge.h"
+
+#include "base/thread.h"
+#include "compute/cpu/kernels.h"
+
+enum { POINTS_AT_ONCE = 64 };   /* between two reports of progress */
+
+struct judge_scratch {
+    struct taste_features features;
+    float *scores, *texts;      /* [items] */
+    float *person, *vector;     /* [2][dim], [dim] */
+    bool *seen;                 /* [items] */
+};
+
+struct judging {
+    const struct judge *judge;
+    struct judged *out;
+    size_t items, first_point;
+    unsigned parts;
+    struct judge_scratch *scratch;      /* [threads] */
+    size_t *places;                     /* [points] among the judged */
+};
+
+/* The greatest scores of unseen items, ties by number; a NaN is never among them. */
+static size_t best_items(const float *scores, const bool *seen, size_t items, uint32_t *list)
+{
+    float best[METRICS_K];
+    size_t count = 0;
+    for (size_t i = 0; i < items; i++) {
+        if (seen[i] || !(scores[i] == scores[i]) ||
+            (count == METRICS_K && !(scores[i] > best[METRICS_K - 1])))
+            continue;
+        size_t at = count < METRICS_K ? count++ : METRICS_K - 1;
+        for (; at > 0 && best[at - 1] < scores[i]; at--) {
+            best[at] = best[at - 1];
+            list[at] = list[at - 1];
+        }
+        best[at] = scores[i];
+        list[at] = (uint32_t)i;
+    }
+    return count;
+}
+
+/* `kind` is what s->texts holds. */
+static void score_row(const struct judging *g, const struct judged_point *point,
+                      const struct blend *row, struct judge_scratch *s, enum blend_text *kind)
+{
+    const struct judge *j = g->judge;
+    taste_blend(j->taste, j->kernels, &s->features, row->weights.part, s->scores);
+    if (row->text == BLEND_TEXT_NONE)
+        return;
+    if (*kind != row->text)
+        split_text_say(j->text, j->kernels, row->text, point->history[point->count - 1], s->person,
+                       s->vector, s->texts);
+    *kind = row->text;
+    j->kernels->add_scaled_f32(s->scores, s->texts, row->weights.text, g->items);
+}
+
+static void judge_point(void *context, size_t number, int worker)
+{
+    const struct judging *g = context;
+    const struct judge *j = g->judge;
+    size_t at = g->first_point + number;
+    const struct judged_point *point = &j->plan->points[at];
+    struct judge_scratch *s = &g->scratch[worker];
+    enum blend_text kind = BLEND_TEXT_NONE;
+    for (size_t e = 0; e < point->count; e++)
+        s->seen[point->history[e]] = true;
+    taste_say(j->taste, j->kernels, point->history, point->count, g->parts, &s->features);
+    if (j->text->space)
+        split_text_read(j->text, j->kernels, point->history, point->count, s->person);
+    for (size_t r = 0; r < j->row_count; r++) {
+        size_t place = at * j->row_count + r;
+        uint32_t *list = g->out->lists + place * METRICS_K;
+        score_row(g, point, j->table[r], s, &kind);
+        size_t count = best_items(s->scores, s->seen, g->items, list);
+        g->out->list_counts[place] = (uint8_t)count;
+        if (point->positive_count)
+            metrics_of_list(list, count, j->plan->positives + point->first_positive,
+                            point->positive_count,
+                            g->out->values + (g->places[at] * j->row_count + r) * METRIC_COUNT);
+    }
+    for (size_t e = 0; e < point->count; e++)
+        s->seen[point->history[e]] = false;
+}
+
+static enum akin_status judge_all(struct judging *g, struct akin_error *error)
+{
+    const struct judge *j = g->judge;
+    const struct evaluation_plan *plan = j->plan;
+    for (size_t at = 0, judged = 0; at < plan->point_count; at++) {
+        g->places[at] = judged;
+        judged += plan->points[at].positive_count > 0;
+    }
+    for (g->first_point = 0; g->first_point < plan->point_count;
+         g->first_point += POINTS_AT_ONCE) {
+        size_t rest = plan->point_count - g->first_point;
+        thread_pool_each(j->pool, rest < POINTS_AT_ONCE ? rest : POINTS_AT_ONCE, judge_point, g);
+        if (j->progress.update && !j->progress.update(j->progress.cookie, "ranking",
+                                                      g->first_point, plan->point_count))
+            return error_set(error, AKIN_CANCELLED, "interrupted");
+    }
+    return AKIN_OK;
+}
+
+static bool judging_init(struct judging *g, size_t threads)
+{
+    const struct judge *j = g->judge;
+    size_t lists = j->plan->point_count * j->row_count;
+    g->out->lists = memory_alloc(lists, METRICS_K * sizeof *g->out->lists);
+    g->out->list_counts = memory_alloc(lists, sizeof *g->out->list_counts);
+    g->out->values =
+        memory_alloc(j->plan->judged * j->row_count, METRIC_COUNT * sizeof *g->out->values);
+    g->places = memory_alloc(j->plan->point_count, sizeof *g->places);
+    g->scratch = memory_alloc(threads, sizeof *g->scratch);
+    bool done =
+        g->out->lists && g->out->list_counts && g->out->values && g->places && g->scratch;
+    for (size_t t = 0; done && t < threads; t++) {
+        struct judge_scratch *s = &g->scratch[t];
+        s->scores = memory_alloc(g->items, sizeof *s->scores);
+        s->texts = memory_alloc(g->items, sizeof *s->texts);
+        s->person = memory_alloc(j->text->dim, 2 * sizeof *s->person);
+        s->vector = memory_alloc(j->text->dim, sizeof *s->vector);
+        s->seen = memory_alloc(g->items, sizeof *s->seen);
+        done = s->scores && s->texts && s->person && s->vector && s->seen &&
+               taste_features_init(j->taste, &s->features, NULL) == AKIN_OK;
+    }
+    return done;
+}
+
+static void judging_deinit(struct judging *g, size_t threads)
+{
+    for (size_t t = 0; g->scratch && t < threads; t++) {
+        memory_free(g->scratch[t].scores);
+        memory_free(g->scratch[t].texts);
+        memory_free(g->scratch[t].person);
+        memory_free(g->scratch[t].vector);
+        memory_free(g->scratch[t].seen);
+        taste_features_deinit(&g->scratch[t].features);
+    }
+    memory_free(g->scratch);
+    memory_free(g->places);
+}
+
+unsigned judge_parts(const struct blend *const *table, size_t row_count)
+{
+    unsigned parts = 0;
+    for (size_t r = 0; r < row_count; r++)
+        for (int p = 0; p < TASTE_PARTS; p++)
+            parts |= table[r]->weights.part[p] != 0 ? TASTE_BIT(p) : 0;
+    return parts;
+}
+
+enum akin_status judge_points(const struct judge *judge, struct judged *judged,
+                              struct akin_error *error)
+{
+    size_t threads = (size_t)thread_pool_size(judge->pool);
+    struct judging g = { .judge = judge, .out = judged, .items = judge->taste->item_count,
+                         .parts = judge_parts(judge->table, judge->row_count) };
+    *judged = (struct judged){ 0 };
+    enum akin_status status =
+        judging_init(&g, threads) ? judge_all(&g, error) : error_memory(error);
+    judging_deinit(&g, threads);
+    if (status != AKIN_OK)
+        judged_deinit(judged);
+    return status;
+}
+
+void judged_deinit(struct judged *judged)
+{
+    memory_free(judged->lists);
+    memory_free(judged->list_counts);
+    memory_free(judged->values);
+    *judged = (struct judged){ 0 };
+}

@@ -1,0 +1,176 @@
+// Fibers for x86-64, because those of ucontext ask the system at every switch; see emulation.cuh.
+#include "emulation.cuh"
+
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+// Keeps what a call must keep on the stack, and goes on where the other left off.
+extern "C" void emulation_switch(void **kept, void *other);
+asm(R"(
+    .text
+    .globl emulation_switch
+    .type emulation_switch, @function
+emulation_switch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+    .size emulation_switch, .-emulation_switch
+    .section .note.GNU-stack,"",@progbits
+    .text
+)");
+
+namespace {
+
+enum { STACK_BYTES = 128 << 10, WARP = 32 };
+
+struct fiber {
+    void *top;                  // of its stack, while it does not run
+    std::vector<char> stack;
+    dim3 index;
+    bool done;
+    unsigned block_barriers, warp_barriers;     // passed so far
+};
+
+struct warp {
+    unsigned arrived[2];
+    unsigned char lanes[2][WARP][emulation::LANE_BYTES];
+};
+
+std::vector<fiber> fibers;
+std::vector<warp> warps;
+std::vector<double> shared_block;
+void *scheduler;
+size_t current, threads;
+unsigned block_arrived[2];
+const std::function<void()> *body;
+
+void leave()
+{
+    fiber &mine = fibers[current];
+    emulation_switch(&mine.top, scheduler);
+    threadIdx = mine.index;
+}
+
+void enter()
+{
+    threadIdx = fibers[current].index;
+    (*body)();
+    fibers[current].done = true;
+    leave();
+    abort();
+}
+
+void start(size_t i)
+{
+    fiber &f = fibers[i];
+    f.stack.resize(STACK_BYTES);
+    f.done = false;
+    f.block_barriers = f.warp_barriers = 0;
+    f.index = dim3((unsigned)(i % blockDim.x), (unsigned)(i / blockDim.x), 0);
+    // six registers and the address to go to; the stack is as behind a call there
+    uintptr_t end = reinterpret_cast<uintptr_t>(f.stack.data() + STACK_BYTES) / 16 * 16;
+    void **top = reinterpret_cast<void **>(end) - 8;
+    top[6] = reinterpret_cast<void *>(enter);
+    f.top = top;
+}
+
+// Whatever blocks forever is a barrier that not all have reached.
+void run_block()
+{
+    size_t left = threads;
+    block_arrived[0] = block_arrived[1] = 0;
+    for (warp &w : warps)
+        w.arrived[0] = w.arrived[1] = 0;
+    for (size_t i = 0; i < threads; i++)
+        start(i);
+    for (size_t idle = 0; left > 0;) {
+        bool moved = false;
+        for (current = 0; current < threads; current++) {
+            fiber &f = fibers[current];
+            if (f.done)
+                continue;
+            unsigned before = f.block_barriers + f.warp_barriers;
+            emulation_switch(&scheduler, f.top);
+            moved |= f.done || f.block_barriers + f.warp_barriers != before;
+            left -= f.done;
+        }
+        idle = moved ? 0 : idle + 1;
+        if (idle > 2) {
+            fprintf(stderr, "a barrier that not every thread of block %u reaches\n", blockIdx.x);
+            abort();
+        }
+    }
+}
+
+}
+
+namespace emulation {
+
+void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &kernel)
+{
+    threads = (size_t)block.x * block.y;
+    if (threads % WARP != 0 || block.z != 1) {
+        fprintf(stderr, "blocks are whole warps here\n");
+        abort();
+    }
+    body = &kernel;
+    gridDim = grid;
+    blockDim = block;
+    if (fibers.size() < threads)
+        fibers.resize(threads);
+    warps.assign(threads / WARP, warp());
+    // what nobody wrote is a number that shows
+    shared_block.assign(shared_bytes / sizeof(double) + 1, std::nan(""));
+    for (unsigned z = 0; z < grid.z; z++)
+        for (unsigned y = 0; y < grid.y; y++)
+            for (unsigned x = 0; x < grid.x; x++) {
+                blockIdx = dim3(x, y, z);
+                run_block();
+            }
+}
+
+void sync_block()
+{
+    unsigned turn = fibers[current].block_barriers % 2;
+    if (++block_arrived[turn] == threads)
+        block_arrived[1 - turn] = 0;
+    while (block_arrived[turn] < threads)
+        leave();
+    fibers[current].block_barriers++;
+}
+
+const unsigned char *gather(const void *mine, size_t bytes)
+{
+    fiber &f = fibers[current];
+    warp &w = warps[current / WARP];
+    unsigned turn = f.warp_barriers % 2;
+    memcpy(w.lanes[turn][current % WARP], mine, bytes);
+    if (++w.arrived[turn] == WARP)
+        w.arrived[1 - turn] = 0;
+    while (w.arrived[turn] < WARP)
+        leave();
+    f.warp_barriers++;
+    return &w.lanes[turn][0][0];
+}
+
+void *shared()
+{
+    return shared_block.data();
+}
+
+}

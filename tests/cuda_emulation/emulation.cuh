@@ -1,0 +1,190 @@
+// CUDA's execution model on the CPU, for tests: every thread of a block is a fiber; barriers and
+// warp functions switch fibers until all have arrived. One block runs after the other. Slow and
+// exact in what it checks: indexing, barriers (a missing one shows as a wrong number, a divergent
+// one as an abort), fragment layouts. It says nothing about speed or about the memory model.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __restrict__
+
+struct dim3 {
+    unsigned x, y, z;
+    dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+
+extern dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+struct uint4 {
+    unsigned x, y, z, w;
+};
+
+typedef void *cudaStream_t;
+
+namespace emulation {
+void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &body);
+void sync_block();
+// All lanes of the warp arrive with `bytes` of their own; returns those of all, [32][64].
+const unsigned char *gather(const void *mine, size_t bytes);
+void *shared();
+enum { LANE_BYTES = 64 };
+}
+
+#define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                       \
+    emulation::run(grid, block, shared_bytes, [=] { (void)(stream); kernel(__VA_ARGS__); })
+#define SHARED(type, name) type *name = reinterpret_cast<type *>(emulation::shared())
+
+inline void __syncthreads()
+{
+    emulation::sync_block();
+}
+
+inline unsigned atomicAnd(unsigned *word, unsigned value)
+{
+    unsigned old = *word;
+    *word &= value;
+    return old;
+}
+
+inline void __syncwarp()
+{
+    char nothing = 0;
+    emulation::gather(&nothing, 1);
+}
+
+template <typename T> inline T gather_one(T value, int lane)
+{
+    T out;
+    const unsigned char *lanes = emulation::gather(&value, sizeof value);
+    memcpy(&out, lanes + lane * emulation::LANE_BYTES, sizeof out);
+    return out;
+}
+
+inline float warp_shuffle(float value, int lane) { return gather_one(value, lane); }
+inline uint32_t warp_shuffle(uint32_t value, int lane) { return gather_one(value, lane); }
+
+inline float bits_to_float(uint32_t bits)
+{
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+inline uint32_t float_to_bits(float f)
+{
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return bits;
+}
+
+struct bfloat_t {
+    uint16_t bits;
+};
+struct half_t {
+    uint16_t bits;
+};
+
+inline float to_float(float x) { return x; }
+inline float to_float(bfloat_t x) { return bits_to_float((uint32_t)x.bits << 16); }
+
+inline float to_float(half_t x)
+{
+    uint32_t sign = (uint32_t)(x.bits & 0x8000) << 16, exponent = x.bits >> 10 & 31;
+    uint32_t fraction = x.bits & 1023;
+    if (exponent == 31)
+        return bits_to_float(sign | 0x7f800000 | fraction << 13);
+    float magnitude = exponent == 0 ? ldexpf((float)fraction, -24)
+                                    : ldexpf((float)(fraction + 1024), (int)exponent - 25);
+    return sign ? -magnitude : magnitude;
+}
+
+template <typename T> inline T from_float(float x);
+template <> inline float from_float<float>(float x) { return x; }
+
+template <> inline bfloat_t from_float<bfloat_t>(float x)
+{
+    uint32_t bits = float_to_bits(x);
+    if (x != x)
+        return {0x7fff};
+    return {(uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
+}
+
+template <> inline half_t from_float<half_t>(float x)
+{
+    uint16_t sign = (uint16_t)(float_to_bits(x) >> 16 & 0x8000);
+    float magnitude = fabsf(x);
+    if (x != x)
+        return {0x7fff};
+    if (magnitude >= 65520.0f)
+        return {(uint16_t)(sign | 0x7c00)};
+    if (magnitude < 6.103515625e-5f)     // subnormal: a multiple of 2^-24, rounded to even
+        return {(uint16_t)(sign | (uint16_t)nearbyintf(ldexpf(magnitude, 24)))};
+    uint32_t bits = float_to_bits(magnitude);
+    bits += 0xfff + (bits >> 13 & 1);
+    return {(uint16_t)(sign | (bits - (112u << 23)) >> 13)};
+}
+
+template <typename T> inline uint32_t pack(float low, float high)
+{
+    return from_float<T>(low).bits | (uint32_t)from_float<T>(high).bits << 16;
+}
+
+inline const uint16_t *matrix_row(const unsigned char *lanes, int lane)
+{
+    const uint16_t *row;
+    memcpy(&row, lanes + lane * emulation::LANE_BYTES, sizeof row);
+    return row;
+}
+
+inline void warp_load_matrices(uint32_t out[4], const void *row)
+{
+    const unsigned char *lanes = emulation::gather(&row, sizeof row);
+    int lane = (int)(threadIdx.x % 32);
+    for (int m = 0; m < 4; m++) {
+        const uint16_t *at = matrix_row(lanes, 8 * m + lane / 4) + 2 * (lane % 4);
+        out[m] = at[0] | (uint32_t)at[1] << 16;
+    }
+}
+
+inline void warp_load_matrices_transposed(uint32_t out[4], const void *row)
+{
+    const unsigned char *lanes = emulation::gather(&row, sizeof row);
+    int lane = (int)(threadIdx.x % 32);
+    for (int m = 0; m < 4; m++) {
+        const uint16_t *low = matrix_row(lanes, 8 * m + 2 * (lane % 4));
+        const uint16_t *high = matrix_row(lanes, 8 * m + 2 * (lane % 4) + 1);
+        out[m] = low[lane / 4] | (uint32_t)high[lane / 4] << 16;
+    }
+}
+
+template <typename T> inline float part(uint32_t word, int high)
+{
+    return to_float(T{(uint16_t)(high ? word >> 16 : word)});
+}
+
+template <typename T>
+inline void warp_multiply(float c[4], const uint32_t a[4], const uint32_t b[2])
+{
+    uint32_t mine[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
+    const unsigned char *lanes = emulation::gather(mine, sizeof mine);
+    int lane = (int)(threadIdx.x % 32), g = lane / 4, t = lane % 4;
+    for (int i = 0; i < 4; i++) {
+        int row = i / 2, column = 2 * t + i % 2;       // row g + 8 row
+        for (int k = 0; k < 16; k++) {
+            uint32_t words[6];
+            memcpy(words, lanes + (4 * g + k % 8 / 2) * emulation::LANE_BYTES, sizeof words);
+            float left = part<T>(words[row + 2 * (k / 8)], k % 2);
+            memcpy(words, lanes + (4 * column + k % 8 / 2) * emulation::LANE_BYTES, sizeof words);
+            c[i] += left * part<T>(words[4 + k / 8], k % 2);
+        }
+    }
+}
