@@ -8,7 +8,7 @@ target_link_libraries(kernelcheck akin_compute)
 add_library(amx_emulated OBJECT ${PROJECT_SOURCE_DIR}/src/compute/cpu/kernels_amx.c)
 target_include_directories(amx_emulated PRIVATE ${PROJECT_SOURCE_DIR}/src
   ${CMAKE_CURRENT_SOURCE_DIR})
-target_compile_definitions(amx_emulated PRIVATE AKIN_AMX_EMULATION="amx_emulation.cuh"
+target_compile_definitions(amx_emulated PRIVATE AKIN_AMX_EMULATION="amx_emulation.h"
   kernels_use_amx=kernels_use_amx_emulated)
 target_sources(kernelcheck PRIVATE $<TARGET_OBJECTS:amx_emulated>)
 foreach(level ref avx2 avx512 amx amx-emulated)
