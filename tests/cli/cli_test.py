@@ -1063,11 +1063,8 @@ SCRIPT_KEYS = {
         avg_gpu_utilisation_pct"""}
 
 
-def npy(path, shape, values, descr="<i4", code="i"):
-    text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {tuple(shape)}, }}"
-    text += " " * (-(len(text) + 11) % 64) + "\n"
-    return write(path, b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
-                 + struct.pack(f"<{len(values)}{code}", *values))
+def token_npy(path, shape, values, descr="<i4", code="i"):
+    npy(path, descr, tuple(shape), struct.pack(f"<{len(values)}{code}", *values))
 
 
 def train_report():
@@ -1115,8 +1112,8 @@ def train_disk(memory):
 
 def train_given():
     tokens = [(7 * i * i + 3 * i) % 23 for i in range(2 * 4 * 8)]
-    npy("s.npy", (2, 4, 8), tokens)
-    npy("t.npy", (2, 4, 8), tokens[::-1], "<i8", "q")
+    token_npy("s.npy", (2, 4, 8), tokens)
+    token_npy("t.npy", (2, 4, 8), tokens[::-1], "<i8", "q")
     given = ["bench", "train", *TINY, "--dropout", "0", "--no-amp", "--batch-src", "s.npy", "--batch-tgt", "t.npy"]
     got = answer(*given, "--save", "w.safetensors", "--dump-grads", "g.safetensors")
     check("two losses", len(got["losses"]) == 2 and all(2 < x < 4 for x in got["losses"]), got)
@@ -1127,7 +1124,7 @@ def train_given():
     with open("w.safetensors", "rb") as one, open("same.safetensors", "rb") as two:
         check("a rate of 0 learns nothing", one.read() == two.read())
     check("what was saved has learned", again["losses"][0] < got["losses"][0], again)
-    npy("r.npy", (40, 4, 8), tokens[:32] * 40)
+    token_npy("r.npy", (40, 4, 8), tokens[:32] * 40)
     fall = answer("bench", "train", *TINY, "--dropout", "0", "--no-amp", "--batch-src", "r.npy", "--batch-tgt", "r.npy", "--lr", "0.01")["losses"]
     check("a repeated batch is learned", fall[-1] < 0.5 * fall[0], (fall[0], fall[-1]))
     plain = answer(*given, "--device", "reference")["losses"]
@@ -1142,13 +1139,13 @@ def train_given():
     wild = ["--lr", "1e6", "--weight-decay", "1e6", "--quiet"]
     refused("a loss that is no number", *given[:-4], "--batch-src", "r.npy", "--batch-tgt", "r.npy", *wild, words="step ")
     refused("and in the benchmark", "bench", "train", *PLAIN, *wild, "--epochs", "9", "--json", words=": step ")
-    npy("b.npy", (2, 4, 8), [*tokens[:-1], 23])
+    token_npy("b.npy", (2, 4, 8), [*tokens[:-1], 23])
     refused("a token too large", *given[:-1], "b.npy", "--quiet", words="sample 3")
-    npy("b.npy", (2, 4, 8), [*tokens[:-1], -1])
+    token_npy("b.npy", (2, 4, 8), [*tokens[:-1], -1])
     refused("a token below 0", *given[:-1], "b.npy", "--quiet", words="b.npy")
-    npy("b.npy", (2, 3, 8), tokens[:48])
+    token_npy("b.npy", (2, 3, 8), tokens[:48])
     refused("another shape", *given[:-1], "b.npy", "--quiet", words="--batch-size 4")
-    npy("b.npy", (1, 4, 8), tokens[:32])
+    token_npy("b.npy", (1, 4, 8), tokens[:32])
     refused("fewer steps", *given[:-1], "b.npy", "--quiet", words="b.npy has 1")
     refused("half of it", *given[:-2], status=2, words="--batch-tgt")
 
