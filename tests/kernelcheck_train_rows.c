@@ -472,9 +472,7 @@ static struct {
 
 static void run_dropout_bits(const struct train_row_kernels *k)
 {
-    for (size_t r = 0; r < BENCH_LENGTH; r++)
-        k->dropout_bits(data.keep + r * BENCH_WIDTH / 8, &data.dropout, r * BENCH_WIDTH / 8,
-                        BENCH_WIDTH / 8);
+    k->dropout_bits(data.keep, &data.dropout, 0, BENCH_LENGTH * BENCH_WIDTH / 8);
 }
 
 static void run_dropout_scale(const struct train_row_kernels *k)

@@ -37,7 +37,7 @@ foreach(level ref avx2 avx512)
   endforeach()
 endforeach()
 
-# The kernels of the CUDA device, thread by thread on the CPU (cuda_emulation/emulation.h).
+# The kernels of the CUDA device, thread by thread on the CPU (cuda_emulation/emulation.cuh).
 include(CheckLanguage)
 check_language(CXX)
 if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers

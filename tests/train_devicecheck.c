@@ -4,9 +4,9 @@
  *
  *   train_devicecheck DEVICE [--level ref|avx2|avx512|amx]
  *
- * DEVICE: reference, cpu-fp32, cpu-bf16, cuda-fp32, cuda-fp16, cuda-bf16; the last three where there
- * is a card, or in the build that emulates one. Exit status: 0 fine, 1 failed, 2 wrong use, 77 this
- * machine lacks it. */
+ * DEVICE: reference, cpu-fp32, cpu-bf16, cuda-fp32, cuda-fp16, cuda-bf16; the last three where
+ * there is a card, or in the build that emulates one. Exit status: 0 fine, 1 failed, 2 wrong use,
+ * 77 this machine lacks it. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

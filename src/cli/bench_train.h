@@ -22,9 +22,9 @@ struct train_place {
 enum akin_status train_place_open(struct cli *cli, struct train_asked *asked,
                                   struct train_place *place);
 void train_place_close(struct train_place *place);
-/* AKIN_MEMORY with the bytes, before anything is taken, where a trainer cannot fit. */
+/* AKIN_MEMORY with the bytes, before anything is taken, where so many trainers cannot fit. */
 enum akin_status train_place_fits(struct cli *cli, const struct train_place *place,
-                                  const struct trainer_settings *settings,
+                                  const struct trainer_settings *settings, size_t together,
                                   struct trainer_bytes *bytes);
 
 /* train_print.c: what people read. Epoch number 0 is the warm-up. */

@@ -60,18 +60,21 @@ void train_place_close(struct train_place *place)
 /* ---- memory ------------------------------------------------------------------------------ */
 
 enum akin_status train_place_fits(struct cli *cli, const struct train_place *place,
-                                  const struct trainer_settings *settings,
+                                  const struct trainer_settings *settings, size_t together,
                                   struct trainer_bytes *bytes)
 {
     struct akin_machine machine;
+    size_t all;
     char needed[NUMBER_BYTES], there[NUMBER_BYTES], exact[NUMBER_BYTES];
     TRY(trainer_estimate(place->device, settings, bytes, &cli->error));
     akin_machine_describe(&machine);
-    if (bytes->total <= machine.memory_available_bytes || machine.memory_available_bytes == 0)
+    if (!size_mul(bytes->total, together, &all))
+        all = SIZE_MAX;
+    if (all <= machine.memory_available_bytes || machine.memory_available_bytes == 0)
         return AKIN_OK;
     return error_set(&cli->error, AKIN_MEMORY,
                      "this needs %s bytes (%s) and %s are free; take a smaller --batch-size or "
                      "--slice, add --recompute, or a smaller model",
-                     format_count(exact, bytes->total), format_bytes(needed, bytes->total),
+                     format_count(exact, all), format_bytes(needed, all),
                      format_bytes(there, machine.memory_available_bytes));
 }

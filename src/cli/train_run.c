@@ -52,7 +52,8 @@ static enum akin_status open_trainer(struct session *s)
     struct trainer_settings *settings = &s->asked->trainer;
     settings->reducer = process_group_reducer(s->group);
     TRY(train_place_open(cli, s->asked, &s->place));
-    TRY(train_place_fits(cli, &s->place, settings, &s->record.planned));
+    TRY(train_place_fits(cli, &s->place, settings, process_group_local_world(s->group),
+                         &s->record.planned));
     TRY(trainer_create(s->place.device, settings, &s->trainer, &cli->error));
     if (s->asked->init)
         TRY(trainer_load(s->trainer, s->asked->init, &cli->error));

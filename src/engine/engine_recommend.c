@@ -19,6 +19,9 @@
 #include "recommend/taste_store.h"
 #include "recommend/users.h"
 
+/* Numbers of a query's vector for which a request needs no memory of its own. */
+enum { QUERY_NUMBERS = 1024 };
+
 /* A query vector of another model would be compared without sense, and silently. One of another
  * precision is near enough to be of use, and is only spoken of. */
 enum akin_status engine_check_model(const struct catalog *catalog, const struct model *model,
@@ -194,7 +197,10 @@ enum akin_status akin_recommend_explained(struct akin_recommender *recommender,
     if (!request->query)
         return recommend(r, request, NULL, results, explanations, found, timing, error);
     uint64_t began = clock_monotonic_ns();
-    float *vector = memory_alloc_aligned(recommender->dimension, sizeof *vector);
+    _Alignas(64) float few[QUERY_NUMBERS];
+    bool fits = recommender->dimension <= QUERY_NUMBERS;
+    float *vector =
+        fits ? few : memory_alloc_aligned(recommender->dimension, sizeof *vector);
     if (!vector)
         return error_memory(error);
     enum akin_status status = encode(recommender, request->query, vector, error);
@@ -205,7 +211,8 @@ enum akin_status akin_recommend_explained(struct akin_recommender *recommender,
         timing->encode_ms = encode_ms;
         timing->total_ms += encode_ms;
     }
-    memory_free(vector);
+    if (!fits)
+        memory_free(vector);
     return status;
 }
 

@@ -35,11 +35,6 @@ struct process_group {
     struct ring ring;           /* the thread's */
 };
 
-static double seconds_since(uint64_t ns)
-{
-    return 1e-9 * (double)(clock_monotonic_ns() - ns);
-}
-
 /* ---- the thread ------------------------------------------------------------------------- */
 
 static void publish(struct process_group *group, uint64_t done)

@@ -52,11 +52,6 @@ struct tcp_link {
     uint64_t suspect_ns, beat_ns;
 };
 
-static double milliseconds_since(uint64_t ns)
-{
-    return 1e-6 * (double)(clock_monotonic_ns() - ns);
-}
-
 static void name_rank(const struct tcp_link *link, size_t rank, char *text, size_t bytes)
 {
     const struct tcp_peer *peer = &link->sockets.peers[rank];
@@ -166,7 +161,7 @@ static enum akin_status hear(struct tcp_link *link, size_t rank, struct akin_err
 
 static enum akin_status look_after(struct tcp_link *link, struct akin_error *error)
 {
-    bool beat = milliseconds_since(link->beat_ns) >= BEAT_MILLISECONDS;
+    bool beat = ms_since(link->beat_ns) >= BEAT_MILLISECONDS;
     if (beat)
         link->beat_ns = clock_monotonic_ns();
     for (size_t i = 0; i < link->sockets.world; i++) {
@@ -175,14 +170,14 @@ static enum akin_status look_after(struct tcp_link *link, struct akin_error *err
         TRY(hear(link, i, error));
         if (link->sockets.controls[i] < 0)
             continue;
-        if (milliseconds_since(link->controls[i].heard_ns) > SILENCE_MILLISECONDS)
+        if (ms_since(link->controls[i].heard_ns) > SILENCE_MILLISECONDS)
             return lost(link, i, "has not been heard of for 4 s", error);
         if (beat)
             send_note(link, i, "");
     }
     if (link->before_ended && (!link->leaving || link->end - link->begin < sizeof(float)))
         suspect(link, (link->sockets.rank + link->sockets.world - 1) % link->sockets.world);
-    if (link->suspect != SIZE_MAX && milliseconds_since(link->suspect_ns) > BELIEVE_MILLISECONDS)
+    if (link->suspect != SIZE_MAX && ms_since(link->suspect_ns) > BELIEVE_MILLISECONDS)
         return lost(link, link->suspect, "ended", error);
     return AKIN_OK;
 }
@@ -244,7 +239,7 @@ static void linger(struct tcp_link *link)
     uint64_t start = clock_monotonic_ns();
     for (size_t i = 0; i < link->sockets.world; i++)
         while (link->sockets.controls[i] >= 0 &&
-               milliseconds_since(start) < LINGER_MILLISECONDS) {
+               ms_since(start) < LINGER_MILLISECONDS) {
             char nothing[4096];
             ssize_t got = recv(link->sockets.controls[i], nothing, sizeof nothing, 0);
             if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))

@@ -1,5 +1,5 @@
-// Fibers for x86-64, because those of ucontext ask the system at every switch; see emulation.h.
-#include "emulation.h"
+// Fibers for x86-64, because those of ucontext ask the system at every switch; see emulation.cuh.
+#include "emulation.cuh"
 
 #include <cstdio>
 #include <cstdlib>

@@ -1,6 +1,6 @@
-// The platform of compute/cuda/platform.h from the C library: memory of the host, products as plain
-// loops with sums in double. Nothing is recorded.
-#include "compute/cuda/platform.h"
+// The platform of compute/cuda/platform.cuh from the C library: memory of the host, products as
+// plain loops with sums in double. Nothing is recorded.
+#include "compute/cuda/platform.cuh"
 
 #include <algorithm>
 #include <cstdio>

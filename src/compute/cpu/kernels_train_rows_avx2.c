@@ -35,9 +35,11 @@ ALWAYS_INLINE uint32_t keep_32(const struct dropout *d, uint64_t block)
     return (uint32_t)_mm256_movemask_epi8(_mm256_packs_epi16(even, odd));
 }
 
-ALWAYS_INLINE uint64_t keep_64(const struct dropout *d, uint64_t block)
+ALWAYS_INLINE void keep_vectors(uint64_t *bits, const struct dropout *d, uint64_t block,
+                                const size_t vectors)
 {
-    return keep_32(d, block) | (uint64_t)keep_32(d, block + 4) << 32;
+    for (size_t v = 0; v < vectors; v++)
+        bits[v] = keep_32(d, block + 8 * v) | (uint64_t)keep_32(d, block + 8 * v + 4) << 32;
 }
 
 enum { TILE_ROWS = 4, TILE_VECTORS = 1 };   /* 8 accumulators of 16 registers */

@@ -16,36 +16,37 @@ static inline float *zipped(float *part, size_t rows, size_t dims)
     return part + rows * dims / 2;
 }
 
-static void score_pairs(float *panel, const float *x, const float *columns, size_t rows,
+static void score_pairs(float *panel, const float *x, const float *columns, struct extent e,
                         size_t dims)
 {
     if (dims == 32)
-        product(panel, KEYS, (struct side){ x, 16, 1 }, columns, KEYS, rows, KEYS, 16, false, true);
+        product(panel, KEYS, (struct side){ x, 16, 1 }, columns, KEYS, e.rows, e.keys, 16, false,
+                true);
     else
-        product(panel, KEYS, (struct side){ x, dims / 2, 1 }, columns, KEYS, rows, KEYS, dims / 2,
-                false, true);
+        product(panel, KEYS, (struct side){ x, dims / 2, 1 }, columns, KEYS, e.rows, e.keys,
+                dims / 2, false, true);
 }
 
 /* Rows of the panel hold KEYS / 2 pairs at their beginnings. */
-static void weigh_pairs(float *out, const float *panel, const float *x, size_t rows, size_t dims,
-                        bool add)
+static void weigh_pairs(float *out, const float *panel, const float *x, struct extent e,
+                        size_t dims, bool add)
 {
     struct side left = { panel, KEYS, 1 };
     if (dims == 32)
-        product(out, 32, left, x, 32, rows, 32, KEYS / 2, add, true);
+        product(out, 32, left, x, 32, e.rows, 32, e.keys / 2, add, true);
     else
-        product(out, dims, left, x, dims, rows, dims, KEYS / 2, add, true);
+        product(out, dims, left, x, dims, e.rows, dims, e.keys / 2, add, true);
 }
 
 /* `next`: from a pair of queries to the next one. */
-ALWAYS_INLINE void collect_pairs(float *out, const float *pairs, const float *x, size_t rows,
+ALWAYS_INLINE void collect_pairs(float *out, const float *pairs, const float *x, struct extent e,
                                  size_t dims, const size_t next)
 {
     struct side left = { pairs, 1, next };
     if (dims == 32)
-        product(out, 32, left, x, 32, KEYS, 32, rows / 2, true, true);
+        product(out, 32, left, x, 32, e.keys, 32, e.rows / 2, true, true);
     else
-        product(out, dims, left, x, dims, KEYS, dims, rows / 2, true, true);
+        product(out, dims, left, x, dims, e.keys, dims, e.rows / 2, true, true);
 }
 
 /* ---- packing ---------------------------------------------------------------------------- */
@@ -110,11 +111,11 @@ static void attend_forward_pairs(const struct attend_head *h, float *out, size_t
     float kept = kept_scale(h), scale = score_scale(h);
     const float *values = zipped(p.v, p.padded_keys, p.dims);
     for (size_t i = 0; i < h->queries; i += QUERIES) {
-        size_t rows = smaller(QUERIES, h->queries - i), tile_rows = up(rows, TILE_ROWS);
+        size_t rows = smaller(QUERIES, h->queries - i), end = i + rows;
         size_t panels = up(seen(h, i + rows - 1), KEYS) / KEYS, step = KEYS * p.dims / 2;
         for (size_t n = 0; n < panels; n++)
             score_pairs(p.panels + n * PANEL, p.q + i * p.dims / 2, p.key_columns + n * step,
-                        tile_rows, p.dims);
+                        extent_of(h, rows, end, n), p.dims);
         block_bits(&p, h, i, rows);
         for (size_t r = 0; r < rows; r++) {
             size_t keys = seen(h, i + r), own = up(keys, KEYS) / KEYS;
@@ -126,7 +127,8 @@ static void attend_forward_pairs(const struct attend_head *h, float *out, size_t
                 memset(p.panels + n * PANEL + r * KEYS, 0, KEYS / 2 * sizeof *p.panels);
         }
         for (size_t n = 0; n < panels; n++)
-            weigh_pairs(p.block, p.panels + n * PANEL, values + n * step, tile_rows, p.dims, n > 0);
+            weigh_pairs(p.block, p.panels + n * PANEL, values + n * step,
+                        extent_of(h, rows, end, n), p.dims, n > 0);
         for (size_t r = 0; r < rows; r++)
             unpack_rows(out + (i + r) * out_stride, out_stride, p.block + r * p.dims, p.dims, 1,
                         h->dim, h->inverse[i + r] * kept);
@@ -145,9 +147,9 @@ struct query_pair {
 /* Two rows of scores become, in the first, pairs of dropped weights; two rows of gradients of
  * weights become rows of pairs of the gradients of scores, and `gradient_pairs` pairs of them. */
 static void weights_back_pairs(float *scores, float *gradients, float *gradient_pairs,
-                               const struct query_pair *q)
+                               size_t end, const struct query_pair *q)
 {
-    for (size_t key = 0; key < KEYS; key += 2 * LANES) {
+    for (size_t key = 0; key < end; key += 2 * LANES) {
         struct weights_back w[2][2];
 #pragma GCC unroll 2
         for (size_t r = 0; r < 2; r++)
@@ -185,22 +187,22 @@ static struct query_pair pair_of(const struct packed *p, const struct attend_hea
 static void panel_back_pairs(const struct packed *p, const struct attend_head *h, size_t query,
                              size_t rows, size_t n, const struct weight_terms *terms)
 {
-    size_t tile_rows = up(rows, TILE_ROWS), step = n * KEYS * p->dims / 2, at = query * p->dims / 2;
+    struct extent e = extent_of(h, rows, query + rows, n);
+    size_t step = n * KEYS * p->dims / 2, at = query * p->dims / 2;
     float *scores = p->panels, *gradients = scores + PANEL, *gradient_pairs = gradients + PANEL;
-    score_pairs(scores, p->q + at, p->key_columns + step, tile_rows, p->dims);
-    score_pairs(gradients, p->out_gradient + at, p->value_columns + step, tile_rows, p->dims);
-    for (size_t r = 0; r < tile_rows; r += 2) {
+    score_pairs(scores, p->q + at, p->key_columns + step, e, p->dims);
+    score_pairs(gradients, p->out_gradient + at, p->value_columns + step, e, p->dims);
+    for (size_t r = 0; r < e.rows; r += 2) {
         struct query_pair pair = pair_of(p, h, query, rows, r, n * KEYS, terms);
         weights_back_pairs(scores + r * KEYS, gradients + r * KEYS, gradient_pairs + r / 2 * KEYS,
-                           &pair);
+                           e.keys, &pair);
     }
     collect_pairs(p->v_gradient + 2 * step, scores,
-                  zipped(p->out_gradient, p->padded_queries, p->dims) + at, tile_rows, p->dims,
-                  2 * KEYS);
+                  zipped(p->out_gradient, p->padded_queries, p->dims) + at, e, p->dims, 2 * KEYS);
     collect_pairs(p->k_gradient + 2 * step, gradient_pairs,
-                  zipped(p->q, p->padded_queries, p->dims) + at, tile_rows, p->dims, KEYS);
-    weigh_pairs(p->block, gradients, zipped(p->k, p->padded_keys, p->dims) + step, tile_rows,
-                p->dims, n > 0);
+                  zipped(p->q, p->padded_queries, p->dims) + at, e, p->dims, KEYS);
+    weigh_pairs(p->block, gradients, zipped(p->k, p->padded_keys, p->dims) + step, e, p->dims,
+                n > 0);
 }
 
 static void attend_backward_pairs(const struct attend_head *h, const struct attend_gradients *g)

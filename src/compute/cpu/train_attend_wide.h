@@ -83,37 +83,46 @@ ALWAYS_INLINE void product(float *out, size_t out_stride, struct side left, cons
         }
 }
 
+/* How much of a panel is worked on: `keys` of it, a multiple of HALF_PANEL, for queries in a
+ * multiple of TILE_ROWS. */
+struct extent {
+    size_t rows, keys;
+};
+
+enum { HALF_PANEL = KEYS / 2 };
+
 /* panel[query][key] = sum over d of x[query][d] * columns[d][key] */
-static void score_panel(float *panel, const float *x, const float *columns, size_t rows,
+static void score_panel(float *panel, const float *x, const float *columns, struct extent e,
                         size_t dims)
 {
     if (dims == 32)     /* constants, for the usual size of a head */
-        product(panel, KEYS, (struct side){ x, 32, 1 }, columns, KEYS, rows, KEYS, 32, false,
+        product(panel, KEYS, (struct side){ x, 32, 1 }, columns, KEYS, e.rows, e.keys, 32, false,
                 false);
     else
-        product(panel, KEYS, (struct side){ x, dims, 1 }, columns, KEYS, rows, KEYS, dims, false,
-                false);
+        product(panel, KEYS, (struct side){ x, dims, 1 }, columns, KEYS, e.rows, e.keys, dims,
+                false, false);
 }
 
 /* out[query][d] (+)= sum over key of panel[query][key] * x[key][d] */
-static void weigh_panel(float *out, const float *panel, const float *x, size_t rows, size_t dims,
-                        bool add)
+static void weigh_panel(float *out, const float *panel, const float *x, struct extent e,
+                        size_t dims, bool add)
 {
     struct side left = { panel, KEYS, 1 };
     if (dims == 32)
-        product(out, 32, left, x, 32, rows, 32, KEYS, add, false);
+        product(out, 32, left, x, 32, e.rows, 32, e.keys, add, false);
     else
-        product(out, dims, left, x, dims, rows, dims, KEYS, add, false);
+        product(out, dims, left, x, dims, e.rows, dims, e.keys, add, false);
 }
 
 /* out[key][d] += sum over query of panel[query][key] * x[query][d] */
-static void collect_panel(float *out, const float *panel, const float *x, size_t rows, size_t dims)
+static void collect_panel(float *out, const float *panel, const float *x, struct extent e,
+                          size_t dims)
 {
     struct side left = { panel, 1, KEYS };
     if (dims == 32)
-        product(out, 32, left, x, 32, KEYS, 32, rows, true, false);
+        product(out, 32, left, x, 32, e.keys, 32, e.rows, true, false);
     else
-        product(out, dims, left, x, dims, KEYS, dims, rows, true, false);
+        product(out, dims, left, x, dims, e.keys, dims, e.rows, true, false);
 }
 
 /* ---- packing ---------------------------------------------------------------------------- */
@@ -175,7 +184,7 @@ static struct packed packed_of(const struct attend_head *h)
     struct packed p = { .dims = up(h->dim, LANES), .padded_queries = up(h->queries, QUERIES),
                         .padded_keys = up(h->keys, KEYS) };
     size_t query_numbers = p.padded_queries * p.dims, key_numbers = p.padded_keys * p.dims;
-    p.keep_stride = p.padded_keys / 8;
+    p.keep_stride = dropout_blocks(h->keys);    /* so that rows of bits follow each other */
     p.q = h->scratch;
     p.k = p.q + query_numbers;
     p.v = p.k + key_numbers;
@@ -204,6 +213,14 @@ static inline size_t seen(const struct attend_head *h, size_t i)
     return h->causal ? smaller(h->keys, i + 1) : h->keys;
 }
 
+/* What some queries, the last of them before `end`, need of panel n. */
+static inline struct extent extent_of(const struct attend_head *h, size_t rows, size_t end,
+                                      size_t n)
+{
+    return (struct extent){ up(rows, TILE_ROWS),
+                            smaller(KEYS, up(seen(h, end - 1) - n * KEYS, HALF_PANEL)) };
+}
+
 static inline float score_scale(const struct attend_head *h)
 {
     return 1 / sqrtf((float)h->dim);
@@ -222,10 +239,13 @@ static void block_bits(const struct packed *p, const struct attend_head *h, size
         memset(p->keep, 0xff, rows * p->keep_stride);
         return;
     }
-    for (size_t r = 0; r < rows; r++)
-        dropout_bits(p->keep + r * p->keep_stride, h->dropout,
-                     h->block + (query + r) * dropout_blocks(h->keys),
-                     dropout_blocks(seen(h, query + r)));
+    uint64_t block = h->block + query * p->keep_stride;
+    if (h->causal)
+        for (size_t r = 0; r < rows; r++)
+            dropout_bits(p->keep + r * p->keep_stride, h->dropout, block + r * p->keep_stride,
+                         dropout_blocks(seen(h, query + r)));
+    else
+        dropout_bits(p->keep, h->dropout, block, rows * p->keep_stride);
 }
 
 /* ---- forwards --------------------------------------------------------------------------- */
@@ -262,11 +282,11 @@ static void attend_forward(const struct attend_head *h, float *out, size_t out_s
     pack(&p, h);
     float kept = kept_scale(h), scale = score_scale(h);
     for (size_t i = 0; i < h->queries; i += QUERIES) {
-        size_t rows = smaller(QUERIES, h->queries - i), tile_rows = up(rows, TILE_ROWS);
+        size_t rows = smaller(QUERIES, h->queries - i), end = i + rows;
         size_t panels = up(seen(h, i + rows - 1), KEYS) / KEYS;
         for (size_t n = 0; n < panels; n++)
             score_panel(p.panels + n * PANEL, p.q + i * p.dims, p.key_columns + n * KEYS * p.dims,
-                        tile_rows, p.dims);
+                        extent_of(h, rows, end, n), p.dims);
         block_bits(&p, h, i, rows);
         for (size_t r = 0; r < rows; r++) {
             size_t keys = seen(h, i + r);
@@ -277,8 +297,8 @@ static void attend_forward(const struct attend_head *h, float *out, size_t out_s
                 memset(p.panels + n * PANEL + r * KEYS, 0, KEYS * sizeof *p.panels);
         }
         for (size_t n = 0; n < panels; n++)
-            weigh_panel(p.block, p.panels + n * PANEL, p.v + n * KEYS * p.dims, tile_rows, p.dims,
-                        n > 0);
+            weigh_panel(p.block, p.panels + n * PANEL, p.v + n * KEYS * p.dims,
+                        extent_of(h, rows, end, n), p.dims, n > 0);
         for (size_t r = 0; r < rows; r++)
             unpack_rows(out + (i + r) * out_stride, out_stride, p.block + r * p.dims, p.dims, 1,
                         h->dim, h->inverse[i + r] * kept);
@@ -312,12 +332,12 @@ ALWAYS_INLINE struct weights_back weight_back(const float *scores, const float *
 }
 
 /* One query's scores and the gradients of its dropped weights, in one panel, become the dropped
- * weights and the gradients of the scores; 0 from `keys` on. */
-static void weights_back(float *scores, float *gradients, size_t keys, const uint8_t *keep,
-                         const struct weight_terms *t)
+ * weights and the gradients of the scores; 0 from `keys` to `end`. */
+static void weights_back(float *scores, float *gradients, size_t keys, size_t end,
+                         const uint8_t *keep, const struct weight_terms *t)
 {
-#pragma GCC unroll 4
-    for (size_t key = 0; key < KEYS; key += LANES) {
+#pragma GCC unroll 2
+    for (size_t key = 0; key < end; key += LANES) {
         size_t live = keys > key ? smaller(keys - key, LANES) : 0;
         struct weights_back w = weight_back(scores, gradients, keep, key, live, t);
         v_store(scores + key, w.dropped);
@@ -357,21 +377,22 @@ static void query_terms(struct weight_terms *terms, const struct packed *p,
 static void panel_back(const struct packed *p, const struct attend_head *h, size_t query,
                        size_t rows, size_t n, const struct weight_terms *terms)
 {
-    size_t tile_rows = up(rows, TILE_ROWS), first = n * KEYS * p->dims, key = n * KEYS;
+    struct extent e = extent_of(h, rows, query + rows, n);
+    size_t first = n * KEYS * p->dims, key = n * KEYS;
     const float *q = p->q + query * p->dims, *out_gradient = p->out_gradient + query * p->dims;
     float *scores = p->panels, *gradients = p->panels + PANEL;
-    score_panel(scores, q, p->key_columns + first, tile_rows, p->dims);
-    score_panel(gradients, out_gradient, p->value_columns + first, tile_rows, p->dims);
+    score_panel(scores, q, p->key_columns + first, e, p->dims);
+    score_panel(gradients, out_gradient, p->value_columns + first, e, p->dims);
     for (size_t r = 0; r < rows; r++) {
         size_t keys = seen(h, query + r);
-        weights_back(scores + r * KEYS, gradients + r * KEYS, keys > key ? keys - key : 0,
+        weights_back(scores + r * KEYS, gradients + r * KEYS, keys > key ? keys - key : 0, e.keys,
                      p->keep + r * p->keep_stride + key / 8, &terms[r]);
     }
-    memset(scores + rows * KEYS, 0, (tile_rows - rows) * KEYS * sizeof *scores);
-    memset(gradients + rows * KEYS, 0, (tile_rows - rows) * KEYS * sizeof *scores);
-    collect_panel(p->v_gradient + first, scores, out_gradient, tile_rows, p->dims);
-    collect_panel(p->k_gradient + first, gradients, q, tile_rows, p->dims);
-    weigh_panel(p->block, gradients, p->k + first, tile_rows, p->dims, n > 0);
+    memset(scores + rows * KEYS, 0, (e.rows - rows) * KEYS * sizeof *scores);
+    memset(gradients + rows * KEYS, 0, (e.rows - rows) * KEYS * sizeof *scores);
+    collect_panel(p->v_gradient + first, scores, out_gradient, e, p->dims);
+    collect_panel(p->k_gradient + first, gradients, q, e, p->dims);
+    weigh_panel(p->block, gradients, p->k + first, e, p->dims, n > 0);
 }
 
 typedef void panel_back_fn(const struct packed *p, const struct attend_head *h, size_t query,

@@ -119,7 +119,7 @@ static size_t worker_bytes(const struct attention_work *w)
     most += align(TRAIN_ROWS * wide * sizeof(float));
     size_t head = align(attend_train_scratch_bytes(w->queries, w->keys, w->head_dim)) +
                   3 * align(longest * w->head_dim * sizeof(float));
-    return align((w->dim + 7) / 8) + (head > most ? head : most) + 256;
+    return align(TRAIN_ROWS * dropout_blocks(w->dim)) + (head > most ? head : most) + 256;
 }
 
 /* ---- forwards --------------------------------------------------------------------------- */
@@ -201,15 +201,23 @@ static void attend_heads(struct attention_work *w, struct train_worker *worker, 
     worker->scratch.used = used;
 }
 
+/* The bits of some rows of the sum, one behind the other. */
+static void sum_bits(const struct attention_work *w, uint8_t *keep, size_t first, size_t rows)
+{
+    size_t blocks = dropout_blocks(w->dim);
+    uint64_t row = (uint64_t)w->first_sample * w->queries + first;
+    w->train->rows.dropout_bits(keep, &w->sum, row * blocks, rows * blocks);
+}
+
 /* s = x + drop(s) for some rows */
 static void add_dropped(const struct attention_work *w, uint8_t *keep, size_t first, size_t rows)
 {
     size_t dim = w->dim, blocks = dropout_blocks(dim);
-    for (size_t r = first; r < first + rows; r++) {
-        float *s = w->s + r * dim;
-        w->train->rows.dropout_bits(
-            keep, &w->sum, ((uint64_t)w->first_sample * w->queries + r) * blocks, blocks);
-        w->train->rows.dropout_add(s, w->x + r * dim, s, keep, w->sum.scale, dim);
+    sum_bits(w, keep, first, rows);
+    for (size_t r = 0; r < rows; r++) {
+        float *s = w->s + (first + r) * dim;
+        w->train->rows.dropout_add(s, w->x + (first + r) * dim, s, keep + r * blocks, w->sum.scale,
+                                   dim);
     }
 }
 
@@ -218,7 +226,7 @@ static void sum_rows(struct attention_work *w, struct train_worker *worker, stru
 {
     const struct cpu_train *train = w->train;
     size_t dim = w->dim, used = worker->scratch.used;
-    uint8_t *keep = arena_alloc(&worker->scratch, dropout_blocks(dim), 1);
+    uint8_t *keep = arena_alloc(&worker->scratch, TRAIN_ROWS, dropout_blocks(dim));
     for (size_t first = range.begin; first < range.end; first += TRAIN_ROWS) {
         size_t rows = smaller(TRAIN_ROWS, range.end - first);
         float *s = w->s + first * dim;
@@ -323,12 +331,10 @@ static void drop_rows(const struct attention_work *w, float *dropped, uint8_t *k
                       size_t rows)
 {
     size_t dim = w->dim, blocks = dropout_blocks(dim);
-    for (size_t r = 0; r < rows; r++) {
-        uint64_t row = (uint64_t)w->first_sample * w->queries + first + r;
-        w->train->rows.dropout_bits(keep, &w->sum, row * blocks, blocks);
-        w->train->rows.dropout_scale(dropped + r * dim, w->gradient + (first + r) * dim, keep,
-                                     w->sum.scale, dim);
-    }
+    sum_bits(w, keep, first, rows);
+    for (size_t r = 0; r < rows; r++)
+        w->train->rows.dropout_scale(dropped + r * dim, w->gradient + (first + r) * dim,
+                                     keep + r * blocks, w->sum.scale, dim);
 }
 
 /* Through norm, dropout and the product behind the heads. */
@@ -337,7 +343,7 @@ static void sum_rows_back(struct attention_work *w, struct train_worker *worker,
 {
     const struct cpu_train *train = w->train;
     size_t dim = w->dim, used = worker->scratch.used;
-    uint8_t *keep = arena_alloc(&worker->scratch, dropout_blocks(dim), 1);
+    uint8_t *keep = arena_alloc(&worker->scratch, TRAIN_ROWS, dropout_blocks(dim));
     float *dropped = arena_alloc(&worker->scratch, TRAIN_ROWS * dim, sizeof *dropped);
     for (size_t first = range.begin; first < range.end; first += TRAIN_ROWS) {
         size_t rows = smaller(TRAIN_ROWS, range.end - first);

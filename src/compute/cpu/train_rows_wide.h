@@ -1,5 +1,5 @@
 /* The loops of train_rows.h for the vector levels, over vectors of sixteen floats. The including
- * file defines keep_64, the bits of eight blocks of dropout. */
+ * file defines keep_vectors, the bits of eight blocks of dropout, several times. */
 #include <math.h>
 #include <string.h>
 
@@ -9,9 +9,15 @@
 
 static void dropout_bits(uint8_t *keep, const struct dropout *d, uint64_t block, size_t blocks)
 {
-    for (size_t b = 0; b < blocks; b += 8) {
-        uint64_t bits = keep_64(d, block + b);
-        memcpy(keep + b, &bits, smaller(8, blocks - b));
+    uint64_t bits[4];
+    size_t b = 0;
+    for (; b + 32 <= blocks; b += 32) {
+        keep_vectors(bits, d, block + b, 4);
+        memcpy(keep + b, bits, 32);
+    }
+    for (; b < blocks; b += 8) {
+        keep_vectors(bits, d, block + b, 1);
+        memcpy(keep + b, bits, smaller(8, blocks - b));
     }
 }
 

@@ -1,5 +1,5 @@
 // The platform of kernels on an NVIDIA card: CUDA runtime, cuBLASLt, CUB's radix sort.
-#include "compute/cuda/platform.h"
+#include "compute/cuda/platform.cuh"
 
 #include <cstdio>
 #include <cstring>

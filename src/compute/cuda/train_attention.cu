@@ -1,6 +1,6 @@
-// The attention sublayer around the heads (train_heads.cu). Saved: q | k | v, the heads' output, the
-// log-sum-exp of each query, and the sum that the norm saw.
-#include "compute/cuda/train_cuda.h"
+// The attention sublayer around the heads (train_heads.cu). Saved: q | k | v, the heads' output,
+// the log-sum-exp of each query, and the sum that the norm saw.
+#include "compute/cuda/train_cuda.cuh"
 
 namespace {
 

@@ -1,6 +1,7 @@
-// Output projection, cross-entropy and both their ways back, a chunk of rows at a time: the logits of
-// a chunk fit into the second-level cache, become their own gradients in place, and are forgotten.
-#include "compute/cuda/train_cuda.h"
+// Output projection, cross-entropy and both their ways back, a chunk of rows at a time: the logits
+// of a chunk fit into the second-level cache, become their own gradients in place, and are
+// forgotten.
+#include "compute/cuda/train_cuda.cuh"
 
 namespace {
 
@@ -78,7 +79,8 @@ void cross_entropy(struct train_device *base, const struct train_pass *pass,
     size_t vocab = projection->outputs, dim = projection->inputs;
     size_t most = chunk_rows(vocab, sizeof(T)) < rows ? chunk_rows(vocab, sizeof(T)) : rows;
     scratch_plan plan;
-    size_t narrow_at = plan.add(most * dim, sizeof(T)), logits_at = plan.add(most * vocab, sizeof(T));
+    size_t narrow_at = plan.add(most * dim, sizeof(T));
+    size_t logits_at = plan.add(most * vocab, sizeof(T));
     size_t losses_at = plan.add(rows, sizeof(double));
     size_t sums_at = plan.add(rows_sum_scratch(most, vocab), 1);
     unsigned char *scratch = cuda_train_scratch(device, plan.bytes);

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <new>
 
-#include "compute/cuda/train_cuda.h"
+#include "compute/cuda/train_cuda.cuh"
 
 namespace {
 

@@ -1,7 +1,7 @@
 // The feed-forward sublayer. Saved: the hidden numbers after ReLU and dropout, and the sum that the
 // norm saw. What ReLU or dropout set to 0 is 0 there, so the way back needs no random numbers for
 // them.
-#include "compute/cuda/train_cuda.h"
+#include "compute/cuda/train_cuda.cuh"
 
 namespace {
 
@@ -37,7 +37,8 @@ void forward(struct train_device *base, const struct train_pass *pass,
     unsigned char *scratch = cuda_train_scratch(device, plan.bytes);
     if (!scratch)
         return;
-    T *narrow = reinterpret_cast<T *>(scratch + narrow_at), *z = reinterpret_cast<T *>(scratch + z_at);
+    T *narrow = reinterpret_cast<T *>(scratch + narrow_at);
+    T *z = reinterpret_cast<T *>(scratch + z_at);
     rows_cast(device, x, narrow, rows * dim);
     linear_forward(device, &layer->up, narrow, rows, hidden);
     rows_relu_drop(device, dropping_of(device, pass, layer->site), hidden, rows, first_row,

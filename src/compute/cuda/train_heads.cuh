@@ -3,7 +3,7 @@
 // or 128 columns).
 #pragma once
 
-#include "compute/cuda/train_cuda.h"
+#include "compute/cuda/train_cuda.cuh"
 
 // Place of a weight's dropout: block (of eight keys) of query `i` in head `head` of `sample`.
 template <typename T>

@@ -1,11 +1,12 @@
-// Attention of all heads with plain multiplications in float32, one warp a query (or a key): right for
-// every size and precision; the way for float32, and what tensor cores are compared with.
-// Sums over keys or queries run in order, 32 at a time: same bits each time.
+// Attention of all heads with plain multiplications in float32, one warp a query (or a key): right
+// for every size and precision; the way for float32, and what tensor cores are compared with. Sums
+// over keys or queries run in order, 32 at a time: same bits each time.
 #include "compute/cuda/train_heads.cuh"
 
 namespace {
 
-enum { WARPS = 4, THREADS = 32 * WARPS, COLUMNS_MAX = 8 };  // columns of a lane: heads of 256 at most
+// COLUMNS_MAX columns of a lane: heads of 256 at most.
+enum { WARPS = 4, THREADS = 32 * WARPS, COLUMNS_MAX = 8 };
 
 // Which query or key a warp has.
 struct place {

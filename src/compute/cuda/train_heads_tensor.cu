@@ -1,7 +1,8 @@
 // Attention of all heads on tensor cores, after FlashAttention-2 (Dao 2023): 64 queries of a head a
-// block, 16 a warp, keys 64 at a time; scores and weights stay in registers, the way back makes them
-// again from the log-sum-exp. Gradients of queries and of keys are two kernels, so that no sum needs
-// atomics. mma.m16n8k16 rather than wgmma: heads of 32 columns are too thin for the latter's tiles.
+// block, 16 a warp, keys 64 at a time; scores and weights stay in registers, the way back makes
+// them again from the log-sum-exp. Gradients of queries and of keys are two kernels, so that no sum
+// needs atomics. mma.m16n8k16 rather than wgmma: heads of 32 columns are too thin for the latter's
+// tiles.
 #include "compute/cuda/train_heads.cuh"
 
 namespace {
@@ -62,8 +63,8 @@ __device__ inline void add_product(float sums[DIM / 8][4], const uint32_t left[T
     for (int k = 0; k < TILE / 16; k++)
         for (int n = 0; n < DIM / 8; n += 2) {
             uint32_t right[4];
-            warp_load_matrices_transposed(right, tile + (16 * k + matrix % 2 * 8 + row) * (DIM + PAD)
-                                                 + 8 * n + matrix / 2 * 8);
+            const T *at = tile + (16 * k + matrix % 2 * 8 + row) * (DIM + PAD);
+            warp_load_matrices_transposed(right, at + 8 * n + matrix / 2 * 8);
             warp_multiply<T>(sums[n], left[k], right);
             warp_multiply<T>(sums[n + 1], left[k], right + 2);
         }
@@ -81,9 +82,9 @@ __device__ inline void as_left(uint32_t left[TILE / 16][4], const float x[KEY_TI
     }
 }
 
-// Which of a lane's 2 x 2 x KEY_TILES weights are kept: bit 4 n + i is weight i of key tile n. Eight
-// keys of a query are one block of random numbers, which four lanes share: each makes that of every
-// fourth tile, and they pass words around.
+// Which of a lane's 2 x 2 x KEY_TILES weights are kept: bit 4 n + i is weight i of key tile n.
+// Eight keys of a query are one block of random numbers, which four lanes share: each makes that of
+// every fourth tile, and they pass words around.
 template <typename T>
 __device__ inline uint32_t kept_bits(const dropping &d, const heads<T> &h, size_t sample,
                                      size_t head, size_t query, size_t key)

@@ -1,5 +1,5 @@
 // Linears: their weights in the type of products, and the three products of a step.
-#include "compute/cuda/train_cuda.h"
+#include "compute/cuda/train_cuda.cuh"
 
 namespace {
 

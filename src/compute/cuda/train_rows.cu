@@ -1,11 +1,12 @@
 // Rows: residual sums, LayerNorm, dropout, ReLU, column sums. One warp a row where a row is summed.
 // Sums over rows run by chunks of CHUNK_ROWS, then over the chunks in order: no atomics, same bits
 // each time.
-#include "compute/cuda/train_cuda.h"
+#include "compute/cuda/train_cuda.cuh"
 
 namespace {
 
-enum { ROW_WARPS = 4, ROW_THREADS = 32 * ROW_WARPS, FLAT_THREADS = 256, SUM_COLS = 32, SUM_ROWS = 8 };
+enum { ROW_WARPS = 4, ROW_THREADS = 32 * ROW_WARPS, FLAT_THREADS = 256 };
+enum { SUM_COLS = 32, SUM_ROWS = 8 };
 
 const float EPSILON = 1e-5f;
 

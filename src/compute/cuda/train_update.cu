@@ -1,6 +1,6 @@
-// Embedding rows both ways, norms that stand alone, sums, the finite check, and the optimisers: what
-// does not depend on the precision of products.
-#include "compute/cuda/train_cuda.h"
+// Embedding rows both ways, norms that stand alone, sums, the finite check, and the optimisers:
+// what does not depend on the precision of products.
+#include "compute/cuda/train_cuda.cuh"
 
 namespace {
 

@@ -1,6 +1,6 @@
 // What every kernel file includes. Under nvcc this is CUDA; under a plain C++ compiler it is
-// tests/cuda_emulation/emulation.h, which runs the same kernels thread by thread on the CPU, so that
-// index arithmetic, barriers and the layout of fragments are tested where there is no GPU.
+// tests/cuda_emulation/emulation.cuh, which runs the same kernels thread by thread on the CPU, so
+// that index arithmetic, barriers and the layout of fragments are tested where there is no GPU.
 //
 // Rules that make one source do for both: kernels are started by LAUNCH; shared memory is the one
 // block SHARED(type, name) of dynamic size; all lanes of a warp reach the same warp_ functions and
@@ -61,9 +61,9 @@ template <> __device__ __forceinline__ uint32_t pack<bfloat_t>(float low, float 
     return *reinterpret_cast<uint32_t *>(&both);
 }
 
-// Four 8 x 8 matrices of 16-bit numbers; lane 8 m + r gives the address of row r of matrix m. Lane l
-// receives of matrix m the numbers of row l / 4, columns 2 (l % 4) and the next (PTX ISA, ldmatrix);
-// transposed: of column l / 4, rows 2 (l % 4) and the next.
+// Four 8 x 8 matrices of 16-bit numbers; lane 8 m + r gives the address of row r of matrix m. Lane
+// l receives of matrix m the numbers of row l / 4, columns 2 (l % 4) and the next (PTX ISA,
+// ldmatrix); transposed: of column l / 4, rows 2 (l % 4) and the next.
 __device__ __forceinline__ void warp_load_matrices(uint32_t out[4], const void *row)
 {
     uint32_t address = (uint32_t)__cvta_generic_to_shared(row);
@@ -82,8 +82,8 @@ __device__ __forceinline__ void warp_load_matrices_transposed(uint32_t out[4], c
                  : "memory");
 }
 
-// c [16][8] += a [16][16] b [16][8]. With g = lane / 4, t = lane % 4: a = {(g, 2t), (g + 8, 2t), (g,
-// 2t + 8), (g + 8, 2t + 8)}, b = {(2t, g), (2t + 8, g)}, each with its right (a) or lower (b)
+// c [16][8] += a [16][16] b [16][8]. With g = lane / 4, t = lane % 4: a = {(g, 2t), (g + 8, 2t),
+// (g, 2t + 8), (g + 8, 2t + 8)}, b = {(2t, g), (2t + 8, g)}, each with its right (a) or lower (b)
 // neighbour; c = {(g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1)} (PTX ISA, mma.m16n8k16).
 template <typename T>
 __device__ __forceinline__ void warp_multiply(float c[4], const uint32_t a[4], const uint32_t b[2]);
@@ -109,7 +109,7 @@ __device__ __forceinline__ void warp_multiply<bfloat_t>(float c[4], const uint32
 }
 
 #else
-#include "emulation.h"
+#include "emulation.cuh"
 #endif
 
 __device__ inline float warp_sum(float value)

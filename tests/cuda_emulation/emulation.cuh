@@ -1,7 +1,7 @@
-// CUDA's execution model on the CPU, for tests: every thread of a block is a fiber; barriers and warp
-// functions switch fibers until all have arrived. One block runs after the other. Slow and exact in
-// what it checks: indexing, barriers (a missing one shows as a wrong number, a divergent one as an
-// abort), fragment layouts. It says nothing about speed or about the memory model.
+// CUDA's execution model on the CPU, for tests: every thread of a block is a fiber; barriers and
+// warp functions switch fibers until all have arrived. One block runs after the other. Slow and
+// exact in what it checks: indexing, barriers (a missing one shows as a wrong number, a divergent
+// one as an abort), fragment layouts. It says nothing about speed or about the memory model.
 #pragma once
 
 #include <cmath>
@@ -64,7 +64,8 @@ inline void __syncwarp()
 template <typename T> inline T gather_one(T value, int lane)
 {
     T out;
-    memcpy(&out, emulation::gather(&value, sizeof value) + lane * emulation::LANE_BYTES, sizeof out);
+    const unsigned char *lanes = emulation::gather(&value, sizeof value);
+    memcpy(&out, lanes + lane * emulation::LANE_BYTES, sizeof out);
     return out;
 }
 

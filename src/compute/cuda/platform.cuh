@@ -3,7 +3,7 @@
 // Calls are asynchronous; the first error is kept and told by platform_finish.
 #pragma once
 
-#include "compute/cuda/portable.h"
+#include "compute/cuda/portable.cuh"
 
 extern "C" {
 #include "base/status.h"
@@ -18,9 +18,10 @@ template <> struct number_of<float> { static const number_type type = NUMBER_F32
 template <> struct number_of<half_t> { static const number_type type = NUMBER_F16; };
 template <> struct number_of<bfloat_t> { static const number_type type = NUMBER_BF16; };
 
-// out [rows][cols] = left [rows][depth] right [depth][cols] + bias [cols] + add * out, all row-major;
-// left_transposed: left lies as [depth][rows]; right_transposed: as [cols][depth]. Strides in
-// numbers. Sums in float32 and, for F32, factors in float32 too (no TF32). bias is of out's type.
+// out [rows][cols] = left [rows][depth] right [depth][cols] + bias [cols] + add * out, all row-
+// major; left_transposed: left lies as [depth][rows]; right_transposed: as [cols][depth]. Strides
+// in numbers. Sums in float32 and, for F32, factors in float32 too (no TF32). bias is of out's
+// type.
 struct product {
     const void *left, *right, *bias;    // bias may be NULL
     void *out;

@@ -1,7 +1,7 @@
 // What the files of the CUDA training device share. Nothing outside src/compute/cuda includes it.
 #pragma once
 
-#include "compute/cuda/platform.h"
+#include "compute/cuda/platform.cuh"
 
 extern "C" {
 #include "base/philox.h"
