@@ -449,13 +449,6 @@ static size_t share(struct attention_work *w, struct arena *arena)
     return total;
 }
 
-/* Of what the gradients of weights take of each worker. */
-static size_t gradient_worker(const struct attention_work *w)
-{
-    size_t rows = w->rows > w->memory_rows ? w->rows : w->memory_rows;
-    return gradient_worker_bytes(w->train, rows);
-}
-
 static size_t gradient_bytes(const struct attention_work *w)
 {
     const struct train_attention *l = w->layer;
@@ -479,9 +472,7 @@ void cpu_attention_backward(struct train_device *device, const struct train_pass
                                 .memory_gradient = memory_gradient };
     lay_out(&w, train, layer, shape, (unsigned char *)saved);   /* read only, here */
     begin_pass(&w, pass);
-    size_t bytes = worker_bytes(&w), beside = gradient_worker(&w);
-    if (!train_reserve(train, bytes > beside ? bytes : beside,
-                       share(&w, NULL) + gradient_bytes(&w)))
+    if (!train_reserve(train, worker_bytes(&w), share(&w, NULL) + gradient_bytes(&w)))
         return;
     share(&w, &train->shared);
     size_t used = train->shared.used;

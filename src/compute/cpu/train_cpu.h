@@ -97,12 +97,6 @@ void product_gradient(struct cpu_train *train, const struct train_linear *linear
                       struct operand dy, struct operand x, size_t rows);
 size_t gradient_scratch_bytes(const struct cpu_train *train, const struct train_linear *linear,
                               size_t rows);
-/* Nothing any more: product_gradient takes no worker's scratch. */
-static inline size_t gradient_worker_bytes(const struct cpu_train *train, size_t rows)
-{
-    return (void)train, (void)rows, 0;
-}
-
 /* The parts of product_gradient, for rows that can be packed as soon as they are made: columns of
  * rows as panels [cols / width][depth][width], of which depth counts rows, or, in bfloat16, pairs
  * of rows with the earlier one in the upper half. width: products.product.mr for dy, nr for x. */

@@ -210,7 +210,7 @@ void cpu_feed_forward_backward(struct train_device *device, const struct train_p
     size_t chunk = smaller(CHUNK_ROWS, f.rows);
     size_t panels = larger(gradient_scratch_bytes(t, &layer->up, chunk),
                            gradient_scratch_bytes(t, &layer->down, chunk));
-    if (!train_reserve(t, larger(worker_bytes(t, layer), gradient_worker_bytes(t, chunk)),
+    if (!train_reserve(t, worker_bytes(t, layer),
                        scratch_bytes(chunk, 2 * sizeof(float)) +
                        scratch_bytes(1, operand_bytes(t, chunk, dim)) +
                        scratch_bytes(1, operand_bytes(t, chunk, inner)) + panels))
