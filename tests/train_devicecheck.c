@@ -86,8 +86,8 @@ static const struct kind KINDS[] = {
     {"cpu-fp32", TRAIN_FP32, CPU, {1e-5, 5e-5}, {1e-5, 5e-5}},
     {"cpu-bf16", TRAIN_BF16, CPU, {2e-2, 1e-1}, {2e-1, 6e-1}},
     {"cuda-fp32", TRAIN_FP32, CUDA, {1e-5, 5e-5}, {1e-5, 5e-5}},
-    {"cuda-fp16", TRAIN_FP16, CUDA, {4e-3, 2e-2}, {3e-2, 1.5e-1}},
-    {"cuda-bf16", TRAIN_BF16, CUDA, {3e-2, 1.5e-1}, {8e-2, 4e-1}},
+    {"cuda-fp16", TRAIN_FP16, CUDA, {4e-3, 2e-2}, {5e-2, 3e-1}},
+    {"cuda-bf16", TRAIN_BF16, CUDA, {3e-2, 1.5e-1}, {2e-1, 6e-1}},
 };
 
 static unsigned cpu_flags;
