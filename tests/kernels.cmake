@@ -62,6 +62,15 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
     add_test(NAME train_devicecheck.${device}.emulated COMMAND train_devicecheck_emulated ${device})
     set_tests_properties(train_devicecheck.${device}.emulated PROPERTIES TIMEOUT 300)
   endforeach()
+  if(TARGET akin_train)     # whole runs of training on it
+    add_executable(train_truth_emulated unit/train_truth_test.c)
+    target_compile_definitions(train_truth_emulated PRIVATE AKIN_CUDA_EMULATED
+      AKIN_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+    set_target_properties(train_truth_emulated PROPERTIES LINKER_LANGUAGE CXX)
+    target_link_libraries(train_truth_emulated akin_train cuda_emulated PkgConfig::CMOCKA)
+    add_test(NAME unit.train_truth_test.cuda.emulated COMMAND train_truth_emulated)
+    set_tests_properties(unit.train_truth_test.cuda.emulated PROPERTIES TIMEOUT 300)
+  endif()
 endif()
 
 # Sanitizers add symbols and start-up code of their own.

@@ -94,7 +94,8 @@ static enum akin_status open_data(struct session *s)
     struct samples_settings settings = {
         .data_dir = asked->data_dir, .seed = asked->trainer.seed, .sample_count = asked->samples,
         .seq_len = shape->seq_len, .vocab = shape->vocab, .token_type = layout.token_type,
-        .workers = (int)asked->workers, .rank = s->rank, .world = s->world, .shuffle = true};
+        .workers = (int)asked->workers, .rank = s->rank, .world = s->world,
+        .batch = asked->trainer.batch, .shuffle = true};
     size_t tokens = asked->trainer.batch * shape->seq_len;
     TRY(shard_layout_complete(&layout, &s->cli->error));
     s->record.data_bytes = (double)shard_set_bytes(&layout);

@@ -180,12 +180,13 @@ struct train_ops {
                    const float *gradients, float *first, float *second, size_t count,
                    const uint32_t *finite);
 
-    /* Around what one step asks for, from the passes to the update, whose numbers are told here. A
-     * device may record it, and later play it back from the same memory: then begin returns true,
-     * nothing is asked for, and end is not called. Between them nothing is allocated, uploaded or
+    /* Around what one step asks for, from clearing the gradients to preparing the linears after the
+     * update; the numbers that differ from step to step are told here. A device may record it, and
+     * later play it back from the same memory to the same `owner`: then begin returns true, nothing
+     * is asked for, and end is not called. Between them nothing is allocated, uploaded or
      * downloaded. May be NULL, both. */
-    bool (*step_begin)(struct train_device *device, const struct train_pass *pass,
-                       const struct train_update *update);
+    bool (*step_begin)(struct train_device *device, const void *owner,
+                       const struct train_pass *pass, const struct train_update *update);
     void (*step_end)(struct train_device *device);
 
     void (*destroy)(struct train_device **device);

@@ -30,6 +30,8 @@ enum akin_status sample_order_init(struct sample_order *order, struct akin_error
     chunk = chunk ? chunk : 1;
     order->lanes = order->shuffle && LANES % order->world == 0 ? LANES : order->world;
     order->lanes_mine = order->lanes / order->world;
+    order->blocks = order->lanes == LANES && order->shuffle && order->batch > 0
+                    && order->batch % order->lanes_mine == 0;
     order->lane_samples = count / order->lanes;
     order->rank_samples = count / order->world;
     order->window_samples = (size_t)(chunk * WINDOW_CHUNKS);
@@ -147,7 +149,9 @@ void order_part(const struct sample_order *order, uint64_t window, size_t part,
         }
         return;
     }
-    size_t rows = lane_rows(order, window), lane = order->rank + order->world * part;
+    size_t rows = lane_rows(order, window);
+    size_t lane = order->blocks ? order->rank * order->lanes_mine + part
+                                : order->rank + order->world * part;
     uint64_t place = lane * order->lane_samples + window * order->window_samples;
     for (size_t done = 0; done < rows;) {
         uint64_t first = sample_at(order, place + done, &left);

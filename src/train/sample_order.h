@@ -7,6 +7,10 @@
  * r, r + w, r + 2w, ...: floor(samples / w) each, and the rest, fewer than w, are left out of this
  * epoch.
  *
+ * Where batches are known and each is made of whole turns of a rank's lanes (`blocks`), rank r has
+ * lanes r * lanes / w and on, and a batch goes lane by lane: so the batches of all ranks, one
+ * behind the other, are the batch of one process that takes as many samples, in its order.
+ *
  * There are 8 lanes where the world divides 8, else as many as ranks. So the order, and with it
  * what a step over all ranks consists of, is the same for worlds of 1, 2, 4 and 8; a rank reads
  * whole chunks of its own lanes; and it does not depend on how tokens and shards lie on the disk.
@@ -25,10 +29,12 @@
 struct sample_order {
     uint64_t sample_count, seed;
     size_t rank, world, seq_len;
+    size_t batch;               /* 0: not known */
     bool shuffle;
     /* what follows from these */
     uint64_t rank_samples;      /* of an epoch */
     size_t lanes, lanes_mine;   /* of all ranks, of this one */
+    bool blocks;
     uint64_t lane_samples, windows;
     size_t window_samples;      /* of one lane */
     uint64_t chunk_samples;
@@ -37,10 +43,18 @@ struct sample_order {
     uint32_t epoch;
 };
 
-/* The first six fields are set, and checked before. */
+/* The fields up to shuffle are set, and checked before. */
 enum akin_status sample_order_init(struct sample_order *order, struct akin_error *error);
 void sample_order_deinit(struct sample_order *order);
 void sample_order_epoch(struct sample_order *order, uint32_t epoch);
+
+/* Where number i of a batch goes in it. */
+static inline size_t order_place(const struct sample_order *order, size_t i)
+{
+    if (!order->blocks)
+        return i;
+    return i % order->lanes_mine * (order->batch / order->lanes_mine) + i / order->lanes_mine;
+}
 
 /* A window of this rank: its lanes, taken in turn. The last window may be the rest. */
 size_t order_window_rows(const struct sample_order *order, uint64_t window);

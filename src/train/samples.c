@@ -205,7 +205,7 @@ static enum akin_status open_all(struct samples *s, const struct samples_setting
     s->order = (struct sample_order){
         .sample_count = s->settings.sample_count, .seed = s->settings.seed,
         .rank = s->settings.rank, .world = s->settings.world, .seq_len = s->settings.seq_len,
-        .shuffle = s->settings.shuffle,
+        .batch = s->settings.batch, .shuffle = s->settings.shuffle,
     };
     TRY(sample_order_init(&s->order, error));
     TRY(make_slots(s, error));
@@ -332,15 +332,16 @@ enum akin_status samples_next(struct samples *samples, size_t batch, int32_t *so
 {
     struct samples *s = samples;
     size_t length = s->settings.seq_len, done = 0;
-    ASSERT(s->running);
+    ASSERT(s->running && (!s->settings.batch || batch == s->settings.batch));
+    bool whole = s->order.rank_samples - s->stats.samples >= batch;
     while (done < batch && s->window < s->order.windows) {
         TRY(wait_for_window(s, error));
         const int32_t *rows = s->slots[s->window % s->slot_count].rows;
         size_t end = order_window_rows(&s->order, s->window);
         for (; done < batch && s->row < end; done++, s->row++) {
-            memcpy(source + done * length, rows + 2 * s->row * length, length * sizeof *source);
-            memcpy(target + done * length, rows + (2 * s->row + 1) * length,
-                   length * sizeof *target);
+            size_t at = (whole ? order_place(&s->order, done) : done) * length;
+            memcpy(source + at, rows + 2 * s->row * length, length * sizeof *source);
+            memcpy(target + at, rows + (2 * s->row + 1) * length, length * sizeof *target);
         }
         if (s->row == end)
             next_window(s);

@@ -261,11 +261,13 @@ static enum akin_status check_tokens(const struct trainer *t, const char *side, 
     return AKIN_OK;
 }
 
-/* The decoder reads a target without its last token, and learns it without its first. */
+/* All that a step reads. The decoder reads a target without its last token, and learns it without
+ * its first. */
 static void stage(struct trainer *t, const int32_t *source, const int32_t *target)
 {
     size_t batch = t->settings.batch, length = t->settings.shape.seq_len;
     int32_t *input = t->staging + batch * length, *labels = input + batch * (length - 1);
+    const uint32_t finite = 1;
     memcpy(t->staging, source, batch * length * sizeof *source);
     for (size_t i = 0; i < batch; i++, target += length) {
         memcpy(input + i * (length - 1), target, (length - 1) * sizeof *input);
@@ -273,6 +275,8 @@ static void stage(struct trainer *t, const int32_t *source, const int32_t *targe
     }
     t->device->ops->upload(t->device, t->ids, t->staging,
                            batch * sample_ids(&t->settings.shape) * sizeof *t->ids);
+    if (t->settings.precision == TRAIN_FP16)
+        t->device->ops->upload(t->device, t->finite, &finite, sizeof finite);
 }
 
 static size_t world(const struct trainer *t)
@@ -286,19 +290,33 @@ static double label_count(const struct trainer *t)
     return (double)world(t) * (double)t->settings.batch * (double)(t->settings.shape.seq_len - 1);
 }
 
+static struct train_pass pass_from(const struct trainer *t, size_t first)
+{
+    const struct trainer_settings *s = &t->settings;
+    size_t rank = s->reducer ? s->reducer->rank : 0;
+    return (struct train_pass){.dropout = s->dropout, .seed = s->seed, .step = (uint32_t)t->step,
+                               .first_sample = rank * s->batch + first,
+                               .loss_scale = (float)t->scale};
+}
+
+static struct train_update next_update(const struct trainer *t)
+{
+    struct train_update update = t->settings.update;
+    update.step = t->updates + 1;
+    update.gradient_factor = (float)(1 / t->used_scale);
+    return update;
+}
+
 static void learn(struct trainer *t)
 {
     const struct trainer_settings *s = &t->settings;
     size_t batch = s->batch, length = s->shape.seq_len;
-    size_t rank = s->reducer ? s->reducer->rank : 0;
     const int32_t *input = t->ids + batch * length, *labels = input + batch * (length - 1);
     transformer_clear_gradients(&t->model);
     t->device->ops->clear(t->device, t->loss_sum, sizeof *t->loss_sum);
     for (size_t first = 0; first < batch; first += t->model.slice) {
         size_t samples = batch - first < t->model.slice ? batch - first : t->model.slice;
-        struct train_pass pass = {.dropout = s->dropout, .seed = s->seed,
-                                  .step = (uint32_t)t->step, .first_sample = rank * batch + first,
-                                  .loss_scale = (float)t->scale};
+        struct train_pass pass = pass_from(t, first);
         struct transformer_slice slice = {
             .samples = samples, .source = t->ids + first * length,
             .input = input + first * (length - 1), .labels = labels + first * (length - 1),
@@ -309,39 +327,57 @@ static void learn(struct trainer *t)
     }
 }
 
-static enum akin_status read_loss(struct trainer *t, double *loss, struct akin_error *error)
-{
-    const struct gradient_reducer *reducer = t->settings.reducer;
-    double sum;
-    TRY(t->device->ops->finish(t->device, error));
-    t->device->ops->download(t->device, &sum, t->loss_sum, sizeof sum);
-    TRY(t->device->ops->finish(t->device, error));
-    if (reducer)
-        TRY(reducer->sum(reducer->context, &sum, error));
-    *loss = sum / label_count(t);
-    return AKIN_OK;
-}
-
-static enum akin_status update(struct trainer *t, bool *learned, struct akin_error *error)
+/* What follows from the gradients. Where they overflowed nothing changes. */
+static enum akin_status use_gradients(struct trainer *t, const struct train_update *update,
+                                      struct akin_error *error)
 {
     const struct train_ops *ops = t->device->ops;
     bool fp16 = t->settings.precision == TRAIN_FP16;
-    uint32_t finite = 1;
-    struct train_update step = t->settings.update;
-    step.step = t->updates + 1;
-    step.gradient_factor = (float)(1 / t->used_scale);
-    if (fp16) {
-        ops->upload(t->device, t->finite, &finite, sizeof finite);
-        ops->check_finite(t->device, t->model.gradients, t->model.table.values, t->finite);
-    }
-    ops->update(t->device, &step, t->model.values, t->model.gradients, t->first, t->second,
-                t->model.table.values, fp16 ? t->finite : NULL);
     if (fp16)
+        ops->check_finite(t->device, t->model.gradients, t->model.table.values, t->finite);
+    ops->update(t->device, update, t->model.values, t->model.gradients, t->first, t->second,
+                t->model.table.values, fp16 ? t->finite : NULL);
+    return transformer_prepare(&t->model, error);
+}
+
+/* Asks for a whole step; where the device plays back what it recorded, at once. Ranks meet in the
+ * middle, which no device records. */
+static enum akin_status take_step(struct trainer *t, struct akin_error *error)
+{
+    const struct train_ops *ops = t->device->ops;
+    const struct gradient_reducer *reducer = t->settings.reducer;
+    const struct train_update update = next_update(t);
+    const struct train_pass pass = pass_from(t, 0);
+    bool whole = ops->step_begin && !reducer;
+    if (whole && ops->step_begin(t->device, t, &pass, &update))
+        return AKIN_OK;
+    learn(t);
+    enum akin_status status = reducer ? reducer->wait(reducer->context, error) : AKIN_OK;
+    if (status == AKIN_OK)
+        status = use_gradients(t, &update, error);
+    if (whole)
+        ops->step_end(t->device);
+    return status;
+}
+
+/* What the device found: the loss, and whether it learned. */
+static enum akin_status read_step(struct trainer *t, double *loss, bool *learned,
+                                  struct akin_error *error)
+{
+    const struct train_ops *ops = t->device->ops;
+    const struct gradient_reducer *reducer = t->settings.reducer;
+    uint32_t finite = 1;
+    double sum;
+    TRY(ops->finish(t->device, error));
+    ops->download(t->device, &sum, t->loss_sum, sizeof sum);
+    if (t->settings.precision == TRAIN_FP16)
         ops->download(t->device, &finite, t->finite, sizeof finite);
     TRY(ops->finish(t->device, error));
+    if (reducer)
+        TRY(reducer->sum(reducer->context, &sum, error));
+    *loss = sum / label_count(t);
     *learned = finite != 0;
-    t->updates += *learned;
-    return *learned ? transformer_prepare(&t->model, error) : AKIN_OK;
+    return AKIN_OK;
 }
 
 static enum akin_status follow_scale(struct trainer *t, bool learned, struct akin_error *error)
@@ -363,7 +399,6 @@ static enum akin_status follow_scale(struct trainer *t, bool learned, struct aki
 enum akin_status trainer_step(struct trainer *t, const int32_t *source, const int32_t *target,
                               struct step_result *result, struct akin_error *error)
 {
-    const struct gradient_reducer *reducer = t->settings.reducer;
     struct step_result found = {.scale = t->scale};
     bool learned;
     TRY(check_tokens(t, "source", source, error));
@@ -371,15 +406,13 @@ enum akin_status trainer_step(struct trainer *t, const int32_t *source, const in
     t->step++;
     t->used_scale = t->scale;
     stage(t, source, target);
-    learn(t);
-    if (reducer)
-        TRY(reducer->wait(reducer->context, error));
-    TRY(read_loss(t, &found.loss, error));
+    TRY(take_step(t, error));
+    TRY(read_step(t, &found.loss, &learned, error));
     if (!isfinite(found.loss))
         return error_set(error, AKIN_NUMERIC,
                          "step %llu: the loss is not finite; a smaller learning rate may help",
                          (unsigned long long)t->step);
-    TRY(update(t, &learned, error));
+    t->updates += learned;
     found.skipped = !learned;
     if (t->settings.precision == TRAIN_FP16)
         TRY(follow_scale(t, learned, error));

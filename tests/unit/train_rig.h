@@ -20,6 +20,11 @@
 #include "base/thread.h"
 #include "model/safetensors.h"
 #include "train/trainer.h"
+#ifdef AKIN_CUDA_EMULATED
+#include "compute/cuda/train_device.h"
+#else
+#include "compute/cuda_plugin.h"
+#endif
 
 static inline void must(enum akin_status status, const struct akin_error *error)
 {
@@ -29,7 +34,22 @@ static inline void must(enum akin_status status, const struct akin_error *error)
 
 /* ---- devices ---------------------------------------------------------------------------- */
 
-enum rig_device { RIG_REFERENCE, RIG_CPU, RIG_DEVICES };
+/* RIG_CUDA: in the build that emulates it, and where AKIN_TEST_CUDA is set: the first card. */
+enum rig_device { RIG_REFERENCE, RIG_CPU, RIG_DEVICES, RIG_CUDA = RIG_DEVICES };
+
+static inline enum akin_status rig_cuda(enum train_precision precision,
+                                        struct train_device **device, struct akin_error *error)
+{
+#ifdef AKIN_CUDA_EMULATED
+    return cuda_train_create(0, precision, device, error);
+#else
+    const struct cuda_plugin *plugin;
+    if (!getenv("AKIN_TEST_CUDA"))
+        return AKIN_UNSUPPORTED;
+    must(cuda_plugin_load(&plugin, error), error);
+    return plugin->train_create(0, precision, device, error);
+#endif
+}
 
 /* NULL: this build or machine has none. The pool goes with the process. */
 static inline struct train_device *rig_device(enum rig_device which, int threads,
@@ -46,6 +66,8 @@ static inline struct train_device *rig_device(enum rig_device which, int threads
         *pool = thread_pool_create(threads);
         status = cpu_train_create(cpu_detect(), *pool, precision, &device, &error);
     }
+    if (which == RIG_CUDA)
+        status = rig_cuda(precision, &device, &error);
     if (status == AKIN_UNSUPPORTED) {
         thread_pool_destroy(pool);
         return NULL;

@@ -197,6 +197,54 @@ static void steps_see_the_same_samples_in_any_world(void **state)
     memory_free(one);
 }
 
+/* Dropout counts the rows of the batches of all ranks, one behind the other: so they are, in their
+ * order, what one process takes. Where a batch is no whole turns of the lanes a step still sees the
+ * same samples. */
+static void batches_of_ranks_are_that_of_one(void **state)
+{
+    (void)state;
+    enum { SAMPLES = 1203, LENGTH = 4, ROW = 2 * LENGTH };
+    static const size_t batches[] = { 8, 24, 64 };
+    for (size_t k = 0; k < sizeof batches / sizeof *batches; k++) {
+        struct samples_settings settings = in_memory(SAMPLES, LENGTH);
+        size_t all = batches[k];
+        uint64_t count;
+        settings.batch = all;
+        int32_t *one = rig_epoch(&settings, 2, all, &count);
+        for (size_t world = 2; world <= 8; world *= 2)
+            for (size_t rank = 0; rank < world; rank++) {
+                settings.world = world;
+                settings.rank = rank;
+                settings.batch = all / world;
+                int32_t *share = rig_epoch(&settings, 2, settings.batch, &count);
+                for (uint64_t i = 0; i < count / settings.batch * settings.batch; i++) {
+                    uint64_t at = i / settings.batch * all + rank * settings.batch
+                                  + i % settings.batch;
+                    assert_memory_equal(share + i * ROW, one + at * ROW, ROW * sizeof *one);
+                }
+                memory_free(share);
+            }
+        memory_free(one);
+    }
+}
+
+/* The batches in which ranks and batches go together badly are as without any told. */
+static void odd_batches_are_as_they_come(void **state)
+{
+    (void)state;
+    enum { SAMPLES = 300, LENGTH = 6, BYTES = SAMPLES / 2 * 2 * LENGTH * sizeof(int32_t) };
+    struct samples_settings settings = in_memory(SAMPLES, LENGTH);
+    uint64_t count;
+    settings.world = 2;
+    settings.rank = 1;
+    int32_t *untold = rig_epoch(&settings, 1, 6, &count);
+    settings.batch = 6;
+    int32_t *told = rig_epoch(&settings, 1, 6, &count);
+    assert_memory_equal(untold, told, BYTES);
+    memory_free(told);
+    memory_free(untold);
+}
+
 static void disk_gives_what_memory_gives(void **state)
 {
     (void)state;
@@ -367,6 +415,8 @@ int main(void)
         cmocka_unit_test(order_follows_seed_and_epoch),
         cmocka_unit_test(ranks_share),
         cmocka_unit_test(steps_see_the_same_samples_in_any_world),
+        cmocka_unit_test(batches_of_ranks_are_that_of_one),
+        cmocka_unit_test(odd_batches_are_as_they_come),
         cmocka_unit_test_setup_teardown(disk_gives_what_memory_gives, rig_begin, rig_end),
         cmocka_unit_test(closes_and_begins_anew_in_any_state),
         cmocka_unit_test_setup_teardown(handing_out_allocates_nothing, rig_begin, rig_end),

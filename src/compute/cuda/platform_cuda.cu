@@ -327,7 +327,10 @@ void platform_sort(platform *p, const int32_t *keys, int32_t *keys_out, const in
 
 bool platform_record_begin(platform *p)
 {
-    return cudaStreamBeginCapture(p->stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess;
+    if (cudaStreamBeginCapture(p->stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess)
+        return true;
+    cudaGetLastError();         // or the next kernel is taken to have failed
+    return false;
 }
 
 bool platform_record_end(platform *p, int slot)

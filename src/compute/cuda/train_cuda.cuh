@@ -25,6 +25,7 @@ struct cuda_train {
     size_t scratch_bytes;
     step_numbers *now;          // device memory
     step_numbers sent;          // what is there
+    const void *owner;          // of the steps, and of the recording
     unsigned steps;             // begun so far, up to the first that is played back
     bool recording;
 };
@@ -51,7 +52,6 @@ struct scratch_plan {
 };
 
 // Sends what differs from what the device has.
-void cuda_train_send(cuda_train *device, const step_numbers *numbers);
 void cuda_train_send_update(cuda_train *device, const struct train_update *update);
 // NULL: no memory; the error is kept for finish.
 unsigned char *cuda_train_scratch(cuda_train *device, size_t bytes);

@@ -24,8 +24,47 @@ enum akin_status allocate(struct train_device *base, size_t bytes, void **memory
     return status;
 }
 
+void pass_numbers(step_numbers *numbers, const struct train_pass *pass)
+{
+    numbers->key[0] = (uint32_t)pass->seed;
+    numbers->key[1] = (uint32_t)(pass->seed >> 32);
+    numbers->step = pass->step;
+    numbers->loss_scale = pass->loss_scale;
+}
+
+void update_numbers(step_numbers *numbers, const struct train_update *u)
+{
+    numbers->rate = u->rate;
+    numbers->decay = u->decay;
+    numbers->beta1 = u->beta1;
+    numbers->beta2 = u->beta2;
+    numbers->epsilon = u->epsilon;
+    numbers->gradient_factor = u->gradient_factor;
+    numbers->correction1 = (float)(1 - pow((double)u->beta1, (double)u->step));
+    numbers->correction2 = (float)(1 - pow((double)u->beta2, (double)u->step));
+}
+
+// Only what differs from what the device has: nothing while a step is recorded.
+void send(cuda_train *device, const step_numbers *numbers)
+{
+    if (memcmp(&device->sent, numbers, sizeof *numbers) == 0)
+        return;
+    device->sent = *numbers;
+    platform_upload(device->platform, device->now, numbers, sizeof *numbers);
+}
+
+// Memory that a recording may know is about to change.
+void forget_recording(cuda_train *device)
+{
+    platform_forget(device->platform, 0);
+    device->owner = nullptr;
+    device->steps = 0;
+}
+
 void release(struct train_device *base, void *memory)
 {
+    if (memory)
+        forget_recording(cuda_train_of(base));
     platform_release(cuda_train_of(base)->platform, memory);
 }
 
@@ -63,14 +102,19 @@ void destroy(struct train_device **base)
     *base = nullptr;
 }
 
-// The first step runs as it is asked for, and makes all scratch and plans; the second is recorded,
-// and later ones are played.
-bool step_begin(struct train_device *base, const struct train_pass *pass,
+// The first step of an owner runs as it is asked for, and makes all scratch and plans; the second is
+// recorded, and later ones are played.
+bool step_begin(struct train_device *base, const void *owner, const struct train_pass *pass,
                 const struct train_update *update)
 {
     cuda_train *device = cuda_train_of(base);
-    dropping_of(device, pass, 0);
-    cuda_train_send_update(device, update);
+    if (owner != device->owner)
+        forget_recording(device);
+    device->owner = owner;
+    step_numbers numbers = device->sent;
+    pass_numbers(&numbers, pass);
+    update_numbers(&numbers, update);
+    send(device, &numbers);
     device->steps += device->steps < 3;
     if (device->steps == 3) {
         platform_play(device->platform, 0);
@@ -119,38 +163,20 @@ const struct train_ops *table_for(enum train_precision precision)
 
 }
 
-void cuda_train_send(cuda_train *device, const step_numbers *numbers)
-{
-    if (memcmp(&device->sent, numbers, sizeof *numbers) == 0)
-        return;
-    device->sent = *numbers;
-    platform_upload(device->platform, device->now, numbers, sizeof *numbers);
-}
-
 dropping dropping_of(cuda_train *device, const struct train_pass *pass, uint32_t site)
 {
     step_numbers numbers = device->sent;
-    numbers.key[0] = (uint32_t)pass->seed;
-    numbers.key[1] = (uint32_t)(pass->seed >> 32);
-    numbers.step = pass->step;
-    numbers.loss_scale = pass->loss_scale;
-    cuda_train_send(device, &numbers);
+    pass_numbers(&numbers, pass);
+    send(device, &numbers);
     uint32_t threshold = dropout_threshold(pass->dropout);
     return {threshold, site, 65536.0f / (65536.0f - (float)threshold), device->now};
 }
 
-void cuda_train_send_update(cuda_train *device, const struct train_update *u)
+void cuda_train_send_update(cuda_train *device, const struct train_update *update)
 {
     step_numbers numbers = device->sent;
-    numbers.rate = u->rate;
-    numbers.decay = u->decay;
-    numbers.beta1 = u->beta1;
-    numbers.beta2 = u->beta2;
-    numbers.epsilon = u->epsilon;
-    numbers.gradient_factor = u->gradient_factor;
-    numbers.correction1 = (float)(1 - pow((double)u->beta1, (double)u->step));
-    numbers.correction2 = (float)(1 - pow((double)u->beta2, (double)u->step));
-    cuda_train_send(device, &numbers);
+    update_numbers(&numbers, update);
+    send(device, &numbers);
 }
 
 // Grows at the first step, while nothing is recorded.
