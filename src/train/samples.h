@@ -19,7 +19,8 @@ struct samples_settings {
                                    past the page cache: those sleep most of the time */
     size_t rank, world;         /* world 0 counts as 1 */
     size_t batch;               /* that samples_next will be asked for, so that the batches of all
-                                   ranks are, in their order, that of one (sample_order.h); 0: any */
+                                   ranks are, in their order, that of one (sample_order.h); 0:
+                                   any */
     bool shuffle;
 };
 
