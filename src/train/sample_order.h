@@ -8,8 +8,8 @@
  * epoch.
  *
  * Where batches are known and each is made of whole turns of a rank's lanes (`blocks`), rank r has
- * lanes r * lanes / w and on, and a batch goes lane by lane: so the batches of all ranks, one behind
- * the other, are the batch of one process that takes as many samples, in its order.
+ * lanes r * lanes / w and on, and a batch goes lane by lane: so the batches of all ranks, one
+ * behind the other, are the batch of one process that takes as many samples, in its order.
  *
  * There are 8 lanes where the world divides 8, else as many as ranks. So the order, and with it
  * what a step over all ranks consists of, is the same for worlds of 1, 2, 4 and 8; a rank reads

@@ -11,6 +11,9 @@ extern "C" {
 enum akin_status cuda_train_create(int ordinal, enum train_precision precision,
                                    struct train_device **device, struct akin_error *error);
 
+/* The most bytes that it has held at once. */
+size_t cuda_train_peak_bytes(const struct train_device *device);
+
 #ifdef __cplusplus
 }
 #endif
