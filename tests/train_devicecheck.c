@@ -410,9 +410,9 @@ static void check_memory(struct train_device *device)
 
 enum { PLAIN_SIZES = 5 };       /* for plain loops */
 
-/* For what is slow: an emulated card, a card under a checker. Heads of 8, 16, 32, 64 and 128 columns
- * and of a number that tensor cores do not take; more than a tile of queries, of keys; more than a
- * chunk of rows. */
+/* For what is slow: an emulated card, a card under a checker. Heads of 8, 16, 32, 64 and 128
+ * columns and of a number that tensor cores do not take; more than a tile of queries, of keys;
+ * more than a chunk of rows. */
 static const struct trial_sizes SMALL[] = {
     {3, 17, 12, 3, 48, 40, 67},
     {3, 5, 9, 3, 21, 33, 23},

@@ -1,5 +1,5 @@
-/* Training on GPUs, for a program: how many there are, opening one, what it is, joining several. The
- * CUDA library is loaded when one is opened. */
+/* Training on GPUs, for a program: how many there are, opening one, what it is, joining several.
+ * The CUDA library is loaded when one is opened. */
 #pragma once
 
 #include "train/trainer.h"
