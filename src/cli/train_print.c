@@ -20,7 +20,7 @@ static void print_model(const struct train_asked *asked, const struct train_reco
     if (asked->cuda)
         report_line("GPUs", "%zu %s, CUDA %s, driver %s%s%s", record->count, record->device_name,
                     record->cuda, record->driver[0] ? record->driver : "unknown",
-                    record->count > 1 ? ", gradients summed through the host by " : "",
+                    record->count > 1 ? ", gradients summed by " : "",
                     record->count > 1 ? record->link : "");
     else if (record->count > 1)
         report_line("processes", "%zu of %d thread%s, %zu samples each, joined by %s",
@@ -121,7 +121,9 @@ void train_print_end(const struct train_asked *asked, const struct train_record 
                     s->read_gb_per_s);
     else
         report_line("waited for data", "%.1f %% of the time", s->data_wait_pct);
-    if (record->count > 1)
+    if (record->count > 1 && !isfinite(record->measured_allreduce_ms))
+        report_line("waited for sums", "%.1f %% of the time", s->comm_pct);
+    else if (record->count > 1)
         report_line("waited for sums",
                     "%.1f %% of the time; a sum of all gradients by %s takes %.2f ms, expected "
                     "%.2f", s->comm_pct, record->link, record->measured_allreduce_ms,

@@ -1,6 +1,7 @@
 /* Runs the training benchmark: one process, or several that train one model together. Each opens
  * what it needs; the first one speaks and writes. */
 #include <assert.h>
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -173,7 +174,10 @@ static enum akin_status measure_machine(struct session *s)
     record->count = s->world;
     record->threads = akin_engine_threads(s->cli->engine);
     record->reduced_bytes = (double)count * sizeof(float);
-    if (s->world > 1)
+    if (s->place.reducer) {     /* the processes' own link says nothing of the cards' */
+        snprintf(record->link, sizeof record->link, "%s", gpu_reducer_link(s->place.reducer));
+        speed.expected_seconds = speed.measured_seconds = NAN;
+    } else if (s->world > 1)
         TRY(process_group_measure(s->group, count, &speed, &s->cli->error));
     record->expected_allreduce_ms = 1000 * speed.expected_seconds;
     record->measured_allreduce_ms = 1000 * speed.measured_seconds;

@@ -122,19 +122,23 @@ size_t gpu_peak_bytes(const struct train_device *device)
 
 size_t gpu_extra_bytes(const struct trainer_settings *s, const struct trainer_bytes *bytes)
 {
-    static const double library = 128 << 20;
+    static const double library = 128 << 20;    /* and 24 MiB of logits, or 128 rows of them */
     double samples = (double)(s->slice && s->slice < s->batch ? s->slice : s->batch);
     double rows = samples * (double)s->shape.seq_len, d = (double)s->shape.d_model;
     double attention = 8 * d, wide = 2 * d + (double)s->shape.feed_forward;
     double narrow = s->precision == TRAIN_FP32 ? 4 : 2;
     double scratch = rows * narrow * (attention > wide ? attention : wide);
+    double logits = 128 * narrow * (double)s->shape.vocab;
     double copies = s->precision == TRAIN_FP32 ? 0 : (double)bytes->parameters / 2;
-    return (size_t)(library + scratch + copies);
+    return (size_t)(library + scratch + logits + copies);
 }
 
 /* ---- several ---------------------------------------------------------------------------- */
 
+/* Through the host, or, with `sum`, from card to card. */
 struct gpu_reducer {
+    const struct cuda_plugin *plugin;
+    struct cuda_sum *sum;
     struct gradient_reducer outer;
     const struct gradient_reducer *inner;
     struct train_device *device;
@@ -149,6 +153,10 @@ static void reduce_start(void *context, float *gradients, size_t offset, size_t 
 {
     struct gpu_reducer *r = context;
     const struct train_ops *ops = r->device->ops;
+    if (r->sum) {
+        r->plugin->sum_start(r->sum, gradients + offset, count);
+        return;
+    }
     ops->download(r->device, r->host + offset, gradients + offset, count * sizeof(float));
     if (r->status == AKIN_OK)
         r->status = ops->finish(r->device, &r->error);
@@ -161,6 +169,10 @@ static void reduce_start(void *context, float *gradients, size_t offset, size_t 
 static enum akin_status reduce_wait(void *context, struct akin_error *error)
 {
     struct gpu_reducer *r = context;
+    if (r->sum) {
+        r->plugin->sum_wait(r->sum);
+        return AKIN_OK;
+    }
     TRY(r->inner->wait(r->inner->context, error));
     if (r->status != AKIN_OK) {
         if (error)
@@ -181,6 +193,38 @@ static enum akin_status reduce_sum(void *context, double *value, struct akin_err
     return r->inner->sum(r->inner->context, value, error);
 }
 
+/* All ranks learn the id that the first one made: four bytes a sum, exact in a double. */
+static enum akin_status share_id(const struct gradient_reducer *inner,
+                                 unsigned char id[CUDA_SUM_ID_BYTES], struct akin_error *error)
+{
+    for (size_t i = 0; i < CUDA_SUM_ID_BYTES; i += 4) {
+        uint32_t word = 0;
+        if (inner->rank == 0)
+            memcpy(&word, id + i, sizeof word);
+        double value = word;
+        TRY(inner->sum(inner->context, &value, error));
+        word = (uint32_t)value;
+        memcpy(id + i, &word, sizeof word);
+    }
+    return AKIN_OK;
+}
+
+/* From card to card where all ranks can; all take the same way. */
+static enum akin_status join_cards(struct gpu_reducer *r, struct akin_error *error)
+{
+    const char *name = r->device->ops->name;
+    unsigned char id[CUDA_SUM_ID_BYTES] = {0};
+    double able = name && !strcmp(name, "cuda") && cuda_plugin_load(&r->plugin, NULL) == AKIN_OK
+                  && r->plugin->sum_id && r->plugin->sum_id(id, NULL) == AKIN_OK;
+    if (!name)
+        return AKIN_OK;
+    TRY(r->inner->sum(r->inner->context, &able, error));
+    if (able < (double)r->inner->world)
+        return AKIN_OK;
+    TRY(share_id(r->inner, id, error));
+    return r->plugin->sum_create(r->device, id, r->inner->rank, r->inner->world, &r->sum, error);
+}
+
 enum akin_status gpu_reducer_create(struct train_device *device,
                                     const struct gradient_reducer *inner, size_t values,
                                     struct gpu_reducer **reducer, struct akin_error *error)
@@ -192,21 +236,31 @@ enum akin_status gpu_reducer_create(struct train_device *device,
     r->outer = (struct gradient_reducer){.context = r, .start = reduce_start, .wait = reduce_wait,
                                          .sum = reduce_sum, .rank = inner->rank,
                                          .world = inner->world};
-    r->host = memory_alloc_aligned(values, sizeof *r->host);
-    if (!r->host) {
-        gpu_reducer_destroy(&r);
-        return error_memory(error);
+    enum akin_status status = join_cards(r, error);
+    if (status == AKIN_OK && !r->sum) {
+        r->host = memory_alloc_aligned(values, sizeof *r->host);
+        status = r->host ? AKIN_OK : error_memory(error);
     }
-    *reducer = r;
-    return AKIN_OK;
+    if (status == AKIN_OK)
+        *reducer = r;
+    else
+        gpu_reducer_destroy(&r);
+    return status;
 }
 
 void gpu_reducer_destroy(struct gpu_reducer **reducer)
 {
+    if (*reducer && (*reducer)->sum)
+        (*reducer)->plugin->sum_destroy(&(*reducer)->sum);
     if (*reducer)
         memory_free((*reducer)->host);
     memory_free(*reducer);
     *reducer = NULL;
+}
+
+const char *gpu_reducer_link(const struct gpu_reducer *reducer)
+{
+    return reducer->sum ? "nccl" : "host memory";
 }
 
 const struct gradient_reducer *gpu_reducer_of(struct gpu_reducer *reducer)

@@ -29,11 +29,14 @@ size_t gpu_peak_bytes(const struct train_device *device);
 /* About what a GPU takes beyond a trainer's estimate: 16-bit weights, scratch, the library's. */
 size_t gpu_extra_bytes(const struct trainer_settings *settings, const struct trainer_bytes *bytes);
 
-/* Gradients of a device whose memory the host does not see, added up by `inner` in the host's: they
- * go there and back. `values`: how many there are. */
+/* Gradients of a device whose memory the host does not see: added up from card to card by NCCL
+ * where all ranks have it, else by `inner` in the host's memory: they go there and back. `values`:
+ * how many there are. All ranks call it together. */
 struct gpu_reducer;
 enum akin_status gpu_reducer_create(struct train_device *device,
                                     const struct gradient_reducer *inner, size_t values,
                                     struct gpu_reducer **reducer, struct akin_error *error);
 void gpu_reducer_destroy(struct gpu_reducer **reducer);
+/* "nccl" or "host memory" */
+const char *gpu_reducer_link(const struct gpu_reducer *reducer);
 const struct gradient_reducer *gpu_reducer_of(struct gpu_reducer *reducer);

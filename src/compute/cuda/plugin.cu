@@ -7,8 +7,6 @@
 
 extern "C" {
 
-#include "compute/cuda_plugin.h"
-
 __attribute__((visibility("default"))) const struct cuda_plugin *akin_cuda_plugin(void);
 
 static int device_count(void)
@@ -43,8 +41,15 @@ static enum akin_status device_describe(int ordinal, struct cuda_description *d,
 
 const struct cuda_plugin *akin_cuda_plugin(void)
 {
-    static const struct cuda_plugin plugin = {CUDA_PLUGIN_VERSION, device_count, device_describe,
-                                              cuda_train_create, cuda_train_peak_bytes};
+    static const struct cuda_plugin plugin = {
+        CUDA_PLUGIN_VERSION, device_count, device_describe, cuda_train_create,
+        cuda_train_peak_bytes,
+#ifdef AKIN_NCCL
+        cuda_sum_id, cuda_sum_create, cuda_sum_start, cuda_sum_wait, cuda_sum_destroy,
+#else
+        nullptr, nullptr, nullptr, nullptr, nullptr,
+#endif
+    };
     return &plugin;
 }
 
