@@ -59,7 +59,8 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
   foreach(device cuda-fp32 cuda-fp16 cuda-bf16)
     add_test(NAME train_devicecheck.${device} COMMAND train_devicecheck ${device})
     set_tests_properties(train_devicecheck.${device} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
-    add_test(NAME train_devicecheck.${device}.emulated COMMAND train_devicecheck_emulated ${device})
+    add_test(NAME train_devicecheck.${device}.emulated COMMAND train_devicecheck_emulated
+      ${device} --small)
     set_tests_properties(train_devicecheck.${device}.emulated PROPERTIES TIMEOUT 300)
   endforeach()
   if(TARGET akin_train)     # whole runs of training on it

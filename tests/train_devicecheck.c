@@ -2,7 +2,7 @@
  * backwards, with and without dropout; a batch in slices and on several threads gives the same
  * bits. The reference itself is held to finite differences.
  *
- *   train_devicecheck DEVICE [--level ref|avx2|avx512|amx]
+ *   train_devicecheck DEVICE [--level ref|avx2|avx512|amx] [--small]
  *
  * DEVICE: reference, cpu-fp32, cpu-bf16, cuda-fp32, cuda-fp16, cuda-bf16; the last three where
  * there is a card, or in the build that emulates one. Exit status: 0 fine, 1 failed, 2 wrong use,
@@ -408,12 +408,12 @@ static void check_memory(struct train_device *device)
 
 /* ---- all of it -------------------------------------------------------------------------- */
 
-enum { SMALL_SIZES = 5 };       /* for plain loops */
+enum { PLAIN_SIZES = 5 };       /* for plain loops */
 
-#ifdef AKIN_CUDA_EMULATED
-/* Heads of 8, 16, 32, 64 and 128 columns and of a number that tensor cores do not take; more than a
- * tile of queries, of keys; more than a chunk of rows. */
-static const struct trial_sizes SIZES[] = {
+/* For what is slow: an emulated card, a card under a checker. Heads of 8, 16, 32, 64 and 128
+ * columns and of a number that tensor cores do not take; more than a tile of queries, of keys;
+ * more than a chunk of rows. */
+static const struct trial_sizes SMALL[] = {
     {3, 17, 12, 3, 48, 40, 67},
     {3, 5, 9, 3, 21, 33, 23},
     {1, 1, 1, 1, 8, 1, 2},
@@ -423,7 +423,7 @@ static const struct trial_sizes SIZES[] = {
     {1, 20, 66, 1, 64, 33, 40},
     {1, 17, 20, 1, 128, 24, 30},
 };
-#else
+
 static const struct trial_sizes SIZES[] = {
     {3, 17, 12, 3, 48, 80, 131},
     {2, 16, 17, 4, 32, 64, 97},
@@ -434,7 +434,6 @@ static const struct trial_sizes SIZES[] = {
     {3, 33, 40, 1, 128, 513, 1030},
     {1, 90, 66, 2, 128, 40, 50},
 };
-#endif
 
 static const struct train_pass PASSES[] = {
     {.dropout = 0, .seed = 1, .step = 1, .first_sample = 0, .loss_scale = 1},
@@ -443,13 +442,14 @@ static const struct train_pass PASSES[] = {
 };
 
 static void check_all(const struct kind *kind, struct train_device *const devices[2],
-                      struct train_device *reference)
+                      struct train_device *reference, bool small)
 {
-    size_t sizes = kind->runs == PLAIN ? SMALL_SIZES : COUNT_OF(SIZES);
+    const struct trial_sizes *list = small ? SMALL : SIZES;
+    size_t sizes = small ? COUNT_OF(SMALL) : kind->runs == PLAIN ? PLAIN_SIZES : COUNT_OF(SIZES);
     for (size_t i = 0; i < sizes; i++)
         for (size_t k = 0; k < COUNT_OF(PASSES); k++)
             for (int part = 0; part < TRIAL_PARTS; part++) {
-                const struct trial_sizes *s = &SIZES[i];
+                const struct trial_sizes *s = &list[i];
                 snprintf(where, sizeof where, "%s %s, sizes %zu,%zu,%zu,%zu,%zu,%zu,%zu, pass %zu",
                          kind->name, trial_part_name((enum trial_part)part), s->samples, s->queries,
                          s->keys, s->heads, s->dim, s->inner, s->vocab, k);
@@ -472,10 +472,12 @@ static const struct kind *find_kind(const char *name)
 
 int main(int argc, char **argv)
 {
+    bool small = argc > 2 && !strcmp(argv[argc - 1], "--small");
+    argc -= small;
     const struct kind *kind = argc > 1 ? find_kind(argv[1]) : NULL;
     const char *level = argc == 4 && !strcmp(argv[2], "--level") ? argv[3] : NULL;
     if (!kind || (argc != 2 && !level) || !cpu_level(level, cpu_detect(), &cpu_flags)) {
-        fputs("usage: train_devicecheck DEVICE [--level ref|avx2|avx512|amx]\n", stderr);
+        fputs("usage: train_devicecheck DEVICE [--level ref|avx2|avx512|amx] [--small]\n", stderr);
         return 2;
     }
     if (level && strcmp(cpu_level_name(cpu_flags), level)) {
@@ -487,7 +489,7 @@ int main(int argc, char **argv)
     struct train_device *devices[2] = {create(kind, pools[0]), create(kind, pools[1])};
     struct train_device *reference = create(&KINDS[0], NULL);
     if (devices[0] && devices[1])
-        check_all(kind, devices, reference);
+        check_all(kind, devices, reference, small);
     for (int i = 0; i < 2; i++) {
         if (devices[i])
             devices[i]->ops->destroy(&devices[i]);

@@ -3,6 +3,7 @@
 
 #include "cli/cli.h"
 #include "cli/train_record.h"
+#include "train/gpu.h"
 
 /* train_run.c: the benchmark, or with given batches the check. */
 enum akin_status train_run(struct cli *cli, struct train_asked *asked);
@@ -14,10 +15,16 @@ enum akin_status train_given(struct cli *cli, const struct train_asked *asked,
 
 /* train_place.c: where training happens. The pool and the topology live as long as the device. */
 struct train_place {
+    size_t ordinal;             /* of the GPU; set before opening */
     struct topology *topology;
     struct thread_pool *pool;
     struct train_device *device;
+    struct gpu_info gpu;        /* of a GPU only */
+    struct gpu_reducer *reducer;
 };
+/* Where `auto` leads, and on how many GPUs a training runs that no launcher started. Before any
+ * process is forked. */
+enum akin_status train_place_choose(struct cli *cli, const char *device, struct train_asked *asked);
 /* Also settles what `asked` left open: the precision, where the device has no bf16. */
 enum akin_status train_place_open(struct cli *cli, struct train_asked *asked,
                                   struct train_place *place);

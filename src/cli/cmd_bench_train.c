@@ -19,7 +19,7 @@ static const struct option train_options[] = {
     {"epochs", 0, OPTION_COUNT, "N", "3", "measured", 1, TRAIN_EPOCHS_MAX},
     {"warmup-epochs", 0, OPTION_COUNT, "N", "1", "before them", 0, TRAIN_EPOCHS_MAX},
     {"steps", 0, OPTION_COUNT, "N", NULL, "of each epoch; without it: all samples once", 1, 1e9},
-    {"amp", 0, OPTION_FLAG, "", NULL, "mixed precision, the default; on a CPU: bf16", 0, 0},
+    {"amp", 0, OPTION_FLAG, "", NULL, "mixed precision, the default: fp16, on CPUs bf16", 0, 0},
     {"no-amp", 0, OPTION_FLAG, "", NULL, "fp32", 0, 0},
     {"precision", 0, OPTION_CHOICE, "auto|fp32|bf16|fp16", "auto", "of products", 0, 0},
     {"num-workers", 0, OPTION_COUNT, "N", "1", "threads that make or read batches", 1, 64},
@@ -54,16 +54,7 @@ static const size_t full_samples = 7500000;
 static enum akin_status read_device(struct cli *cli, struct train_asked *asked)
 {
     const char *device = options_text(&cli->options, "device");
-    if (!device)
-        device = cli_setting(cli, "device");
-    if (!strncmp(device, "cuda", 4))
-        return error_set(&cli->error, AKIN_UNSUPPORTED,
-                         "device %.20s: this build trains on the CPU only; use --device cpu",
-                         device);
-    asked->reference = !strcmp(device, "reference");
-    if (!asked->reference && strcmp(device, "auto") && strcmp(device, "cpu"))
-        return wrong_use(cli, "--device: '%.40s' is not one of auto, cpu, cuda", device);
-    return AKIN_OK;
+    return train_place_choose(cli, device ? device : cli_setting(cli, "device"), asked);
 }
 
 /* What --amp, --no-amp and --precision say together; `auto` where they leave it open. */
@@ -79,11 +70,14 @@ static enum akin_status read_precision(struct cli *cli, struct train_asked *aske
         return wrong_use(cli, "--no-amp is fp32: leave out --precision %s", name);
     if (amp && !open && !narrow)
         return wrong_use(cli, "--amp is bf16 or fp16: leave out --precision fp32");
-    if (!strcmp(name, "fp16"))
+    bool half = !strcmp(name, "fp16");
+    if (half && !asked->cuda)
         return error_set(&cli->error, AKIN_UNSUPPORTED,
                          "precision fp16: CPUs train in bf16 or fp32; use --precision bf16");
     asked->amp = !exact && (open || narrow);
-    asked->trainer.precision = asked->amp ? TRAIN_BF16 : TRAIN_FP32;
+    asked->trainer.precision = !asked->amp                            ? TRAIN_FP32
+                               : half || (open && asked->cuda) ? TRAIN_FP16
+                                                                       : TRAIN_BF16;
     if (asked->reference && (amp || narrow))
         return error_set(&cli->error, AKIN_UNSUPPORTED,
                          "device reference computes in fp32 only; use --no-amp");
@@ -255,8 +249,8 @@ const struct command command_bench_train = {
         "Trains the model of torch.nn.Transformer (post-norm, ReLU, learned positions, one shared\n"
         "embedding, AdamW) on made-up tokens: one warm-up epoch, then the measured ones. What it\n"
         "needs is held against the memory that is free before anything starts. The report under\n"
-        "results/ is what akin bench compare reads. On a CPU --amp, the default, is bf16 where\n"
-        "the processor multiplies in it, and fp32 where not.\n",
+        "results/ is what akin bench compare reads. All GPUs that are found train together; --amp\n"
+        "there is fp16 with a loss scale, on a CPU bf16 where it multiplies in it, else fp32.\n",
     .examples =
         "  akin bench train --steps 50 --epochs 1 --batch-size 16\n"
         "  akin bench train --disk --batch-size 64 --d-model 1024 --nhead 16\n"

@@ -17,12 +17,18 @@ static void print_model(const struct train_asked *asked, const struct train_reco
     report_line("batch", "%zu samples of %zu + %zu tokens, vocabulary %s, dropout %g",
                 asked->trainer.batch * record->count, s->seq_len, s->seq_len,
                 format_count(a, s->vocab), (double)asked->trainer.dropout);
-    if (record->count > 1)
+    if (asked->cuda)
+        report_line("GPUs", "%zu %s, CUDA %s, driver %s%s%s", record->count, record->device_name,
+                    record->cuda, record->driver[0] ? record->driver : "unknown",
+                    record->count > 1 ? ", gradients summed by " : "",
+                    record->count > 1 ? record->link : "");
+    else if (record->count > 1)
         report_line("processes", "%zu of %d thread%s, %zu samples each, joined by %s",
                     record->count, record->threads, record->threads == 1 ? "" : "s",
                     asked->trainer.batch, record->link);
+    const char *amp = asked->cuda ? ", sums in fp32" : ", sums in fp32 (--amp on a CPU is bf16)";
     report_line("products", "%s%s", train_precision_name(asked->trainer.precision),
-                asked->amp ? ", sums in fp32 (--amp on a CPU is bf16)" : "");
+                asked->amp ? amp : "");
     if (asked->data_dir)
         report_line("data", "%s samples (%s) in %zu shards of %s", format_count(a, asked->samples),
                     format_bytes(b, (uint64_t)record->data_bytes), record->shards,
@@ -79,6 +85,26 @@ static void print_speed(const struct train_sums *s)
                 s->step_p99_ms);
 }
 
+static void print_use(const struct train_asked *asked, const struct train_record *record,
+                      const struct train_sums *s)
+{
+    if (!asked->cuda) {
+        report_line("CPUs busy", "%.1f %% of %d thread%s%s", s->utilisation_pct, record->threads,
+                    record->threads == 1 ? "" : "s", record->count > 1 ? " each" : "");
+        if (s->utilisation_pct + s->data_wait_pct + s->comm_pct < BUSY_PCT_MIN)
+            report_line("", "the CPUs were at other work as well: the figures are too low");
+        return;
+    }
+    for (size_t i = 0; i < record->count; i++) {
+        const struct train_device_record *d = &record->devices[i];
+        if (isfinite(d->busy_pct))
+            report_line(i ? "" : "GPUs busy", "%.1f %%, %.0f MHz, %.0f J", d->busy_pct, d->sm_mhz,
+                        d->energy_j);
+        else
+            report_line(i ? "" : "GPUs busy", "not known: the driver's library does not say");
+    }
+}
+
 void train_print_end(const struct train_asked *asked, const struct train_record *record,
                      const struct train_sums *s)
 {
@@ -95,15 +121,16 @@ void train_print_end(const struct train_asked *asked, const struct train_record 
                     s->read_gb_per_s);
     else
         report_line("waited for data", "%.1f %% of the time", s->data_wait_pct);
-    if (record->count > 1)
+    if (record->count > 1 && !isfinite(record->measured_allreduce_ms))
+        report_line("waited for sums", "%.1f %% of the time", s->comm_pct);
+    else if (record->count > 1)
         report_line("waited for sums",
                     "%.1f %% of the time; a sum of all gradients by %s takes %.2f ms, expected "
                     "%.2f", s->comm_pct, record->link, record->measured_allreduce_ms,
                     record->expected_allreduce_ms);
-    report_line("CPUs busy", "%.1f %% of %d thread%s%s", s->utilisation_pct, record->threads,
-                record->threads == 1 ? "" : "s", record->count > 1 ? " each" : "");
-    if (s->utilisation_pct + s->data_wait_pct + s->comm_pct < BUSY_PCT_MIN)
-        report_line("", "the CPUs were at other work as well: the figures are too low");
+    print_use(asked, record, s);
     report_line("peak memory", "%s%s", format_bytes(memory, (uint64_t)s->peak_memory_bytes),
-                record->count > 1 ? " in one process" : "");
+                record->count == 1 ? ""
+                : asked->cuda      ? " on one GPU"
+                                   : " in one process");
 }

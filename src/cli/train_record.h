@@ -10,6 +10,7 @@ struct train_asked {
     struct trainer_settings trainer;
     bool amp;
     bool reference;             /* the plain device */
+    bool cuda;                  /* on GPUs, each with a process of its own */
     size_t samples, epochs, warmups;
     size_t epoch_steps;         /* of each epoch: a whole one, or --steps */
     size_t processes;           /* 0: as the launcher says, or alone */
@@ -36,8 +37,9 @@ struct train_device_record {
 
 /* What one run was and did: all that a report is made of. NAN: not known here. */
 struct train_record {
-    char device[16];            /* "cpu" */
+    char device[16];            /* "cpu", "cuda" */
     char device_name[128];
+    char cuda[24], driver[80], blas[24];    /* versions; "" on CPUs */
     size_t count;               /* of devices */
     int threads;                /* of each */
     struct train_device_record *devices;    /* [count] */

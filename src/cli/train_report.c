@@ -43,7 +43,7 @@ static double ratio(double a, double b)
 static double use_of(const struct train_record *record, const struct train_device_record *device,
                      double seconds)
 {
-    if (isfinite(device->busy_pct))
+    if (!strcmp(record->device, "cuda"))
         return device->busy_pct;
     return 100 * ratio(device->cpu_s, seconds * record->threads);
 }
@@ -123,7 +123,7 @@ static json_t *metadata_json(const struct train_record *record)
     json_object_set_new(o, "hostname", json_of_text(machine.hostname));
     json_object_set_new(o, "gpu_name", json_of_text(record->device_name));
     json_object_set_new(o, "gpu_count", json_of_count(record->count));
-    json_object_set_new(o, "cuda_version", json_null());
+    json_object_set_new(o, "cuda_version", json_of_known(record->cuda));
     json_object_set_new(o, "pytorch_version", json_null());
     json_object_set_new(o, "python_version", json_null());
     json_object_set_new(o, "platform", json_of_known(platform));
@@ -291,6 +291,8 @@ json_t *train_record_json(const struct train_asked *asked, const struct train_re
     json_object_set_new(o, "run", run_json(asked));
     add_speed(asked, record, sums, o);
     json_object_set_new(o, "energy_j", json_of_double(sums->energy_j));
+    json_object_set_new(o, "gpu_driver", json_of_known(record->driver));
+    json_object_set_new(o, "cublaslt_version", json_of_known(record->blas));
     json_object_set_new(o, "devices", devices_json(record, sums));
     json_object_set_new(o, "memory_planned_bytes", bytes_json(&record->planned));
     return o;

@@ -1,6 +1,7 @@
 /* Runs the training benchmark: one process, or several that train one model together. Each opens
  * what it needs; the first one speaks and writes. */
 #include <assert.h>
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +40,7 @@ static enum akin_status open_engine(struct session *s)
 {
     struct cli *cli = s->cli;
     int threads = -1, local = (int)process_group_local_world(s->group);
-    if (s->asked->reference)
+    if (s->asked->reference || s->asked->cuda)
         threads = 1;
     else if (local > 1 && !strcmp(cli_setting(cli, "threads"), "0"))
         threads = thread_cpus() > local ? thread_cpus() / local : 1;
@@ -51,9 +52,16 @@ static enum akin_status open_trainer(struct session *s)
     struct cli *cli = s->cli;
     struct trainer_settings *settings = &s->asked->trainer;
     settings->reducer = process_group_reducer(s->group);
+    s->place.ordinal = process_group_local_rank(s->group);
     TRY(train_place_open(cli, s->asked, &s->place));
     TRY(train_place_fits(cli, &s->place, settings, process_group_local_world(s->group),
                          &s->record.planned));
+    if (s->asked->cuda && settings->reducer) {
+        TRY(gpu_reducer_create(s->place.device, settings->reducer,
+                               s->record.planned.gradients / sizeof(float), &s->place.reducer,
+                               &cli->error));
+        settings->reducer = gpu_reducer_of(s->place.reducer);
+    }
     TRY(trainer_create(s->place.device, settings, &s->trainer, &cli->error));
     if (s->asked->init)
         TRY(trainer_load(s->trainer, s->asked->init, &cli->error));
@@ -132,7 +140,26 @@ static enum akin_status plan_steps(struct session *s)
                                                                 : error_memory(&s->cli->error);
 }
 
-/* What speeds are a share of, measured by all ranks at once. */
+/* On GPUs the share is one of what the data sheet says. */
+static void describe_gpu(struct session *s)
+{
+    struct train_record *record = &s->record;
+    const struct gpu_info *gpu = &s->place.gpu;
+    const char *precision = train_precision_name(s->asked->trainer.precision);
+    snprintf(record->device, sizeof record->device, "cuda");
+    snprintf(record->device_name, sizeof record->device_name, "%s", gpu->name);
+    snprintf(record->cuda, sizeof record->cuda, "%s", gpu->cuda);
+    snprintf(record->blas, sizeof record->blas, "%s", gpu->blas);
+    snprintf(record->driver, sizeof record->driver, "%s", gpu->driver);
+    s->mine.peak_flops = gpu_peak_flops(gpu->name, s->asked->trainer.precision);
+    if (s->mine.peak_flops > 0)
+        snprintf(record->peak_source, sizeof record->peak_source,
+                 "data sheet: dense %s of this card", precision);
+    else
+        snprintf(record->peak_source, sizeof record->peak_source, "no data sheet of this card");
+}
+
+/* What speeds are a share of: on CPUs measured by all ranks at once. */
 static enum akin_status measure_machine(struct session *s)
 {
     struct train_record *record = &s->record;
@@ -147,11 +174,18 @@ static enum akin_status measure_machine(struct session *s)
     record->count = s->world;
     record->threads = akin_engine_threads(s->cli->engine);
     record->reduced_bytes = (double)count * sizeof(float);
-    if (s->world > 1)
+    if (s->place.reducer) {     /* the processes' own link says nothing of the cards' */
+        snprintf(record->link, sizeof record->link, "%s", gpu_reducer_link(s->place.reducer));
+        speed.expected_seconds = speed.measured_seconds = NAN;
+    } else if (s->world > 1)
         TRY(process_group_measure(s->group, count, &speed, &s->cli->error));
     record->expected_allreduce_ms = 1000 * speed.expected_seconds;
     record->measured_allreduce_ms = 1000 * speed.measured_seconds;
     TRY(meet(s));
+    if (s->asked->cuda) {
+        describe_gpu(s);
+        return AKIN_OK;
+    }
     s->mine.peak_flops =
         1e9 * akin_engine_peak_gflops(s->cli->engine, precision == TRAIN_BF16
                                                           ? AKIN_PRECISION_BF16
@@ -261,7 +295,8 @@ static enum akin_status run_epochs(struct session *s)
     s->mine.energy_j = usage.energy_j;
     s->mine.sm_mhz = usage.sm_mhz;
     s->mine.comm_s = waited.waited_seconds;
-    s->mine.peak_memory_bytes = (double)akin_peak_rss_bytes();
+    s->mine.peak_memory_bytes = s->asked->cuda ? (double)gpu_peak_bytes(s->place.device)
+                                               : (double)akin_peak_rss_bytes();
     return AKIN_OK;
 }
 
@@ -295,6 +330,10 @@ static enum akin_status write_report(struct session *s)
     report_common(cli, report);
     if (s->asked->reference)
         json_object_set_new(report, "kernels", json_string("reference"));
+    if (s->asked->cuda) {
+        json_object_set_new(report, "kernels", json_string("cuda"));
+        json_object_set_new(report, "device", json_string("cuda"));
+    }
     if (!cli->json)
         train_print_end(s->asked, &s->record, &sums);
     train_record_name(&s->record, name, sizeof name);

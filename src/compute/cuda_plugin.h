@@ -5,15 +5,46 @@
 
 #include "compute/train_ops.h"
 
+/* What a card is, and what it is used through. Versions as CUDA numbers them: 13000 is 13.0. */
+struct cuda_description {
+    char name[128];
+    size_t memory_total, memory_free;       /* bytes */
+    int processors;                         /* streaming multiprocessors */
+    int capability;                         /* 90: 9.0 */
+    int driver, runtime;                    /* the driver's and the runtime's CUDA */
+    size_t blas;                            /* cuBLASLt: 130002 is 13.0.2 */
+};
+
 /* What the library gives. `version` is of this struct: another is refused. */
-enum { CUDA_PLUGIN_VERSION = 1 };
+enum { CUDA_PLUGIN_VERSION = 2 };
+
+enum { CUDA_SUM_ID_BYTES = 128 };
+struct cuda_sum;
 
 struct cuda_plugin {
     uint32_t version;
-    /* Cards that can be used. */
+    /* Cards that can be used. A process that has asked must not fork and go on to use them. */
     int (*device_count)(void);
+    enum akin_status (*device_describe)(int ordinal, struct cuda_description *description,
+                                        struct akin_error *error);
     enum akin_status (*train_create)(int ordinal, enum train_precision precision,
                                      struct train_device **device, struct akin_error *error);
+    /* The most bytes of the card that a training device has held at once. */
+    size_t (*train_peak_bytes)(const struct train_device *device);
+
+    /* Sums over the cards of several processes; NULL, all of them, in a build without NCCL. An id
+     * is made by one process and known to all before any creates. AKIN_NOT_FOUND: NCCL is not
+     * installed. Errors of start and wait are the device's: its finish tells them. */
+    enum akin_status (*sum_id)(unsigned char id[CUDA_SUM_ID_BYTES], struct akin_error *error);
+    enum akin_status (*sum_create)(struct train_device *device,
+                                   const unsigned char id[CUDA_SUM_ID_BYTES], size_t rank,
+                                   size_t world, struct cuda_sum **sum, struct akin_error *error);
+    /* values [count] of the device become their sums, once what was asked of the device is done;
+     * beside what is asked after. */
+    void (*sum_start)(struct cuda_sum *sum, float *values, size_t count);
+    /* What is asked of the device from here on sees the sums. */
+    void (*sum_wait)(struct cuda_sum *sum);
+    void (*sum_destroy)(struct cuda_sum **sum);
 };
 
 /* The one symbol of the library: akin_cuda_plugin. */

@@ -18,9 +18,8 @@ struct samples_settings {
     int workers;                /* threads; below 1 counts as 1, and below 8 as 8 where reads go
                                    past the page cache: those sleep most of the time */
     size_t rank, world;         /* world 0 counts as 1 */
-    size_t batch;               /* that samples_next will be asked for, so that the batches of all
-                                   ranks are, in their order, that of one (sample_order.h); 0:
-                                   any */
+    size_t batch;               /* that samples_next will be asked for: the batches of all ranks
+                                   are then, in their order, that of one (sample_order.h); 0: any */
     bool shuffle;
 };
 
@@ -42,8 +41,7 @@ void samples_epoch(struct samples *samples, uint32_t epoch);
 /* The next `batch` samples (the settings' where they tell one), or as many as the epoch still has:
  * at its end *got is less than batch, then 0. (The reference drops an incomplete batch: so may the
  * caller.) Allocates nothing. After an error every call gives the same one until the next
- * samples_epoch; the buffers are then of no use.
- */
+ * samples_epoch; the buffers are then of no use. */
 enum akin_status samples_next(struct samples *samples, size_t batch, int32_t *source,
                               int32_t *target /* both [batch][seq_len] */, size_t *got,
                               struct akin_error *error);

@@ -1163,6 +1163,8 @@ def train():
     refused("amp in fp32", "bench", "train", "--amp", "--precision", "fp32", status=2, words="fp32")
     refused("single and many", "bench", "train", "--single", "--processes", "2", status=2, words="--single")
     refused("fp16 on a CPU", "bench", "train", "--precision", "fp16", "--device", "cpu", words="bf16")
+    if not any(os.path.exists("/dev/" + name) for name in ("nvidiactl", "nvidia0", "dxg")):
+        refused("no GPU", "bench", "train", "--device", "cuda", words="no GPU can be used")
     write("file", "x")
     refused("a folder that cannot be", "bench", "train", *PLAIN, "--output-dir", "file/results", words="file/results")
     os.makedirs("locked")

@@ -117,11 +117,27 @@ void run_block()
     }
 }
 
+std::vector<std::function<void()>> *recorded;
+
 }
 
 namespace emulation {
 
-void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &kernel)
+void record(std::vector<std::function<void()>> *to)
+{
+    recorded = to;
+}
+
+void ask(const std::function<void()> &what)
+{
+    if (recorded)
+        recorded->push_back(what);
+    else
+        what();
+}
+
+static void run_now(dim3 grid, dim3 block, size_t shared_bytes,
+                    const std::function<void()> &kernel)
 {
     threads = (size_t)block.x * block.y;
     if (threads % WARP != 0 || block.z != 1) {
@@ -142,6 +158,11 @@ void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>
                 blockIdx = dim3(x, y, z);
                 run_block();
             }
+}
+
+void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &kernel)
+{
+    ask([=] { run_now(grid, block, shared_bytes, kernel); });
 }
 
 void sync_block()

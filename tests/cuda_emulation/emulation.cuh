@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <vector>
 
 #define __global__
 #define __device__
@@ -31,7 +32,11 @@ struct uint4 {
 typedef void *cudaStream_t;
 
 namespace emulation {
+// Does it, or, while a step is recorded, only keeps it.
+void ask(const std::function<void()> &what);
 void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &body);
+// What is asked from now on goes into `to`; NULL: is done again.
+void record(std::vector<std::function<void()>> *to);
 void sync_block();
 // All lanes of the warp arrive with `bytes` of their own; returns those of all, [32][64].
 const unsigned char *gather(const void *mine, size_t bytes);

@@ -1,5 +1,6 @@
 // The platform of compute/cuda/platform.cuh from the C library: memory of the host, products as
-// plain loops with sums in double. Nothing is recorded.
+// plain loops with sums in double. What is recorded is not done, as in CUDA, until it is played;
+// what a card would refuse meanwhile aborts.
 #include "compute/cuda/platform.cuh"
 
 #include <algorithm>
@@ -11,7 +12,17 @@
 struct platform {
     enum akin_status status;
     char message[256];
+    bool recording;
+    std::vector<std::function<void()>> taken, kept[RECORDINGS];
 };
+
+static void not_recording(const platform *p, const char *what)
+{
+    if (!p->recording)
+        return;
+    fprintf(stderr, "%s while a step is recorded\n", what);
+    abort();
+}
 
 enum akin_status platform_open(int, platform **out, struct akin_error *)
 {
@@ -24,14 +35,15 @@ void platform_close(platform *p)
     delete p;
 }
 
-const char *platform_describe(const platform *)
+size_t platform_peak_bytes(const platform *)
 {
-    return "emulated";
+    return 0;
 }
 
-enum akin_status platform_allocate(platform *, size_t bytes, void **memory,
+enum akin_status platform_allocate(platform *p, size_t bytes, void **memory,
                                    struct akin_error *error)
 {
+    not_recording(p, "allocation");
     *memory = aligned_alloc(256, (bytes + 511) / 256 * 256);
     if (!*memory)
         return error_set(error, AKIN_MEMORY, "no %zu bytes", bytes);
@@ -39,24 +51,27 @@ enum akin_status platform_allocate(platform *, size_t bytes, void **memory,
     return AKIN_OK;
 }
 
-void platform_release(platform *, void *memory)
+void platform_release(platform *p, void *memory)
 {
+    not_recording(p, "release");
     free(memory);
 }
 
-void platform_upload(platform *, void *to, const void *from, size_t bytes)
+void platform_upload(platform *p, void *to, const void *from, size_t bytes)
 {
+    not_recording(p, "upload");
     memcpy(to, from, bytes);
 }
 
-void platform_download(platform *, void *to, const void *from, size_t bytes)
+void platform_download(platform *p, void *to, const void *from, size_t bytes)
 {
+    not_recording(p, "download");
     memcpy(to, from, bytes);
 }
 
 void platform_clear(platform *, void *memory, size_t bytes)
 {
-    memset(memory, 0, bytes);
+    emulation::ask([=] { memset(memory, 0, bytes); });
 }
 
 cudaStream_t platform_stream(const platform *)
@@ -76,6 +91,7 @@ void platform_fail(platform *p, enum akin_status status, const char *what)
 
 enum akin_status platform_finish(platform *p, struct akin_error *error)
 {
+    not_recording(p, "waiting");
     return p->status == AKIN_OK ? AKIN_OK : error_set(error, p->status, "%s", p->message);
 }
 
@@ -102,7 +118,7 @@ static void put_number(void *data, number_type type, size_t i, float value)
         static_cast<bfloat_t *>(data)[i] = from_float<bfloat_t>(value);
 }
 
-void platform_multiply(platform *, const product *m)
+static void multiply(const product *m)
 {
     for (size_t r = 0; r < m->rows; r++)
         for (size_t c = 0; c < m->cols; c++) {
@@ -121,13 +137,19 @@ void platform_multiply(platform *, const product *m)
         }
 }
 
+void platform_multiply(platform *, const product *m)
+{
+    product copy = *m;
+    emulation::ask([=] { multiply(&copy); });
+}
+
 size_t platform_sort_bytes(size_t)
 {
     return 1;
 }
 
-void platform_sort(platform *, const int32_t *keys, int32_t *keys_out, const int32_t *values,
-                   int32_t *values_out, size_t count, void *, size_t)
+static void sort(const int32_t *keys, int32_t *keys_out, const int32_t *values,
+                 int32_t *values_out, size_t count)
 {
     std::vector<size_t> order(count);
     std::iota(order.begin(), order.end(), (size_t)0);
@@ -139,21 +161,37 @@ void platform_sort(platform *, const int32_t *keys, int32_t *keys_out, const int
     }
 }
 
-bool platform_record_begin(platform *)
+void platform_sort(platform *, const int32_t *keys, int32_t *keys_out, const int32_t *values,
+                   int32_t *values_out, size_t count, void *, size_t)
 {
-    return false;
+    emulation::ask([=] { sort(keys, keys_out, values, values_out, count); });
 }
 
-bool platform_record_end(platform *, int)
+bool platform_record_begin(platform *p)
 {
-    return false;
+    p->recording = true;
+    p->taken.clear();
+    emulation::record(&p->taken);
+    return true;
 }
 
-void platform_play(platform *, int)
+bool platform_record_end(platform *p, int slot)
 {
-    abort();
+    emulation::record(nullptr);
+    p->recording = false;
+    p->kept[slot].swap(p->taken);
+    platform_play(p, slot);
+    return true;
 }
 
-void platform_forget(platform *, int)
+void platform_play(platform *p, int slot)
 {
+    not_recording(p, "playing");
+    for (const std::function<void()> &each : p->kept[slot])
+        each();
+}
+
+void platform_forget(platform *p, int slot)
+{
+    p->kept[slot].clear();
 }

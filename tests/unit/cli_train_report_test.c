@@ -70,6 +70,9 @@ static void test_sums(void **state)
     near(s.utilisation_pct, 62.5);      /* 75 % and 50 % of two threads */
     near(s.peak_memory_bytes, 3e9);
     assert_true(isnan(s.energy_j));
+    snprintf(record.device, sizeof record.device, "cuda");
+    train_record_sums(&asked, &record, &s);
+    assert_true(isnan(s.utilisation_pct));      /* not that of the CPUs */
     devices[0].busy_pct = 90;           /* GPUs tell */
     devices[1].busy_pct = 70;
     devices[0].energy_j = devices[1].energy_j = 500;

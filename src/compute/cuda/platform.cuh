@@ -32,11 +32,12 @@ struct product {
 
 enum akin_status platform_open(int ordinal, platform **out, struct akin_error *error);
 void platform_close(platform *p);
-const char *platform_describe(const platform *p);
 
 enum akin_status platform_allocate(platform *p, size_t bytes, void **memory,
                                    struct akin_error *error);
 void platform_release(platform *p, void *memory);
+// The most that was allocated at once.
+size_t platform_peak_bytes(const platform *p);
 void platform_upload(platform *p, void *to, const void *from, size_t bytes);
 void platform_download(platform *p, void *to, const void *from, size_t bytes);
 void platform_clear(platform *p, void *memory, size_t bytes);

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstring>
 #include <new>
+#include <unordered_map>
 #include <vector>
 
 #include <cub/device/device_radix_sort.cuh>
@@ -46,11 +47,12 @@ unsigned alignment_of(const void *pointer)
 
 struct platform {
     int ordinal;
-    cudaDeviceProp properties;
     cudaStream_t stream;
     cublasLtHandle_t blas;
     void *workspace;
     std::vector<plan> plans;
+    std::unordered_map<void *, size_t> blocks;  // what is allocated
+    size_t bytes, peak_bytes;                   // of them
     cudaGraphExec_t recordings[RECORDINGS];
     enum akin_status status;            // of the first error
     char message[256];
@@ -103,9 +105,9 @@ enum akin_status platform_open(int ordinal, platform **out, struct akin_error *e
         return error_memory(error);
     p->ordinal = ordinal;
     check(p, cudaSetDevice(ordinal), "choosing it");
-    check(p, cudaGetDeviceProperties(&p->properties, ordinal), "its properties");
     check(p, cudaStreamCreateWithFlags(&p->stream, cudaStreamNonBlocking), "making a stream");
     check(p, cudaMalloc(&p->workspace, WORKSPACE_BYTES), "memory for products");
+    p->bytes = p->peak_bytes = WORKSPACE_BYTES;
     check_blas(p, cublasLtCreate(&p->blas), "opening cuBLASLt");
     if (p->status != AKIN_OK) {
         enum akin_status status = error_set(error, p->status, "%s", p->message);
@@ -135,9 +137,9 @@ void platform_close(platform *p)
     delete p;
 }
 
-const char *platform_describe(const platform *p)
+size_t platform_peak_bytes(const platform *p)
 {
-    return p->properties.name;
+    return p->peak_bytes;
 }
 
 enum akin_status platform_allocate(platform *p, size_t bytes, void **memory,
@@ -145,8 +147,12 @@ enum akin_status platform_allocate(platform *p, size_t bytes, void **memory,
 {
     *memory = nullptr;
     cudaError_t code = cudaMalloc(memory, bytes > 0 ? bytes : 1);
-    if (code == cudaSuccess)
+    if (code == cudaSuccess) {
+        p->blocks[*memory] = bytes;
+        p->bytes += bytes;
+        p->peak_bytes = p->bytes > p->peak_bytes ? p->bytes : p->peak_bytes;
         return AKIN_OK;
+    }
     cudaGetLastError();         // it is told here, and not again
     size_t left = 0, all = 0;
     cudaMemGetInfo(&left, &all);
@@ -158,8 +164,11 @@ enum akin_status platform_allocate(platform *p, size_t bytes, void **memory,
 
 void platform_release(platform *p, void *memory)
 {
-    if (memory)
-        check(p, cudaFree(memory), "giving memory back");
+    if (!memory)
+        return;
+    p->bytes -= p->blocks[memory];
+    p->blocks.erase(memory);
+    check(p, cudaFree(memory), "giving memory back");
 }
 
 void platform_upload(platform *p, void *to, const void *from, size_t bytes)

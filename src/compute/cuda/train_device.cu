@@ -199,6 +199,11 @@ unsigned char *cuda_train_scratch(cuda_train *device, size_t bytes)
     return device->scratch;
 }
 
+size_t cuda_train_peak_bytes(const struct train_device *base)
+{
+    return platform_peak_bytes(cuda_train_of(base)->platform);
+}
+
 enum akin_status cuda_train_create(int ordinal, enum train_precision precision,
                                    struct train_device **out, struct akin_error *error)
 {

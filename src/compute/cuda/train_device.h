@@ -5,11 +5,23 @@
 extern "C" {
 #endif
 
-#include "compute/train_ops.h"
+#include "compute/cuda_plugin.h"
 
 /* `ordinal`: which card. AKIN_NOT_FOUND: there is none of that number, or no driver. */
 enum akin_status cuda_train_create(int ordinal, enum train_precision precision,
                                    struct train_device **device, struct akin_error *error);
+
+/* The most bytes that it has held at once. */
+size_t cuda_train_peak_bytes(const struct train_device *device);
+
+/* As struct cuda_plugin has them (sum_nccl.cu). */
+enum akin_status cuda_sum_id(unsigned char id[CUDA_SUM_ID_BYTES], struct akin_error *error);
+enum akin_status cuda_sum_create(struct train_device *device,
+                                 const unsigned char id[CUDA_SUM_ID_BYTES], size_t rank,
+                                 size_t world, struct cuda_sum **sum, struct akin_error *error);
+void cuda_sum_start(struct cuda_sum *sum, float *values, size_t count);
+void cuda_sum_wait(struct cuda_sum *sum);
+void cuda_sum_destroy(struct cuda_sum **sum);
 
 #ifdef __cplusplus
 }

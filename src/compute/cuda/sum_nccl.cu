@@ -1,0 +1,145 @@
+// Sums of gradients over several cards by NCCL, on a stream of its own beside the training's. The
+// library is loaded when it is first asked for, so that one card needs none. Functions and types are
+// those of nccl.h 2.27. Not part of a recorded step.
+#include "compute/cuda/train_device.h"
+
+#include <cstdio>
+#include <cstring>
+#include <dlfcn.h>
+#include <new>
+
+#include <nccl.h>
+
+#include "compute/cuda/train_cuda.cuh"
+
+static_assert(sizeof(ncclUniqueId) == CUDA_SUM_ID_BYTES, "the size of NCCL's identifiers");
+
+namespace {
+
+struct library {
+    decltype(&ncclGetUniqueId) unique_id;
+    decltype(&ncclCommInitRank) init;
+    decltype(&ncclCommAbort) abort;
+    decltype(&ncclAllReduce) all_reduce;
+    decltype(&ncclGetErrorString) describe;
+};
+
+template <typename T> bool look_up(void *handle, const char *name, T *function)
+{
+    void *found = dlsym(handle, name);
+    memcpy(function, &found, sizeof found);
+    return found != nullptr;
+}
+
+enum akin_status load(library *l, struct akin_error *error)
+{
+    void *handle = dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);   // stays with the process
+    if (!handle)
+        return error_set(error, AKIN_NOT_FOUND, "no NCCL: %s", dlerror());
+    if (look_up(handle, "ncclGetUniqueId", &l->unique_id)
+        && look_up(handle, "ncclCommInitRank", &l->init)
+        && look_up(handle, "ncclCommAbort", &l->abort)
+        && look_up(handle, "ncclAllReduce", &l->all_reduce)
+        && look_up(handle, "ncclGetErrorString", &l->describe))
+        return AKIN_OK;
+    return error_set(error, AKIN_UNSUPPORTED, "libnccl.so.2 lacks a function");
+}
+
+}
+
+struct cuda_sum {
+    library nccl;
+    ncclComm_t comm;
+    platform *owner;
+    cudaStream_t stream;
+    cudaEvent_t ready, done;    // the gradients on the training's stream, the sums on this one
+};
+
+namespace {
+
+void check_nccl(cuda_sum *s, ncclResult_t code)
+{
+    if (code == ncclSuccess)
+        return;
+    char message[256];
+    snprintf(message, sizeof message, "NCCL: %s", s->nccl.describe(code));
+    platform_fail(s->owner, AKIN_NETWORK, message);
+}
+
+void check_cuda(cuda_sum *s, cudaError_t code)
+{
+    if (code != cudaSuccess)
+        platform_fail(s->owner, AKIN_IO, cudaGetErrorString(code));
+}
+
+}
+
+enum akin_status cuda_sum_id(unsigned char id[CUDA_SUM_ID_BYTES], struct akin_error *error)
+{
+    library l;
+    ncclUniqueId made;
+    TRY(load(&l, error));
+    ncclResult_t code = l.unique_id(&made);
+    if (code != ncclSuccess)
+        return error_set(error, AKIN_NETWORK, "NCCL: %s", l.describe(code));
+    memcpy(id, &made, sizeof made);
+    return AKIN_OK;
+}
+
+enum akin_status cuda_sum_create(struct train_device *device,
+                                 const unsigned char id[CUDA_SUM_ID_BYTES], size_t rank,
+                                 size_t world, struct cuda_sum **sum, struct akin_error *error)
+{
+    *sum = nullptr;
+    cuda_sum *s = new (std::nothrow) cuda_sum();
+    if (!s)
+        return error_memory(error);
+    s->owner = cuda_train_of(device)->platform;
+    enum akin_status status = load(&s->nccl, error);
+    if (status == AKIN_OK) {
+        ncclUniqueId same;
+        memcpy(&same, id, sizeof same);
+        check_nccl(s, s->nccl.init(&s->comm, (int)world, same, (int)rank));
+        check_cuda(s, cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
+        check_cuda(s, cudaEventCreateWithFlags(&s->ready, cudaEventDisableTiming));
+        check_cuda(s, cudaEventCreateWithFlags(&s->done, cudaEventDisableTiming));
+        status = platform_finish(s->owner, error);
+    }
+    if (status == AKIN_OK)
+        *sum = s;
+    else
+        cuda_sum_destroy(&s);
+    return status;
+}
+
+void cuda_sum_start(struct cuda_sum *s, float *values, size_t count)
+{
+    check_cuda(s, cudaEventRecord(s->ready, platform_stream(s->owner)));
+    check_cuda(s, cudaStreamWaitEvent(s->stream, s->ready, 0));
+    check_nccl(s, s->nccl.all_reduce(values, values, count, ncclFloat, ncclSum, s->comm,
+                                     s->stream));
+}
+
+void cuda_sum_wait(struct cuda_sum *s)
+{
+    check_cuda(s, cudaEventRecord(s->done, s->stream));
+    check_cuda(s, cudaStreamWaitEvent(platform_stream(s->owner), s->done, 0));
+}
+
+// Abort, not destroy: where a rank is lost the others must not wait for it.
+void cuda_sum_destroy(struct cuda_sum **sum)
+{
+    cuda_sum *s = *sum;
+    if (!s)
+        return;
+    if (s->comm)
+        s->nccl.abort(s->comm);
+    if (s->ready)
+        cudaEventDestroy(s->ready);
+    if (s->done)
+        cudaEventDestroy(s->done);
+    if (s->stream)
+        cudaStreamDestroy(s->stream);
+    delete s;
+    *sum = nullptr;
+}
