@@ -16,7 +16,7 @@ static float shape_of(size_t i, int kind)
 static void draw_one(const struct kernels *k, size_t count, int kind)
 {
     struct beta_key key = { { (uint32_t)rng_next(&rng), (uint32_t)rng_next(&rng) },
-                            { (uint32_t)rng_next(&rng), 1 }, 0xffff, UINT32_MAX - 5 };
+                            { (uint32_t)rng_next(&rng), 1 }, 0xffff, 1023, UINT32_MAX - 5 };
     at(count, (size_t)kind, 0);
     float *alpha = guarded(count), *beta = guarded(count), *out = guarded(count),
           *same = guarded(count);

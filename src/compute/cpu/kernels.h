@@ -332,12 +332,17 @@ static inline size_t pq4_byte(size_t r)
                               const struct beta_key *key))
 
 /* Which random numbers a draw has: the Philox block (base/philox.h) of key seed and counter (arm,
- * round, stream and, in its upper half, the attempt). */
+ * round, stream with replica and attempt above it). */
 struct beta_key {
     uint32_t seed[2], round[2];
-    uint32_t stream;                    /* below 2^16 */
+    uint32_t stream, replica;           /* below 2^16 and 2^10 */
     uint32_t arm;                       /* of the first draw */
 };
+
+static inline uint32_t beta_word(const struct beta_key *key, uint32_t attempt)
+{
+    return key->stream | attempt << 16 | key->replica << 22;
+}
 
 #define BETA_SHAPE_MIN 0.01f
 #define BETA_SHAPE_MAX 1e7f

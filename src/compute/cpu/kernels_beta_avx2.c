@@ -69,7 +69,7 @@ ALWAYS_INLINE void v_uniform(v16 uniform[3], const uint32_t *arms, const struct 
         b[v] = (struct blocks){ v % 2 ? _mm256_srli_epi64(c0, 32) : c0,
                                 _mm256_set1_epi64x(key->round[0]),
                                 _mm256_set1_epi64x(key->round[1]),
-                                _mm256_set1_epi64x(key->stream | attempt << 16) };
+                                _mm256_set1_epi64x(beta_word(key, attempt)) };
     }
 #pragma GCC unroll 10
     for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u)

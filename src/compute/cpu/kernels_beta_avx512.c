@@ -48,7 +48,7 @@ ALWAYS_INLINE void v_uniform(v16 uniform[3], const uint32_t *arms, const struct 
     uint32_t k0 = key->seed[0], k1 = key->seed[1];
     struct blocks even = { _mm512_loadu_si512(arms), _mm512_set1_epi64(key->round[0]),
                            _mm512_set1_epi64(key->round[1]),
-                           _mm512_set1_epi64(key->stream | attempt << 16) };
+                           _mm512_set1_epi64(beta_word(key, attempt)) };
     struct blocks odd = even;
     odd.c0 = _mm512_srli_epi64(odd.c0, 32);
 #pragma GCC unroll 10

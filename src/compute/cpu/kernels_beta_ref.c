@@ -65,7 +65,7 @@ static inline v16 v_split(v16 x, v16 *e)
 static inline void v_uniform(v16 uniform[3], const uint32_t *arms, const struct beta_key *key,
                              uint32_t attempt)
 {
-    uint32_t counter[4] = { arms[0], key->round[0], key->round[1], key->stream | attempt << 16 };
+    uint32_t counter[4] = { arms[0], key->round[0], key->round[1], beta_word(key, attempt) };
     uint32_t words[4];
     philox_4x32(counter, key->seed, words);
     for (int i = 0; i < 3; i++)
