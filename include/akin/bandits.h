@@ -20,11 +20,11 @@ struct akin_bandits_settings {
     uint64_t seed;
     float prior_alpha;         /* 1: what is believed before the first reward, */
     float prior_beta;          /* 1; 0.01 to 1e6 each */
-    double half_life;          /* 5000. 0: evidence counts for ever; otherwise that of an arm counts half
-                                  after as many rewards of its bandit, at least 1 */
+    double half_life; /* 5000. 0: evidence counts for ever; otherwise that of an arm counts half
+                         after as many rewards of its bandit, at least 1 */
     double arm_half_life;      /* 100: the same by rewards of the arm itself */
-    float sharpness;           /* 4. 1: as the model says; above, a reward counts as so many, and less
-                                  is tried that does not look best; 0.01 to 100 */
+    float sharpness; /* 4. 1: as the model says; above, a reward counts as so many, and less
+                        is tried that does not look best; 0.01 to 100 */
     double open_rate;          /* 0.5. 0: all arms are tried from the start; otherwise the first
                                   max(10, open_rate * sqrt(1 + rewards of its bandit)) of an order
                                   by lot, so that many arms are not all learned of before any is

@@ -5,12 +5,13 @@
 #include "base/rng.h"
 
 enum player_kind {
-    PLAYER_THOMPSON,    /* akin_bandits as they are by default */
-    PLAYER_PLAIN,       /* akin_bandits without decay, sharpness and an order: the textbook */
-    PLAYER_EPSILON,     /* the greatest mean of rewards so far, or with probability epsilon any arm; an arm without rewards has mean 0, equal ones by lot (R. S. Sutton
-                           and A. G. Barto, "Reinforcement learning", 2nd edition, 2.4) */
-    PLAYER_UCB1,        /* every arm once, then the greatest mean + sqrt(2 ln t / n) (P. Auer, N.
-                           Cesa-Bianchi and P. Fischer, Machine Learning 47, 2002) */
+    PLAYER_THOMPSON, /* akin_bandits as they are by default */
+    PLAYER_PLAIN,    /* akin_bandits without decay, sharpness and an order: the textbook */
+    PLAYER_EPSILON,  /* the greatest mean of rewards so far, or with probability epsilon any arm; an
+                        arm without rewards has mean 0, equal ones by lot (R. S. Sutton  and A. G.
+                        Barto, "Reinforcement learning", 2nd edition, 2.4) */
+    PLAYER_UCB1,     /* every arm once, then the greatest mean + sqrt(2 ln t / n) (P. Auer, N.
+                        Cesa-Bianchi and P. Fischer, Machine Learning 47, 2002) */
 };
 
 struct player;

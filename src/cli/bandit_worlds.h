@@ -46,7 +46,8 @@ struct replay_log {
     double means[REPLAY_ARMS];  /* of the rewards in the log */
 };
 
-/* The catalogue must be embedded: ratings are those of people with a vector. AKIN_NOT_FOUND: fewer than two genres, or no ratings. */
+/* The catalogue must be embedded: ratings are those of people with a vector. AKIN_NOT_FOUND: fewer
+ * than two genres, or no ratings. */
 enum akin_status replay_log_create(const struct akin_catalog *catalog, uint64_t seed,
                                    struct replay_log *log, struct akin_error *error);
 void replay_log_free(struct replay_log *log);

@@ -9,7 +9,13 @@
 #include "compute/best.h"
 #include "compute/cpu/kernels.h"
 
-enum { OPEN_MIN = 10, LOCKS = 64, BANDITS_MAX = 1 << 16, ARMS_MAX = 1 << 16, ALL_ARMS_MAX = 1 << 26 };
+enum {
+    OPEN_MIN = 10,
+    LOCKS = 64,
+    BANDITS_MAX = 1 << 16,
+    ARMS_MAX = 1 << 16,
+    ALL_ARMS_MAX = 1 << 26
+};
 
 struct bandits {
     struct akin_bandits_settings settings;

@@ -134,7 +134,7 @@ static void test_small_and_wrong(void **state)
 
 static void test_moments(void **state)
 {
-    static const float shapes[][2] = { { 0.5f, 0.5f }, { 1, 1 }, { 2, 5 }, { 30, 3 }, { 1e3f, 1e5f } };
+    static const float shapes[][2] = {{0.5f, 0.5f}, {1, 1}, {2, 5}, {30, 3}, {1e3f, 1e5f}};
     struct rig *rig = *state;
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         double a = (double)shapes[s][0], b = (double)shapes[s][1], n = a + b;

@@ -102,7 +102,8 @@ static void test_opens_slowly(void **state)
     bandits_destroy(&bandits);
 }
 
-/* Each arm's propensity is near the share of rounds in which it is chosen; those of all add to k. */
+/* Each arm's propensity is near the share of rounds in which it is chosen; those of all add to k.
+ */
 static void test_propensities(void **state)
 {
     (void)state;

@@ -346,7 +346,8 @@ static inline uint32_t beta_word(const struct beta_key *key, uint32_t attempt)
 
 #define BETA_SHAPE_MIN 0.01f
 #define BETA_SHAPE_MAX 1e7f
-/* Attempts at a draw, of which one in nine fails: then the first one stands, with probability 1e-61. */
+/* Attempts at a draw, of which one in nine fails: then the first one stands, with probability
+ * 1e-61. */
 enum { BETA_ATTEMPTS = 64, BETA_ROOT_HALF = 0x3f3504f3 };    /* the bits of sqrt(1/2) */
 
 /* How a matrix product is cut, chosen together with its micro-kernel. */
