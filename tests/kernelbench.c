@@ -373,6 +373,23 @@ static void run_score_s16s8(const struct kernels *k)
                    BENCH_DIM, NULL, BENCH_ROWS, BENCH_DIM);
 }
 
+/* As many arms as an ensemble has, with shapes of 2 to 4. */
+enum { BENCH_ARMS = 1000 };
+
+static void run_draw_beta_f32(const struct kernels *k)
+{
+    static const struct beta_key key = { .seed = { 1, 2 } };
+    for (size_t i = 0; i < BENCH_ARMS; i++)
+        data.c[BENCH_ARMS + i] = 3 + data.a[i];
+    k->draw_beta_f32(data.c, data.c + BENCH_ARMS, data.c + BENCH_ARMS, BENCH_ARMS, &key);
+}
+
+static double work_draw_beta_f32(const struct kernels *k)
+{
+    (void)k;
+    return 12.0 * BENCH_ARMS;
+}
+
 /* The rest are counted in bytes read and written: floats per element, times four. */
 #define WORK_BYTES(name, floats)                                                     \
     static double work_##name(const struct kernels *k)                               \

@@ -1,7 +1,7 @@
 /* kernelcheck.c checks the inner loops in float32, kernelcheck_attend.c attention,
  * kernelcheck_narrow.c those in eight and sixteen bits, kernelcheck_scan.c those that screen rows,
  * kernelcheck_train_rows.c rows and heads of training, kernelcheck_pq.c product quantisation,
- * kernelbench.c times them: one program. */
+ * kernelcheck_beta.c draws, kernelbench.c times them: one program. */
 #pragma once
 
 #include <stdbool.h>
@@ -68,6 +68,9 @@ void check_pq4_scan(const struct kernels *k);
 void check_pq8_scan(const struct kernels *k);
 void check_select_u16(const struct kernels *k);
 void check_score_s16s8(const struct kernels *k);
+
+/* kernelcheck_beta.c */
+void check_draw_beta_f32(const struct kernels *k);
 
 /* kernelcheck_graph.c */
 void check_dot_tile_u8s8(const struct kernels *k);

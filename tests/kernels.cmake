@@ -1,7 +1,7 @@
 # The tests of src/compute: inner loops per instruction set, the backend, and the audit of what the
 # compiler made of the instruction sets' files. 77 is "this machine lacks it", shown as skipped.
 add_executable(kernelcheck kernelcheck.c kernelcheck_attend.c kernelcheck_narrow.c kernelcheck_scan.c
-  kernelcheck_pq.c kernelcheck_graph.c kernelcheck_train.c kernelcheck_train_rows.c
+  kernelcheck_pq.c kernelcheck_beta.c kernelcheck_graph.c kernelcheck_train.c kernelcheck_train_rows.c
   kernelbench.c)
 target_link_libraries(kernelcheck akin_compute)
 # The AMX kernels a second time, over tiles in plain C: they can be checked on any processor.

@@ -12,6 +12,7 @@
 #include "akin/catalog.h"
 #include "akin/neighbors.h"
 #include "akin/recommend.h"
+#include "akin/bandits.h"
 #include "akin/evaluate.h"
 
 #define AKIN_VERSION_MAJOR 0

@@ -93,4 +93,4 @@ extern const struct command command_doctor, command_config, command_model_list, 
     command_index_compact, command_index_export, command_search, command_recommend, command_rate,
     command_fit, command_evaluate, command_bench_embed, command_bench_search,
     command_bench_recommend, command_bench_personalize, command_bench_train,
-    command_bench_compare;
+    command_bench_bandits, command_bench_compare;

@@ -35,6 +35,7 @@ const struct command *const commands[] = {
     &command_bench_recommend,
     &command_bench_personalize,
     &command_bench_train,
+    &command_bench_bandits,
     &command_bench_compare,
 };
 

@@ -9,10 +9,12 @@ void kernels_select(struct kernels *k, unsigned cpu_flags)
     if (cpu_flags & CPU_AVX2) {
         kernels_use_avx2(k);
         kernels_use_pq_avx2(k);
+        kernels_use_beta_avx2(k);
     }
     if (cpu_flags & CPU_AVX512) {
         kernels_use_avx512(k);
         kernels_use_pq_avx512(k);
+        kernels_use_beta_avx512(k);
     }
     if (cpu_flags & CPU_AVX512 && cpu_flags & CPU_AVX512_VNNI)
         kernels_use_avx512vnni(k);

@@ -227,7 +227,7 @@ struct dot_query {
 /*    name           result  parameters */
 #define KERNELS(X)                                                                              \
     KERNELS_WIDE(X) KERNELS_NARROW(X) KERNELS_SCAN(X) KERNELS_PQ(X) KERNELS_PQ8(X) \
-    KERNELS_GRAPH(X)
+    KERNELS_GRAPH(X) KERNELS_BETA(X)
 
 #define KERNELS_WIDE(X)                                                                          \
     X(gemm_f32,      void,   (float *out, size_t out_stride, const float *x, size_t x_stride,    \
@@ -326,6 +326,30 @@ static inline size_t pq4_byte(size_t r)
     X(edge_scores,   uint32_t, (float *out, const struct edge_codes *edges,                      \
                               const struct edge_query *query, size_t dim, float bound))
 
+/* Draws of bandits; kernels_beta_*.c. */
+#define KERNELS_BETA(X)                                                                          \
+    X(draw_beta_f32, void,   (float *out, const float *alpha, const float *beta, size_t count,   \
+                              const struct beta_key *key))
+
+/* Which random numbers a draw has: the Philox block (base/philox.h) of key seed and counter (arm,
+ * round, stream with replica and attempt above it). */
+struct beta_key {
+    uint32_t seed[2], round[2];
+    uint32_t stream, replica;           /* below 2^16 and 2^10 */
+    uint32_t arm;                       /* of the first draw */
+};
+
+static inline uint32_t beta_word(const struct beta_key *key, uint32_t attempt)
+{
+    return key->stream | attempt << 16 | key->replica << 22;
+}
+
+#define BETA_SHAPE_MIN 0.01f
+#define BETA_SHAPE_MAX 1e7f
+/* Attempts at a draw, of which one in nine fails: then the first one stands, with probability
+ * 1e-61. */
+enum { BETA_ATTEMPTS = 64, BETA_ROOT_HALF = 0x3f3504f3 };    /* the bits of sqrt(1/2) */
+
 /* How a matrix product is cut, chosen together with its micro-kernel. */
 struct gemm_blocks {
     size_t mr, nr;          /* one call of the micro-kernel: rows, columns of a panel */
@@ -363,3 +387,6 @@ void kernels_use_amx(struct kernels *k);
 void kernels_use_pq_ref(struct kernels *k);
 void kernels_use_pq_avx2(struct kernels *k);
 void kernels_use_pq_avx512(struct kernels *k);
+void kernels_use_beta_ref(struct kernels *k);
+void kernels_use_beta_avx2(struct kernels *k);
+void kernels_use_beta_avx512(struct kernels *k);

@@ -430,6 +430,7 @@ void kernels_use_ref(struct kernels *k)
     KERNELS_WIDE(X) KERNELS_NARROW(X) KERNELS_SCAN(X) KERNELS_GRAPH(X)
 #undef X
     kernels_use_pq_ref(k);
+    kernels_use_beta_ref(k);
     k->gemm = (struct gemm_blocks){ .mr = 8, .nr = NR, .rows = 128, .depth = 512, .granule = 1 };
     k->u8s8 = (struct gemm_blocks){ .mr = 8, .nr = NR, .rows = 96, .granule = 4 };
     k->bf16 = (struct gemm_blocks){ .mr = 8, .nr = NR, .rows = 96, .granule = 2 };

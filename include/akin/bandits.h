@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Bandits: which of several things to try next, learned from rewards. */
+#ifndef AKIN_BANDITS_H
+#define AKIN_BANDITS_H
+
+#include "akin/engine.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Many Thompson bandits of the same number of arms, their posteriors in one block of 8 bytes an
+ * arm. A draw is a function of seed, bandit, round and arm, and has the same bits on every
+ * processor. */
+struct akin_bandits;
+
+struct akin_bandits_settings {
+    size_t bandits;            /* 1,000; 1 to 65,536 */
+    size_t arms;               /* 1,000; 1 to 65,536, and at most 2^26 arms in all */
+    uint64_t seed;
+    float prior_alpha;         /* 1: what is believed before the first reward, */
+    float prior_beta;          /* 1; 0.01 to 1e6 each */
+    double half_life; /* 5000. 0: evidence counts for ever; otherwise that of an arm counts half
+                         after as many rewards of its bandit, at least 1 */
+    double arm_half_life;      /* 100: the same by rewards of the arm itself */
+    float sharpness; /* 4. 1: as the model says; above, a reward counts as so many, and less
+                        is tried that does not look best; 0.01 to 100 */
+    double open_rate;          /* 0.5. 0: all arms are tried from the start; otherwise the first
+                                  max(10, open_rate * sqrt(1 + rewards of its bandit)) of an order
+                                  by lot, so that many arms are not all learned of before any is
+                                  used; at most 1e6 */
+};
+
+AKIN_API void akin_bandits_settings_default(struct akin_bandits_settings *settings);
+
+/* AKIN_ARGUMENT names the field; AKIN_MEMORY. The engine must outlive them. */
+AKIN_API enum akin_status akin_bandits_create(struct akin_engine *engine,
+                                              const struct akin_bandits_settings *settings,
+                                              struct akin_bandits **bandits,
+                                              struct akin_error *error);
+AKIN_API void akin_bandits_destroy(struct akin_bandits **bandits);
+
+enum { AKIN_BANDIT_CHOICES_MAX = 1024, AKIN_BANDIT_REPLICAS_MAX = 1023 };
+
+struct akin_bandit_round {
+    size_t bandit;
+    uint64_t round;            /* its number; the same one gives the same draws of a posterior */
+    size_t k;                  /* arms to choose, 1 to as many as there are, at most 1,024 */
+    size_t replicas;           /* draws more from which propensities are estimated, 0 to 1,023 */
+};
+
+struct akin_bandit_choice {
+    size_t arm;
+    float draw;                /* 0 to 1 */
+    float propensity;          /* the share of the 1 + replicas draws, this one among them, in which
+                                  the arm is one of the k best: never 0, standard error at most
+                                  0.5 / sqrt(1 + replicas); NaN without replicas */
+};
+
+/* The k arms with the greatest draws, greatest first, into choices [k]. Any thread. AKIN_ARGUMENT:
+ * a field is out of range. */
+AKIN_API enum akin_status akin_bandits_choose(struct akin_bandits *bandits,
+                                              const struct akin_bandit_round *round,
+                                              struct akin_bandit_choice *choices,
+                                              struct akin_error *error);
+
+/* What an arm gave, 0 to 1: alpha grows by it and beta by the rest. Any thread. AKIN_ARGUMENT: no
+ * such arm, or a reward that is not 0 to 1; nothing is changed. */
+AKIN_API enum akin_status akin_bandits_reward(struct akin_bandits *bandits, size_t bandit,
+                                              size_t arm, float reward, struct akin_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

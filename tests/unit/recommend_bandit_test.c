@@ -1,0 +1,270 @@
+/* Bandits: they find the best arm and follow it when it changes, propensities are those of the
+ * draws, what is wrong is refused without a trace, and many threads at once lose nothing. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/cpu.h"
+#include "base/memory.h"
+#include "base/rng.h"
+#include "base/thread.h"
+#include "compute/cpu/kernels.h"
+#include "recommend/bandit.h"
+
+/* The textbook's. */
+static struct akin_bandits_settings plain(size_t bandits, size_t arms)
+{
+    return (struct akin_bandits_settings){ .bandits = bandits, .arms = arms, .prior_alpha = 1,
+                                           .prior_beta = 1, .sharpness = 1 };
+}
+
+static struct bandits *make(const struct kernels *kernels,
+                            const struct akin_bandits_settings *settings)
+{
+    struct bandits *bandits = NULL;
+    struct akin_error error = { 0 };
+    if (bandits_create(kernels, settings, &bandits, &error) != AKIN_OK)
+        fail_msg("%s", error.message);
+    return bandits;
+}
+
+static size_t chosen(struct bandits *bandits, size_t bandit, uint64_t round)
+{
+    struct akin_bandit_choice choice;
+    struct akin_bandit_round asked = { .bandit = bandit, .round = round, .k = 1 };
+    assert_int_equal(bandits_choose(bandits, &asked, &choice, NULL), AKIN_OK);
+    assert_true(choice.draw >= 0 && choice.draw <= 1 && isnan(choice.propensity));
+    return choice.arm;
+}
+
+/* Plays with arm `best` of mean 0.7, the others 0.3; returns how often the best was chosen. */
+static size_t play(struct bandits *bandits, size_t best, uint64_t first, size_t rounds)
+{
+    struct rng rng;
+    size_t hits = 0;
+    rng_seed(&rng, first + 1);
+    for (uint64_t t = first; t < first + rounds; t++) {
+        size_t arm = chosen(bandits, 0, t);
+        float reward = rng_float(&rng) < (arm == best ? 0.7f : 0.3f);
+        hits += arm == best;
+        assert_int_equal(bandits_reward(bandits, 0, arm, reward, NULL), AKIN_OK);
+    }
+    return hits;
+}
+
+static void test_learns_and_follows(void **state)
+{
+    (void)state;
+    struct kernels kernels;
+    struct akin_bandits_settings settings = plain(2, 10);
+    kernels_select(&kernels, cpu_detect());
+    size_t still = 0;
+    for (int decay = 0; decay < 3; decay++) {
+        settings.half_life = decay == 1 ? 300 : 0;
+        settings.arm_half_life = decay == 2 ? 100 : 0;
+        struct bandits *bandits = make(&kernels, &settings);
+        assert_true(play(bandits, 3, 0, 2000) > 1500);
+        size_t followed = play(bandits, 7, 2000, 3000);
+        assert_true(decay == 0 || followed > still + 100);
+        still = decay ? still : followed;
+        bandits_destroy(&bandits);
+    }
+}
+
+/* Far fewer than all of many arms are tried, and in another order by each bandit. */
+static void test_opens_slowly(void **state)
+{
+    (void)state;
+    struct kernels kernels;
+    struct akin_bandits_settings settings = plain(2, 1000);
+    enum { ARMS = 1000, ROUNDS = 399 };
+    bool tried[2][ARMS] = { { false } };
+    size_t counts[2] = { 0 }, both = 0;
+    kernels_select(&kernels, cpu_detect());
+    settings.open_rate = 1;
+    struct bandits *bandits = make(&kernels, &settings);
+    for (uint64_t t = 0; t < ROUNDS; t++)
+        for (size_t which = 0; which < 2; which++) {
+            size_t arm = chosen(bandits, which, t);
+            counts[which] += !tried[which][arm];
+            tried[which][arm] = true;
+            assert_int_equal(bandits_reward(bandits, which, arm, 0, NULL), AKIN_OK);
+        }
+    for (size_t i = 0; i < ARMS; i++)
+        both += tried[0][i] && tried[1][i];
+    assert_true(counts[0] >= 15 && counts[0] <= 20 && counts[1] >= 15 && counts[1] <= 20);
+    assert_true(both < 6);
+    bandits_destroy(&bandits);
+}
+
+/* Each arm's propensity is near the share of rounds in which it is chosen; those of all add to k.
+ */
+static void test_propensities(void **state)
+{
+    (void)state;
+    struct kernels kernels;
+    struct akin_bandits_settings settings = plain(1, 5);
+    enum { ARMS = 5, K = 2, ROUNDS = 2000 };
+    struct akin_bandit_choice choices[ARMS], again[ARMS];
+    double shares[ARMS] = { 0 }, mean = 0, inverse = 0;
+    kernels_select(&kernels, cpu_detect());
+    struct bandits *bandits = make(&kernels, &settings);
+    for (size_t i = 0; i < 3 * ARMS; i++)
+        assert_int_equal(bandits_reward(bandits, 0, i % ARMS, (float)(i % ARMS) / ARMS, NULL),
+                         AKIN_OK);
+    struct akin_bandit_round all = { .k = ARMS, .replicas = 7 };
+    assert_int_equal(bandits_choose(bandits, &all, choices, NULL), AKIN_OK);
+    for (size_t i = 0; i < ARMS; i++)
+        assert_true(choices[i].propensity == 1);
+    for (uint64_t t = 0; t < ROUNDS; t++) {
+        struct akin_bandit_round round = { .round = t, .k = K, .replicas = 99 };
+        assert_int_equal(bandits_choose(bandits, &round, choices, NULL), AKIN_OK);
+        assert_int_equal(bandits_choose(bandits, &round, again, NULL), AKIN_OK);
+        assert_memory_equal(choices, again, sizeof *choices * K);
+        assert_true(choices[0].draw >= choices[1].draw);
+        for (size_t i = 0; i < K; i++) {
+            assert_true(choices[i].propensity >= 0.01f && choices[i].propensity <= 1);
+            shares[choices[i].arm] += 1.0 / ROUNDS;
+            inverse += 1 / (double)choices[i].propensity / ROUNDS;
+        }
+    }
+    for (uint64_t t = 0; t < 200; t++) {
+        struct akin_bandit_round round = { .round = t, .k = K, .replicas = 999 };
+        assert_int_equal(bandits_choose(bandits, &round, choices, NULL), AKIN_OK);
+        for (size_t i = 0; i < K; i++)
+            mean += fabs((double)choices[i].propensity - shares[choices[i].arm]) / (200 * K);
+    }
+    assert_true(mean < 0.02);
+    assert_true(fabs(inverse - ARMS) < 0.5);    /* inverse propensities count every arm once */
+    bandits_destroy(&bandits);
+}
+
+static void refused(const struct akin_bandits_settings *settings, const char *word)
+{
+    struct kernels kernels;
+    struct bandits *bandits = NULL;
+    struct akin_error error = { 0 };
+    kernels_select(&kernels, 0);
+    assert_int_equal(bandits_create(&kernels, settings, &bandits, &error), AKIN_ARGUMENT);
+    assert_null(bandits);
+    assert_non_null(strstr(error.message, word));
+}
+
+#define REFUSED(field, value)                                                        \
+    do {                                                                             \
+        struct akin_bandits_settings settings;                                       \
+        bandits_settings_default(&settings);                                         \
+        settings.field = (value);                                                    \
+        refused(&settings, #field);                                                  \
+    } while (0)
+
+static void test_bad_settings(void **state)
+{
+    (void)state;
+    REFUSED(bandits, 0);
+    REFUSED(bandits, SIZE_MAX);
+    REFUSED(arms, 0);
+    REFUSED(arms, SIZE_MAX);
+    REFUSED(arms, 65537);
+    REFUSED(prior_alpha, 0);
+    REFUSED(prior_alpha, NAN);
+    REFUSED(prior_beta, -1);
+    REFUSED(prior_beta, INFINITY);
+    REFUSED(half_life, -1);
+    REFUSED(half_life, 0.5);
+    REFUSED(arm_half_life, (double)NAN);
+    REFUSED(sharpness, 0);
+    REFUSED(sharpness, NAN);
+    REFUSED(open_rate, -1);
+    REFUSED(open_rate, (double)INFINITY);
+}
+
+static void test_bad_calls(void **state)
+{
+    (void)state;
+    struct kernels kernels;
+    struct akin_bandits_settings settings;
+    struct akin_bandit_choice before[3], after[3];
+    struct akin_bandit_round round = { .round = 5, .k = 3, .replicas = 9 };
+    const struct akin_bandit_round bad[] = {
+        { .bandit = 2, .k = 1 }, { .bandit = SIZE_MAX, .k = 1 }, { .k = 0 }, { .k = 4 },
+        { .k = SIZE_MAX }, { .k = 1, .replicas = 1024 },
+    };
+    kernels_select(&kernels, cpu_detect());
+    bandits_settings_default(&settings);
+    settings.bandits = 2;
+    settings.arms = 3;
+    struct bandits *bandits = make(&kernels, &settings);
+    assert_int_equal(bandits_choose(bandits, &round, before, NULL), AKIN_OK);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_int_equal(bandits_choose(bandits, &bad[i], after, NULL), AKIN_ARGUMENT);
+    assert_int_equal(bandits_reward(bandits, 0, 0, NAN, NULL), AKIN_ARGUMENT);
+    assert_int_equal(bandits_reward(bandits, 0, 0, -0.1f, NULL), AKIN_ARGUMENT);
+    assert_int_equal(bandits_reward(bandits, 0, 0, 1.1f, NULL), AKIN_ARGUMENT);
+    assert_int_equal(bandits_reward(bandits, 0, 3, 1, NULL), AKIN_ARGUMENT);
+    assert_int_equal(bandits_reward(bandits, 2, 0, 1, NULL), AKIN_ARGUMENT);
+    assert_int_equal(bandits_choose(bandits, &round, after, NULL), AKIN_OK);
+    assert_memory_equal(before, after, sizeof before);
+    bandits_destroy(&bandits);
+    bandits_destroy(&bandits);
+}
+
+struct crowd {
+    struct bandits *bandits;
+};
+
+enum { CROWD = 4000 };
+
+static void use(void *context, size_t begin, size_t end, int worker)
+{
+    struct crowd *crowd = context;
+    (void)worker;
+    for (size_t i = begin; i < end; i++) {
+        struct akin_bandit_choice choice;
+        struct akin_bandit_round round = { .round = i, .k = 1, .bandit = i % 2 };
+        (void)bandits_choose(crowd->bandits, &round, &choice, NULL);
+        (void)bandits_reward(crowd->bandits, 0, 1, 1, NULL);
+    }
+}
+
+static void test_threads(void **state)
+{
+    (void)state;
+    struct kernels kernels;
+    struct akin_bandits_settings settings;
+    kernels_select(&kernels, cpu_detect());
+    bandits_settings_default(&settings);
+    settings.bandits = 2;
+    settings.arms = 2;
+    struct bandits *one = make(&kernels, &settings), *many = make(&kernels, &settings);
+    struct crowd crowd = { many };
+    struct thread_pool *pool = thread_pool_create(4);
+    assert_non_null(pool);
+    thread_pool_run(pool, CROWD, use, &crowd);
+    for (int i = 0; i < CROWD; i++)
+        assert_int_equal(bandits_reward(one, 0, 1, 1, NULL), AKIN_OK);
+    struct akin_bandit_round round = { .round = 3, .k = 2 };
+    struct akin_bandit_choice a[2], b[2];
+    assert_int_equal(bandits_choose(one, &round, a, NULL), AKIN_OK);
+    assert_int_equal(bandits_choose(many, &round, b, NULL), AKIN_OK);
+    for (int i = 0; i < 2; i++)
+        assert_true(a[i].arm == b[i].arm && a[i].draw == b[i].draw);
+    thread_pool_destroy(&pool);
+    bandits_destroy(&one);
+    bandits_destroy(&many);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_learns_and_follows), cmocka_unit_test(test_opens_slowly),
+        cmocka_unit_test(test_propensities),       cmocka_unit_test(test_bad_settings),
+        cmocka_unit_test(test_bad_calls),          cmocka_unit_test(test_threads),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
