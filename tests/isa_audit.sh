@@ -16,11 +16,11 @@ fail() {
 audit_object() {
     object=$1
     case $(basename "$object") in
-        *_pq_avx2.c.o)   wide='zmm|%k[1-7]|%tmm' entry=kernels_use_pq_avx2 ;;
+        *_pq_avx2.c.o)   wide='%zmm|%k[1-7]|%tmm' entry=kernels_use_pq_avx2 ;;
         *_pq_avx512.c.o) wide='%tmm' entry=kernels_use_pq_avx512 ;;
-        *_beta_avx2.c.o) wide='zmm|%k[1-7]|%tmm' entry=kernels_use_beta_avx2 ;;
+        *_beta_avx2.c.o) wide='%zmm|%k[1-7]|%tmm' entry=kernels_use_beta_avx2 ;;
         *_beta_avx512.c.o) wide='%tmm' entry=kernels_use_beta_avx512 ;;
-        *_avx2.c.o)   wide='zmm|%k[1-7]|%tmm' entry=kernels_use_avx2 ;;
+        *_avx2.c.o)   wide='%zmm|%k[1-7]|%tmm' entry=kernels_use_avx2 ;;
         *_avx512.c.o) wide='%tmm' entry=kernels_use_avx512 ;;
         *_avx512vnni.c.o) wide='%tmm' entry=kernels_use_avx512vnni ;;
         *_avx512bf16.c.o) wide='%tmm' entry=kernels_use_avx512bf16 ;;
