@@ -43,6 +43,7 @@ const struct command *const commands[] = {
     &command_bench_search,
     &command_bench_recommend,
     &command_bench_personalize,
+    &command_bench_audit,
 };
 
 const size_t command_count = sizeof commands / sizeof commands[0];
