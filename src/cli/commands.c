@@ -37,6 +37,7 @@ const struct command *const commands[] = {
     &command_audit_prove,
     &command_audit_verify_proof,
     &command_audit_export,
+    &command_audit_report,
     &command_audit_rotate_key,
     &command_audit_cosign,
     &command_bench_embed,
