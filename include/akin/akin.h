@@ -14,6 +14,7 @@
 #include "akin/recommend.h"
 #include "akin/bandits.h"
 #include "akin/evaluate.h"
+#include "akin/audit.h"
 
 #define AKIN_VERSION_MAJOR 0
 #define AKIN_VERSION_MINOR 1

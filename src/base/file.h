@@ -96,6 +96,9 @@ struct folder_lock {
 enum akin_status folder_lock_take(const char *folder, struct folder_lock *lock,
                                   struct akin_error *error);
 void folder_lock_release(struct folder_lock *lock);
+/* Everything written so far to the file system that `folder` is on: one wait for the disk, however
+ * many files were made. */
+enum akin_status path_sync_all(const char *folder, struct akin_error *error);
 /* Names in a folder without "." and "..", sorted by bytes; free with names_deinit. */
 struct names {
     char **items;

@@ -34,6 +34,8 @@
 #define SAMPLES_MAX           ((uint64_t)1 << 40)  /* of a training set */
 #define SAMPLE_TOKENS_MAX     65536                /* of the source or target of a sample */
 #define SHARDS_MAX            100000               /* files of a training set */
+#define AUDIT_SOURCES_MAX     65536                /* with cursors, in one audit log */
+#define AUDIT_QUEUE_BYTES_MAX ((size_t)64 << 20)   /* submitted and not yet durable */
 #define THREADS_MAX           1024
 
 static_assert(TOKENS_MAX < 65536, "token positions fit in 16 bits");

@@ -30,6 +30,16 @@ const struct command *const commands[] = {
     &command_rate,
     &command_fit,
     &command_evaluate,
+    &command_audit_init,
+    &command_audit_append,
+    &command_audit_checkpoint,
+    &command_audit_verify,
+    &command_audit_prove,
+    &command_audit_verify_proof,
+    &command_audit_export,
+    &command_audit_report,
+    &command_audit_rotate_key,
+    &command_audit_cosign,
     &command_bench_embed,
     &command_bench_search,
     &command_bench_recommend,
@@ -37,6 +47,7 @@ const struct command *const commands[] = {
     &command_bench_train,
     &command_bench_bandits,
     &command_bench_compare,
+    &command_bench_audit,
 };
 
 const size_t command_count = sizeof commands / sizeof commands[0];
