@@ -18,6 +18,13 @@ int64_t clock_unix_seconds(void)
     return t.tv_sec;
 }
 
+int64_t clock_unix_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
 static void format(int64_t seconds, const char *how, char *text, size_t bytes)
 {
     time_t when = (time_t)seconds;

@@ -83,6 +83,9 @@ enum akin_status path_rename(const char *from, const char *to, struct akin_error
 enum akin_status path_resolve(const char *path, char *resolved, struct akin_error *error);
 /* Makes a rename to `path` (or a new file's name) durable: syncs the folder that it is in. */
 enum akin_status path_sync_folder(const char *path, struct akin_error *error);
+/* Everything written so far to the file system that `folder` is on: one wait for the disk, however
+ * many files were made. */
+enum akin_status path_sync_all(const char *folder, struct akin_error *error);
 /* Names in a folder without "." and "..", sorted by bytes; free with names_deinit. */
 struct names {
     char **items;

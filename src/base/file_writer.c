@@ -152,6 +152,24 @@ enum akin_status path_sync_folder(const char *path, struct akin_error *error)
     return status;
 }
 
+enum akin_status path_sync_all(const char *folder, struct akin_error *error)
+{
+    int fd, result;
+    do {
+        fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    } while (fd < 0 && errno == EINTR);
+    if (fd < 0)
+        return error_system(error, "%s", folder);
+    do {
+        result = syncfs(fd);
+    } while (result && errno == EINTR);
+    enum akin_status status = AKIN_OK;
+    if (result)
+        status = error_system(error, "%s: cannot be made durable", folder);
+    close(fd);
+    return status;
+}
+
 enum akin_status file_writer_commit(struct file_writer **writer, struct akin_error *error)
 {
     struct file_writer *w = *writer;

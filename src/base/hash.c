@@ -35,10 +35,15 @@ void sha256_add(struct sha256 *sha, const void *bytes, size_t count)
     crypto_hash_sha256_update(state_of(sha), bytes, count);
 }
 
+void sha256_end_bytes(struct sha256 *sha, unsigned char digest[32])
+{
+    crypto_hash_sha256_final(state_of(sha), digest);
+}
+
 void sha256_end(struct sha256 *sha, char hex[65])
 {
     unsigned char digest[32];
-    crypto_hash_sha256_final(state_of(sha), digest);
+    sha256_end_bytes(sha, digest);
     sodium_bin2hex(hex, 65, digest, sizeof digest);
 }
 

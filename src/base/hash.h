@@ -18,6 +18,7 @@ struct sha256 {
 void sha256_begin(struct sha256 *sha);
 void sha256_add(struct sha256 *sha, const void *bytes, size_t count);
 void sha256_end(struct sha256 *sha, char hex[65]);
+void sha256_end_bytes(struct sha256 *sha, unsigned char digest[32]);
 enum akin_status sha256_file(const char *path, char hex[65], struct akin_error *error);
 
 /* Byte strings (borrowed: they must outlive the map) to uint64 values. Open addressing. */

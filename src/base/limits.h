@@ -31,6 +31,8 @@
 #define COLUMNS_TAIL_ROWS_MAX ((size_t)1 << 24)
 #define WINDOW_EVENTS_MAX     (1 << 26)            /* events inside a window of popularity */
 #define CACHE_HISTORY_MAX     ((size_t)1 << 21)    /* past ratings that order a cache */
+#define AUDIT_SOURCES_MAX     65536                /* with cursors, in one audit log */
+#define AUDIT_QUEUE_BYTES_MAX ((size_t)64 << 20)   /* submitted and not yet durable */
 #define THREADS_MAX           1024
 
 static_assert(TOKENS_MAX < 65536, "token positions fit in 16 bits");

@@ -92,4 +92,7 @@ extern const struct command command_doctor, command_config, command_model_list, 
     command_index_update, command_index_delete, command_index_info, command_index_check,
     command_index_compact, command_index_export, command_search, command_recommend, command_rate,
     command_fit, command_evaluate, command_bench_embed, command_bench_search,
-    command_bench_recommend, command_bench_personalize;
+    command_bench_recommend, command_bench_personalize, command_audit_init, command_audit_append,
+    command_audit_checkpoint, command_audit_verify, command_audit_prove,
+    command_audit_verify_proof, command_audit_export, command_audit_rotate_key,
+    command_audit_cosign;
