@@ -94,7 +94,23 @@ static enum akin_status damaged(const struct replay *replay, const char *what,
                      replay->path, replay->at, what);
 }
 
-/* Frames that are in tiles already are passed over: a crash came before the journal was begun anew. */
+/* Of a frame that is in tiles already. The header of its journal is older than it. */
+static enum akin_status take_cursors(struct akin_audit *audit, const struct frame *frame,
+                                     struct akin_error *error)
+{
+    struct entry entry;
+    const unsigned char *begin;
+    size_t count;
+    for (size_t at = 0; at < frame->body_bytes;) {
+        if (entry_next(frame->body, frame->body_bytes, &at, &entry, &begin, &count))
+            break;
+        TRY(cursors_take(&audit->growth.cursors, &entry, error));
+    }
+    return AKIN_OK;
+}
+
+/* Frames that are in tiles already give no more than their cursors: a crash came before the journal
+ * was begun anew. */
 static enum akin_status replay_frames(struct replay *replay, struct akin_error *error)
 {
     struct akin_audit *audit = replay->audit;
@@ -103,6 +119,7 @@ static enum akin_status replay_frames(struct replay *replay, struct akin_error *
         if (frame_read(replay->data + replay->at, replay->bytes - replay->at, &frame))
             break;
         if (frame.first + frame.count <= audit->integrated) {
+            TRY(take_cursors(audit, &frame, error));
             replay->at += frame.bytes;
             continue;
         }
