@@ -129,6 +129,9 @@ static enum akin_status replay_frames(struct replay *replay, struct akin_error *
             return error_memory(error);
         if (frame_check(&frame, &edge, audit->leaves))
             break;
+        /* Its body may have reached the disk, and its signature not. */
+        if (frame.bytes == replay->bytes - replay->at && !frame_signed(&frame, replay->key))
+            break;
         TRY(growth_add(&audit->growth, frame.body, frame.body_bytes, audit->leaves, frame.count,
                        error));
         audit->recovered += frame.count;

@@ -25,21 +25,22 @@ func (f folder) Height() int                     { return 8 }
 func (f folder) SaveTiles([]tlog.Tile, [][]byte) {}
 
 // A tile of C2SP: as Go names them, but for the height; a partial one may be part of the whole.
-func (f folder) read(t tlog.Tile) ([]byte, error) {
+func (f folder) read(t tlog.Tile) (data []byte, part bool, err error) {
 	name := strings.Replace(t.Path(), "tile/8/", "tile/", 1)
 	name = filepath.Join(string(f), strings.Replace(name, "/data/", "/entries/", 1))
-	data, err := os.ReadFile(name)
-	if os.IsNotExist(err) && t.W < 256 {
-		if data, err = os.ReadFile(strings.Split(name, ".p/")[0]); err == nil && t.L >= 0 {
-			data = data[:t.W*tlog.HashSize]
+	data, err = os.ReadFile(name)
+	if part = os.IsNotExist(err) && t.W < 256; part {
+		data, err = os.ReadFile(strings.Split(name, ".p/")[0])
+		if size := t.W * tlog.HashSize; t.L >= 0 && len(data) > size {
+			data = data[:size]
 		}
 	}
-	return data, err
+	return data, part, err
 }
 
 func (f folder) ReadTiles(tiles []tlog.Tile) (all [][]byte, err error) {
 	for _, t := range tiles {
-		data, err := f.read(t)
+		data, _, err := f.read(t)
 		if err != nil {
 			return nil, err
 		}
@@ -88,7 +89,7 @@ func (f folder) check(t tlog.Tree) (tlog.HashReader, error) {
 		if width > 256 {
 			width = 256
 		}
-		data, err := f.read(tlog.Tile{H: 8, L: -1, N: i / 256, W: int(width)})
+		data, part, err := f.read(tlog.Tile{H: 8, L: -1, N: i / 256, W: int(width)})
 		for end := i + width; err == nil && i < end; i++ {
 			if len(data) < 2 || len(data)-2 < int(binary.BigEndian.Uint16(data)) {
 				return nil, fmt.Errorf("the bundle of record %d is cut", i)
@@ -103,7 +104,7 @@ func (f folder) check(t tlog.Tree) (tlog.HashReader, error) {
 		if err != nil {
 			return nil, fmt.Errorf("record %d: %v", i, err)
 		}
-		if len(data) > 0 && i == t.N && i%256 == 0 {
+		if len(data) > 0 && !part {
 			return nil, fmt.Errorf("bytes behind record %d", i-1)
 		}
 	}
