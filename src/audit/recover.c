@@ -141,13 +141,20 @@ static enum akin_status replay_frames(struct replay *replay, struct akin_error *
     return AKIN_OK;
 }
 
-/* The end that does not check may be an unfinished append, but not if something whole follows. */
+/* The end that does not check may be an unfinished append, but not if something whole follows: one
+ * group is under way at a time. */
 static bool is_torn(const struct replay *replay)
 {
     struct frame frame;
     const unsigned char *rest = replay->data + replay->at;
     size_t left = replay->bytes - replay->at;
-    return frame_read(rest, left, &frame) != NULL || frame.bytes == left;
+    if (!frame_read(rest, left, &frame) && frame.bytes < left)
+        return false;
+    for (size_t at = 1; at < left; at++)
+        if (!frame_read(rest + at, left - at, &frame) &&
+            frame.first > replay->audit->growth.edge.size && frame_signed(&frame, replay->key))
+            return false;
+    return true;
 }
 
 static enum akin_status replay_journal(struct replay *replay, struct akin_error *error)

@@ -491,6 +491,43 @@ static void prepare(void)
             die("the log %s itself: %s", log_names[i], error.message);
 }
 
+/* A writer must not take damage for an append that was cut off, and throw away what was acknowledged
+ * behind it. Any byte before the last group counts; but a signature covers all before it, so that the
+ * others may be wrong. */
+static void check_recovery(uint64_t seed, size_t trials)
+{
+    struct rng rng;
+    struct akin_audit *log;
+    size_t journal = 0, end = 1;
+    rng_seed(&rng, seed);
+    while (strcmp(logs[1].files[journal].name, "journal"))
+        journal++;
+    unsigned char *data = logs[1].files[journal].data;
+    size_t bytes = logs[1].files[journal].bytes, begins[LEFT], count = 0;
+    for (; end < bytes && count < LEFT; end++)
+        if (ends_frame(data, bytes, end))
+            begins[count++] = end;
+    for (size_t i = 0; i < trials; i++) {
+        size_t at = (size_t)rng_below(&rng, begins[count - 1]);
+        if (i % 2)                      /* the head of a group says where the next one is */
+            at = begins[rng_below(&rng, count - 1)] + (size_t)rng_below(&rng, FRAME_HEAD_BYTES);
+        unsigned char bit = (unsigned char)(1 << rng_below(&rng, 8));
+        copy(&logs[1], "scratch");
+        data[at] ^= bit;
+        put("scratch", "journal", data, bytes);
+        data[at] ^= bit;
+        enum akin_status status = akin_audit_open(path_of("scratch", ""), &log, &error);
+        struct akin_audit_info info = {0};
+        if (status == AKIN_OK) {
+            akin_audit_info(log, &info);
+            akin_audit_close(&log);
+        }
+        if (status != AKIN_FORMAT && info.records != RECORDS + 1 + GROUP * LEFT)
+            die("byte %zu of %zu of the journal ^ %d: %" PRIu64 " records are left, %s", at, bytes,
+                bit, info.records, status == AKIN_OK ? "" : error.message);
+    }
+}
+
 static size_t choose(struct trial *t)
 {
     size_t total = 0, kind = 0;
@@ -516,6 +553,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < 2 && argc > 4; i++)
         if (!judge_says_ok(log_names[i], kept))
             die("the judge refuses the log %s itself", log_names[i]);
+    check_recovery(strtoull(argv[3], NULL, 10), trials / 10);
     for (size_t i = 0; i < trials;) {
         struct trial t = {.image = &logs[i % 2], .folder = log_names[i % 2], .since = kept};
         static uint64_t seed;
