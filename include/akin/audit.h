@@ -91,8 +91,8 @@ AKIN_API enum akin_status akin_audit_checkpoint(struct akin_audit *audit, uint64
 AKIN_API enum akin_status akin_audit_rotate_key(struct akin_audit *audit, struct akin_error *error);
 
 /* Adds a cosignature of a witness, one line of a signed note, to the log's checkpoint over `size`
- * records. `witness` is its verifier key (C2SP cosignature/v1); a key that the log does not know yet
- * is recorded in it first. AKIN_ARGUMENT: not a cosignature of that checkpoint by that key. */
+ * records. `witness` is its verifier key (C2SP cosignature/v1); a key that the log does not know
+ * yet is recorded in it first. AKIN_ARGUMENT: not a cosignature of that checkpoint by that key. */
 AKIN_API enum akin_status akin_audit_cosign(struct akin_audit *audit, uint64_t size,
                                             const char *line, const char *witness,
                                             struct akin_error *error);
@@ -132,7 +132,7 @@ AKIN_API void akin_audit_reader_close(struct akin_audit_reader **reader);
 /* Each may be NULL (0 for the count). Without a public key the folder's own is believed. */
 struct akin_audit_verify_options {
     const char *public_key;     /* a verifier key or the name of a file with one */
-    const char *since;          /* file of a checkpoint kept from earlier; the log must grow from it */
+    const char *since; /* file of a checkpoint kept from earlier; the log must grow from it */
     const char *const *witnesses;   /* keys of witnesses, each of whom must have cosigned */
     size_t witness_count;
     struct akin_progress progress;
@@ -146,7 +146,7 @@ struct akin_audit_verdict {
     uint64_t records;           /* of the journal as well */
     uint64_t checkpoints, keys; /* so many of them, all checked */
     uint64_t since;             /* records under options.since; 0: none was given */
-    uint64_t witnessed;         /* records under the newest checkpoint that all witnesses cosigned */
+    uint64_t witnessed; /* records under the newest checkpoint that all witnesses cosigned */
     bool writer;                /* somebody writes: what is behind the checkpoint was not judged */
 };
 

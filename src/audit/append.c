@@ -21,10 +21,11 @@ void queue_clear(struct queue *queue)
 
 static enum akin_status report_failure(const struct akin_audit *audit, struct akin_error *error)
 {
-    return error_set(error, AKIN_IO,
-                     "the log takes no more records since an earlier failure; what was "
-                     "acknowledged before it is safe: mend its cause and open the log again: %.500s",
-                     audit->failure.message);
+    return error_set(
+        error, AKIN_IO,
+        "the log takes no more records since an earlier failure; what was "
+        "acknowledged before it is safe: mend its cause and open the log again: %.500s",
+        audit->failure.message);
 }
 
 static enum akin_status check_record(const struct akin_audit_record *record, size_t number,
@@ -250,8 +251,10 @@ static enum akin_status commit(struct akin_audit *audit, const struct queue *que
     struct tree_hash root;
     struct bytes text = {0};
     if (bytes > FRAME_BODY_BYTES_MAX || count > UINT32_MAX)
-        return error_set(error, AKIN_LIMIT, "a group of %zu bytes is too long: submit fewer records "
-                         "at once", bytes);
+        return error_set(error, AKIN_LIMIT,
+                         "a group of %zu bytes is too long: submit fewer records "
+                         "at once",
+                         bytes);
     if (!array_reserve((void **)&audit->leaves, &audit->leaf_capacity, count,
                        sizeof *audit->leaves))
         return error_memory(error);

@@ -1,6 +1,6 @@
-/* The inside of a log that is written. One thread, the flusher, owns the disk and the tree: it takes
- * what callers have queued, makes it durable in one frame of the journal, and does what they ask for
- * in between. Callers share nothing with it but the queue.
+/* The inside of a log that is written. One thread, the flusher, owns the disk and the tree: it
+ * takes what callers have queued, makes it durable in one frame of the journal, and does what they
+ * ask for in between. Callers share nothing with it but the queue.
  *
  *   queue  ->  journal, one fdatasync      acknowledged
  *          ->  tiles, bundles, one syncfs  integrated
@@ -80,6 +80,7 @@ struct akin_audit {
     struct tree_hash *leaves;
     size_t leaf_capacity;
     struct growth growth;
+    struct tree_hash history;       /* of the checkpoints up to the integrated one */
     uint64_t integrated;
     uint64_t recovered, cut_bytes;
 };

@@ -1,5 +1,5 @@
-/* Entries to bytes and back: kind u8, time i64, source length u8, source, cursor length u16, cursor,
- * and the record, or length u64 and SHA-256 of a record that lies in a file of its own. */
+/* Entries to bytes and back: kind u8, time i64, source length u8, source, cursor length u16,
+ * cursor, and the record, or length u64 and SHA-256 of a record that lies in a file of its own. */
 #include "audit/entry.h"
 
 #include <string.h>

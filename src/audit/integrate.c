@@ -1,6 +1,7 @@
 /* From the journal to tiles. Tiles and bundles are written under their final names, because nothing
- * refers to them before the checkpoint that is renamed into place behind them; after a crash the same
- * journal gives the same bytes again. One syncfs makes them all durable, however many there are. */
+ * refers to them before the checkpoint that is renamed into place behind them; after a crash the
+ * same journal gives the same bytes again. One syncfs makes them all durable, however many there
+ * are. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -70,8 +71,8 @@ static enum akin_status write_bundles(struct akin_audit *audit, struct akin_erro
     return AKIN_OK;
 }
 
-/* Whole tiles are on disk for good: their hashes and entries are needed no more, nor are the partial
- * tiles that they began as. What cannot be removed does no harm. */
+/* Whole tiles are on disk for good: their hashes and entries are needed no more, nor are the
+ * partial tiles that they began as. What cannot be removed does no harm. */
 static void drop_partial(const char *folder, int level, uint64_t number)
 {
     char name[TILE_PATH_BYTES], path[PATH_BYTES_MAX];
@@ -139,7 +140,8 @@ enum akin_status log_begin_journal(struct akin_audit *audit, struct akin_error *
     struct bytes header = {0};
     struct file_at file;
     TRY(log_path(path, audit->folder, "journal", error));
-    journal_header(&header, &audit->signer, audit->growth.edge.size, &audit->growth.cursors);
+    journal_header(&header, &audit->signer, audit->growth.edge.size, &audit->history,
+                   &audit->growth.cursors);
     enum akin_status status = header.failed
                                   ? error_memory(error)
                                   : file_write(path, header.data, header.count, error);
@@ -165,6 +167,7 @@ enum akin_status log_integrate(struct akin_audit *audit, struct akin_error *erro
     tree_edge_root(&audit->growth.edge, &root);
     TRY(log_write_checkpoint(audit->folder, &audit->signer, audit->growth.edge.size, &root,
                              error));
+    history_add(&audit->history, audit->growth.edge.size);
     TRY(log_begin_journal(audit, error));
     audit->integrated = audit->growth.edge.size;
     forget_whole_tiles(audit);

@@ -15,8 +15,19 @@ static void header_message(struct bytes *out, const char *origin, const unsigned
     bytes_append(out, data, bytes);
 }
 
+void history_add(struct tree_hash *history, uint64_t size)
+{
+    unsigned char number[8];
+    struct sha256 sha;
+    put_u64(number, size);
+    sha256_begin(&sha);
+    sha256_add(&sha, history, sizeof *history);
+    sha256_add(&sha, number, sizeof number);
+    sha256_end_bytes(&sha, history->bytes);
+}
+
 void journal_header(struct bytes *out, const struct signer *signer, uint64_t base,
-                    const struct cursors *cursors)
+                    const struct tree_hash *history, const struct cursors *cursors)
 {
     struct bytes list = {0}, message = {0};
     unsigned char signature[SIGNATURE_BYTES];
@@ -24,6 +35,7 @@ void journal_header(struct bytes *out, const struct signer *signer, uint64_t bas
     cursors_append(cursors, &list);
     bytes_append(out, journal_mark, MARK_BYTES);
     append_u64(out, base);
+    bytes_append(out, history, sizeof *history);
     append_u32(out, (uint32_t)list.count);
     bytes_append(out, list.data, list.count);
     if (!out->failed)
@@ -41,11 +53,12 @@ void journal_header(struct bytes *out, const struct signer *signer, uint64_t bas
 const char *journal_header_read(const unsigned char *data, size_t bytes,
                                 struct journal_header *header)
 {
-    size_t fixed = MARK_BYTES + 8 + 4;
+    size_t fixed = MARK_BYTES + 8 + TREE_HASH_BYTES + 4;
     if (bytes < fixed + SIGNATURE_BYTES || memcmp(data, journal_mark, MARK_BYTES))
         return "the header is not one of a journal";
     header->base = get_u64(data + MARK_BYTES);
-    header->cursor_bytes = get_u32(data + MARK_BYTES + 8);
+    memcpy(&header->history, data + MARK_BYTES + 8, sizeof header->history);
+    header->cursor_bytes = get_u32(data + fixed - 4);
     header->cursors = data + fixed;
     if (bytes - fixed - SIGNATURE_BYTES < header->cursor_bytes)
         return "it ends inside its header";

@@ -1,8 +1,8 @@
-/* The journal: what was appended since the last checkpoint, in frames. A frame is a group of entries
- * that became durable together, and the signed tree head over all records up to its end: so every
- * acknowledged group is under a signature, and a frame that is torn is told from a whole one.
+/* The journal: what was appended since the last checkpoint, in frames. A frame is a group of
+ * entries that became durable together, and the signed tree head over all records up to its end: so
+ * every acknowledged group is under a signature, and a frame that is torn is told from a whole one.
  *
- *   header  "akin audit journal 1\n", base u64, cursor bytes u32, cursors, signature
+ *   header  "akin audit journal 1\n", base u64, history 32, cursor bytes u32, cursors, signature
  *   frame   "AKAJ", count u32, first u64, body bytes u32, body, root 32, signature 64 */
 #pragma once
 
@@ -14,12 +14,17 @@ enum {
     FRAME_TAIL_BYTES = TREE_HASH_BYTES + SIGNATURE_BYTES,
 };
 
+/* The sizes of all checkpoints in one hash, so that none can be removed from the history unseen:
+ * SHA-256 of the hash so far (zeros at first) and the size. */
+void history_add(struct tree_hash *history, uint64_t size);
+
 /* A header for records from `base` on, signed. */
 void journal_header(struct bytes *out, const struct signer *signer, uint64_t base,
-                    const struct cursors *cursors);
+                    const struct tree_hash *history, const struct cursors *cursors);
 
 struct journal_header {
     uint64_t base;
+    struct tree_hash history;
     const unsigned char *cursors;   /* for cursors_read */
     size_t cursor_bytes;
     size_t bytes;                   /* of the header */

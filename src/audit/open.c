@@ -32,7 +32,7 @@ static enum akin_status fill_folder(const char *folder, const struct signer *sig
 {
     char key[AKIN_AUDIT_KEY_TEXT_BYTES], path[PATH_BYTES_MAX];
     struct bytes text = {0};
-    struct tree_hash root;
+    struct tree_hash root, history = {{0}};
     enum akin_status status = AKIN_OK;
     TRY_DONE(make_folder(folder, "checkpoints", error));
     TRY_DONE(make_folder(folder, "tile", error));
@@ -43,7 +43,8 @@ static enum akin_status fill_folder(const char *folder, const struct signer *sig
     bytes_printf(&text, "%s\n", key);
     TRY_DONE(write_text(folder, "key.pub", &text, error));
     TRY_DONE(write_text(folder, "lock", &text, error));
-    journal_header(&text, signer, 0, &(struct cursors){0});
+    history_add(&history, 0);
+    journal_header(&text, signer, 0, &history, &(struct cursors){0});
     TRY_DONE(write_text(folder, "journal", &text, error));
     tree_edge_root(&(struct tree_edge){0}, &root);
     TRY_DONE(log_write_checkpoint(folder, signer, 0, &root, error));
@@ -136,8 +137,8 @@ static enum akin_status open_log(struct akin_audit *audit, struct akin_error *er
     TRY(log_path(path, audit->folder, "key", error));
     TRY(signer_load(path, &audit->signer, error));
     if (strcmp(audit->signer.key.name, origin))
-        return error_set(error, AKIN_FORMAT, "%s: is the key of the log %s, and this one is %s", path,
-                         audit->signer.key.name, origin);
+        return error_set(error, AKIN_FORMAT, "%s: is the key of the log %s, and this one is %s",
+                         path, audit->signer.key.name, origin);
     audit->lock = mutex_create();
     audit->changed = condition_create();
     if (!audit->lock || !audit->changed)

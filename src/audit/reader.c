@@ -23,8 +23,10 @@ struct akin_audit_reader {
 static enum akin_status bad_bundle(const struct akin_audit_reader *r, const char *what,
                                    struct akin_error *error)
 {
-    return error_set(error, AKIN_FORMAT, "%s: record %" PRIu64 ": %s: 'akin audit verify' tells what "
-                     "was changed", r->folder, r->next, what);
+    return error_set(error, AKIN_FORMAT,
+                     "%s: record %" PRIu64 ": %s: 'akin audit verify' tells what "
+                     "was changed",
+                     r->folder, r->next, what);
 }
 
 /* Entry `next` of the tiles. */

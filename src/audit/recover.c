@@ -1,6 +1,7 @@
 /* What a writer does with what it finds. The checkpoint says what is in tiles. The journal goes on
- * from there: whole frames were, or may have been, acknowledged, and stay; what does not check at its
- * end is an append that a crash has cut off, and goes. Files that nothing refers to yet go too. */
+ * from there: whole frames were, or may have been, acknowledged, and stay; what does not check at
+ * its end is an append that a crash has cut off, and goes. Files that nothing refers to yet go too.
+ */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -170,6 +171,9 @@ static enum akin_status replay_journal(struct replay *replay, struct akin_error 
         return damaged(replay, "the records between checkpoint and journal are missing", error);
     if (!cursors_read(&audit->growth.cursors, header.cursors, header.cursor_bytes))
         return damaged(replay, "the cursors are not what they should be", error);
+    audit->history = header.history;
+    if (header.base < audit->integrated)    /* its checkpoint is newer than it */
+        history_add(&audit->history, audit->integrated);
     replay->at = header.bytes;
     TRY(replay_frames(replay, error));
     if (replay->last.count && !frame_signed(&replay->last, replay->key))
@@ -212,7 +216,8 @@ static enum akin_status recover_with(struct akin_audit *audit, const struct key_
         return log_integrate(audit, error);
     /* A journal that the checkpoint has overtaken. */
     struct bytes header = {0};
-    journal_header(&header, &audit->signer, audit->integrated, &audit->growth.cursors);
+    journal_header(&header, &audit->signer, audit->integrated, &audit->history,
+                   &audit->growth.cursors);
     bool stale = header.failed || header.count != audit->journal_bytes;
     bytes_deinit(&header);
     return stale || change->found ? log_begin_journal(audit, error) : AKIN_OK;

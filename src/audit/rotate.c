@@ -1,9 +1,9 @@
 /* A new key, and the cosignatures of witnesses.
  *
- * A change of keys in four steps, each of which a crash may come behind: the new key lies beside the
- * old one as key.next; a record that the old key has signed names it; it takes the old one's place;
- * it signs a checkpoint. Opening the log drops a new key that no record names, and otherwise goes on
- * where the crash came. */
+ * A change of keys in four steps, each of which a crash may come behind: the new key lies beside
+ * the old one as key.next; a record that the old key has signed names it; it takes the old one's
+ * place; it signs a checkpoint. Opening the log drops a new key that no record names, and otherwise
+ * goes on where the crash came. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>

@@ -32,8 +32,10 @@ static enum akin_status bad_hash(struct verifier *v, const char *name, int level
     uint64_t first = (number * TILE_WIDTH + at) << height;
     if (level == 0)
         return error_set(v->error, AKIN_FORMAT,
-                         "%s/%s: record %" PRIu64 " and its hash here do not agree: one of them was "
-                         "changed", v->folder, name, first);
+                         "%s/%s: record %" PRIu64
+                         " and its hash here do not agree: one of them was "
+                         "changed",
+                         v->folder, name, first);
     return error_set(v->error, AKIN_FORMAT,
                      "%s/%s: hash %zu is not that of records %" PRIu64 " to %" PRIu64
                      ": it was changed, or they were", v->folder, name, at, first,
@@ -146,8 +148,9 @@ static enum akin_status verify_bundle(struct verifier *v, uint64_t number, size_
                              v->folder, name, index, wrong);
         tree_leaf(begin, bytes, &leaf);
         if (tile->count < (i + 1) * TREE_HASH_BYTES)
-            return error_set(v->error, AKIN_FORMAT, "%s/%s: ends before the hash of record %" PRIu64,
-                             v->folder, tile_name, index);
+            return error_set(v->error, AKIN_FORMAT,
+                             "%s/%s: ends before the hash of record %" PRIu64, v->folder, tile_name,
+                             index);
         if (memcmp(tile->data + i * TREE_HASH_BYTES, &leaf, sizeof leaf))
             return bad_hash(v, tile_name, 0, number, i);
         TRY(verify_entry(v, index, &entry));
@@ -206,7 +209,8 @@ static enum akin_status verify_keys(struct verifier *v)
     }
     if (!public_key_equal(&v->chain.items[v->chain.count - 1].key, &v->key))
         return error_set(v->error, AKIN_FORMAT,
-                         "%s/key.pub: is not the key that the last change of keys names", v->folder);
+                         "%s/key.pub: is not the key that the last change of keys names",
+                         v->folder);
     if (!v->options->public_key)
         return AKIN_OK;
     TRY(public_key_load(v->options->public_key, &asked, v->error));

@@ -24,9 +24,11 @@ static bool is_part(const char *name)
 
 static enum akin_status bad_file(struct verifier *v, const char *name)
 {
-    return error_set(v->error, AKIN_FORMAT,
-                     "%s/%s: is no part of the log: put there by somebody else, or left by a crash, "
-                     "which 'akin audit checkpoint' puts right", v->folder, name);
+    return error_set(
+        v->error, AKIN_FORMAT,
+        "%s/%s: is no part of the log: put there by somebody else, or left by a crash, "
+        "which 'akin audit checkpoint' puts right",
+        v->folder, name);
 }
 
 static enum akin_status take_sizes(struct verifier *v, const struct names *names)
@@ -223,7 +225,8 @@ static enum akin_status check_lock(struct verifier *v)
 
 static enum akin_status check_file(struct verifier *v, const char *name)
 {
-    static const char *const known[] = {"format", "key", "key.pub", "checkpoint", "journal"};
+    static const char *const known[] = {"format", "key", "key.pub", "checkpoint", "journal",
+                                        "lock"};
     const char *numbers[] = {"checkpoints/", "records/"};
     int level;
     uint64_t number;
@@ -231,8 +234,6 @@ static enum akin_status check_file(struct verifier *v, const char *name)
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (!strcmp(name, known[i]))
             return AKIN_OK;
-    if (!strcmp(name, "lock"))
-        return check_lock(v);
     for (size_t i = 0; i < 2; i++) {
         size_t length = strlen(numbers[i]);
         if (!strncmp(name, numbers[i], length) && parse_number_name(name + length, &number) &&
@@ -289,5 +290,6 @@ static enum akin_status walk(struct verifier *v, const char *inner, unsigned dep
 
 enum akin_status verify_tree_of_files(struct verifier *v)
 {
+    TRY(check_lock(v));
     return walk(v, "", 0);
 }

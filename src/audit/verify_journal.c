@@ -31,6 +31,11 @@ static enum akin_status check_header(struct verifier *v, const unsigned char *da
         return bad(v, 0, "the records between the checkpoint and it are missing");
     if (!journal_header_valid(data, header, key_at(v, header->base)))
         return bad(v, 0, "the header is not signed by the key of this log");
+    struct tree_hash history = {{0}};
+    for (size_t i = 0; i < v->history_count; i++)
+        history_add(&history, v->history[i]);
+    if (!tree_hash_equal(&history, &header->history))
+        return bad(v, 0, "the checkpoints of the history are not those that were made");
     cursors_append(&v->cursors, &cursors);
     bool same = !cursors.failed && cursors.count == header->cursor_bytes &&
                 (cursors.count == 0 || !memcmp(cursors.data, header->cursors, cursors.count));
@@ -74,9 +79,10 @@ static enum akin_status check_frames(struct verifier *v, const unsigned char *da
         const char *wrong = frame_read(data + at, bytes - at, &frame);
         if (wrong)
             TRY_DONE(error_set(v->error, AKIN_FORMAT,
-                               "%s/journal: byte %zu, record %" PRIu64 ": %s: an unfinished append, "
-                               "which 'akin audit checkpoint' cuts off, or damage", v->folder, at,
-                               v->edge.size, wrong));
+                               "%s/journal: byte %zu, record %" PRIu64
+                               ": %s: an unfinished append, "
+                               "which 'akin audit checkpoint' cuts off, or damage",
+                               v->folder, at, v->edge.size, wrong));
         TRY_DONE(check_frame(v, &frame, at, &leaves, &capacity));
         at += frame.bytes;
     }

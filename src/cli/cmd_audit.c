@@ -39,7 +39,8 @@ const struct command command_audit_init = {
     .name = "audit init",
     .arguments = "DIR [options]",
     .summary = "an empty audit log in a new folder, with a new key",
-    .details = "The secret key is DIR/key, which only you can read; DIR/key.pub is the public one.\n",
+    .details =
+        "The secret key is DIR/key, which only you can read; DIR/key.pub is the public one.\n",
     .examples = "  akin audit init trail\n"
                 "  akin audit init trail --origin example.com/trail\n",
     .options = {init_options, sizeof init_options / sizeof init_options[0]},

@@ -157,8 +157,9 @@ const struct command command_audit_verify_proof = {
     .name = "audit verify-proof",
     .arguments = "P.json --public-key KEY [options]",
     .summary = "check a proof with the public key alone",
-    .examples = "  akin audit verify-proof proof.json --public-key kept.pub\n"
-                "  akin audit verify-proof proof.json --public-key kept.pub --record contract.pdf\n",
+    .examples =
+        "  akin audit verify-proof proof.json --public-key kept.pub\n"
+        "  akin audit verify-proof proof.json --public-key kept.pub --record contract.pdf\n",
     .options = {check_options, sizeof check_options / sizeof check_options[0]},
     .positionals_min = 1,
     .positionals_max = 1,
@@ -315,7 +316,8 @@ const struct command command_audit_export = {
     .name = "audit export",
     .arguments = "DIR [options]",
     .summary = "the records of an audit log as JSON lines or CSV",
-    .details = "A record that is no text, or has a NUL in it, is base64. Exporting does not verify.\n",
+    .details =
+        "A record that is no text, or has a NUL in it, is base64. Exporting does not verify.\n",
     .examples = "  akin audit export trail | jq .record\n"
                 "  akin audit export trail --format csv -o trail.csv\n",
     .options = {export_options, sizeof export_options / sizeof export_options[0]},

@@ -288,9 +288,6 @@ static bool remove_file(struct trial *t)
 {
     size_t file = any_file(t);
     const char *name = t->image->files[file].name;
-    /* No record goes with an old checkpoint, and nothing says that there was one. */
-    if (is_in(name, "checkpoints/"))
-        return false;
     if (unlink(path_of(t->folder, name)))
         die("%s cannot be removed", name);
     t->dirty[t->dirty_count++] = file;
