@@ -128,8 +128,8 @@ static enum akin_status check_note(struct verifier *v, const struct milestone *m
     return AKIN_OK;
 }
 
-/* The tiles at the edge of the tree of an earlier checkpoint, which who reads by it needs. Those that
- * have become whole may have replaced them. */
+/* The tiles at the edge of the tree of an earlier checkpoint: who reads by it needs them, unless
+ * whole ones have replaced them. */
 static enum akin_status check_edge(struct verifier *v, uint64_t size)
 {
     char name[TILE_PATH_BYTES], path[PATH_BYTES_MAX];

@@ -4,7 +4,7 @@
  *
  * Two logs are tampered with: one whose records are all under a checkpoint, and one that a killed
  * writer has left records in the journal of. Who checks has kept the first public key and a
- * checkpoint. JUDGE is the program of judge.go: it must find what touches the files that it reads. */
+ * checkpoint. JUDGE is the program of judge.go: it must find what touches files that it reads. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -488,9 +488,9 @@ static void prepare(void)
             die("the log %s itself: %s", log_names[i], error.message);
 }
 
-/* A writer must not take damage for an append that was cut off, and throw away what was acknowledged
- * behind it. Any byte before the last group counts; but a signature covers all before it, so that the
- * others may be wrong. */
+/* A writer must not take damage for an append that was cut off, and throw away what was
+ * acknowledged behind it. Any byte before the last group counts; but a signature covers all before
+ * it, so that the others may be wrong. */
 static void check_recovery(uint64_t seed, size_t trials)
 {
     struct rng rng;

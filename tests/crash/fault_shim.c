@@ -7,8 +7,8 @@
  *                    FULL: this and all later writes fail with ENOSPC;
  *                    KILL_BEFORE KILL_AFTER: the process dies by SIGKILL around the call
  *   FAULT_TRACE=F    appends each call to F; see crash_test.py for the form
- *   FAULT_SKIP=CALL  this one (fdatasync, fsync, syncfs) does nothing and says that all is well: what
- *                    a test of crashes must then find */
+ *   FAULT_SKIP=CALL  this one (fdatasync, fsync, syncfs) does nothing and says that all is well,
+ *                    which a test of crashes must then find */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>

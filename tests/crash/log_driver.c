@@ -1,12 +1,12 @@
-/* A writer of an audit log whose every state is known, for tests that kill it, fail its system calls
- * or cut its power.
+/* A writer of an audit log whose every state is known, for tests that kill it, fail its system
+ * calls or cut its power.
  *
  *   log_driver write FOLDER RECORDS BATCHES_PER_SYNC   goes on until there are so many; prints
  *                                  "synced N" after each durable N
  *   log_driver verify FOLDER ACKED                     a fresh look: N >= ACKED, and all of N
  *   log_driver writers FOLDER THREADS RECORDS          each appends on its own and waits; prints
  *                                  "acked THREAD N" after each
- *   log_driver readers FOLDER THREADS                  a fresh look at that: "has THREAD N" for each
+ *   log_driver readers FOLDER THREADS                  a fresh look at that: "has THREAD N"
  *   log_driver kill FOLDER TRIALS SECONDS SEED         kills the two writers at random until either
  *                                  has passed, with a fresh look after each
  *
@@ -61,7 +61,8 @@ static void say(const char *what, uint64_t who, uint64_t number)
 {
     char line[64];
     int length = strcmp(what, "synced")
-                     ? snprintf(line, sizeof line, "%s %" PRIu64 " %" PRIu64 "\n", what, who, number)
+                     ? snprintf(line, sizeof line, "%s %" PRIu64 " %" PRIu64 "\n", what, who,
+                                number)
                      : snprintf(line, sizeof line, "%s %" PRIu64 "\n", what, number);
     if (write(STDOUT_FILENO, line, (size_t)length) != length)
         die(1, "standard output is gone");
