@@ -85,6 +85,7 @@ struct replay {
     const char *path;
     const unsigned char *data;
     size_t bytes, at;               /* at: where the last whole frame ended */
+    uint64_t next;                  /* number of the record behind it */
     struct frame last;              /* its signature covers all before it */
 };
 
@@ -117,11 +118,13 @@ static enum akin_status replay_frames(struct replay *replay, struct akin_error *
     struct akin_audit *audit = replay->audit;
     struct frame frame;
     while (replay->at < replay->bytes) {
-        if (frame_read(replay->data + replay->at, replay->bytes - replay->at, &frame))
+        if (frame_read(replay->data + replay->at, replay->bytes - replay->at, &frame) ||
+            frame.first != replay->next)
             break;
         if (frame.first + frame.count <= audit->integrated) {
             TRY(take_cursors(audit, &frame, error));
             replay->at += frame.bytes;
+            replay->next += frame.count;
             continue;
         }
         struct tree_edge edge = audit->growth.edge;
@@ -138,6 +141,7 @@ static enum akin_status replay_frames(struct replay *replay, struct akin_error *
         audit->recovered += frame.count;
         replay->last = frame;
         replay->at += frame.bytes;
+        replay->next += frame.count;
     }
     return AKIN_OK;
 }
@@ -151,7 +155,7 @@ static bool is_torn(const struct replay *replay)
     size_t left = replay->bytes - replay->at;
     if (!frame_read(rest, left, &frame) && frame.bytes < left)
         return false;
-    for (size_t at = 1; at < left; at++)
+    for (size_t at = 0; at < left; at++)
         if (!frame_read(rest + at, left - at, &frame) &&
             frame.first > replay->audit->growth.edge.size && frame_signed(&frame, replay->key))
             return false;
@@ -175,6 +179,7 @@ static enum akin_status replay_journal(struct replay *replay, struct akin_error 
     if (header.base < audit->integrated)    /* its checkpoint is newer than it */
         history_add(&audit->history, audit->integrated);
     replay->at = header.bytes;
+    replay->next = header.base;
     TRY(replay_frames(replay, error));
     if (replay->last.count && !frame_signed(&replay->last, replay->key))
         return damaged(replay, "the group of records before it is not signed by the log", error);
