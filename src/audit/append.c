@@ -5,7 +5,11 @@
 #include "base/clock.h"
 #include "base/limits.h"
 
-enum { FRAME_BODY_BYTES_MAX = 1 << 30 };
+enum {
+    FRAME_BODY_BYTES_MAX = 1 << 30,
+    GATHER_US = 50,
+    GATHER_ROUNDS_MAX = 16,
+};
 
 void queue_clear(struct queue *queue)
 {
@@ -275,7 +279,9 @@ static enum akin_status commit(struct akin_audit *audit, const struct queue *que
     const struct file_part parts[] = {
         {head, sizeof head}, {entries, bytes}, {&root, sizeof root}, {signature, sizeof signature}};
     TRY(file_at_write(&audit->journal, audit->journal_bytes, parts, 4, error));
+    uint64_t begin = clock_monotonic_ns();
     TRY(file_at_sync(&audit->journal, error));
+    audit->sync_ns = clock_monotonic_ns() - begin;
     audit->journal_bytes += FRAME_HEAD_BYTES + bytes + FRAME_TAIL_BYTES;
     return AKIN_OK;
 }
@@ -299,9 +305,33 @@ static void fail(struct akin_audit *audit, const struct akin_error *failure)
     condition_wake(audit->changed);
 }
 
+/* Writers that were acknowledged together come back together, one after the other: without a
+ * moment's patience the first of them would have the disk for itself and the others would wait for
+ * it. No longer than a small part of what the disk takes, and only while more keep coming. */
+static void gather(struct akin_audit *audit)
+{
+    uint64_t expected =
+        audit->groups[0] > audit->groups[1] ? audit->groups[0] : audit->groups[1];
+    unsigned still = 0;
+    if (audit->sync_ns < (uint64_t)GATHER_ROUNDS_MAX * GATHER_US * 1000)
+        return;
+    for (unsigned i = 0; i < GATHER_ROUNDS_MAX && still < 2; i++) {
+        uint64_t before = audit->queue.count;
+        if (before >= expected || audit->stopping || audit->requests)
+            return;
+        mutex_unlock(audit->lock);
+        clock_sleep_us(GATHER_US);
+        mutex_lock(audit->lock);
+        still = audit->queue.count == before ? still + 1 : 0;
+    }
+}
+
 static void flush_queue(struct akin_audit *audit)
 {
     struct akin_error error = {0};
+    gather(audit);
+    audit->groups[1] = audit->groups[0];
+    audit->groups[0] = audit->queue.count;
     struct queue taken = audit->queue;
     audit->queue = audit->taken;
     audit->taken = taken;

@@ -76,6 +76,8 @@ struct akin_audit {
 
     struct file_at journal;         /* the flusher's */
     uint64_t journal_bytes;
+    uint64_t groups[2];             /* records of the last ones */
+    uint64_t sync_ns;               /* of the last one's fdatasync */
     struct queue taken;
     struct tree_hash *leaves;
     size_t leaf_capacity;

@@ -25,6 +25,12 @@ int64_t clock_unix_us(void)
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
+void clock_sleep_us(unsigned us)
+{
+    struct timespec t = { .tv_sec = us / 1000000, .tv_nsec = (long)(us % 1000000) * 1000 };
+    nanosleep(&t, NULL);    /* a signal may end it early */
+}
+
 static void format(int64_t seconds, const char *how, char *text, size_t bytes)
 {
     time_t when = (time_t)seconds;

@@ -37,12 +37,14 @@ const struct command *const commands[] = {
     &command_audit_prove,
     &command_audit_verify_proof,
     &command_audit_export,
+    &command_audit_report,
     &command_audit_rotate_key,
     &command_audit_cosign,
     &command_bench_embed,
     &command_bench_search,
     &command_bench_recommend,
     &command_bench_personalize,
+    &command_bench_audit,
 };
 
 const size_t command_count = sizeof commands / sizeof commands[0];

@@ -105,7 +105,7 @@ static void test_tampering(void **state)
     fill_richly(rig);
     assert_ok(rig, rig_verify(rig, rig->log, &verdict));
     assert_int_equal(verdict.records, 528);
-    tamper_files(rig, rig->log, 150, &rng);
+    tamper_files(rig, rig->log, 500, &rng);
     assert_ok(rig, rig_verify(rig, rig->log, &verdict));
 }
 

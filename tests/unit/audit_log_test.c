@@ -177,7 +177,9 @@ static void test_killed(void **state)
     assert_int_equal(verdict.records, 17);
     expect_records(rig, rig->other, 17);
     rig_read(path, &journal);
-    bytes_append(&journal, journal.data + journal.count - 100, 60);     /* a torn frame */
+    char torn[60];                      /* of a frame */
+    memcpy(torn, journal.data + journal.count - 100, sizeof torn);
+    bytes_append(&journal, torn, sizeof torn);
     rig_write(path, journal.data, journal.count);
     assert_int_equal(rig_verify(rig, rig->other, &verdict), AKIN_FORMAT);
     audit = rig_open(rig, rig->other);
