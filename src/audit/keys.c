@@ -216,7 +216,7 @@ static bool write_all(int fd, const char *bytes, size_t count)
         bytes += written;
         count -= (size_t)written;
     }
-    return fsync(fd) == 0;
+    return TEMP_FAILURE_RETRY(fsync(fd)) == 0;
 }
 
 enum akin_status signer_save(const char *path, const struct signer *signer,
@@ -229,7 +229,7 @@ enum akin_status signer_save(const char *path, const struct signer *signer,
     bytes_append_text(&text, "\n");
     sodium_memzero(seed, sizeof seed);
     enum akin_status status = AKIN_OK;
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    int fd = TEMP_FAILURE_RETRY(open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
     if (text.failed)
         status = error_memory(error);
     else if (fd < 0 || !write_all(fd, text.data, text.count))

@@ -85,6 +85,7 @@ struct replay {
     const char *path;
     const unsigned char *data;
     size_t bytes, at;               /* at: where the last whole frame ended */
+    uint64_t next;                  /* number of the record behind it */
     struct frame last;              /* its signature covers all before it */
 };
 
@@ -95,17 +96,35 @@ static enum akin_status damaged(const struct replay *replay, const char *what,
                      replay->path, replay->at, what);
 }
 
-/* Frames that are in tiles already are passed over: a crash came before the journal was begun anew.
- */
+/* Of a frame that is in tiles already. The header of its journal is older than it. */
+static enum akin_status take_cursors(struct akin_audit *audit, const struct frame *frame,
+                                     struct akin_error *error)
+{
+    struct entry entry;
+    const unsigned char *begin;
+    size_t count;
+    for (size_t at = 0; at < frame->body_bytes;) {
+        if (entry_next(frame->body, frame->body_bytes, &at, &entry, &begin, &count))
+            break;
+        TRY(cursors_take(&audit->growth.cursors, &entry, error));
+    }
+    return AKIN_OK;
+}
+
+/* Frames that are in tiles already give no more than their cursors: a crash came before the journal
+ * was begun anew. */
 static enum akin_status replay_frames(struct replay *replay, struct akin_error *error)
 {
     struct akin_audit *audit = replay->audit;
     struct frame frame;
     while (replay->at < replay->bytes) {
-        if (frame_read(replay->data + replay->at, replay->bytes - replay->at, &frame))
+        if (frame_read(replay->data + replay->at, replay->bytes - replay->at, &frame) ||
+            frame.first != replay->next)
             break;
         if (frame.first + frame.count <= audit->integrated) {
+            TRY(take_cursors(audit, &frame, error));
             replay->at += frame.bytes;
+            replay->next += frame.count;
             continue;
         }
         struct tree_edge edge = audit->growth.edge;
@@ -114,22 +133,33 @@ static enum akin_status replay_frames(struct replay *replay, struct akin_error *
             return error_memory(error);
         if (frame_check(&frame, &edge, audit->leaves))
             break;
+        /* Its body may have reached the disk, and its signature not. */
+        if (frame.bytes == replay->bytes - replay->at && !frame_signed(&frame, replay->key))
+            break;
         TRY(growth_add(&audit->growth, frame.body, frame.body_bytes, audit->leaves, frame.count,
                        error));
         audit->recovered += frame.count;
         replay->last = frame;
         replay->at += frame.bytes;
+        replay->next += frame.count;
     }
     return AKIN_OK;
 }
 
-/* The end that does not check may be an unfinished append, but not if something whole follows. */
+/* The end that does not check may be an unfinished append, but not if something whole follows: one
+ * group is under way at a time. */
 static bool is_torn(const struct replay *replay)
 {
     struct frame frame;
     const unsigned char *rest = replay->data + replay->at;
     size_t left = replay->bytes - replay->at;
-    return frame_read(rest, left, &frame) != NULL || frame.bytes == left;
+    if (!frame_read(rest, left, &frame) && frame.bytes < left)
+        return false;
+    for (size_t at = 0; at < left; at++)
+        if (!frame_read(rest + at, left - at, &frame) &&
+            frame.first > replay->audit->growth.edge.size && frame_signed(&frame, replay->key))
+            return false;
+    return true;
 }
 
 static enum akin_status replay_journal(struct replay *replay, struct akin_error *error)
@@ -149,6 +179,7 @@ static enum akin_status replay_journal(struct replay *replay, struct akin_error 
     if (header.base < audit->integrated)    /* its checkpoint is newer than it */
         history_add(&audit->history, audit->integrated);
     replay->at = header.bytes;
+    replay->next = header.base;
     TRY(replay_frames(replay, error));
     if (replay->last.count && !frame_signed(&replay->last, replay->key))
         return damaged(replay, "the group of records before it is not signed by the log", error);

@@ -17,7 +17,7 @@
 enum akin_status file_map_open(const char *path, struct file_map *map, struct akin_error *error)
 {
     *map = (struct file_map){ .data = (const unsigned char *)"" };
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = TEMP_FAILURE_RETRY(open(path, O_RDONLY | O_CLOEXEC));
     if (fd < 0)
         return error_system(error, "%s", path);
     struct stat info;
@@ -53,7 +53,7 @@ void file_map_release(const struct file_map *map)
 enum akin_status file_read(const char *path, size_t bytes_max, struct bytes *out,
                            struct akin_error *error)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = TEMP_FAILURE_RETRY(open(path, O_RDONLY | O_CLOEXEC));
     if (fd < 0)
         return error_system(error, "%s", path);
     char block[1 << 14];

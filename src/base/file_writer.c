@@ -32,7 +32,8 @@ static int open_temporary(struct file_writer *w)
     for (int attempt = 0; attempt < 100; attempt++) {
         snprintf(w->temporary, sizeof w->temporary, "%s.%ld-%d.part", w->path, (long)getpid(),
                  attempt);
-        int fd = open(w->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        int fd = TEMP_FAILURE_RETRY(
+            open(w->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
         if (fd >= 0 || errno != EEXIST)
             return fd;
     }
@@ -53,7 +54,7 @@ enum akin_status file_writer_open(const char *path, struct file_writer **writer,
     if (!strcmp(path, "-"))
         w->fd = STDOUT_FILENO;
     else if (is_special(path))
-        w->fd = open(path, O_WRONLY | O_CLOEXEC);
+        w->fd = TEMP_FAILURE_RETRY(open(path, O_WRONLY | O_CLOEXEC));
     else
         w->fd = open_temporary(w);
     if (w->fd < 0) {
@@ -175,7 +176,7 @@ enum akin_status file_writer_commit(struct file_writer **writer, struct akin_err
     struct file_writer *w = *writer;
     flush(w);
     if (w->temporary[0] && w->failure.status == AKIN_OK) {
-        if (fsync(w->fd))
+        if (TEMP_FAILURE_RETRY(fsync(w->fd)))
             error_system(&w->failure, "%s: cannot be made durable", w->path);
         else if (rename(w->temporary, w->path))
             error_system(&w->failure, "%s: cannot be put in place", w->path);

@@ -23,7 +23,8 @@ enum akin_status line_reader_open(const char *path, struct line_reader **reader,
                                   struct akin_error *error)
 {
     bool standard_input = !strcmp(path, "-");
-    int fd = standard_input ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    int fd = standard_input ? STDIN_FILENO
+                            : TEMP_FAILURE_RETRY(open(path, O_RDONLY | O_CLOEXEC));
     if (fd < 0)
         return error_system(error, "%s", path);
     struct stat info;

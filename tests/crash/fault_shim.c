@@ -6,11 +6,14 @@
  *   FAULT_KIND=...   EIO ENOSPC EINTR: fails with that; SHORT: a write of half the bytes;
  *                    FULL: this and all later writes fail with ENOSPC;
  *                    KILL_BEFORE KILL_AFTER: the process dies by SIGKILL around the call
- *   FAULT_TRACE=F    appends each call to F; see crash_test.py for the form */
+ *   FAULT_TRACE=F    appends each call to F; see crash_test.py for the form
+ *   FAULT_SKIP=CALL  this one (fdatasync, fsync, syncfs) does nothing and says that all is well,
+ *                    which a test of crashes must then find */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +23,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-static long count;
+static _Atomic long count;
 static int trace_fd = -1;
 
 static void raw_write(int fd, const void *data, size_t bytes)
@@ -55,14 +58,16 @@ static int verdict(const char *call, int is_write)
 {
     const char *nth = getenv("FAULT_NTH"), *kind = getenv("FAULT_KIND");
     if (!nth || !kind || (!strcmp(kind, "SHORT") && !is_write) ||
-        (!strcmp(kind, "EINTR") && !strcmp(call, "rename")))    /* which no signal interrupts */
+        (!strcmp(kind, "EINTR") &&      /* which no signal interrupts */
+         (!strcmp(call, "rename") || !strcmp(call, "mkdir"))))
         return PASS;
     long wanted = strtol(nth, NULL, 10);
-    if (!strcmp(kind, "FULL") && count >= wanted) {
+    long number = ++count;
+    if (!strcmp(kind, "FULL") && number > wanted) {
         errno = ENOSPC;
         return is_write ? FAIL : PASS;
     }
-    if (++count != wanted)
+    if (number != wanted)
         return PASS;
     raw_write(2, "fault fired: ", 13);
     raw_write(2, call, strlen(call));
@@ -91,9 +96,11 @@ static long finish(int what, long result)
 /* ---- trace ------------------------------------------------------------------------------ */
 
 struct event {
-    char what[8];               /* write trunc sync dirsync open rename unlink ack */
+    char what[8];               /* write trunc sync dirsync syncall open mkdir rename unlink ack */
     uint64_t inode, offset, bytes;      /* of the data that follow */
 };
+
+static atomic_flag tracing = ATOMIC_FLAG_INIT;
 
 static void trace(const char *what, int fd, uint64_t offset, const struct iovec *parts,
                   int parts_count, size_t bytes)
@@ -105,12 +112,15 @@ static void trace(const char *what, int fd, uint64_t offset, const struct iovec 
     memcpy(event.what, what, strlen(what));
     if (fd >= 0 && !fstat(fd, &info))
         event.inode = info.st_ino;
+    while (atomic_flag_test_and_set(&tracing))
+        ;                       /* threads take turns */
     raw_write(trace_fd, &event, sizeof event);
     for (int i = 0; i < parts_count && bytes; i++) {
         size_t step = parts[i].iov_len < bytes ? parts[i].iov_len : bytes;
         raw_write(trace_fd, parts[i].iov_base, step);
         bytes -= step;
     }
+    atomic_flag_clear(&tracing);
 }
 
 static void trace_text(const char *what, int fd, const char *text)
@@ -165,8 +175,18 @@ ssize_t write(int fd, const void *data, size_t bytes)
     int what = verdict("write", 1);
     if (what == FAIL)
         return -1;
-    return finish(what,
-                  syscall(SYS_write, fd, data, what == SHORT && bytes > 1 ? bytes / 2 : bytes));
+    long at = syscall(SYS_lseek, fd, 0, SEEK_CUR);
+    long done = syscall(SYS_write, fd, data, what == SHORT && bytes > 1 ? bytes / 2 : bytes);
+    struct iovec part = { (void *)(uintptr_t)data, bytes };
+    if (done > 0 && at >= 0)
+        trace("write", fd, (uint64_t)at, &part, 1, (size_t)done);
+    return finish(what, done);
+}
+
+static int skips(const char *call)
+{
+    const char *skip = getenv("FAULT_SKIP");
+    return skip && !strcmp(skip, call);
 }
 
 int fdatasync(int fd)
@@ -174,6 +194,8 @@ int fdatasync(int fd)
     int what = verdict("fdatasync", 0);
     if (what == FAIL)
         return -1;
+    if (skips("fdatasync"))
+        return 0;
     int result = (int)syscall(SYS_fdatasync, fd);
     trace("sync", fd, 0, NULL, 0, 0);
     return (int)finish(what, result);
@@ -185,8 +207,30 @@ int fsync(int fd)
     int what = verdict("fsync", 0);
     if (what == FAIL)
         return -1;
+    if (skips("fsync"))
+        return 0;
     int result = (int)syscall(SYS_fsync, fd);
-    trace(!fstat(fd, &info) && S_ISDIR(info.st_mode) ? "dirsync" : "sync", fd, 0, NULL, 0, 0);
+    if (fstat(fd, &info) || !S_ISDIR(info.st_mode)) {
+        trace("sync", fd, 0, NULL, 0, 0);
+    } else {
+        char link[64], folder[4096];
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        ssize_t bytes = readlink(link, folder, sizeof folder - 1);
+        folder[bytes > 0 ? bytes : 0] = 0;
+        trace_text("dirsync", fd, folder);
+    }
+    return (int)finish(what, result);
+}
+
+int syncfs(int fd)
+{
+    int what = verdict("syncfs", 0);
+    if (what == FAIL)
+        return -1;
+    if (skips("syncfs"))
+        return 0;
+    int result = (int)syscall(SYS_syncfs, fd);
+    trace("syncall", fd, 0, NULL, 0, 0);
     return (int)finish(what, result);
 }
 
@@ -213,6 +257,25 @@ int rename(const char *from, const char *to)
     if (result == 0)
         trace_text("rename", -1, both);
     return (int)finish(what, result);
+}
+
+int mkdir(const char *path, mode_t mode)
+{
+    int what = verdict("mkdir", 0);
+    if (what == FAIL)
+        return -1;
+    int result = (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode);
+    if (result == 0)
+        trace_text("mkdir", -1, path);
+    return (int)finish(what, result);
+}
+
+int rmdir(const char *path)
+{
+    int result = (int)syscall(SYS_rmdir, path);
+    if (result == 0)
+        trace_text("unlink", -1, path);
+    return result;
 }
 
 int unlink(const char *path)
