@@ -24,8 +24,8 @@ enum { GROUP = 25, RECORDS = 700, ROTATE_AT = 350, LEFT = 6, FILES_MAX = 256, LA
 
 static struct akin_error error;
 
-__attribute__((format(printf, 1, 2)))
-static noreturn void die(const char *format, ...)
+__attribute__((format(printf, 1, 2), noreturn))
+static void die(const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);

@@ -34,8 +34,8 @@ enum { BATCH = 4, SOURCES = 3, CHECKPOINT_EVERY = 40, ROTATE_EVERY = 56, RECORD_
 
 static struct akin_error error;
 
-__attribute__((format(printf, 2, 3)))
-static noreturn void die(int code, const char *format, ...)
+__attribute__((format(printf, 2, 3), noreturn))
+static void die(int code, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
