@@ -16,6 +16,7 @@ static const struct option evaluate_options[] = {
     {"replay", 0, OPTION_FLAG, "", NULL,
      "half of the users teach, the others are replayed event by event", 0, 0},
     {"points", 0, OPTION_COUNT, "N", "25", "events of a user that a replay judges", 1, 1000000},
+    {"reranker", 0, OPTION_FLAG, "", NULL, "also train the reranker, and judge it", 0, 0},
     {"seed", 0, OPTION_COUNT, "N", "1", "of learning, halves and intervals", 0, 1e9},
     {"chart", 0, OPTION_TEXT, "FILE", NULL, "also draw the table's NDCG@10, as SVG", 0, 0},
 };
@@ -77,6 +78,8 @@ static enum akin_status tell_json(struct cli *cli, const struct akin_evaluation 
     json_object_set_new(root, "personalised_gain_wanted_percent",
                         json_of_count(PERSONAL_WANTED));
     json_object_set_new(root, "weights", weights_found_json(&e->weights));
+    if (e->reranker.epochs)
+        json_object_set_new(root, "reranker", training_json(&e->reranker));
     return print_json(cli, root);
 }
 
@@ -131,6 +134,8 @@ static void tell_table(struct cli *cli, const struct akin_evaluation *e)
     table_print(&table, stdout);
     table_deinit(&table);
     weights_found_print("weights", &e->weights);
+    if (options_flag(&cli->options, "reranker"))
+        training_print(&e->reranker);
     tell_personal(e);
 }
 
@@ -176,6 +181,7 @@ static enum akin_status run_evaluate(struct cli *cli)
     settings.recs = options_text(o, "recs");
     settings.valid = options_text(o, "part")[0] == 'v';
     settings.replay = options_flag(o, "replay");
+    settings.reranker = options_flag(o, "reranker");
     settings.replay_points = options_count(o, "points");
     settings.seed = options_count(o, "seed");
     if (settings.replay && settings.recs)

@@ -27,6 +27,7 @@ struct evaluating {
     const struct blend *table[AKIN_EVALUATION_ROWS_MAX];
     size_t row_count;
     struct judged judged;
+    struct akin_training training;
 };
 
 void evaluate_settings_default(struct akin_evaluate_settings *settings)
@@ -134,7 +135,8 @@ static void choose_rows(struct evaluating *e)
     const struct blend *table = blend_table(e->plan.context, &count);
     ASSERT(count < AKIN_EVALUATION_ROWS_MAX);
     for (size_t r = 0; r < count; r++)
-        if (table[r].text == BLEND_TEXT_NONE || e->text.space)
+        if ((table[r].text == BLEND_TEXT_NONE || e->text.space) &&
+            (table[r].weights.part[TASTE_ATTENTION] == 0 || e->settings->reranker))
             e->table[e->row_count++] = &table[r];
 }
 
@@ -154,6 +156,7 @@ static enum akin_status learn_weights(struct evaluating *e, struct akin_weights_
     struct blend_lesson lesson = { .events = events, .count = count,
                                    .users = e->split->user_count, .items = e->split->item_count,
                                    .text = &e->text, .seed = e->settings->seed,
+                                   .reranker = e->settings->reranker, .curve = &e->training,
                                    .progress = e->settings->progress };
     e->own = (struct blend){ .name = "blended, weights learned", .formula = "as beneath the table",
                              .text = e->text.space ? blend_text_of(e->plan.context)
@@ -171,10 +174,19 @@ static enum akin_status learn_taste(struct evaluating *e, struct akin_error *err
     struct taste_settings wanted;
     taste_settings_default(&wanted);
     wanted.parts = judge_parts(e->table, e->row_count);
-    wanted.sequence.seed = e->settings->seed;
+    wanted.sequence.seed = wanted.reranker.seed = e->settings->seed;
+    wanted.cpu_flags = cpu_flags(e->backend);
+    wanted.texts = e->text.space ? e->text.rows : NULL;
+    wanted.text_dim = e->text.dim;
+    wanted.reranker.fixed = e->training.best;
     wanted.progress = e->settings->progress;
-    return taste_learn(cpu_kernels(e->backend), cpu_threads(e->backend), &e->plan.learned, &wanted,
-                       &e->taste, error);
+    TRY(taste_learn(cpu_kernels(e->backend), cpu_threads(e->backend), &e->plan.learned, &wanted,
+                    &e->taste, error));
+    if (!e->training.best)
+        e->training = e->taste->curve;
+    else
+        e->training.seconds += e->taste->curve.seconds;
+    return AKIN_OK;
 }
 
 /* ---- all of it --------------------------------------------------------------------------- */
@@ -212,6 +224,7 @@ static enum akin_status run(struct evaluating *e, const struct catalog *catalog,
     evaluation->judged = e->plan.judged;
     evaluation->later = e->plan.context == BLEND_RETURN;
     evaluation->text = e->text.space != NULL;
+    evaluation->reranker = e->training;
     return AKIN_OK;
 }
 
