@@ -80,6 +80,7 @@ struct akin_evaluate_settings {
                                   the column split does not count */
     size_t replay_points;      /* of one person, default 25 */
     bool reranker;             /* also train the reranker and judge it: a minute or two */
+    bool graph;                /* also train the graph, and judge it on items nobody chose */
     uint64_t seed;             /* of learning, of the halves and of the intervals; default 1 */
     struct akin_progress progress;
 };
@@ -95,6 +96,15 @@ struct akin_evaluation_row {
     double novelty;                /* mean of -log2 of the share of people who chose the item */
 };
 
+/* Items that nobody chose before (docs/evaluation.md): recall of the first 50 of those. */
+struct akin_cold {
+    size_t items, people;      /* held back; asked. people 0: it was not measured */
+    struct akin_estimate text, mean_text, graph;   /* by the person's slow vector, by the mean of
+                                                      the texts, by the graph */
+    struct akin_estimate over_text, over_mean_text;    /* the graph less these, pair by pair */
+    double seconds;
+};
+
 enum { AKIN_EVALUATION_ROWS_MAX = 20 };
 
 struct akin_evaluation {
@@ -107,6 +117,7 @@ struct akin_evaluation {
     struct akin_weights_found weights;  /* of the last row */
     double learn_seconds, judge_seconds;
     struct akin_training reranker;
+    struct akin_cold cold;
     struct akin_evaluation_row rows[AKIN_EVALUATION_ROWS_MAX];     /* popularity first, last the
                                                                       one that recs is made of */
     size_t row_count;

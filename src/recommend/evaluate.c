@@ -9,6 +9,7 @@
 #include "compute/backend.h"
 #include "compute/cpu/kernels.h"
 #include "recommend/blend_learn.h"
+#include "recommend/cold.h"
 #include "recommend/judge.h"
 
 /* Of a row of the table for a point: the metrics, and NDCG less that of the first two rows. */
@@ -189,6 +190,20 @@ static enum akin_status learn_taste(struct evaluating *e, struct akin_error *err
     return AKIN_OK;
 }
 
+static enum akin_status judge_cold(const struct evaluating *e, struct akin_cold *cold,
+                                   struct akin_error *error)
+{
+    if (!e->settings->graph)
+        return AKIN_OK;
+    if (!e->text.space)
+        return error_set(error, AKIN_ARGUMENT,
+                         "the graph is made of texts, and there is no catalogue with vectors");
+    struct cold_lesson lesson = { .backend = e->backend, .histories = &e->plan.learned,
+                                  .text = &e->text, .seed = e->settings->seed,
+                                  .progress = e->settings->progress };
+    return cold_evaluate(&lesson, cold, error);
+}
+
 /* ---- all of it --------------------------------------------------------------------------- */
 
 static enum akin_status judge_table(struct evaluating *e, struct akin_evaluation *evaluation,
@@ -214,6 +229,7 @@ static enum akin_status run(struct evaluating *e, const struct catalog *catalog,
     TRY(learn_taste(e, error));
     uint64_t learned = clock_monotonic_ns();
     TRY(judge_table(e, evaluation, error));
+    TRY(judge_cold(e, &evaluation->cold, error));
     evaluation->learn_seconds = (double)(learned - began) * 1e-9;
     evaluation->judge_seconds = seconds_since(learned);
     evaluation->users = e->split->user_count;
