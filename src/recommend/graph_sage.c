@@ -85,10 +85,9 @@ void graph_sage_user(const struct graph_sage *g, const struct kernels *kernels,
                      const float *const *texts, const uint32_t *history, size_t count, float *to,
                      float *scratch)
 {
-    size_t used = count < GRAPH_ITEMS ? count : GRAPH_ITEMS;
     memset(to, 0, g->dim * sizeof *to);
-    for (size_t e = count - used; e < count; e++)
-        kernels->add_scaled_f32(to, texts[history[e]], 1 / (float)used, g->dim);
+    for (size_t e = 0; e < count; e++)
+        kernels->add_scaled_f32(to, texts[history[e]], 1 / (float)count, g->dim);
     graph_sage_tower(g, kernels, GRAPH_USER, to, scratch);
 }
 

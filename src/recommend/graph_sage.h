@@ -65,7 +65,7 @@ void graph_sage_deinit(struct graph_sage *graph);
 /* x [dim] becomes the vector; scratch [2 dim]. Allocates nothing. */
 void graph_sage_tower(const struct graph_sage *graph, const struct kernels *kernels,
                       enum graph_tower tower, float *x, float *scratch);
-/* The mean of texts of the newest GRAPH_ITEMS of a past, then the tower of users: to [dim]. */
+/* The mean of the texts of a past, then the tower of users: to [dim]. */
 void graph_sage_user(const struct graph_sage *graph, const struct kernels *kernels,
                      const float *const *texts, const uint32_t *history, size_t count, float *to,
                      float *scratch);
