@@ -100,7 +100,7 @@ struct akin_evaluation_row {
 struct akin_cold {
     size_t items, people;      /* held back; asked. people 0: it was not measured */
     struct akin_estimate text, mean_text, graph;   /* by the person's slow vector, by the mean of
-                                                      the texts, by the graph */
+                                                      the texts, by that and the graph */
     struct akin_estimate over_text, over_mean_text;    /* the graph less these, pair by pair */
     double seconds;
 };

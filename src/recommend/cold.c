@@ -12,6 +12,7 @@
 #include "recommend/metrics.h"
 
 enum { HELD_OUT = 5 };                          /* one of so many items */
+enum { COSINES = 10 };                          /* that the graph's products are added to */
 enum way { WAY_TEXT, WAY_MEAN, WAY_GRAPH, WAYS };
 enum { GAINS = 2, ALL_COLUMNS = WAYS + GAINS }; /* of the graph over the two others */
 
@@ -25,7 +26,8 @@ struct testing {
     struct graph_sage graph;
     float *vectors;             /* [cold_count][dim] of the graph */
     const float **rows;         /* [2][cold_count] texts, vectors */
-    float *person, *user, *scratch, *scores;    /* [2][dim], [dim], [2][dim], [cold_count] */
+    float *person, *user, *scratch;     /* [2][dim], [dim], [2][dim] */
+    float *scores, *more;               /* [cold_count] */
     double *values;             /* [people][ALL_COLUMNS] */
 };
 
@@ -97,6 +99,18 @@ static double recall(const struct testing *t, const uint32_t *items, size_t coun
     return wanted ? (double)found / (double)wanted : NAN;
 }
 
+static void score_text(const struct testing *t, float *scores)
+{
+    const float *only = t->user;
+    size_t dim = t->lesson->text->dim;
+    float squares;
+    t->kernels->score_dot_f32(&squares, t->user, 1, &only, 1, dim);
+    if (squares > 0)
+        t->kernels->scale_f32(t->user, 1 / sqrtf(squares), dim);
+    t->kernels->score_dot_f32(scores, t->user, 1, t->rows, t->cold_count, dim);
+}
+
+/* Cosines of texts; the graph's products, and COSINES of those to them. */
 static void score_by(const struct testing *t, enum way way, const uint32_t *rest, size_t count)
 {
     const struct split_text *text = t->lesson->text;
@@ -104,16 +118,18 @@ static void score_by(const struct testing *t, enum way way, const uint32_t *rest
     if (way == WAY_TEXT) {
         split_text_read(text, t->kernels, rest, count, t->person);
         memcpy(t->user, t->person + dim, dim * sizeof *t->user);
-    } else if (way == WAY_MEAN) {
+    } else {
         memset(t->user, 0, dim * sizeof *t->user);
         for (size_t e = 0; e < count; e++)
             t->kernels->add_f32(t->user, text->rows[rest[e]], dim);
-    } else {
-        graph_sage_user(&t->graph, t->kernels, text->rows, rest, count, t->user, t->scratch);
     }
-    t->kernels->score_dot_f32(t->scores, t->user, 1,
-                              t->rows + (way == WAY_GRAPH ? t->cold_count : 0), t->cold_count,
-                              dim);
+    score_text(t, t->scores);
+    if (way != WAY_GRAPH)
+        return;
+    t->kernels->scale_f32(t->scores, COSINES, t->cold_count);
+    graph_sage_user(&t->graph, t->kernels, text->rows, rest, count, t->user, t->scratch);
+    t->kernels->score_dot_f32(t->more, t->user, 1, t->rows + t->cold_count, t->cold_count, dim);
+    t->kernels->add_f32(t->scores, t->more, t->cold_count);
 }
 
 static void ask_everybody(struct testing *t)
@@ -146,9 +162,11 @@ static enum akin_status make_room(struct testing *t, struct akin_error *error)
     t->user = memory_alloc(dim, sizeof *t->user);
     t->scratch = memory_alloc(2 * dim, sizeof *t->scratch);
     t->scores = memory_alloc(t->cold_count, sizeof *t->scores);
+    t->more = memory_alloc(t->cold_count, sizeof *t->more);
     t->values = memory_alloc(t->lesson->histories->user_count,
                              ALL_COLUMNS * sizeof *t->values);
-    return t->vectors && t->rows && t->person && t->user && t->scratch && t->scores && t->values
+    return t->vectors && t->rows && t->person && t->user && t->scratch && t->scores && t->more &&
+                   t->values
                ? AKIN_OK
                : error_memory(error);
 }
@@ -210,7 +228,7 @@ enum akin_status cold_evaluate(const struct cold_lesson *lesson, struct akin_col
     if (status == AKIN_OK)
         cold->seconds = seconds_since(began);
     void *blocks[] = { t.taken, t.cold, t.vectors, t.rows, t.person, t.user, t.scratch, t.scores,
-                       t.values };
+                       t.more, t.values };
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         memory_free(blocks[i]);
     histories_deinit(&t.rest);

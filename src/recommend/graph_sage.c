@@ -34,8 +34,8 @@ struct graph_trainer {
 
 void graph_settings_default(struct graph_settings *settings)
 {
-    *settings = (struct graph_settings){ .epochs = 4, .pairs = 24000, .batch = 256, .rate = 1e-3f,
-                                         .decay = 0.01f, .dropout = 0.1f, .alone = 0.5f,
+    *settings = (struct graph_settings){ .epochs = 1, .pairs = 24000, .batch = 256, .rate = 1e-3f,
+                                         .decay = 0.01f, .dropout = 0.3f, .alone = 0.5f,
                                          .seed = 1 };
 }
 

@@ -252,7 +252,8 @@ static enum akin_status last_windows(struct learner *l, struct akin_error *error
 static int32_t draw_wanted(const struct learner *l, uint32_t item, struct rng *rng)
 {
     const size_t *offsets = l->lesson->wanted_offsets;
-    if (!offsets || rng_float(rng) >= l->settings.wanted_share || offsets[item] == offsets[item + 1])
+    if (!offsets || rng_float(rng) >= l->settings.wanted_share ||
+        offsets[item] == offsets[item + 1])
         return 0;
     return l->lesson->wanted_of[offsets[item] +
                                 rng_below(rng, offsets[item + 1] - offsets[item])];
@@ -453,14 +454,15 @@ enum akin_status reranker_train(const struct reranker_lesson *lesson,
                                 struct reranker *reranker, struct akin_training *curve,
                                 struct akin_error *error)
 {
-    ASSERT(settings->epochs <= AKIN_TRAINING_EPOCHS_MAX && settings->fixed <= AKIN_TRAINING_EPOCHS_MAX &&
-           settings->batch);
+    ASSERT(settings->epochs <= AKIN_TRAINING_EPOCHS_MAX && settings->batch &&
+           settings->fixed <= AKIN_TRAINING_EPOCHS_MAX);
     struct learner l = { .lesson = lesson, .settings = *settings };
     struct reranker made = { 0 };
     uint64_t began = clock_monotonic_ns();
     *curve = (struct akin_training){ 0 };
     TRY(reranker_lay_out(lesson->lists->item_count, lesson->dim, lesson->wanted, &l.layout, error));
-    TRY(cpu_train_create(lesson->cpu_flags, lesson->pool, settings->precision, &l.device, error));
+    TRY(cpu_train_create(lesson->cpu_flags, lesson->pool, settings->precision, &l.device,
+                         error));
     l.ops = l.device->ops;
     enum akin_status status = reranker_init(&l.layout, &made, error);
     if (status == AKIN_OK)
