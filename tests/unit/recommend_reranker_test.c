@@ -1,6 +1,6 @@
 /* The reranker: a request computes what the formula says, written out in double; one step goes
  * where finite differences of that say; an order that can be learned is learned, and what is wanted
- * is minded; threads change no bit; its file comes back as it was, or is refused with the reason. */
+ * is minded; threads change no bit; its file comes back as it was, or is refused, with why. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
