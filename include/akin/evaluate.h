@@ -25,11 +25,24 @@ struct akin_weights_found {
     char formula[200];         /* what is used: "recent + 0.4 young + ..." */
 };
 
+/* How the training of a reranker went: cross-entropy of the next item, in nats. */
+enum { AKIN_TRAINING_EPOCHS_MAX = 64 };
+
+struct akin_training {
+    size_t epochs, best;       /* that ran on all but each person's last events, 0: none was
+                                  trained; the one where these were foretold best, which is how
+                                  long the training on everything takes */
+    double loss[AKIN_TRAINING_EPOCHS_MAX];         /* of what was learned, with dropout */
+    double validation[AKIN_TRAINING_EPOCHS_MAX];   /* of those last events */
+    double seconds;            /* both trainings */
+};
+
 struct akin_fit_settings {
     size_t items_max;          /* how many items, the most chosen ones, the model is of; 3072. Cost
                                   grows with its cube, memory with its square */
     size_t row_max;            /* weights kept of each item, 200 */
     uint64_t seed;             /* default 1 */
+    bool reranker;             /* also train the reranker (docs/evaluation.md): a minute or two */
     struct akin_progress progress;
 };
 
@@ -41,6 +54,7 @@ struct akin_fit_report {
     size_t learned_items;          /* that the model is of */
     struct akin_weights_found goes_on, comes_back;  /* for who is at it, and who was away */
     struct akin_weights_found query;    /* query_weight; formula: the number */
+    struct akin_training reranker;
     double seconds;
     uint64_t bytes;                /* in memory, once opened */
 };
@@ -65,6 +79,8 @@ struct akin_evaluate_settings {
     bool replay;               /* half of the people teach, the others are replayed event by event;
                                   the column split does not count */
     size_t replay_points;      /* of one person, default 25 */
+    bool reranker;             /* also train the reranker and judge it: a minute or two */
+    bool graph;                /* also train the graph, and judge it on items nobody chose */
     uint64_t seed;             /* of learning, of the halves and of the intervals; default 1 */
     struct akin_progress progress;
 };
@@ -80,7 +96,16 @@ struct akin_evaluation_row {
     double novelty;                /* mean of -log2 of the share of people who chose the item */
 };
 
-enum { AKIN_EVALUATION_ROWS_MAX = 16 };
+/* Items that nobody chose before (docs/evaluation.md): recall of the first 50 of those. */
+struct akin_cold {
+    size_t items, people;      /* held back; asked. people 0: it was not measured */
+    struct akin_estimate text, mean_text, graph;   /* by the person's slow vector, by the mean of
+                                                      the texts, by that and the graph */
+    struct akin_estimate over_text, over_mean_text;    /* the graph less these, pair by pair */
+    double seconds;
+};
+
+enum { AKIN_EVALUATION_ROWS_MAX = 20 };
 
 struct akin_evaluation {
     size_t users, items;           /* of the file */
@@ -91,6 +116,8 @@ struct akin_evaluation {
     bool text;                     /* the catalogue had vectors for the two rows of text */
     struct akin_weights_found weights;  /* of the last row */
     double learn_seconds, judge_seconds;
+    struct akin_training reranker;
+    struct akin_cold cold;
     struct akin_evaluation_row rows[AKIN_EVALUATION_ROWS_MAX];     /* popularity first, last the
                                                                       one that recs is made of */
     size_t row_count;

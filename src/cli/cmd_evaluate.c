@@ -16,6 +16,9 @@ static const struct option evaluate_options[] = {
     {"replay", 0, OPTION_FLAG, "", NULL,
      "half of the users teach, the others are replayed event by event", 0, 0},
     {"points", 0, OPTION_COUNT, "N", "25", "events of a user that a replay judges", 1, 1000000},
+    {"reranker", 0, OPTION_FLAG, "", NULL, "also train the reranker, and judge it", 0, 0},
+    {"graph", 0, OPTION_FLAG, "", NULL,
+     "also train the graph, and judge it on items that nobody chose before", 0, 0},
     {"seed", 0, OPTION_COUNT, "N", "1", "of learning, halves and intervals", 0, 1e9},
     {"chart", 0, OPTION_TEXT, "FILE", NULL, "also draw the table's NDCG@10, as SVG", 0, 0},
 };
@@ -43,6 +46,20 @@ static double personal_gain(const struct akin_evaluation *e)
 {
     const struct akin_evaluation_row *ours = &e->rows[e->row_count - 1];
     return e->rows[0].ndcg.mean > 0 ? 100 * ours->difference.mean / e->rows[0].ndcg.mean : NAN;
+}
+
+static json_t *cold_json(const struct akin_cold *cold)
+{
+    json_t *object = json_object();
+    json_object_set_new(object, "items", json_of_count(cold->items));
+    json_object_set_new(object, "people", json_of_count(cold->people));
+    json_object_set_new(object, "recall_at_50_text", estimate_json(&cold->text));
+    json_object_set_new(object, "recall_at_50_mean_text", estimate_json(&cold->mean_text));
+    json_object_set_new(object, "recall_at_50_graph", estimate_json(&cold->graph));
+    json_object_set_new(object, "graph_over_text", estimate_json(&cold->over_text));
+    json_object_set_new(object, "graph_over_mean_text", estimate_json(&cold->over_mean_text));
+    json_object_set_new(object, "seconds", json_of_double(cold->seconds));
+    return object;
 }
 
 static enum akin_status tell_json(struct cli *cli, const struct akin_evaluation *e)
@@ -77,6 +94,10 @@ static enum akin_status tell_json(struct cli *cli, const struct akin_evaluation 
     json_object_set_new(root, "personalised_gain_wanted_percent",
                         json_of_count(PERSONAL_WANTED));
     json_object_set_new(root, "weights", weights_found_json(&e->weights));
+    if (e->cold.people)
+        json_object_set_new(root, "new_items", cold_json(&e->cold));
+    if (e->reranker.epochs)
+        json_object_set_new(root, "reranker", training_json(&e->reranker));
     return print_json(cli, root);
 }
 
@@ -93,6 +114,17 @@ static void tell_personal(const struct akin_evaluation *e)
         report_line("", "%+.0f %% over recent popularity, %+.4f, 95 %% %+.4f to %+.4f",
                     100 * ours->over_recent.mean / recent, ours->over_recent.mean,
                     ours->over_recent.low, ours->over_recent.high);
+}
+
+static void tell_cold(const struct akin_cold *cold)
+{
+    report_line("new items", "%zu held back, %zu people asked, recall@50 among them: graph %.4f "
+                "(%.4f to %.4f), text %.4f, mean of texts %.4f; %.2f s", cold->items, cold->people,
+                cold->graph.mean, cold->graph.low, cold->graph.high, cold->text.mean,
+                cold->mean_text.mean, cold->seconds);
+    report_line("", "graph over text %+.4f, 95 %% %+.4f to %+.4f; over mean of texts %+.4f, 95 %% "
+                "%+.4f to %+.4f", cold->over_text.mean, cold->over_text.low, cold->over_text.high,
+                cold->over_mean_text.mean, cold->over_mean_text.low, cold->over_mean_text.high);
 }
 
 static void tell_table(struct cli *cli, const struct akin_evaluation *e)
@@ -131,6 +163,10 @@ static void tell_table(struct cli *cli, const struct akin_evaluation *e)
     table_print(&table, stdout);
     table_deinit(&table);
     weights_found_print("weights", &e->weights);
+    if (options_flag(&cli->options, "reranker"))
+        training_print(&e->reranker);
+    if (e->cold.people)
+        tell_cold(&e->cold);
     tell_personal(e);
 }
 
@@ -176,6 +212,8 @@ static enum akin_status run_evaluate(struct cli *cli)
     settings.recs = options_text(o, "recs");
     settings.valid = options_text(o, "part")[0] == 'v';
     settings.replay = options_flag(o, "replay");
+    settings.reranker = options_flag(o, "reranker");
+    settings.graph = options_flag(o, "graph");
     settings.replay_points = options_count(o, "points");
     settings.seed = options_count(o, "seed");
     if (settings.replay && settings.recs)

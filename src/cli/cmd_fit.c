@@ -6,7 +6,10 @@ static const struct option fit_options[] = {
     {"items", 0, OPTION_COUNT, "N", "3072", "the most chosen items, which the model is of", 1,
      20000},
     {"row", 0, OPTION_COUNT, "N", "200", "weights kept of each item", 1, 20000},
-    {"seed", 0, OPTION_COUNT, "N", "1", "of the sequence model", 0, 1e9},
+    {"seed", 0, OPTION_COUNT, "N", "1", "of the sequence model and the reranker", 0, 1e9},
+    {"reranker", 0, OPTION_FLAG, "", NULL, "also train the reranker: attention over the past", 0,
+     0},
+    {"curve", 0, OPTION_TEXT, "FILE", NULL, "also draw the losses of its training, as SVG", 0, 0},
 };
 
 /* The model that embedded the catalogue, where it is at hand: the weight of a query is looked for
@@ -34,6 +37,9 @@ static enum akin_status learn(struct cli *cli, struct akin_fit_report *report)
     settings.items_max = options_count(&cli->options, "items");
     settings.row_max = options_count(&cli->options, "row");
     settings.seed = options_count(&cli->options, "seed");
+    settings.reranker = options_flag(&cli->options, "reranker");
+    if (options_text(&cli->options, "curve") && !settings.reranker)
+        return wrong_use(cli, "--curve draws the training of --reranker, which is not given");
     TRY(cli_engine(cli));
     TRY(open_model(cli, &model));
     settings.progress = progress_begin(&cli->progress, NULL);
@@ -48,6 +54,8 @@ static enum akin_status run_fit(struct cli *cli)
     struct akin_fit_report report = {0};
     char a[NUMBER_BYTES], b[NUMBER_BYTES];
     TRY(learn(cli, &report));
+    if (options_text(&cli->options, "curve") && report.reranker.epochs)
+        TRY(training_draw(options_text(&cli->options, "curve"), &report.reranker, &cli->error));
     if (cli->json) {
         json_t *root = json_object();
         json_object_set_new(root, "data", json_of_text(cli_setting(cli, "data")));
@@ -59,6 +67,8 @@ static enum akin_status run_fit(struct cli *cli)
         json_object_set_new(root, "goes_on", weights_found_json(&report.goes_on));
         json_object_set_new(root, "comes_back", weights_found_json(&report.comes_back));
         json_object_set_new(root, "query_weight", weights_found_json(&report.query));
+        if (report.reranker.epochs)
+            json_object_set_new(root, "reranker", training_json(&report.reranker));
         json_object_set_new(root, "seconds", json_of_double(report.seconds));
         json_object_set_new(root, "memory_bytes", json_of_count(report.bytes));
         return print_json(cli, root);
@@ -79,6 +89,8 @@ static enum akin_status run_fit(struct cli *cli)
     else
         report_line("query weight", "%s, the default: without the model it is not looked for",
                     report.query.formula);
+    if (options_flag(&cli->options, "reranker"))
+        training_print(&report.reranker);
     report_line("time", "%.2f s", report.seconds);
     report_line("memory", "%s once opened", format_bytes(a, report.bytes));
     return AKIN_OK;
@@ -91,8 +103,11 @@ const struct command command_fit = {
     .details =
         "Learns from the catalogue's ratings and from those of akin rate. Writes the folder taste "
         "beside\nthe catalogue's files: which items go together, what comes next, what is "
-        "popular now.\ndocs/evaluation.md says how, and how good it is.\n",
-    .examples = "  akin fit --data films\n",
+        "popular now.\nWith --reranker also a model that attends to the past in its "
+        "order; it is used where choices that\nare held back are foretold better with it beyond "
+        "doubt. docs/evaluation.md says how good it is.\n",
+    .examples = "  akin fit --data films\n"
+                "  akin fit --data films --reranker --curve losses.svg\n",
     .options = {fit_options, sizeof fit_options / sizeof fit_options[0]},
     .run = run_fit,
 };

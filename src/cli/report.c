@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "cli/chart.h"
 
 /* ---- what every report carries ----------------------------------------------------------- */
 
@@ -237,4 +238,51 @@ void weights_found_print(const char *label, const struct akin_weights_found *fou
                     "choices held back (95 %% %+.4f to %+.4f)", found->formula, found->ndcg_best,
                     found->ndcg_default, format_count(points, found->points), found->gain.low,
                     found->gain.high);
+}
+
+/* ---- a training ------------------------------------------------------------------------- */
+
+json_t *training_json(const struct akin_training *training)
+{
+    json_t *object = json_object(), *loss = json_array(), *validation = json_array();
+    for (size_t e = 0; e < training->epochs; e++) {
+        json_array_append_new(loss, json_of_double(training->loss[e]));
+        json_array_append_new(validation, json_of_double(training->validation[e]));
+    }
+    json_object_set_new(object, "epochs", json_of_count(training->epochs));
+    json_object_set_new(object, "best_epoch", json_of_count(training->best));
+    json_object_set_new(object, "loss", loss);
+    json_object_set_new(object, "validation_loss", validation);
+    json_object_set_new(object, "seconds", json_of_double(training->seconds));
+    return object;
+}
+
+void training_print(const struct akin_training *training)
+{
+    if (!training->epochs)
+        report_line("reranker", "not trained: too few events to hold any back");
+    else
+        report_line("reranker", "epoch %zu of %zu is best (%.4f nats on last choices held back), "
+                    "%.2f s", training->best, training->epochs,
+                    training->validation[training->best ? training->best - 1 : 0],
+                    training->seconds);
+}
+
+enum akin_status training_draw(const char *path, const struct akin_training *training,
+                               struct akin_error *error)
+{
+    double epochs[AKIN_TRAINING_EPOCHS_MAX];
+    char note[64];
+    for (size_t e = 0; e < AKIN_TRAINING_EPOCHS_MAX; e++)
+        epochs[e] = (double)(e + 1);
+    snprintf(note, sizeof note, "epoch %zu is the one that counts", training->best);
+    const struct chart chart = {.title = "Training of the reranker", .note = note,
+                                .x_label = "epoch", .y_label = "cross-entropy, nats"};
+    const struct chart_line lines[] = {
+        {.label = "learned from, with dropout", .x = epochs, .y = training->loss,
+         .count = training->epochs},
+        {.label = "last choices held back", .x = epochs, .y = training->validation,
+         .count = training->epochs, .dashed = true},
+    };
+    return chart_lines(path, &chart, lines, sizeof lines / sizeof lines[0], error);
 }

@@ -41,3 +41,11 @@ json_t *weights_found_json(const struct akin_weights_found *found);
 void weights_found_print(const char *label, const struct akin_weights_found *found);
 /* {"mean": .., "interval_95": [.., ..]} */
 json_t *estimate_json(const struct akin_estimate *estimate);
+
+/* ---- a training ------------------------------------------------------------------------- */
+
+json_t *training_json(const struct akin_training *training);
+void training_print(const struct akin_training *training);
+/* The curves of its losses, as SVG. */
+enum akin_status training_draw(const char *path, const struct akin_training *training,
+                               struct akin_error *error);

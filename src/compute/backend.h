@@ -165,6 +165,7 @@ enum akin_status cpu_backend_create(unsigned cpu_flags, struct thread_pool *pool
 void cpu_backend_destroy(struct backend **backend);
 /* The pool that it was made with; NULL: none. */
 struct thread_pool *cpu_threads(const struct backend *backend);
+unsigned cpu_flags(const struct backend *backend);
 
 enum akin_status cpu_topk(struct backend *backend, const struct topk_request *request,
                           struct hit *hits, size_t *found, struct akin_error *error);

@@ -165,7 +165,8 @@ struct train_ops {
     /* Adds the cross-entropies of the rows to *loss_sum (device memory, one double), and, where
      * gradient is not NULL, writes to gradient [rows][inputs] that of x of
      *   loss_scale * row_weight * sum over rows of cross_entropy(projection(x), label)
-     * and accumulates the projection's. The logits are never in memory as a whole. */
+     * and accumulates the projection's. The logits are never in memory as a whole. A row whose
+     * label is below 0 does not count: its gradient is 0. */
     void (*cross_entropy)(struct train_device *device, const struct train_pass *pass,
                           const struct train_linear *projection, const int32_t *labels,
                           const float *x, size_t rows, double row_weight, double *loss_sum,

@@ -525,6 +525,11 @@ static void cross_entropy(struct train_device *device, const struct train_pass *
     float *logits = scratch(device, 1, vocab);
     for (size_t row = 0; logits && row < rows; row++) {
         double most = -DBL_MAX, sum = 0;
+        if (labels[row] < 0) {
+            if (gradient)
+                memset(gradient + row * dim, 0, dim * sizeof *gradient);
+            continue;
+        }
         linear_forward(projection, x + row * dim, 1, logits);
         for (size_t i = 0; i < vocab; i++)
             most = fmax(most, (double)logits[i]);

@@ -105,6 +105,10 @@ static enum akin_status open_taste(void *context, struct recommend_inputs *input
                   why.message);
     if (status != AKIN_OK)
         return AKIN_OK;
+    if (handle->taste->left_aside.status != AKIN_OK)
+        log_write(&handle->engine->log, AKIN_LOG_WARNING,
+                  "recommendations go on without the reranker: %s",
+                  handle->taste->left_aside.message);
     status = speaker_create(handle->taste, kernels, &handle->speaker, error);
     if (status == AKIN_OK)
         *inputs = (struct recommend_inputs){ .fitted = true, .speaker = handle->speaker,

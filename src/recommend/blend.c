@@ -25,6 +25,9 @@ static const struct blend next_table[] = {
       PARTS([TASTE_LOCAL] = 11.5f, [TASTE_POPULARITY] = 0.65f, [TASTE_RECENT] = 0.15f) },
     { "sequence model alone", "sequence + pop",
       PARTS([TASTE_SEQUENCE] = 1, [TASTE_POPULARITY] = 1) },
+    { "reranker alone", "attention + pop", PARTS([TASTE_ATTENTION] = 1, [TASTE_POPULARITY] = 1) },
+    { "+ reranker", NEXT_FORMULA " + text + 0.25 attention", BLEND_TEXT_BOTH,
+      { 1, { NEXT_PARTS, [TASTE_ATTENTION] = 0.25f } } },
     { "blended without text", NEXT_FORMULA, PARTS(NEXT_PARTS) },
     { "blended", NEXT_FORMULA " + text", BLEND_TEXT_BOTH, { 1, { NEXT_PARTS } } },
 };
@@ -40,6 +43,9 @@ static const struct blend return_table[] = {
     { "+ popularity prior", "0.3 ease_scaled + recent",
       PARTS([TASTE_EASE_SCALED] = 0.3f, [TASTE_RECENT] = 1) },
     { "what was close in time", "back + recent", PARTS([TASTE_BACK] = 1, [TASTE_RECENT] = 1) },
+    { "reranker alone", "attention + recent", PARTS([TASTE_ATTENTION] = 1, [TASTE_RECENT] = 1) },
+    { "+ reranker", RETURN_FORMULA " + text + 0.25 attention", BLEND_TEXT_SLOW,
+      { 1, { RETURN_PARTS, [TASTE_ATTENTION] = 0.25f } } },
     { "blended without text", RETURN_FORMULA, PARTS(RETURN_PARTS) },
     { "blended", RETURN_FORMULA " + text", BLEND_TEXT_SLOW, { 1, { RETURN_PARTS } } },
 };

@@ -8,7 +8,7 @@
 #include "compute/cpu/kernels.h"
 #include "recommend/judge.h"
 
-enum { ROWS_MAX = 64, TENTHS = 10, FIRST_CUT = 5, AXES_MAX = 4, STEPS_MAX = 5 };
+enum { ROWS_MAX = 128, TENTHS = 10, FIRST_CUT = 5, AXES_MAX = 4, STEPS_MAX = 5 };
 
 /* What is varied: a part, or TASTE_PARTS for the text. The default is among the steps. */
 struct axis {
@@ -21,6 +21,7 @@ static const struct axis next_axes[] = {
     { TASTE_PARTS, 4, { 0, 1, 2, 4 } },
     { TASTE_POPULARITY, 3, { 0.35f, 0.65f, 1 } },
     { TASTE_SEQUENCE, 3, { 0.25f, 0.5f, 1 } },
+    { TASTE_ATTENTION, 3, { 0, 0.25f, 0.5f } },     /* the last: only where one is trained */
 };
 static const struct axis return_axes[] = {
     { TASTE_PARTS, 3, { 0, 1, 2 } },
@@ -51,7 +52,7 @@ static float *weight_of(struct taste_weights *weights, int part)
     return part == TASTE_PARTS ? &weights->text : &weights->part[part];
 }
 
-static void make_grid(struct grid *grid, enum blend_context context, bool text)
+static void make_grid(struct grid *grid, enum blend_context context, bool text, bool reranker)
 {
     const struct axis *axes = context == BLEND_NEXT ? next_axes : return_axes;
     size_t axis_count = context == BLEND_NEXT ? sizeof next_axes / sizeof *next_axes
@@ -63,7 +64,8 @@ static void make_grid(struct grid *grid, enum blend_context context, bool text)
     grid->count = 1;
     for (size_t a = 0; a < axis_count; a++) {
         size_t known = grid->count;
-        if (axes[a].part == TASTE_PARTS && !text)
+        if ((axes[a].part == TASTE_PARTS && !text) ||
+            (axes[a].part == TASTE_ATTENTION && !reranker))
             continue;
         for (size_t row = 0; row < known; row++)
             for (size_t s = 0; s < axes[a].steps; s++) {
@@ -193,10 +195,15 @@ static enum akin_status judge_grid(struct learning *l, struct evaluation_plan *p
     taste_settings_default(&settings);
     settings.parts = judge_parts(l->grid.rows, l->grid.count);
     settings.items_max = lesson->items_max;
-    settings.sequence.seed = lesson->seed;
+    settings.sequence.seed = settings.reranker.seed = lesson->seed;
     settings.progress = lesson->progress;
+    settings.cpu_flags = cpu_flags(l->backend);
+    settings.texts = lesson->text->space ? lesson->text->rows : NULL;
+    settings.text_dim = lesson->text->dim;
     TRY(taste_learn(cpu_kernels(l->backend), cpu_threads(l->backend), &plan->learned, &settings,
                     &taste, error));
+    if (lesson->curve && settings.parts & TASTE_BIT(TASTE_ATTENTION))
+        *lesson->curve = taste->curve;
     thin_points(plan);
     struct judge judge = { .kernels = cpu_kernels(l->backend), .pool = cpu_threads(l->backend),
                            .plan = plan, .text = lesson->text, .taste = taste,
@@ -298,7 +305,7 @@ enum akin_status blend_learn(const struct backend *backend, const struct blend_l
     enum akin_status status = AKIN_OK;
     *weights = *blend_default(context);
     *found = (struct akin_weights_found){ 0 };
-    make_grid(&l.grid, context, lesson->text->space != NULL);
+    make_grid(&l.grid, context, lesson->text->space != NULL, lesson->reranker);
     if (context == BLEND_NEXT) {
         status = judge_cut(&l, 0, error);
     } else {

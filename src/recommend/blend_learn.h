@@ -30,6 +30,8 @@ struct blend_lesson {
     const struct split_text *text;      /* of the items; space NULL: none */
     size_t items_max;                   /* as of taste_settings */
     uint64_t seed;
+    bool reranker;              /* its weight is looked for too, for sessions that go on */
+    struct akin_training *curve;       /* may be NULL: of its training there */
     struct akin_progress progress;
     /* Called with what was learned for the sessions that go on, and what was held back of them; may
      * be NULL. */

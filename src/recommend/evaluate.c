@@ -9,6 +9,7 @@
 #include "compute/backend.h"
 #include "compute/cpu/kernels.h"
 #include "recommend/blend_learn.h"
+#include "recommend/cold.h"
 #include "recommend/judge.h"
 
 /* Of a row of the table for a point: the metrics, and NDCG less that of the first two rows. */
@@ -27,6 +28,7 @@ struct evaluating {
     const struct blend *table[AKIN_EVALUATION_ROWS_MAX];
     size_t row_count;
     struct judged judged;
+    struct akin_training training;
 };
 
 void evaluate_settings_default(struct akin_evaluate_settings *settings)
@@ -134,7 +136,8 @@ static void choose_rows(struct evaluating *e)
     const struct blend *table = blend_table(e->plan.context, &count);
     ASSERT(count < AKIN_EVALUATION_ROWS_MAX);
     for (size_t r = 0; r < count; r++)
-        if (table[r].text == BLEND_TEXT_NONE || e->text.space)
+        if ((table[r].text == BLEND_TEXT_NONE || e->text.space) &&
+            (table[r].weights.part[TASTE_ATTENTION] == 0 || e->settings->reranker))
             e->table[e->row_count++] = &table[r];
 }
 
@@ -154,6 +157,7 @@ static enum akin_status learn_weights(struct evaluating *e, struct akin_weights_
     struct blend_lesson lesson = { .events = events, .count = count,
                                    .users = e->split->user_count, .items = e->split->item_count,
                                    .text = &e->text, .seed = e->settings->seed,
+                                   .reranker = e->settings->reranker, .curve = &e->training,
                                    .progress = e->settings->progress };
     e->own = (struct blend){ .name = "blended, weights learned", .formula = "as beneath the table",
                              .text = e->text.space ? blend_text_of(e->plan.context)
@@ -171,10 +175,33 @@ static enum akin_status learn_taste(struct evaluating *e, struct akin_error *err
     struct taste_settings wanted;
     taste_settings_default(&wanted);
     wanted.parts = judge_parts(e->table, e->row_count);
-    wanted.sequence.seed = e->settings->seed;
+    wanted.sequence.seed = wanted.reranker.seed = e->settings->seed;
+    wanted.cpu_flags = cpu_flags(e->backend);
+    wanted.texts = e->text.space ? e->text.rows : NULL;
+    wanted.text_dim = e->text.dim;
+    wanted.reranker.fixed = e->training.best;
     wanted.progress = e->settings->progress;
-    return taste_learn(cpu_kernels(e->backend), cpu_threads(e->backend), &e->plan.learned, &wanted,
-                       &e->taste, error);
+    TRY(taste_learn(cpu_kernels(e->backend), cpu_threads(e->backend), &e->plan.learned, &wanted,
+                    &e->taste, error));
+    if (!e->training.best)
+        e->training = e->taste->curve;
+    else
+        e->training.seconds += e->taste->curve.seconds;
+    return AKIN_OK;
+}
+
+static enum akin_status judge_cold(const struct evaluating *e, struct akin_cold *cold,
+                                   struct akin_error *error)
+{
+    if (!e->settings->graph)
+        return AKIN_OK;
+    if (!e->text.space)
+        return error_set(error, AKIN_ARGUMENT,
+                         "the graph is made of texts, and there is no catalogue with vectors");
+    struct cold_lesson lesson = { .backend = e->backend, .histories = &e->plan.learned,
+                                  .text = &e->text, .seed = e->settings->seed,
+                                  .progress = e->settings->progress };
+    return cold_evaluate(&lesson, cold, error);
 }
 
 /* ---- all of it --------------------------------------------------------------------------- */
@@ -202,6 +229,7 @@ static enum akin_status run(struct evaluating *e, const struct catalog *catalog,
     TRY(learn_taste(e, error));
     uint64_t learned = clock_monotonic_ns();
     TRY(judge_table(e, evaluation, error));
+    TRY(judge_cold(e, &evaluation->cold, error));
     evaluation->learn_seconds = (double)(learned - began) * 1e-9;
     evaluation->judge_seconds = seconds_since(learned);
     evaluation->users = e->split->user_count;
@@ -212,6 +240,7 @@ static enum akin_status run(struct evaluating *e, const struct catalog *catalog,
     evaluation->judged = e->plan.judged;
     evaluation->later = e->plan.context == BLEND_RETURN;
     evaluation->text = e->text.space != NULL;
+    evaluation->reranker = e->training;
     return AKIN_OK;
 }
 

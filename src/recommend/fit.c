@@ -38,7 +38,8 @@ static enum akin_status learn_weights(struct fitting *f, struct akin_error *erro
                                    .items = catalog_item_count(f->lesson->catalog),
                                    .text = &f->text, .items_max = settings->items_max,
                                    .seed = settings->seed, .progress = settings->progress,
-                                   .context = f };
+                                   .reranker = settings->reranker,
+                                   .curve = &f->report.reranker, .context = f };
     f->query_weight = BLEND_QUERY;
     snprintf(f->report.query.formula, sizeof f->report.query.formula, "%.2g",
              (double)f->query_weight);
@@ -58,7 +59,14 @@ static enum akin_status learn_taste(const struct fitting *f, struct taste **tast
     struct taste_settings wanted;
     taste_settings_default(&wanted);
     wanted.items_max = lesson->settings->items_max;
-    wanted.sequence.seed = lesson->settings->seed;
+    wanted.sequence.seed = wanted.reranker.seed = lesson->settings->seed;
+    wanted.cpu_flags = cpu_flags(lesson->backend);
+    wanted.texts = f->text.space ? f->text.rows : NULL;
+    wanted.text_dim = f->text.dim;
+    if (lesson->settings->reranker) {
+        wanted.parts |= TASTE_BIT(TASTE_ATTENTION);
+        wanted.reranker.fixed = f->report.reranker.best ? f->report.reranker.best : 1;
+    }
     wanted.progress = lesson->settings->progress;
     TRY(fit_histories(lesson->catalog, &f->events, &histories, error));
     enum akin_status status = taste_learn(cpu_kernels(lesson->backend),
@@ -87,6 +95,7 @@ static enum akin_status fit(struct fitting *f, struct taste **taste, struct akin
     f->report.live_events = f->events.live;
     f->report.learned_items = (*taste)->size;
     f->report.bytes = taste_bytes(*taste);
+    f->report.reranker.seconds += (*taste)->curve.seconds;
     return AKIN_OK;
 }
 

@@ -13,8 +13,10 @@ static const float ridge = 300;
 
 void taste_settings_default(struct taste_settings *settings)
 {
-    *settings = (struct taste_settings){ .parts = ~0u, .items_max = TASTE_ITEMS_MAX };
+    *settings = (struct taste_settings){ .parts = ~TASTE_BIT(TASTE_ATTENTION),
+                                         .items_max = TASTE_ITEMS_MAX };
     sequence_settings_default(&settings->sequence);
+    reranker_settings_default(&settings->reranker);
 }
 
 /* ---- counts and items -------------------------------------------------------------------- */
@@ -186,6 +188,47 @@ enum {
     EASE_PARTS = TASTE_BIT(TASTE_EASE) | TASTE_BIT(TASTE_EASE_RECENT) | TASTE_BIT(TASTE_EASE_SCALED)
 };
 
+/* Texts of the model's items. */
+static enum akin_status learn_reranker(const struct closed_form *form, const double *counts,
+                                       const struct taste_settings *settings, struct taste *t,
+                                       struct akin_error *error)
+{
+    const float **texts = memory_alloc(t->size, sizeof *texts);
+    if (!texts)
+        return error_memory(error);
+    for (size_t j = 0; settings->texts && j < t->size; j++)
+        texts[j] = settings->texts[t->items[j]];
+    struct reranker_lesson lesson = {
+        .cpu_flags = settings->cpu_flags, .kernels = form->kernels, .pool = form->pool,
+        .lists = form->lists, .counts = counts, .texts = settings->texts ? texts : NULL,
+        .dim = settings->texts ? settings->text_dim : RERANKER_DIM
+    };
+    struct reranker_settings reranker = settings->reranker;
+    reranker.progress = settings->progress;
+    enum akin_status status = reranker_train(&lesson, &reranker, &t->reranker, &t->curve, error);
+    memory_free(texts);
+    return status;
+}
+
+static enum akin_status learn_models(const struct closed_form *form,
+                                     const struct taste_settings *settings, struct taste *t,
+                                     struct akin_error *error)
+{
+    double *counts = memory_alloc(t->size, sizeof *counts);
+    enum akin_status status = counts ? AKIN_OK : error_memory(error);
+    for (size_t j = 0; counts && j < t->size; j++)
+        counts[j] = t->chosen[t->items[j]];
+    struct sequence_settings sequence = settings->sequence;
+    sequence.progress = settings->progress;
+    if (status == AKIN_OK && settings->parts & TASTE_BIT(TASTE_SEQUENCE))
+        status = sequence_train(form->kernels, form->pool, form->lists, counts, &sequence,
+                                &t->sequence, error);
+    if (status == AKIN_OK && settings->parts & TASTE_BIT(TASTE_ATTENTION))
+        status = learn_reranker(form, counts, settings, t, error);
+    memory_free(counts);
+    return status;
+}
+
 static enum akin_status learn_parts(const struct closed_form *form,
                                     const struct taste_settings *settings, struct taste *t,
                                     struct akin_error *error)
@@ -201,19 +244,7 @@ static enum akin_status learn_parts(const struct closed_form *form,
     if (parts & EASE_PARTS)
         TRY(learn_ease(form, t, error));
     TRY(tell(settings, 3, error));
-    if (!(parts & TASTE_BIT(TASTE_SEQUENCE)))
-        return AKIN_OK;
-    double *counts = memory_alloc(t->size, sizeof *counts);
-    if (!counts)
-        return error_memory(error);
-    for (size_t j = 0; j < t->size; j++)
-        counts[j] = t->chosen[t->items[j]];
-    struct sequence_settings sequence = settings->sequence;
-    sequence.progress = settings->progress;
-    enum akin_status status = sequence_train(form->kernels, form->pool, form->lists, counts,
-                                             &sequence, &t->sequence, error);
-    memory_free(counts);
-    return status;
+    return learn_models(form, settings, t, error);
 }
 
 static enum akin_status learn(const struct kernels *kernels, struct thread_pool *pool,
@@ -341,6 +372,7 @@ void taste_destroy(struct taste **taste)
     rows_deinit(&t->next);
     rows_deinit(&t->back);
     sequence_model_deinit(&t->sequence);
+    reranker_deinit(&t->reranker);
     memory_free(t);
     *taste = NULL;
 }

@@ -17,6 +17,7 @@
  *                of G (without diagonal, 0.5^(|a-b|/5) alone) divided by their sum + 1
  *   back         likewise of L's G, with 0.5^(age/10) and 1e-5
  *   sequence     log softmax of sequence.h less ln(c / N + 1e-6)
+ *   attention    the same of reranker.h
  *
  * Ages are counted in events, 0 the newest. The matrices are over the `items_max` items that were
  * chosen most (memory and the cost of the solution are then bounded); the others have popularity
@@ -24,11 +25,11 @@
 #pragma once
 
 #include "recommend/histories.h"
-#include "recommend/sequence.h"
+#include "recommend/reranker.h"
 
 enum taste_part {
     TASTE_POPULARITY, TASTE_RECENT, TASTE_YOUNG, TASTE_EASE, TASTE_EASE_RECENT, TASTE_EASE_SCALED,
-    TASTE_LOCAL, TASTE_NEXT, TASTE_BACK, TASTE_SEQUENCE, TASTE_PARTS
+    TASTE_LOCAL, TASTE_NEXT, TASTE_BACK, TASTE_SEQUENCE, TASTE_ATTENTION, TASTE_PARTS
 };
 
 const char *taste_part_name(enum taste_part part);      /* "popularity" */
@@ -64,6 +65,10 @@ struct taste {
     float *next_share, *back_share, *sequence_share;    /* [size] ln(c / N + ...) */
     struct taste_rows ease, local, next, back;
     struct sequence_model sequence;
+    struct reranker reranker;   /* of `size` items; values NULL: there is none */
+    struct akin_training curve;        /* of its training */
+    struct akin_error left_aside;       /* taste_open: why a reranker that is wanted is not there;
+                                           status AKIN_OK: nothing is missing */
     struct taste_weights weights[2];    /* of a session that goes on, of who comes back: the
                                            defaults until somebody learns others */
     float query_weight;                 /* of words beside a person; likewise */
@@ -73,7 +78,12 @@ struct taste_settings {
     unsigned parts;             /* bits of what is wanted */
     size_t items_max;           /* 0: TASTE_ITEMS_MAX */
     struct sequence_settings sequence;
-    struct akin_progress progress;      /* of sequence is not used */
+    struct reranker_settings reranker;
+    unsigned cpu_flags;         /* that training may use */
+    const float *const *texts;  /* [items of the catalogue][text_dim], length 1 or zeros; NULL: the
+                                   reranker starts without them */
+    size_t text_dim;
+    struct akin_progress progress;      /* those of sequence and reranker are not used */
 };
 
 void taste_settings_default(struct taste_settings *settings);
@@ -93,6 +103,7 @@ enum akin_status taste_cut(struct taste *taste, size_t width, struct akin_error 
 struct taste_features {
     float *part[TASTE_PARTS];   /* [size] and a little more; NULL for item_part's */
     float *log_logits;
+    struct reranker_scratch reranker;
     uint32_t *history;          /* [TASTE_HISTORY_MAX] places */
 };
 

@@ -13,7 +13,7 @@ const char *taste_part_name(enum taste_part part)
 {
     static const char *const names[TASTE_PARTS] = {
         "popularity", "recent", "young", "ease", "ease_recent", "ease_scaled", "local", "next",
-        "back", "sequence"
+        "back", "sequence", "attention"
     };
     return names[part];
 }
@@ -76,6 +76,8 @@ enum akin_status taste_features_init(const struct taste *taste, struct taste_fea
         done &= (features->part[p] = memory_alloc_aligned(taste->size + GEMM_NR_MAX,
                                                           sizeof(float))) != NULL;
     features->log_logits = memory_alloc_aligned(taste->size + GEMM_NR_MAX, sizeof(float));
+    if (taste->reranker.values)
+        done &= reranker_scratch_init(&taste->reranker, &features->reranker, NULL) == AKIN_OK;
     features->history = memory_alloc(TASTE_HISTORY_MAX, sizeof *features->history);
     if (done && features->history && features->log_logits)
         return AKIN_OK;
@@ -88,6 +90,7 @@ void taste_features_deinit(struct taste_features *features)
     for (int p = 0; p < TASTE_PARTS; p++)
         memory_free(features->part[p]);
     memory_free(features->log_logits);
+    reranker_scratch_deinit(&features->reranker);
     memory_free(features->history);
     *features = (struct taste_features){ 0 };
 }
@@ -178,10 +181,10 @@ static void say_lift(const struct told *told, const struct taste_rows *rows, dou
         out[j] = (out[j] == 0 ? nothing : logf(out[j] / total + floor)) - shares[j];
 }
 
-static void say_sequence(const struct told *told, float *out, float *scratch)
+/* Logits become log softmax less the log of the items' shares. */
+static void say_lift_of(const struct told *told, float *out, float *scratch)
 {
     const struct taste *t = told->taste;
-    sequence_logits(&t->sequence, told->kernels, told->history, told->count, out);
     float top = out[0];
     for (size_t j = 1; j < t->size; j++)
         top = out[j] > top ? out[j] : top;
@@ -206,8 +209,18 @@ static void say_parts(const struct told *told, unsigned parts, struct taste_feat
         say_lift(told, &t->next, 4, next_floor, t->next_share, f->part[TASTE_NEXT]);
     if (parts & TASTE_BIT(TASTE_BACK))
         say_lift(told, &t->back, 10, back_floor, t->back_share, f->part[TASTE_BACK]);
-    if (parts & TASTE_BIT(TASTE_SEQUENCE))
-        say_sequence(told, f->part[TASTE_SEQUENCE], f->log_logits);
+    if (parts & TASTE_BIT(TASTE_SEQUENCE)) {
+        sequence_logits(&t->sequence, told->kernels, told->history, told->count,
+                        f->part[TASTE_SEQUENCE]);
+        say_lift_of(told, f->part[TASTE_SEQUENCE], f->log_logits);
+    }
+    if (parts & TASTE_BIT(TASTE_ATTENTION)) {
+        reranker_encode(&t->reranker, told->kernels, told->history, told->count, NULL,
+                        &f->reranker);
+        reranker_logits(&t->reranker, told->kernels, f->reranker.state, NULL, t->size,
+                        f->part[TASTE_ATTENTION]);
+        say_lift_of(told, f->part[TASTE_ATTENTION], f->log_logits);
+    }
 }
 
 void taste_say(const struct taste *taste, const struct kernels *kernels, const uint32_t *history,

@@ -11,8 +11,9 @@
 #include "base/json.h"
 #include "base/npy.h"
 #include "catalog/catalog.h"
+#include "recommend/reranker_store.h"
 
-enum { FORMAT = 2, WEIGHTS_FORMAT = 1, WEIGHT_MAX = 1000 };
+enum { FORMAT = 2, WEIGHTS_FORMAT = 2, WEIGHT_MAX = 1000 };
 enum { COUNTS = 3 };            /* numbers of an item in popularity.npy */
 
 /* The tables of rows by their names in the folder. */
@@ -217,6 +218,56 @@ static enum akin_status write_files(const struct taste *t, const char *folder,
     return write_model(t, folder, catalog, error);
 }
 
+/* ---- the reranker ------------------------------------------------------------------------ */
+
+enum { IDENTITY_BYTES = 40 };
+
+/* Of the catalogue, and of the items among it that the model is of. */
+static void identity_of(const struct taste *t, const struct catalog *catalog,
+                        char identity[IDENTITY_BYTES])
+{
+    uint64_t chosen = hash_bytes_seed((const char *)t->items, t->size * sizeof *t->items, 0);
+    snprintf(identity, IDENTITY_BYTES, "%016" PRIx64 "%016" PRIx64, fingerprint(catalog), chosen);
+}
+
+static enum akin_status write_reranker(const struct taste *t, const char *folder,
+                                       const struct catalog *catalog, struct akin_error *error)
+{
+    char path[PATH_BYTES_MAX], identity[IDENTITY_BYTES];
+    if (!t->reranker.values)
+        return AKIN_OK;
+    TRY(path_join(path, sizeof path, folder, "reranker.safetensors", error));
+    identity_of(t, catalog, identity);
+    return reranker_write(&t->reranker, path, identity, error);
+}
+
+/* Where its weight says that it is of use. What is wrong with it does not stop the rest: then it
+ * is left aside. */
+static enum akin_status read_reranker(const struct kernels *kernels, const char *folder,
+                                      const struct catalog *catalog, struct taste *t,
+                                      struct akin_error *error)
+{
+    char path[PATH_BYTES_MAX], identity[IDENTITY_BYTES];
+    bool wanted = false;
+    for (size_t c = 0; c < CONTEXTS; c++)
+        wanted |= t->weights[c].part[TASTE_ATTENTION] != 0;
+    if (!wanted)
+        return AKIN_OK;
+    TRY(path_join(path, sizeof path, folder, "reranker.safetensors", error));
+    identity_of(t, catalog, identity);
+    enum akin_status status = reranker_read(kernels, path, identity, t->size, &t->reranker,
+                                            &t->left_aside);
+    if (status == AKIN_MEMORY)
+        return error_memory(error);
+    if (status == AKIN_OK) {
+        t->parts |= TASTE_BIT(TASTE_ATTENTION);
+        return AKIN_OK;
+    }
+    for (size_t c = 0; c < CONTEXTS; c++)
+        t->weights[c].part[TASTE_ATTENTION] = 0;
+    return AKIN_OK;
+}
+
 enum akin_status taste_write(const struct taste *taste, const char *data,
                              const struct catalog *catalog, struct akin_error *error)
 {
@@ -226,6 +277,8 @@ enum akin_status taste_write(const struct taste *taste, const char *data,
     TRY(path_remove_tree(beside, error));
     TRY(path_make_folders(beside, error));
     enum akin_status status = write_files(taste, beside, catalog, error);
+    if (status == AKIN_OK)
+        status = write_reranker(taste, beside, catalog, error);
     if (status == AKIN_OK)
         status = path_remove_tree(folder, error);
     if (status == AKIN_OK)
@@ -389,7 +442,7 @@ static enum akin_status read_model(struct reading *r, const struct catalog *cata
     r->taste->item_count = (size_t)items;
     r->taste->size = (size_t)size;
     r->taste->events = (size_t)events;
-    r->taste->parts = TASTE_BIT(TASTE_PARTS) - 1;
+    r->taste->parts = TASTE_BIT(TASTE_ATTENTION) - 1;
     r->width = (size_t)width;
     r->dimension = (size_t)dimension;
     return AKIN_OK;
@@ -413,6 +466,8 @@ enum akin_status taste_open(const struct kernels *kernels, const char *data,
         status = read_sequence(kernels, &r, error);
     if (status == AKIN_OK)
         status = read_weights(r.folder, r.taste, error);
+    if (status == AKIN_OK)
+        status = read_reranker(kernels, r.folder, catalog, r.taste, error);
     if (status == AKIN_OK)
         *taste = r.taste;
     else

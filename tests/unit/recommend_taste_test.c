@@ -307,7 +307,7 @@ static void scores_of(const struct taste *taste, const uint32_t *history, size_t
     struct taste_features features;
     const float weights[TASTE_PARTS] = { 0.6f, 0.1f, 1, 1, 1, 10, 1, 1, 0.5f };
     assert_int_equal(taste_features_init(taste, &features, NULL), AKIN_OK);
-    taste_say(taste, kernels, history, count, TASTE_BIT(TASTE_PARTS) - 1, &features);
+    taste_say(taste, kernels, history, count, taste->parts, &features);
     taste_blend(taste, kernels, &features, weights, scores);
     taste_features_deinit(&features);
 }
@@ -335,7 +335,7 @@ static void kept_on_disk(void **state)
     for (size_t i = 0; i < FILMS; i++)
         assert_true(fabsf(cut[i] - before[i]) < 1e-4f);
     taste->query_weight = 0.3f;
-    for (int p = 0; p < TASTE_PARTS; p++)
+    for (int p = 0; p < TASTE_ATTENTION; p++)       /* there is no reranker */
         taste->weights[p % 2].part[p] = (float)p / 7 - 1;
     taste->weights[1].text = 1.1f;
     for (int round = 0; round < 2; round++) {               /* the second replaces the first */

@@ -254,6 +254,11 @@ struct thread_pool *cpu_threads(const struct backend *backend)
     return ((const struct cpu_backend *)backend)->pool;
 }
 
+unsigned cpu_flags(const struct backend *backend)
+{
+    return ((const struct cpu_backend *)backend)->flags;
+}
+
 const struct kernels *cpu_kernels(const struct backend *backend)
 {
     return &((const struct cpu_backend *)backend)->kernels;

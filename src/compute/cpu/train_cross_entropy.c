@@ -42,7 +42,8 @@ static void losses_of(const struct entropy *e, const struct block *b, size_t fir
     const struct cpu_train *t = e->train;
     size_t cols = e->projection->outputs;
     for (size_t r = 0; r < rows; r++) {
-        size_t label = (size_t)e->labels[first + r];
+        bool counts = e->labels[first + r] >= 0;
+        size_t label = counts ? (size_t)e->labels[first + r] : 0;
         float *row = b->logits + r * e->stride, of_label = row[label], sums[2];
         if (b->halves) {
             uint16_t *halves = b->halves + r * e->stride;
@@ -55,8 +56,9 @@ static void losses_of(const struct entropy *e, const struct block *b, size_t fir
             t->products.exp_row_f32(row, cols, sums);
             row[label] -= sums[1];
         }
-        e->losses[first + r] = (double)sums[0] + log((double)sums[1]) - (double)of_label;
-        e->factors[first + r] = e->factor / sums[1];
+        double loss = (double)sums[0] + log((double)sums[1]) - (double)of_label;
+        e->losses[first + r] = counts ? loss : 0;
+        e->factors[first + r] = counts ? e->factor / sums[1] : 0;
     }
 }
 

@@ -28,7 +28,8 @@ __global__ void row_kernel(const step_numbers *now, T *logits, const int32_t *la
 {
     SHARED(float, shared);
     T *row = logits + (size_t)blockIdx.x * vocab;
-    size_t label = (size_t)labels[blockIdx.x];
+    bool counts = labels[blockIdx.x] >= 0;
+    size_t label = counts ? (size_t)labels[blockIdx.x] : 0;
     float top = -INFINITY, sum = 0;
     for (size_t c = threadIdx.x; c < vocab; c += ROW_THREADS)
         top = fmaxf(top, to_float(row[c]));
@@ -37,11 +38,12 @@ __global__ void row_kernel(const step_numbers *now, T *logits, const int32_t *la
         sum += expf(to_float(row[c]) - top);
     sum = block_reduce(sum, shared, false);
     if (threadIdx.x == 0)
-        losses[blockIdx.x] = (double)top + (double)logf(sum) - (double)to_float(row[label]);
+        losses[blockIdx.x] =
+            counts ? (double)top + (double)logf(sum) - (double)to_float(row[label]) : 0;
     __syncthreads();
     if (!learns)
         return;
-    float scale = now->loss_scale * (float)row_weight;
+    float scale = counts ? now->loss_scale * (float)row_weight : 0;
     for (size_t c = threadIdx.x; c < vocab; c += ROW_THREADS) {
         float share = expf(to_float(row[c]) - top) / sum;
         row[c] = from_float<T>((share - (c == label ? 1.0f : 0.0f)) * scale);

@@ -1,0 +1,237 @@
+/* See cold.h. */
+#include "recommend/cold.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/rng.h"
+#include "compute/backend.h"
+#include "compute/cpu/kernels.h"
+#include "recommend/graph_sage.h"
+#include "recommend/metrics.h"
+
+enum { HELD_OUT = 5 };                          /* one of so many items */
+enum { COSINES = 10 };                          /* that the graph's products are added to */
+enum way { WAY_TEXT, WAY_MEAN, WAY_GRAPH, WAYS };
+enum { GAINS = 2, ALL_COLUMNS = WAYS + GAINS }; /* of the graph over the two others */
+
+struct testing {
+    const struct cold_lesson *lesson;
+    const struct kernels *kernels;
+    bool *taken;                /* [items] */
+    uint32_t *cold;             /* [cold_count] */
+    size_t cold_count, people;
+    struct histories rest;
+    struct graph_sage graph;
+    float *vectors;             /* [cold_count][dim] of the graph */
+    const float **rows;         /* [2][cold_count] texts, vectors */
+    float *person, *user, *scratch;     /* [2][dim], [dim], [2][dim] */
+    float *scores, *more;               /* [cold_count] */
+    double *values;             /* [people][ALL_COLUMNS] */
+};
+
+/* ---- what is taken out ------------------------------------------------------------------ */
+
+static enum akin_status choose_cold(struct testing *t, struct akin_error *error)
+{
+    const struct histories *h = t->lesson->histories;
+    size_t *chosen = memory_alloc(h->item_count, sizeof *chosen), known = 0;
+    struct rng rng;
+    t->taken = memory_alloc(h->item_count, sizeof *t->taken);
+    t->cold = memory_alloc(h->item_count, sizeof *t->cold);
+    if (!chosen || !t->taken || !t->cold) {
+        memory_free(chosen);
+        return error_memory(error);
+    }
+    for (size_t e = 0; e < h->event_count; e++)
+        chosen[h->items[e]]++;
+    for (size_t i = 0; i < h->item_count; i++)
+        if (chosen[i] >= COLD_LEAST)
+            t->cold[known++] = (uint32_t)i;
+    memory_free(chosen);
+    rng_seed(&rng, t->lesson->seed);
+    rng_shuffle(&rng, t->cold, known);
+    t->cold_count = known / HELD_OUT;
+    for (size_t c = 0; c < t->cold_count; c++)
+        t->taken[t->cold[c]] = true;
+    return AKIN_OK;
+}
+
+static enum akin_status take_out(struct testing *t, struct akin_error *error)
+{
+    const struct histories *h = t->lesson->histories;
+    struct history_event *events = memory_alloc(h->event_count, sizeof *events);
+    size_t kept = 0;
+    if (!events)
+        return error_memory(error);
+    for (size_t u = 0; u < h->user_count; u++) {
+        size_t count;
+        const uint32_t *items = histories_of(h, u, &count);
+        for (size_t e = 0; e < count; e++)
+            if (!t->taken[items[e]])
+                events[kept++] = (struct history_event){ (uint32_t)u, items[e], (int64_t)e };
+    }
+    enum akin_status status =
+        histories_create(events, kept, h->user_count, h->item_count, &t->rest, error);
+    memory_free(events);
+    return status;
+}
+
+/* ---- who is asked ----------------------------------------------------------------------- */
+
+/* The share of `items` that were taken out among the first COLD_K by scores, ties by place. */
+static double recall(const struct testing *t, const uint32_t *items, size_t count)
+{
+    size_t wanted = 0, found = 0;
+    for (size_t e = 0; e < count; e++) {
+        if (!t->taken[items[e]])
+            continue;
+        size_t place = 0, before = 0;
+        while (t->cold[place] != items[e])
+            place++;
+        for (size_t c = 0; c < t->cold_count; c++)
+            before += t->scores[c] > t->scores[place] ||
+                      (t->scores[c] == t->scores[place] && c < place);
+        wanted++;
+        found += before < COLD_K;
+    }
+    return wanted ? (double)found / (double)wanted : NAN;
+}
+
+static void score_text(const struct testing *t, float *scores)
+{
+    const float *only = t->user;
+    size_t dim = t->lesson->text->dim;
+    float squares;
+    t->kernels->score_dot_f32(&squares, t->user, 1, &only, 1, dim);
+    if (squares > 0)
+        t->kernels->scale_f32(t->user, 1 / sqrtf(squares), dim);
+    t->kernels->score_dot_f32(scores, t->user, 1, t->rows, t->cold_count, dim);
+}
+
+/* Cosines of texts; the graph's products, and COSINES of those to them. */
+static void score_by(const struct testing *t, enum way way, const uint32_t *rest, size_t count)
+{
+    const struct split_text *text = t->lesson->text;
+    size_t dim = text->dim;
+    if (way == WAY_TEXT) {
+        split_text_read(text, t->kernels, rest, count, t->person);
+        memcpy(t->user, t->person + dim, dim * sizeof *t->user);
+    } else {
+        memset(t->user, 0, dim * sizeof *t->user);
+        for (size_t e = 0; e < count; e++)
+            t->kernels->add_f32(t->user, text->rows[rest[e]], dim);
+    }
+    score_text(t, t->scores);
+    if (way != WAY_GRAPH)
+        return;
+    t->kernels->scale_f32(t->scores, COSINES, t->cold_count);
+    graph_sage_user(&t->graph, t->kernels, text->rows, rest, count, t->user, t->scratch);
+    t->kernels->score_dot_f32(t->more, t->user, 1, t->rows + t->cold_count, t->cold_count, dim);
+    t->kernels->add_f32(t->scores, t->more, t->cold_count);
+}
+
+static void ask_everybody(struct testing *t)
+{
+    const struct histories *h = t->lesson->histories;
+    for (size_t u = 0; u < h->user_count; u++) {
+        size_t count, left;
+        const uint32_t *items = histories_of(h, u, &count);
+        const uint32_t *rest = histories_of(&t->rest, u, &left);
+        if (left < COLD_LEAST || left == count)
+            continue;
+        double *values = t->values + t->people++ * ALL_COLUMNS;
+        for (int way = 0; way < WAYS; way++) {
+            score_by(t, (enum way)way, rest, left);
+            values[way] = recall(t, items, count);
+        }
+        for (int other = 0; other < GAINS; other++)
+            values[WAYS + other] = values[WAY_GRAPH] - values[other];
+    }
+}
+
+/* ---- all of it -------------------------------------------------------------------------- */
+
+static enum akin_status make_room(struct testing *t, struct akin_error *error)
+{
+    size_t dim = t->lesson->text->dim;
+    t->vectors = memory_alloc(t->cold_count * dim, sizeof *t->vectors);
+    t->rows = memory_alloc(2 * t->cold_count, sizeof *t->rows);
+    t->person = memory_alloc(2 * dim, sizeof *t->person);
+    t->user = memory_alloc(dim, sizeof *t->user);
+    t->scratch = memory_alloc(2 * dim, sizeof *t->scratch);
+    t->scores = memory_alloc(t->cold_count, sizeof *t->scores);
+    t->more = memory_alloc(t->cold_count, sizeof *t->more);
+    t->values = memory_alloc(t->lesson->histories->user_count,
+                             ALL_COLUMNS * sizeof *t->values);
+    return t->vectors && t->rows && t->person && t->user && t->scratch && t->scores && t->more &&
+                   t->values
+               ? AKIN_OK
+               : error_memory(error);
+}
+
+static enum akin_status learn(struct testing *t, struct akin_error *error)
+{
+    const struct cold_lesson *l = t->lesson;
+    size_t dim = l->text->dim;
+    struct graph_settings settings;
+    struct graph_lesson lesson = { .cpu_flags = cpu_flags(l->backend), .kernels = t->kernels,
+                                   .pool = cpu_threads(l->backend), .histories = &t->rest,
+                                   .texts = l->text->rows, .dim = dim };
+    graph_settings_default(&settings);
+    settings.seed = l->seed;
+    settings.progress = l->progress;
+    TRY(graph_sage_train(&lesson, &settings, &t->graph, error));
+    for (size_t c = 0; c < t->cold_count; c++) {
+        float *vector = t->vectors + c * dim;
+        memcpy(vector, l->text->rows[t->cold[c]], dim * sizeof *vector);
+        graph_sage_tower(&t->graph, t->kernels, GRAPH_ITEM, vector, t->scratch);
+        t->rows[c] = l->text->rows[t->cold[c]];
+        t->rows[t->cold_count + c] = vector;
+    }
+    return AKIN_OK;
+}
+
+static struct akin_estimate estimate(struct interval i)
+{
+    return (struct akin_estimate){ i.mean, i.low, i.high };
+}
+
+static enum akin_status test(struct testing *t, struct akin_cold *cold, struct akin_error *error)
+{
+    struct interval intervals[ALL_COLUMNS];
+    TRY(choose_cold(t, error));
+    TRY(take_out(t, error));
+    TRY(make_room(t, error));
+    TRY(learn(t, error));
+    ask_everybody(t);
+    if (!t->people)
+        return error_set(error, AKIN_ARGUMENT,
+                         "nobody chose %d items and one of those that were held back", COLD_LEAST);
+    TRY(metrics_intervals(t->values, t->people, ALL_COLUMNS, t->lesson->seed, intervals, error));
+    *cold = (struct akin_cold){
+        .items = t->cold_count, .people = t->people, .text = estimate(intervals[WAY_TEXT]),
+        .mean_text = estimate(intervals[WAY_MEAN]), .graph = estimate(intervals[WAY_GRAPH]),
+        .over_text = estimate(intervals[WAYS + WAY_TEXT]),
+        .over_mean_text = estimate(intervals[WAYS + WAY_MEAN])
+    };
+    return AKIN_OK;
+}
+
+enum akin_status cold_evaluate(const struct cold_lesson *lesson, struct akin_cold *cold,
+                               struct akin_error *error)
+{
+    struct testing t = { .lesson = lesson, .kernels = cpu_kernels(lesson->backend) };
+    uint64_t began = clock_monotonic_ns();
+    enum akin_status status = test(&t, cold, error);
+    if (status == AKIN_OK)
+        cold->seconds = seconds_since(began);
+    void *blocks[] = { t.taken, t.cold, t.vectors, t.rows, t.person, t.user, t.scratch, t.scores,
+                       t.more, t.values };
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
+        memory_free(blocks[i]);
+    histories_deinit(&t.rest);
+    graph_sage_deinit(&t.graph);
+    return status;
+}
