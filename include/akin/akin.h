@@ -13,6 +13,7 @@
 #include "akin/neighbors.h"
 #include "akin/recommend.h"
 #include "akin/evaluate.h"
+#include "akin/watch.h"
 
 #define AKIN_VERSION_MAJOR 0
 #define AKIN_VERSION_MINOR 1

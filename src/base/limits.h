@@ -32,5 +32,10 @@
 #define WINDOW_EVENTS_MAX     (1 << 26)            /* events inside a window of popularity */
 #define CACHE_HISTORY_MAX     ((size_t)1 << 21)    /* past ratings that order a cache */
 #define THREADS_MAX           1024
+#define EVENT_BYTES_MAX       ((size_t)1 << 20)    /* one line of events */
+#define EVENT_MASKED_BYTES    ((size_t)4096)       /* of an event that its kind is told by */
+#define TEMPLATES_MAX         ((size_t)1 << 20)    /* kinds of events kept */
+#define SESSION_EVENTS_MAX    ((size_t)4096)       /* of one session, in order */
+#define SESSIONS_MAX          ((size_t)1 << 20)    /* in memory at once */
 
 static_assert(TOKENS_MAX < 65536, "token positions fit in 16 bits");

@@ -91,5 +91,5 @@ extern const struct command command_doctor, command_config, command_model_list, 
     command_data_info, command_index_build, command_index_create, command_index_add,
     command_index_update, command_index_delete, command_index_info, command_index_check,
     command_index_compact, command_index_export, command_search, command_recommend, command_rate,
-    command_fit, command_evaluate, command_bench_embed, command_bench_search,
+    command_fit, command_evaluate, command_watch, command_bench_embed, command_bench_search,
     command_bench_recommend, command_bench_personalize;

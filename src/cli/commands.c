@@ -30,6 +30,7 @@ const struct command *const commands[] = {
     &command_rate,
     &command_fit,
     &command_evaluate,
+    &command_watch,
     &command_bench_embed,
     &command_bench_search,
     &command_bench_recommend,
