@@ -75,8 +75,8 @@ struct akin_watch_input {
     bool plain;                 /* a line is the text; else a line is a JSON object */
     const char *session_field;  /* of the objects; default "session" */
     uint64_t train_until;       /* events with a lower seq are history, and bring no verdict */
-    size_t batch;               /* events that wait for each other; 1: none waits. Changes no verdict
-                                   but for which kinds' vectors are there */
+    size_t batch; /* events that wait for each other; 1: none waits. Changes no verdict
+                     but for which kinds' vectors are there */
     uint64_t session_idle;      /* a session is judged after so many events without one of its own;
                                    0: at the end */
     bool skip_bad;              /* a line that is no event is counted, not an error */
@@ -95,8 +95,8 @@ struct akin_watch_report {
 };
 
 /* Reads events to the end, in order. What was learned stays for the next call. Errors name file and
- * line: AKIN_NOT_FOUND, AKIN_IO, AKIN_FORMAT, AKIN_LIMIT, AKIN_MEMORY, AKIN_CANCELLED. One thread at
- * a time. */
+ * line: AKIN_NOT_FOUND, AKIN_IO, AKIN_FORMAT, AKIN_LIMIT, AKIN_MEMORY, AKIN_CANCELLED. One thread
+ * at a time. */
 AKIN_API enum akin_status akin_watch_run(struct akin_watch *watch,
                                          const struct akin_watch_input *input,
                                          const struct akin_watch_sink *sink,

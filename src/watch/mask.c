@@ -151,6 +151,8 @@ static size_t match_path(const struct place *p)
     if (before_is(p, DIGIT | LETTER | SLASH) || (!is(p, at + 1, DIGIT | LETTER | SLASH)
                                                  && !strchr("._-", byte_at(p, at + 1))))
         return 0;
+    if (match_ipv4(&(struct place){p->text, at + 1, p->count}))
+        return 0; /* "/10.0.0.1:80", as Java writes addresses */
     while (at < p->count && !is(p, at, PATH_END))
         at++;
     while (at > p->at + 1 && strchr(":.!?", p->text[at - 1]))

@@ -60,6 +60,11 @@ double event_model_rarity(struct event_model *m, uint32_t slot)
     return -log((event_model_count(m, slot) + 0.5) / (m->total + 1));
 }
 
+double event_model_new_error(const struct event_model *m)
+{
+    return -log(0.5 / (m->total + 1)) + 2 * severity_weight;
+}
+
 double event_model_measure(struct event_model *m, uint32_t slot, int severity,
                            double parts[EVENT_PARTS])
 {

@@ -25,6 +25,8 @@ double event_model_measure(struct event_model *model, uint32_t slot, int severit
                            double parts[EVENT_PARTS]);
 /* The same without moving the clock, and without bursts: for what is already known. */
 double event_model_rarity(struct event_model *model, uint32_t slot);
+/* What an error of a kind that was never seen adds up to, unlike no other text. */
+double event_model_new_error(const struct event_model *model);
 /* Counts the event that was measured last. `weight` below 1 counts it for less. During the history
  * `history` notes how strong its burst was. */
 void event_model_learn(struct event_model *model, uint32_t slot, double weight, bool history);

@@ -12,7 +12,7 @@ struct templates {
     size_t max, used, count;        /* slots below `used` were taken once */
     uint32_t *spare;                /* [max] free slots below `used` */
     size_t spare_count;
-    uint64_t lookups;
+    uint64_t lookups, joins;
     struct number_map groups;       /* hash of length and first word -> first slot + 1 */
     struct number_map exact;        /* hash of a masked text -> slot */
 };
@@ -224,6 +224,7 @@ static uint32_t add(struct templates *t, struct words *w, uint64_t group)
         if (!fill(&made, &general))
             return NONE;
         absorb(t, &made, word, w);
+        t->joins++;
     } else if (!fill(&made, w)) {
         return NONE;
     }
@@ -280,6 +281,11 @@ struct template *templates_at(struct templates *t, uint32_t slot)
 size_t templates_count(const struct templates *t)
 {
     return t->count;
+}
+
+uint64_t templates_joins(const struct templates *t)
+{
+    return t->joins;
 }
 
 size_t templates_slots(const struct templates *t)

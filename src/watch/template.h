@@ -37,4 +37,6 @@ void templates_destroy(struct templates **templates);
 uint32_t templates_find(struct templates *templates, const char *masked, size_t bytes, bool *added);
 struct template *templates_at(struct templates *templates, uint32_t slot);
 size_t templates_count(const struct templates *templates);  /* in use */
+/* How often kinds were joined: a slot found before the last time may be another's. */
+uint64_t templates_joins(const struct templates *templates);
 size_t templates_slots(const struct templates *templates);  /* all slots lie below */

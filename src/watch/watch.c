@@ -24,9 +24,9 @@ enum {
 
 static const double event_scale_min = 0.5;  /* nats */
 
-static_assert(AKIN_WATCH_EVENT_PARTS == EVENT_PARTS, "the public parts are these");
-static_assert(AKIN_WATCH_SESSION_PARTS == SESSION_PARTS, "the public parts are these");
-static_assert(AKIN_WATCH_NEAREST == TEMPLATE_NEAREST, "the public neighbours are these");
+static_assert((int)AKIN_WATCH_EVENT_PARTS == (int)EVENT_PARTS, "the public parts are these");
+static_assert((int)AKIN_WATCH_SESSION_PARTS == (int)SESSION_PARTS, "the public parts are these");
+static_assert((int)AKIN_WATCH_NEAREST == (int)TEMPLATE_NEAREST, "the public neighbours are these");
 
 /* An event on its way through a batch. */
 struct waiting {
@@ -42,6 +42,7 @@ struct watch {
     struct sessions *sessions;
     struct waiting *batch;          /* [BATCH_MAX] */
     size_t waiting;
+    uint64_t joins;                 /* of kinds, when the batch began */
     uint32_t *fresh;                /* [BATCH_MAX] slots that need a vector */
     struct akin_text *texts;        /* [BATCH_MAX] of those to embed */
     float *vectors;                 /* [BATCH_MAX][dimension] */
@@ -217,6 +218,13 @@ static enum akin_status finish_history(struct watch *w, struct akin_error *error
     size_t skip = w->history_count <= HISTORY_SCORES ? kept / 2 : 0;
     w->trained = true;
     w->events.tail = tail_fit(w->history + skip, kept - skip, event_scale_min);
+    /* Rarity ends where a kind was never seen, however far the tail is laid. So the tail is cut to
+     * where an error of a new kind raises an alarm, in a history with many errors too. */
+    double reach = event_model_new_error(&w->events) - w->events.tail.median;
+    double wanted = -log(w->settings.event_alarm > 1e-300 ? w->settings.event_alarm : 1e-300)
+                    - log(2);
+    if (reach > 0 && w->events.tail.scale > reach / wanted)
+        w->events.tail.scale = fmax(reach / wanted, event_scale_min);
     return sessions_train(w->sessions, (struct step_judge){w, step_strangeness}, error);
 }
 
@@ -266,9 +274,6 @@ static enum akin_status judge(struct watch *w, const struct waiting *waiting,
     bool refused = false, history = !w->trained && e->seq < input->train_until;
     if (!w->trained && !history)
         TRY(finish_history(w, error));
-    /* A kind may have been joined with others by a later event of this batch. */
-    if (!templates_at(w->events.templates, waiting->slot)->id)
-        return AKIN_OK;
     double sum = event_model_measure(&w->events, waiting->slot, event_severity(e->level), parts);
     struct session_step step = {templates_at(w->events.templates, waiting->slot)->id,
                                 waiting->slot};
@@ -293,14 +298,18 @@ static enum akin_status flush(struct watch *w, const struct akin_watch_input *in
     if (w->model)
         TRY(embed_fresh(w, report, error));
     w->fresh_count = 0;
+    bool joined = templates_joins(w->events.templates) != w->joins;
     for (size_t i = 0; i < w->waiting; i++) {
+        if (joined) /* with a later event of this batch, perhaps */
+            TRY(find_kind(w, &w->batch[i], error));
         TRY(judge(w, &w->batch[i], input, sink, report, error));
         if (input->session_idle && w->trained && w->events.clock % CLOSE_EVERY == 0
             && w->events.clock > input->session_idle)
             TRY(sessions_close(w->sessions, w->events.clock - input->session_idle, sink, report,
                                error));
     }
-    w->waiting = 0;
+    w->waiting = w->fresh_count = 0;
+    w->joins = templates_joins(w->events.templates);
     return AKIN_OK;
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The program from outside: what it prints, what it writes, how it fails and how it is stopped.
 
-Usage: cli_test.py AKIN MODEL [GROUP]      GROUP: use embed stop catalogue rate index bench precision (all)
+Usage: cli_test.py AKIN MODEL [GROUP]      GROUP: use embed stop catalogue rate index bench precision watch (all)
 MODEL is the folder of a small model. Needs nothing but Python; works in a scratch folder.
 """
 import json
@@ -1045,10 +1045,30 @@ def precision():
     check("and once", answer("data", "embed", "--data", "shop", *own, "--precision", "int8")["texts"] == 0)
 
 
+def watch():
+    """Replay and live: a kind that never was raises an alarm, bad lines are told."""
+    lines = [{"seq": i, "text": f"took {i} s", "level": "INFO", "session": f"s{i // 4}"} for i in range(400)]
+    lines.append({"seq": 400, "text": "kernel panic", "level": "FATAL", "session": "s100"})
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    write("e.jsonl", text)
+    akin("watch", "--replay", "e.jsonl", "--train-until", 390, "--scores", "s.jsonl")
+    events = [json.loads(line) for line in open("s.jsonl")]
+    check("one verdict per event", [e["seq"] for e in events] == list(range(390, 401)), events)
+    check("the last one is the strangest", max(events, key=lambda e: e["score"])["seq"] == 400 and events[-1]["alert"], events)
+    sessions = [json.loads(line) for line in open("s.sessions.jsonl")]
+    check("sessions have verdicts", {"s99", "s100"} <= {s["session"] for s in sessions}, sessions)
+    live = akin("watch", "--train-until", 390, "--explain", input=(text + "no event\n").encode())
+    alerts = [json.loads(line) for line in live.stdout.splitlines()]
+    check("alerts are lines", any(a["alert"] == "event" and a["text"] == "kernel panic" and a["parts"]["severity"] > 0 for a in alerts), live.stdout)
+    check("bad lines are counted", b"1 lines were no events" in live.stderr, live.stderr)
+    write("bad.jsonl", "{\n")
+    refused("a bad line in a file", "watch", "--replay", "bad.jsonl", words="bad.jsonl:1")
+
+
 def main():
     global AKIN, MODEL, SCRATCH
     groups = {g.__name__: g for g in (use, embed, stop, catalogue, rate, index, forms, memory, bench,
-                                      precision)}
+                                      precision, watch)}
     if len(sys.argv) not in (3, 4) or (len(sys.argv) == 4 and sys.argv[3] not in groups):
         sys.exit(__doc__)
     AKIN, MODEL = map(os.path.abspath, sys.argv[1:3])
