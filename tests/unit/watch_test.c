@@ -182,8 +182,9 @@ static bool see_session(void *cookie, const struct akin_session_verdict *v)
 {
     struct seen *seen = cookie;
     seen->sessions++;
+    size_t used = strlen(seen->alarmed);
     if (v->alert)
-        strncat(seen->alarmed, v->name, sizeof seen->alarmed - strlen(seen->alarmed) - 1);
+        snprintf(seen->alarmed + used, sizeof seen->alarmed - used, "%s", v->name);
     return true;
 }
 
