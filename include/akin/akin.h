@@ -15,6 +15,7 @@
 #include "akin/bandits.h"
 #include "akin/evaluate.h"
 #include "akin/audit.h"
+#include "akin/watch.h"
 
 #define AKIN_VERSION_MAJOR 0
 #define AKIN_VERSION_MINOR 1

@@ -40,6 +40,7 @@ const struct command *const commands[] = {
     &command_audit_report,
     &command_audit_rotate_key,
     &command_audit_cosign,
+    &command_watch,
     &command_bench_embed,
     &command_bench_search,
     &command_bench_recommend,

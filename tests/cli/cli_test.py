@@ -2,7 +2,7 @@
 """The program from outside: what it prints, what it writes, how it fails and how it is stopped.
 
 Usage: cli_test.py AKIN MODEL [GROUP]      GROUP: use embed stop catalogue rate index bench precision train
-                                 compare (all)
+                                 compare watch (all)
 MODEL is the folder of a small model. Needs nothing but Python; works in a scratch folder.
 """
 import json
@@ -21,7 +21,7 @@ import time
 COMMANDS = """doctor|config|model list|model pull|model info|model check|model quantize|tokenize|embed|
 data import movielens|data import jsonl|data embed|data info|index build|index create|index add|
 index update|index delete|index info|index check|index compact|index export|search|recommend|rate|
-fit|evaluate|bench embed|bench search|bench recommend|bench personalize|bench train|bench compare""".replace("\n", "").split("|")
+fit|evaluate|watch|bench embed|bench search|bench recommend|bench personalize|bench train|bench compare""".replace("\n", "").split("|")
 FILMS = """movieId,title,genres
 1,Toy Story (1995),Adventure|Animation|Children|Comedy
 2,Toy Story 2 (1999),Adventure|Animation|Children|Comedy
@@ -1218,10 +1218,30 @@ def compare():
     refused("a page that cannot be", "bench", "compare", folder, "--html", "none/page.html", words="none/page.html")
 
 
+def watch():
+    """Replay and live: a kind that never was raises an alarm, bad lines are told."""
+    lines = [{"seq": i, "text": f"took {i} s", "level": "INFO", "session": f"s{i // 4}"} for i in range(400)]
+    lines.append({"seq": 400, "text": "kernel panic", "level": "FATAL", "session": "s100"})
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    write("e.jsonl", text)
+    akin("watch", "--replay", "e.jsonl", "--train-until", 390, "--scores", "s.jsonl")
+    events = [json.loads(line) for line in open("s.jsonl")]
+    check("one verdict per event", [e["seq"] for e in events] == list(range(390, 401)), events)
+    check("the last one is the strangest", max(events, key=lambda e: e["score"])["seq"] == 400 and events[-1]["alert"], events)
+    sessions = [json.loads(line) for line in open("s.sessions.jsonl")]
+    check("sessions have verdicts", {"s99", "s100"} <= {s["session"] for s in sessions}, sessions)
+    live = akin("watch", "--train-until", 390, "--explain", input=(text + "no event\n").encode())
+    alerts = [json.loads(line) for line in live.stdout.splitlines()]
+    check("alerts are lines", any(a["alert"] == "event" and a["text"] == "kernel panic" and a["parts"]["severity"] > 0 for a in alerts), live.stdout)
+    check("bad lines are counted", b"1 lines were no events" in live.stderr, live.stderr)
+    write("bad.jsonl", "{\n")
+    refused("a bad line in a file", "watch", "--replay", "bad.jsonl", words="bad.jsonl:1")
+
+
 def main():
     global AKIN, MODEL, SCRATCH
     groups = {g.__name__: g for g in (use, embed, stop, catalogue, rate, index, forms, memory, bench,
-                                      precision, train, compare)}
+                                      precision, train, compare, watch)}
     if len(sys.argv) not in (3, 4) or (len(sys.argv) == 4 and sys.argv[3] not in groups):
         sys.exit(__doc__)
     AKIN, MODEL = map(os.path.abspath, sys.argv[1:3])

@@ -1,0 +1,49 @@
+/* include/akin/watch.h over src/watch. */
+#include "akin/watch.h"
+
+#include "compute/backend.h"
+#include "engine/engine.h"
+#include "watch/watch.h"
+
+void akin_watch_settings_default(struct akin_watch_settings *settings)
+{
+    watch_settings_default(settings);
+}
+
+void akin_watch_input_default(struct akin_watch_input *input)
+{
+    *input = (struct akin_watch_input){ .path = "-", .session_field = "session", .batch = 256 };
+}
+
+/* A watch is its own handle: there is nothing that the engine would add. */
+enum akin_status akin_watch_open(struct akin_engine *engine, struct akin_model *model,
+                                 const struct akin_watch_settings *settings,
+                                 struct akin_watch **watch, struct akin_error *error)
+{
+    return watch_open(cpu_kernels(engine->backend), model ? model->model : NULL, settings,
+                      (struct watch **)watch, error);
+}
+
+void akin_watch_close(struct akin_watch **watch)
+{
+    watch_close((struct watch **)watch);
+}
+
+const char *akin_watch_event_part(size_t part)
+{
+    static const char *const names[] = {"rarity", "burst", "distance", "severity"};
+    return part < AKIN_WATCH_EVENT_PARTS ? names[part] : "?";
+}
+
+const char *akin_watch_session_part(size_t part)
+{
+    static const char *const names[] = {"counts", "order", "missing", "event"};
+    return part < AKIN_WATCH_SESSION_PARTS ? names[part] : "?";
+}
+
+enum akin_status akin_watch_run(struct akin_watch *watch, const struct akin_watch_input *input,
+                                const struct akin_watch_sink *sink,
+                                struct akin_watch_report *report, struct akin_error *error)
+{
+    return watch_run((struct watch *)watch, input, sink, report, error);
+}

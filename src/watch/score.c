@@ -1,0 +1,132 @@
+#include "watch/score.h"
+
+#include <math.h>
+
+#include "compute/cpu/kernels.h"
+
+/* What the parts weigh was chosen once, see docs/decisions/020-event-score.md. */
+static const double distance_weight = 4;    /* nats for a text unlike any that is common */
+static const double severity_weight = 2;    /* nats for a step of severity */
+static const double burst_weight = 4;       /* nats for a burst e times the strongest known */
+static const double burst_half_life = 64;   /* events */
+static const double burst_min = 16;         /* events close together that may be a burst */
+
+double event_model_count(struct event_model *m, uint32_t slot)
+{
+    struct template *t = templates_at(m->templates, slot);
+    double passed = (double)(m->clock - t->counted);
+    if (passed > 0) {
+        t->count *= exp2(-passed / m->half_life);
+        t->recent *= exp2(-passed / burst_half_life);
+        t->counted = m->clock;
+    }
+    return t->count;
+}
+
+static bool is_there(const struct template *t, uint64_t id)
+{
+    return t->id == id && id != 0;
+}
+
+/* Mean distance to the nearest kinds that were seen, each divided by ln(1 + its count): to be near
+ * what is common is to be normal. The kind itself is at distance 0 once it was seen. */
+static double distance(struct event_model *m, uint32_t slot)
+{
+    struct template *t = templates_at(m->templates, slot);
+    double sum = 0;
+    size_t used = t->count >= 0.5;
+    if (!m->dimension || !t->vector)
+        return 0;
+    for (int stale = 0; stale < TEMPLATE_NEAREST; stale++)
+        if (t->nearest_id[stale]
+            && !is_there(templates_at(m->templates, t->nearest[stale]), t->nearest_id[stale])) {
+            event_model_place(m, slot); /* a neighbour was forgotten */
+            break;
+        }
+    for (int i = 0; i < TEMPLATE_NEAREST && used < TEMPLATE_NEAREST; i++) {
+        if (!t->nearest_id[i])
+            break;
+        double count = event_model_count(m, t->nearest[i]);
+        if (count < 0.5)
+            continue;
+        sum += (double)t->distance[i] / log1p(count);
+        used++;
+    }
+    return used ? sum / (double)used : 1;
+}
+
+double event_model_rarity(struct event_model *m, uint32_t slot)
+{
+    return -log((event_model_count(m, slot) + 0.5) / (m->total + 1));
+}
+
+double event_model_new_error(const struct event_model *m)
+{
+    return -log(0.5 / (m->total + 1)) + 2 * severity_weight;
+}
+
+double event_model_measure(struct event_model *m, uint32_t slot, int severity,
+                           double parts[EVENT_PARTS])
+{
+    m->clock++;
+    m->total *= exp2(-1 / m->half_life);
+    double sum = 0, count = event_model_count(m, slot);
+    double recent = templates_at(m->templates, slot)->recent + 1;
+    double limit = m->burst_max > burst_min ? m->burst_max : burst_min;
+    parts[EVENT_RARITY] = -log((count + 0.5) / (m->total + 1));
+    parts[EVENT_BURST] = recent > limit ? burst_weight * log(recent / limit) : 0;
+    parts[EVENT_DISTANCE] = distance_weight * distance(m, slot);
+    parts[EVENT_SEVERITY] = severity_weight * severity;
+    for (int i = 0; i < EVENT_PARTS; i++)
+        sum += parts[i];
+    return sum;
+}
+
+void event_model_learn(struct event_model *m, uint32_t slot, double weight, bool history)
+{
+    struct template *t = templates_at(m->templates, slot);
+    event_model_count(m, slot);
+    t->count += weight;
+    t->recent += 1;
+    m->total += weight;
+    if (history && t->recent > m->burst_max)
+        m->burst_max = t->recent;
+}
+
+/* Puts a neighbour into the list of `t` if it is near enough; ties by slot. */
+static void offer(struct template *t, uint32_t slot, uint64_t id, float distance)
+{
+    int at = TEMPLATE_NEAREST - 1;
+    for (int i = 0; i < TEMPLATE_NEAREST; i++)
+        if (t->nearest_id[i] == id)
+            return;
+    if (t->nearest_id[at] && t->distance[at] <= distance)
+        return;
+    for (; at > 0 && (!t->nearest_id[at - 1] || t->distance[at - 1] > distance); at--) {
+        t->nearest[at] = t->nearest[at - 1];
+        t->nearest_id[at] = t->nearest_id[at - 1];
+        t->distance[at] = t->distance[at - 1];
+    }
+    t->nearest[at] = slot;
+    t->nearest_id[at] = id;
+    t->distance[at] = distance;
+}
+
+void event_model_place(struct event_model *m, uint32_t slot)
+{
+    struct template *t = templates_at(m->templates, slot);
+    size_t slots = templates_slots(m->templates);
+    for (int i = 0; i < TEMPLATE_NEAREST; i++)
+        t->nearest_id[i] = 0;
+    for (uint32_t i = 0; i < slots; i++) {
+        struct template *other = templates_at(m->templates, i);
+        const float *row = other->vector;
+        float cosine;
+        if (i == slot || !other->id || !other->vector)
+            continue;
+        m->kernels->score_dot_f32(&cosine, t->vector, 1, &row, 1, m->dimension);
+        float d = 1 - cosine > 0 ? 1 - cosine : 0;
+        offer(t, i, other->id, d);
+        offer(other, slot, t->id, d);
+    }
+}

@@ -1,0 +1,36 @@
+/* How strange one event is: how rare its kind is, whether it comes in a burst like none before, how
+ * far its text is from that of the kinds that are common, and how bad its source says it is. */
+#pragma once
+
+#include "watch/tail.h"
+#include "watch/template.h"
+
+struct kernels;
+
+enum { EVENT_RARITY, EVENT_BURST, EVENT_DISTANCE, EVENT_SEVERITY, EVENT_PARTS };
+
+struct event_model {
+    const struct kernels *kernels;
+    struct templates *templates;
+    size_t dimension;       /* of the templates' vectors; 0: there are none */
+    double half_life;       /* of counts, in events */
+    double total;           /* decayed count of all events */
+    uint64_t clock;         /* events so far, learned or not */
+    double burst_max;       /* the strongest during the history */
+    struct tail tail;
+};
+
+/* The next event, of kind `slot`: its parts in nats, their sum returned. Nothing is learned. */
+double event_model_measure(struct event_model *model, uint32_t slot, int severity,
+                           double parts[EVENT_PARTS]);
+/* The same without moving the clock, and without bursts: for what is already known. */
+double event_model_rarity(struct event_model *model, uint32_t slot);
+/* What an error of a kind that was never seen adds up to, unlike no other text. */
+double event_model_new_error(const struct event_model *model);
+/* Counts the event that was measured last. `weight` below 1 counts it for less. During the history
+ * `history` notes how strong its burst was. */
+void event_model_learn(struct event_model *model, uint32_t slot, double weight, bool history);
+/* A vector has come for `slot`: finds its nearest kinds, and is offered to theirs. */
+void event_model_place(struct event_model *model, uint32_t slot);
+/* Brings the counts of `slot` up to date and returns its decayed count. */
+double event_model_count(struct event_model *model, uint32_t slot);

@@ -1,0 +1,267 @@
+#include "watch/session.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/memory.h"
+
+enum {
+    BUCKETS = 256,      /* of the count vector */
+    VECTORS_MAX = 4096, /* distinct ones that are kept */
+    GRAMS_MAX = 1 << 20,
+    KINDS_MAX = 64,     /* of one session, whose followers are looked at */
+    FOLLOWERS_MAX = 64, /* of one kind */
+    SEEN_MIN = 20,      /* sessions that a kind was in before a follower is expected */
+};
+
+struct followers {
+    double sessions;
+    uint64_t kind[FOLLOWERS_MAX];
+    float count[FOLLOWERS_MAX];
+    size_t used;
+};
+
+struct session_model {
+    size_t sessions;
+    struct number_map grams;        /* hash of three kinds -> sessions that had it */
+    struct number_map vectors;      /* hash of a count vector -> row */
+    float *rows;                    /* [VECTORS_MAX][BUCKETS], ln(1 + count) */
+    double *counts;                 /* [VECTORS_MAX] sessions that had it */
+    size_t row_count;
+    double with[BUCKETS];           /* sessions that have the bucket */
+    struct number_map kinds;        /* kind -> place in followers */
+    struct followers *followers;
+    size_t follower_count, follower_capacity;
+};
+
+struct session_model *session_model_create(void)
+{
+    struct session_model *m = memory_alloc(1, sizeof *m);
+    if (!m)
+        return NULL;
+    m->rows = memory_alloc_aligned((size_t)VECTORS_MAX * BUCKETS, sizeof *m->rows);
+    m->counts = memory_alloc(VECTORS_MAX, sizeof *m->counts);
+    if (!m->rows || !m->counts)
+        session_model_destroy(&m);
+    return m;
+}
+
+void session_model_destroy(struct session_model **model)
+{
+    struct session_model *m = *model;
+    if (!m)
+        return;
+    number_map_deinit(&m->grams);
+    number_map_deinit(&m->vectors);
+    number_map_deinit(&m->kinds);
+    memory_free(m->rows);
+    memory_free(m->counts);
+    memory_free(m->followers);
+    memory_free(m);
+    *model = NULL;
+}
+
+size_t session_model_count(const struct session_model *model)
+{
+    return model->sessions;
+}
+
+static void count_vector(const struct session *s, float vector[BUCKETS])
+{
+    memset(vector, 0, BUCKETS * sizeof *vector);
+    for (size_t i = 0; i < s->step_count; i++)
+        vector[(s->steps[i].kind >> 8) % BUCKETS] += 1;
+    for (size_t b = 0; b < BUCKETS; b++)
+        vector[b] = log1pf(vector[b]);
+}
+
+/* The i-th 3-gram; two marks stand before the first step and one behind the last. */
+static uint64_t gram(const struct session *s, size_t i)
+{
+    uint64_t key[3];
+    for (size_t j = 0; j < 3; j++) {
+        size_t at = i + j;
+        key[j] = at < 2 ? 1 : at - 2 < s->step_count ? s->steps[at - 2].kind : 2;
+    }
+    return hash_bytes(key, sizeof key);
+}
+
+/* Kinds in the order in which they first come, with the place of their last coming. */
+static size_t kinds_of(const struct session *s, uint64_t kind[KINDS_MAX], size_t first[KINDS_MAX],
+                       size_t last[KINDS_MAX])
+{
+    size_t count = 0;
+    for (size_t i = 0; i < s->step_count; i++) {
+        size_t k = 0;
+        while (k < count && kind[k] != s->steps[i].kind)
+            k++;
+        if (k == count) {
+            if (count == KINDS_MAX)
+                continue;
+            kind[count] = s->steps[i].kind;
+            first[count++] = i;
+        }
+        last[k] = i;
+    }
+    return count;
+}
+
+static struct followers *followers_of(const struct session_model *m, uint64_t kind)
+{
+    uint64_t place;
+    return number_map_get(&m->kinds, kind, &place) ? &m->followers[place] : NULL;
+}
+
+static bool learn_followers(struct session_model *m, const struct session *s)
+{
+    uint64_t kind[KINDS_MAX];
+    size_t first[KINDS_MAX], last[KINDS_MAX], count = kinds_of(s, kind, first, last);
+    for (size_t a = 0; a < count; a++) {
+        struct followers *f = followers_of(m, kind[a]);
+        if (!f) {
+            if (!array_reserve((void **)&m->followers, &m->follower_capacity,
+                               m->follower_count + 1, sizeof *m->followers)
+                || !number_map_set(&m->kinds, kind[a], m->follower_count))
+                return false;
+            f = &m->followers[m->follower_count++];
+            *f = (struct followers){0};
+        }
+        f->sessions += 1;
+        for (size_t b = 0; b < count; b++) {
+            size_t at = 0;
+            if (last[b] <= first[a])
+                continue;
+            while (at < f->used && f->kind[at] != kind[b])
+                at++;
+            if (at == FOLLOWERS_MAX)
+                continue;
+            f->count[at] = at < f->used ? f->count[at] + 1 : 1;
+            f->kind[at] = kind[b];
+            f->used += at == f->used;
+        }
+    }
+    return true;
+}
+
+static bool learn_vector(struct session_model *m, const struct session *s)
+{
+    float vector[BUCKETS];
+    uint64_t row;
+    bool added;
+    count_vector(s, vector);
+    for (size_t b = 0; b < BUCKETS; b++)
+        m->with[b] += vector[b] > 0;
+    uint64_t key = hash_bytes(vector, sizeof vector);
+    if (m->row_count == VECTORS_MAX && !number_map_get(&m->vectors, key, &row))
+        return true;
+    if (!number_map_put(&m->vectors, key, m->row_count, &row, &added))
+        return false;
+    if (added) {
+        memcpy(m->rows + row * BUCKETS, vector, sizeof vector);
+        m->counts[row] = 0;
+        m->row_count++;
+    }
+    m->counts[row] += 1;
+    return true;
+}
+
+bool session_model_learn(struct session_model *m, const struct session *s)
+{
+    struct number_map seen = {0};
+    bool fine = true;
+    m->sessions++;
+    for (size_t i = 0; i <= s->step_count && fine; i++) {
+        uint64_t key = gram(s, i), count = 0;
+        bool added;
+        fine = number_map_put(&seen, key, 1, NULL, &added);
+        if (fine && added && (number_map_get(&m->grams, key, &count) || m->grams.count < GRAMS_MAX))
+            fine = number_map_set(&m->grams, key, count + 1);
+    }
+    number_map_deinit(&seen);
+    return fine && learn_vector(m, s) && learn_followers(m, s);
+}
+
+/* Mean surprise of the 3-grams. */
+static double measure_order(const struct session_model *m, const struct session *s, bool own)
+{
+    double sum = 0, total = (double)m->sessions - own;
+    for (size_t i = 0; i <= s->step_count; i++) {
+        uint64_t count = 0;
+        number_map_get(&m->grams, gram(s, i), &count);
+        double others = (double)count - own;
+        sum -= log(((others > 0 ? others : 0) + 0.5) / (total + 1));
+    }
+    return sum / (double)(s->step_count + 1);
+}
+
+/* The distance within which at least three sessions lie, and half a per cent of all: a few bad
+ * sessions of one kind in the history do not vouch for the next one. Relative to the length of the
+ * vector, buckets weighed by how few sessions have them. */
+static double measure_counts(const struct session_model *m, const struct session *s, bool own)
+{
+    enum { NEAR = 32 };
+    float vector[BUCKETS], weight[BUCKETS];
+    double near[NEAR], mass[NEAR], length = 1e-9, total = (double)m->sessions;
+    double need = total * 0.005 > 3 ? total * 0.005 : 3;
+    size_t count = 0;
+    count_vector(s, vector);
+    for (size_t b = 0; b < BUCKETS; b++) {
+        double w = log((total + 1) / (m->with[b] + 0.5));
+        weight[b] = (float)(w > 0.05 ? w : 0.05);
+        length += (double)(vector[b] * vector[b] * weight[b] * weight[b]);
+    }
+    for (size_t r = 0; r < m->row_count; r++) {
+        const float *row = m->rows + r * BUCKETS;
+        float sum = 0;
+        for (size_t b = 0; b < BUCKETS; b++) {
+            float d = (row[b] - vector[b]) * weight[b];
+            sum += d * d;
+        }
+        double others = m->counts[r] - (own && memcmp(row, vector, sizeof vector) == 0);
+        if (others <= 0 || (count == NEAR && (double)sum >= near[NEAR - 1]))
+            continue;
+        size_t at = count < NEAR ? count++ : NEAR - 1;
+        for (; at > 0 && near[at - 1] > (double)sum; at--) {
+            near[at] = near[at - 1];
+            mass[at] = mass[at - 1];
+        }
+        near[at] = (double)sum;
+        mass[at] = others;
+    }
+    double reached = 0, distance = 0;
+    for (size_t i = 0; i < count && reached < need; i++) {
+        double take = mass[i] < need - reached ? mass[i] : need - reached;
+        distance += take * sqrt(near[i]);
+        reached += take;
+    }
+    return reached > 0 ? distance / reached / sqrt(length) : 1;
+}
+
+/* The most certain follower that did not come. */
+static double measure_missing(const struct session_model *m, const struct session *s)
+{
+    uint64_t kind[KINDS_MAX];
+    size_t first[KINDS_MAX], last[KINDS_MAX], count = kinds_of(s, kind, first, last);
+    double worst = 0;
+    for (size_t a = 0; a < count; a++) {
+        const struct followers *f = followers_of(m, kind[a]);
+        for (size_t i = 0; f && f->sessions >= SEEN_MIN && i < f->used; i++) {
+            size_t b = 0;
+            while (b < count && (kind[b] != f->kind[i] || last[b] <= first[a]))
+                b++;
+            double surprise = -log((f->sessions - (double)f->count[i] + 0.5) / (f->sessions + 1));
+            if (b == count && surprise > worst)
+                worst = surprise;
+        }
+    }
+    return worst;
+}
+
+void session_model_measure(struct session_model *m, const struct session *s, bool own,
+                           double parts[SESSION_PARTS])
+{
+    parts[SESSION_COUNTS] = measure_counts(m, s, own);
+    parts[SESSION_ORDER] = measure_order(m, s, own);
+    parts[SESSION_MISSING] = measure_missing(m, s);
+}

@@ -1,0 +1,104 @@
+/* One case per rule of the masker, and what must stay as it is. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "watch/mask.h"
+
+struct mask_case {
+    const char *text, *masked;
+};
+
+static void check(const struct mask_case *cases, size_t count)
+{
+    struct bytes out = {0};
+    for (size_t i = 0; i < count; i++) {
+        mask_text(cases[i].text, strlen(cases[i].text), &out);
+        assert_false(out.failed);
+        assert_string_equal(out.data, cases[i].masked);
+    }
+    bytes_deinit(&out);
+}
+
+#define CHECK(...)                                                                   \
+    do {                                                                             \
+        static const struct mask_case cases[] = {__VA_ARGS__};                       \
+        check(cases, sizeof cases / sizeof cases[0]);                                \
+    } while (0)
+
+#define UUID "11760334-ac63-4cc8-9086-578422af8c99"
+
+static void uuids(void **state)
+{
+    (void)state;
+    CHECK({UUID, "<uuid>"}, {"[instance: " UUID "]", "[instance: <uuid>]"},
+          {"files " UUID "_del", "files <uuid>_del"}, {"req-" UUID, "req-<uuid>"},
+          {"vm" UUID "x", "vm<uuid>x"});
+}
+
+static void numbers(void **state)
+{
+    (void)state;
+    CHECK({"", ""}, {"took 12 s", "took <n> s"}, {"took 0.58 s", "took <n> s"}, {"t=-5", "t=<n>"},
+          {"blk_-123", "blk_<n>"}, {"blk_4567", "blk_<n>"},
+          {"br0 br1 br-int", "br<n> br<n> br-int"}, {"1-2", "<n>-<n>"},
+          {"v1.2.3.4.5", "v<n>.<n>.<n>"}, {"J12-U11", "J<n>-U<n>"});
+}
+
+static void hexadecimals(void **state)
+{
+    (void)state;
+    CHECK({"at 0x0b85eee0, mask 0x05", "at <n>, mask <n>"},
+          {"iar 0098bbcc dear fee1c7c", "iar <n> dear <n>"}, {"tap8327ce4e-4f", "tap<n>"},
+          {"(tap8327ce4e-4f)", "(tap<n>)"}, {"d41d8cd98f00b204e9800998ecf8427e", "<n>"},
+          {"core.1a2b", "core.<n>"}, {"feed face added deadbeef", "feed face added deadbeef"},
+          {"8M", "<n>M"}, {"0xzz", "<n>xzz"});
+}
+
+static void addresses(void **state)
+{
+    (void)state;
+    CHECK({"192.168.1.1", "<ip>"}, {"br0 192.168.1.1/24", "br<n> <ip>"},
+          {"/10.251.43.21:50010", "/<ip>"}, {"fe80::f816:3eff:fe1c:aaaa/64", "<ip>"},
+          {"::1", "<ip>"}, {"2001:db8:0:1:2:3:4:5", "<ip>"}, {"fa:16:3e:1c:aa:bb", "<mac>"},
+          {"address=fa:16:3e:aa:e7:fc,x", "address=<mac>,x"}, {"00-1B-44-11-3A-B7", "<mac>"},
+          {"at 12:34:56", "at <n>:<n>:<n>"}, {"std::string a::b", "std::string a::b"});
+}
+
+static void paths(void **state)
+{
+    (void)state;
+    CHECK({"open /var/lib/nova/x.log failed", "open <path> failed"},
+          {"Error loading /bgl/a.rts: invalid", "Error loading <path>: invalid"},
+          {"file=\"/etc/x\"", "file=\"<path>\""}, {"load/store error", "load/store error"},
+          {"a / b", "a / b"}, {"http://x.y/z", "http:<path>"});
+}
+
+static void any_bytes(void **state)
+{
+    struct bytes out = {0};
+    (void)state;
+    mask_text("a\0" "1\xff 2", 6, &out);
+    assert_int_equal(out.count, 10);
+    assert_memory_equal(out.data, "a\0<n>\xff <n>", 10);
+    static char digits[100000];
+    memset(digits, ':', sizeof digits);
+    mask_text(digits, sizeof digits, &out);
+    memset(digits, 'f', sizeof digits);
+    mask_text(digits, sizeof digits, &out); /* does not take the square of the length */
+    assert_int_equal(out.count, sizeof digits);
+    bytes_deinit(&out);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(uuids), cmocka_unit_test(numbers), cmocka_unit_test(hexadecimals),
+        cmocka_unit_test(addresses), cmocka_unit_test(paths), cmocka_unit_test(any_bytes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
