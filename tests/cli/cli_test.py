@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """The program from outside: what it prints, what it writes, how it fails and how it is stopped.
 
-Usage: cli_test.py AKIN MODEL [GROUP]      GROUP: use embed stop catalogue rate index bench precision (all)
+Usage: cli_test.py AKIN MODEL [GROUP]      GROUP: use embed stop catalogue rate index audit bench precision (all)
 MODEL is the folder of a small model. Needs nothing but Python; works in a scratch folder.
 """
+import csv
+import io
 import json
 import math
 import os
@@ -20,7 +22,9 @@ import time
 COMMANDS = """doctor|config|model list|model pull|model info|model check|model quantize|tokenize|embed|
 data import movielens|data import jsonl|data embed|data info|index build|index create|index add|
 index update|index delete|index info|index check|index compact|index export|search|recommend|rate|
-fit|evaluate|bench embed|bench search|bench recommend|bench personalize""".replace("\n", "").split("|")
+fit|evaluate|audit init|audit append|audit checkpoint|audit verify|audit prove|audit verify-proof|
+audit export|audit report|audit rotate-key|audit cosign|bench embed|bench search|bench recommend|
+bench personalize|bench audit""".replace("\n", "").split("|")
 FILMS = """movieId,title,genres
 1,Toy Story (1995),Adventure|Animation|Children|Comedy
 2,Toy Story 2 (1999),Adventure|Animation|Children|Comedy
@@ -1045,10 +1049,78 @@ def precision():
     check("and once", answer("data", "embed", "--data", "shop", *own, "--precision", "int8")["texts"] == 0)
 
 
+def audit():
+    made = answer("audit", "init", "log", "--origin", "example.com/log")
+    check("the key names the log", made["public_key"].startswith("example.com/log+"), made)
+    check("the secret is secret", os.stat("log/key").st_mode & 0o777 == 0o600)
+    write("key.pub", made["public_key"] + "\n")
+    lines = [json.dumps({"user": f"u{i % 3}", "action": "read", "n": i}) for i in range(700)]
+    write("lines", "\n".join(lines) + "\n")
+    told = akin("audit", "append", "log", "-i", "lines", "--source", "web").stdout.decode().splitlines()
+    counts = [int(line.removeprefix("acknowledged ")) for line in told]
+    check("acknowledged rises to the end", counts == sorted(counts) and counts[-1] == 700, told)
+    shutil.copy("log/checkpoint", "kept")
+    akin("audit", "append", "log", input=b"a\0b\n\n\xff\nlast without an end")
+    write("large", bytes(range(256)) * 800)
+    made = answer("audit", "append", "log", "-i", "large", "--whole")
+    check("a whole file is one record", made["acknowledged"] == 1 and made["records"] == 705, made)
+
+    exported = [json.loads(line) for line in akin("audit", "export", "log").stdout.splitlines()]
+    check("text as text", [r["record"] for r in exported[:700]] == lines)
+    check("numbers and sources", [(r["index"], r["source"]) for r in exported[:700]] == [(i, "web") for i in range(700)])
+    check("the rest as base64 where it must be", [r.get("record_base64", r.get("record")) for r in exported[700:704]] == ["YQBi", "", "/w==", "last without an end"])
+    csv.field_size_limit(1 << 20)
+    table = list(csv.reader(io.StringIO(akin("audit", "export", "log", "--format", "csv").stdout.decode(), newline="")))
+    check("CSV: the same", [row[6] for row in table[1:701]] == lines and len(table) == 706, table[:2])
+
+    good = answer("audit", "verify", "log", "--public-key", "key.pub", "--since", "kept")
+    check("verified", good["ok"] and good["records"] == 705 and good["since"] == 700, good)
+    for index in (0, 255, 256, 704):
+        akin("audit", "prove", "log", index, "-o", "p.json")
+        proof = answer("audit", "verify-proof", "p.json", "--public-key", "key.pub")
+        check("proven", proof["ok"] and proof["index"] == index and proof["size"] == 705, proof)
+    akin("audit", "verify-proof", "p.json", "--public-key", "key.pub", "--record", "large")
+    refused("another record", "audit", "verify-proof", "p.json", "--public-key", "key.pub", "--record", "lines", words="not the record")
+    akin("audit", "prove", "log", "--since", "kept", "-o", "c.json")
+    check("continued", answer("audit", "verify-proof", "c.json", "--public-key", "key.pub")["from"] == 700)
+    refused("no such record", "audit", "prove", "log", 705, words="705")
+    refused("no number", "audit", "prove", "log", "x", status=2, words="INDEX")
+
+    akin("audit", "rotate-key", "log")
+    check("two keys", answer("audit", "verify", "log", "--public-key", "key.pub")["keys"] == 2)
+    report = answer("audit", "report", "log", "--html", "r.html")
+    check("who", [(r["name"], r["records"]) for r in report["who"]] == [("u0", 234), ("u1", 233), ("u2", 233)], report["who"])
+    check("what", report["what"] == [{"name": "read", "records": 700}], report["what"])
+    check("a page of its own", b"The log verifies" in open("r.html", "rb").read())
+    refused("a time", "audit", "report", "log", "--from", "soon", status=2, words="--from")
+
+    with subprocess.Popen([AKIN, "audit", "append", "log"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()) as other:
+        other.stdin.write(b"one\n")
+        other.stdin.flush()
+        check("a line is acknowledged while the next is waited for", other.stdout.readline() == b"acknowledged 1\n")
+        refused("two writers", "audit", "append", "log", "-i", "lines", words="one may write")
+        check("verified while it is written", answer("audit", "verify", "log")["writer"])
+        other.kill()
+    akin("audit", "checkpoint", "log")
+    check("killed: the record is there", answer("audit", "verify", "log")["records"] == 707)
+
+    with open("log/tile/entries/001", "r+b") as file:
+        file.seek(100)
+        byte = file.read(1)
+        file.seek(100)
+        file.write(bytes([byte[0] ^ 1]))
+    refused("a changed record", "audit", "verify", "log", "--quiet", words="record 257")
+    refused("no log", "audit", "verify", ".", words="not an audit log")
+    refused("not empty", "audit", "init", "log", words="not empty")
+    os.chmod("log/key", 0o644)
+    refused("a key for everybody", "audit", "append", "log", "-i", "lines", words="chmod 600")
+    nothing_left("audit")
+
+
 def main():
     global AKIN, MODEL, SCRATCH
-    groups = {g.__name__: g for g in (use, embed, stop, catalogue, rate, index, forms, memory, bench,
-                                      precision)}
+    groups = {g.__name__: g for g in (use, embed, stop, catalogue, rate, index, forms, memory, audit,
+                                      bench, precision)}
     if len(sys.argv) not in (3, 4) or (len(sys.argv) == 4 and sys.argv[3] not in groups):
         sys.exit(__doc__)
     AKIN, MODEL = map(os.path.abspath, sys.argv[1:3])
