@@ -240,12 +240,22 @@ static bool is_in(const char *name, const char *folder)
     return strncmp(name, folder, strlen(folder)) == 0;
 }
 
+/* The last digit of a signature has two bits that say nothing, and Go does not look at them. */
+static bool is_last_digit(const unsigned char *before, const unsigned char *data, size_t bytes)
+{
+    return bytes > 3 && !memcmp(before, data, bytes - 3) && data[bytes - 2] == '=' &&
+           data[bytes - 1] == '\n';
+}
+
 static void change(struct trial *t, size_t file, const void *data, size_t bytes)
 {
     const char *name = t->image->files[file].name;
+    bool is_note = is_in(name, "checkpoint");
     put(t->folder, name, data, bytes);
     t->dirty[t->dirty_count++] = file;
-    t->judged = t->judged || is_in(name, "tile/") || is_in(name, "checkpoint");
+    if (is_in(name, "tile/") || (is_note && bytes != t->image->files[file].bytes) ||
+        (is_note && !is_last_digit(t->image->files[file].data, data, bytes)))
+        t->judged = true;
 }
 
 static unsigned char *copy_of(struct trial *t, size_t file, size_t extra)
