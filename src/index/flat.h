@@ -32,6 +32,11 @@ void flat_close(struct flat **flat);
 enum akin_status flat_search(const struct flat *flat, const struct segment_query *query,
                              const struct segment_hits *hits, struct akin_error *error);
 
+/* Of listed rows, from the bytes: the score of list[i] is within errors[i] of values[i], for
+ * certain. Inner products only. false: nothing is certain (see screen_prepare), or no memory. */
+bool flat_bound(const struct flat *flat, const float *query, const uint32_t *list, size_t count,
+                float *values, float *errors);
+
 /* Rows that its sketches' space was measured on; 0: it has none that another segment may use. */
 size_t flat_measured(const struct flat *flat);
 

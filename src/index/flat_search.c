@@ -275,6 +275,27 @@ bool flat_search_one(const struct flat *flat, struct flat_scratch *scratch,
                                      &hits->found[at]);
 }
 
+bool flat_bound(const struct flat *flat, const float *query, const uint32_t *list, size_t count,
+                float *values, float *errors)
+{
+    struct screen_query prepared;
+    struct flat_scratch *s = flat_scratch_take(flat);
+    ASSERT(flat->screen.score == SCORE_INNER_PRODUCT);
+    if (!s)
+        return false;
+    bool holds = screen_prepare(&flat->screen, query, s->digits, &prepared);
+    for (size_t i = 0; holds && i < count; i += SCREEN_STEP) {
+        size_t live = count - i < SCREEN_STEP ? count - i : SCREEN_STEP;
+        holds = screen_list(flat->backend, &flat->screen, &prepared, list + i, live, -INFINITY,
+                            s->found, s->values) == live;
+        memcpy(values + i, s->values, live * sizeof *values);
+        for (size_t j = 0; j < live; j++)
+            errors[i + j] = screen_error(&flat->screen, &prepared, list[i + j]) * (1 + 0x1p-20f);
+    }
+    flat_scratch_give(flat, s);
+    return holds;
+}
+
 /* ---- all queries ------------------------------------------------------------------------ */
 
 struct job {

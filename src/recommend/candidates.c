@@ -7,6 +7,8 @@
  * cosines, taste is divided by the mean of its own ten best, so all three are about 0 to 1.
  * Popularity is ln(1 + count) / ln(1 + largest count); for a person it adds nothing to raters in
  * common (docs/recommend.md). */
+#include <math.h>
+
 #include "base/memory.h"
 #include "catalog/catalog.h"
 #include "compute/best.h"
@@ -24,7 +26,10 @@ enum {
     TASTE_BEST = 10,            /* whose mean is the scale of tastes */
     TASTE_FLOOR = 100,          /* which of the model's best is 0 */
     PRODUCT_ROWS = 64,
+    DROP_FROM = 4,              /* candidates for each result: fewer are not worth it */
 };
+
+#define SUM_ERROR 4e-6f
 
 static const float weights_alone[PARTS] = { 1, 0.6f, 0.7f, 0, 0.3f };
 static const float weights_person[PARTS] = { 0.15f, 0, 1, 0, 0.3f };
@@ -341,6 +346,67 @@ static enum akin_status offer_all(struct asked *a, size_t wanted, struct akin_er
     return AKIN_OK;
 }
 
+static bool only_best_matter(const struct asked *a)
+{
+    const struct akin_request *request = a->request;
+    return a->points && !a->alone && a->r->index && !a->r->rescorer.rescore &&
+           !(request->diversity > 0) && !request->no_near_duplicates &&
+           a->s->candidate_count > DROP_FROM * request->k;
+}
+
+/* Bounds of the scores of all candidates, whose text is not rated yet: to s->hits from below, to
+ * `most` from above. Rounding is far below SUM_ERROR of what is added. */
+static void bound_scores(const struct asked *a, const float *texts, const float *errors,
+                         float *most)
+{
+    struct scratch *s = a->s;
+    for (size_t i = 0; i < s->candidate_count; i++) {
+        const struct candidate *c = &s->candidates[i];
+        float sum = 0, size = 0, half = fabsf(a->weights[PART_TEXT]) * errors[i];
+        for (int part = 0; part < PARTS; part++) {
+            float term = a->weights[part] * (part == PART_TEXT ? texts[i] : c->values[part]);
+            sum += term;
+            size += fabsf(term);
+        }
+        half += SUM_ERROR * (size + half);
+        s->hits[i] = (struct hit){ sum - half, c->row };
+        most[i] = sum + half;
+    }
+}
+
+/* Vectors of items are what a request waits for, being all over memory. What cannot be among the k
+ * best, by the bytes of the index, is no candidate any more. The answer is the same. */
+static enum akin_status drop_hopeless(struct asked *a, struct akin_error *error)
+{
+    struct scratch *s = a->s;
+    size_t count = s->candidate_count, k = a->request->k;
+    if (k == 0 || !only_best_matter(a))
+        return AKIN_OK;
+    if (!reserve_hits(s, count) ||
+        !array_reserve((void **)&s->marks, &s->mark_capacity, 4 * count, sizeof *s->marks))
+        return error_memory(error);
+    float *texts = s->marks, *errors = texts + count, *most = errors + count;
+    uint32_t *rows = (uint32_t *)(void *)(most + count);
+    for (size_t i = 0; i < count; i++)
+        rows[i] = s->candidates[i].row;
+    if (!space_bound(a->r->index, s->vector, rows, count, texts, errors))
+        return AKIN_OK;
+    bound_scores(a, texts, errors, most);
+    best_select(s->hits, count, k);
+    float least = s->hits[0].score;
+    for (size_t i = 1; i < k; i++)
+        least = fminf(least, s->hits[i].score);
+    s->candidate_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        s->slots[rows[i]] = 0;
+        if (most[i] < least)
+            continue;
+        s->candidates[s->candidate_count++] = s->candidates[i];
+        s->slots[rows[i]] = (uint32_t)s->candidate_count;
+    }
+    return AKIN_OK;
+}
+
 enum akin_status request_candidates(struct asked *a, struct akin_error *error)
 {
     struct scratch *s = a->s;
@@ -350,7 +416,10 @@ enum akin_status request_candidates(struct asked *a, struct akin_error *error)
     if (s->allowed_count)
         TRY(offer_all(a, wanted, error));
     for (int part = 0; part < PARTS; part++)
-        generators[part].rate(a);
+        if (part != PART_TEXT)
+            generators[part].rate(a);
+    TRY(drop_hopeless(a, error));
+    generators[PART_TEXT].rate(a);
     for (size_t i = 0; i < s->candidate_count; i++) {
         struct candidate *c = &s->candidates[i];
         for (int part = 0; part < PARTS; part++)

@@ -107,7 +107,7 @@ struct scratch {
     size_t candidate_count, candidate_capacity;
     struct hit *hits;
     size_t hit_capacity;
-    float *marks;               /* of diversity.c */
+    float *marks;               /* of diversity.c, and of candidates that are dropped */
     size_t mark_capacity;
 };
 
@@ -182,7 +182,8 @@ enum akin_status request_ready(struct asked *asked, struct akin_recommendation *
 void request_weigh(struct asked *asked);
 /* s->year_terms for the years there are. */
 enum akin_status request_reserve_years(struct asked *asked, struct akin_error *error);
-/* s->candidates, scored, in no particular order; s->slots say where each row is. */
+/* s->candidates, scored, in no particular order; s->slots say where each row is. The k best are
+ * there; others may not be where nothing but the k best is asked for. */
 enum akin_status request_candidates(struct asked *asked, struct akin_error *error);
 /* Adds to s->taste who else was rated by those who rated an item. */
 void request_gather_taste(struct asked *asked, size_t row, float weight);

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "index/segment.h"
+#include "index/flat.h"
 
 enum { BLOCKS_MAX = 8 };
 
@@ -98,6 +98,12 @@ void space_index_destroy(struct space_index **index)
 uint64_t space_index_bytes(const struct space_index *index)
 {
     return index ? index->bytes : 0;
+}
+
+bool space_bound(const struct space_index *index, const float *vector, const uint32_t *items,
+                 size_t count, float *values, float *errors)
+{
+    return flat_bound(segment_flat(index->segment), vector, items, count, values, errors);
 }
 
 /* ---- search ----------------------------------------------------------------------------- */

@@ -25,6 +25,11 @@ struct space_query {
     float recall;               /* 1: exact */
 };
 
+/* Of items, from a quarter of what their vectors take: the product of `vector` with items[i] is
+ * within errors[i] of values[i], for certain. false: it is not known. */
+bool space_bound(const struct space_index *index, const float *vector, const uint32_t *items,
+                 size_t count, float *values, float *errors);
+
 /* The k nearest of each, best first, ties by row, to hits [count][k]; found [count]. `index` may be
  * NULL. Blank items are found like others, with a score of 0: `allowed` leaves them out. */
 enum akin_status space_search(const struct space *space, struct backend *backend,

@@ -141,6 +141,26 @@ static void draw(float *rows, float *queries)
     }
 }
 
+/* More rows than one step of the screen, in no order; the bounds are of use. */
+static void bounds_hold(const struct space_index *index, const float *rows, const float *queries)
+{
+    enum { LISTED = 1200 };
+    static uint32_t list[LISTED];
+    static float values[LISTED], errors[LISTED];
+    float zero[WIDE] = { 0 };
+    for (size_t i = 0; i < LISTED; i++)
+        list[i] = (uint32_t)(i * 7919 % ROWS);
+    for (size_t q = 0; q < QUERIES; q++) {
+        assert_true(space_bound(index, queries + q * WIDE, list, LISTED, values, errors));
+        for (size_t i = 0; i < LISTED; i++) {
+            double score = product(queries + q * WIDE, rows + list[i] * WIDE, WIDE);
+            assert_true(fabs(score - (double)values[i]) <= (double)errors[i]);
+            assert_true(errors[i] < 0.05f);
+        }
+    }
+    assert_false(space_bound(index, zero, list, LISTED, values, errors));
+}
+
 static void index_keeps_its_promise(void **state)
 {
     static struct hit truth[QUERIES * K], hits[QUERIES * K], one[K];
@@ -181,6 +201,7 @@ static void index_keeps_its_promise(void **state)
     must(space_search(&space, rig_backend, index, &query, hits, found, &error), &error);
     for (size_t i = 0; i < QUERIES * K; i++)
         assert_int_equal(hits[i].row % 3, 0);
+    bounds_hold(index, rows, queries);
     space_index_destroy(&index);
     assert_null(index);
     memory_free(rows);
@@ -204,6 +225,47 @@ static void prepared(void **state)
     assert_true(rig_same(before, after, K));
     recommender_memory(rig, &memory);
     assert_true(memory.index > ITEMS * DIM);
+}
+
+/* struct recommend_rescorer: leaves all as it is, but has to see every candidate. */
+static enum akin_status count_all(void *context, const struct asked *asked,
+                                  struct candidate *candidates, size_t count,
+                                  struct akin_error *error)
+{
+    (void)asked, (void)candidates, (void)error;
+    *(size_t *)context += count;
+    return AKIN_OK;
+}
+
+/* Candidates that are dropped before their text is compared are none of the best. */
+static void dropped_are_missed_by_nobody(void **state)
+{
+    static const char *const history[] = { "f12", "f80", "f13" };
+    struct akin_recommendation all[K], best[K];
+    size_t seen = 0, found, again, dropped = 0;
+    struct recommend_rescorer rescorer = { &seen, count_all }, none = { 0 };
+    (void)state;
+    must(recommender_prepare(rig, (struct akin_progress){ 0 }, NULL), NULL);
+    for (size_t i = 0; i < 240; i++) {
+        struct akin_request request = rig_request(i % 3 ? K : 1);
+        char user[16];
+        snprintf(user, sizeof user, "p%zu", i % PEOPLE);
+        request.query = i & 1 ? "words" : NULL;
+        request.user = i & 2 ? user : NULL;
+        request.history = history;
+        request.history_count = i & 3 && i & 4 ? 0 : 3;
+        request.popularity = i % 5 ? -1 : 0.5f;
+        const float *vector = i & 1 ? rig_vectors + i * 3 % OTHERS * DIM : NULL;
+        seen = 0;
+        recommender_use_rescorer(rig, &rescorer);
+        must(recommend(rig, &request, vector, all, NULL, &found, NULL, NULL), NULL);
+        recommender_use_rescorer(rig, &none);
+        must(recommend(rig, &request, vector, best, NULL, &again, NULL, NULL), NULL);
+        assert_int_equal(found, again);
+        assert_true(rig_same(all, best, found));
+        dropped += seen > 4 * request.k;
+    }
+    assert_true(dropped > 200);
 }
 
 /* ---- titles ----------------------------------------------------------------------------- */
@@ -312,6 +374,7 @@ int main(void)
         cmocka_unit_test(space_is_one),
         cmocka_unit_test(index_keeps_its_promise),
         cmocka_unit_test(prepared),
+        cmocka_unit_test(dropped_are_missed_by_nobody),
         cmocka_unit_test(titles_share_rare_words),
         cmocka_unit_test(cosines_of_raters),
         cmocka_unit_test(warm_requests_allocate_nothing),

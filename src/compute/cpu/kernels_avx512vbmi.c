@@ -48,6 +48,9 @@ ALWAYS_INLINE __m512i load_plane(const uint8_t *p, const int rows)
 
 /* Blocks that share what is loaded of the tables. */
 enum { GROUP = 2 };
+/* Blocks ahead, each line of which is fetched while its like is read: the processor alone stops at
+ * the end of every page, and sketches are seldom in the caches when a single query comes. */
+enum { FETCHED = 4 };
 
 struct sums {
     __m512i all, high;      /* sixteen bits: low + 256 high bytes, modulo 2^16; high bytes */
@@ -65,6 +68,8 @@ ALWAYS_INLINE void add_planes(struct sums *sums, const uint8_t *planes, size_t b
         const uint8_t *at = planes + (size_t)b * bytes;
         __m512i x = load_plane(at, rows), y = load_plane(at + rows, rows),
                 z = load_plane(at + 2 * rows, rows);
+        for (int i = 0; i < 3; i++)
+            _mm_prefetch((const char *)at + FETCHED * bytes + i * rows, _MM_HINT_T0);
         /* bit by bit: mask ? new : old */
         __m512i top = _mm512_ternarylogic_epi32(second, _mm512_srli_epi16(y, 4),
                                                 _mm512_srli_epi16(x, 6), 0xca);
@@ -81,7 +86,7 @@ ALWAYS_INLINE void add_planes(struct sums *sums, const uint8_t *planes, size_t b
 
 /* Scores of sixteen rows from their sums of look-ups; `row` is the first one's number. */
 ALWAYS_INLINE void finish(float *scores, __m256i sums, const uint8_t *heads, size_t row,
-                          const int rows, const struct sketch_form *form,
+                          const int rows, size_t bytes, const struct sketch_form *form,
                           const struct sketch_terms *terms)
 {
     __m512i head = _mm512_setzero_si512();
@@ -91,6 +96,7 @@ ALWAYS_INLINE void finish(float *scores, __m256i sums, const uint8_t *heads, siz
         int32_t four;
         __builtin_memcpy(&four, weights, 4);
         head = _mm512_dpbusd_epi32(head, _mm512_loadu_si512(at), _mm512_set1_epi32(four));
+        _mm_prefetch((const char *)at + FETCHED * bytes, _MM_HINT_T0);
     }
     const float *factor = (const float *)(heads + 4 * (size_t)rows * form->heads) + row;
     __m512 inner = _mm512_fmadd_ps(_mm512_set1_ps(terms->head_step), _mm512_cvtepi32_ps(head),
@@ -121,11 +127,11 @@ ALWAYS_INLINE void score_group(float *scores, const uint8_t *blocks, size_t byte
         __m512i even = _mm512_sub_epi16(sums[b].all, _mm512_slli_epi16(high, 8));
         const uint8_t *heads = blocks + form->planes * (size_t)rows;
         const size_t half = (size_t)rows / 2;
-        finish(scores, _mm512_castsi512_si256(even), heads, 0, rows, form, terms);
-        finish(scores, _mm512_castsi512_si256(high), heads, half, rows, form, terms);
+        finish(scores, _mm512_castsi512_si256(even), heads, 0, rows, bytes, form, terms);
+        finish(scores, _mm512_castsi512_si256(high), heads, half, rows, bytes, form, terms);
         if (rows == 64) {
-            finish(scores, _mm512_extracti64x4_epi64(even, 1), heads, 16, rows, form, terms);
-            finish(scores, _mm512_extracti64x4_epi64(high, 1), heads, 48, rows, form, terms);
+            finish(scores, _mm512_extracti64x4_epi64(even, 1), heads, 16, rows, bytes, form, terms);
+            finish(scores, _mm512_extracti64x4_epi64(high, 1), heads, 48, rows, bytes, form, terms);
         }
     }
 }
