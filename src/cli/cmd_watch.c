@@ -5,7 +5,8 @@
 #include "cli/cli.h"
 
 static const struct option watch_options[] = {
-    {"source", 0, OPTION_CHOICE, "jsonl|text", "jsonl", "what standard input, or FILE, has", 0, 0},
+    {"source", 0, OPTION_CHOICE, "jsonl|text", NULL,
+     "read standard input as it comes, as this; with --replay: what FILE has (jsonl)", 0, 0},
     {"replay", 0, OPTION_TEXT, "FILE", NULL, "read a file of events instead, as fast as it goes", 0,
      0},
     {"train-until", 0, OPTION_COUNT, "SEQ", "1000",
@@ -178,7 +179,7 @@ static void read_input(struct cli *cli, struct akin_watch_input *input)
     const char *replay = options_text(o, "replay");
     akin_watch_input_default(input);
     input->path = replay ? replay : "-";
-    input->plain = !strcmp(options_text(o, "source"), "text");
+    input->plain = options_given(o, "source") && !strcmp(options_text(o, "source"), "text");
     input->session_field = options_text(o, "session");
     input->train_until = options_count(o, "train-until");
     input->batch = options_given(o, "batch") ? options_count(o, "batch") : replay ? 256 : 1;
@@ -214,6 +215,8 @@ static enum akin_status run_watch(struct cli *cli)
     struct akin_watch_settings settings;
     struct akin_model *model = NULL;
     struct akin_watch *watch = NULL;
+    if (!options_given(&cli->options, "source") && !options_given(&cli->options, "replay"))
+        return wrong_use(cli, "watch needs --source jsonl|text, or --replay FILE");
     akin_watch_settings_default(&settings);
     settings.event_alarm = options_number(&cli->options, "alarm");
     settings.session_alarm = options_number(&cli->options, "session-alarm");
@@ -234,7 +237,7 @@ static enum akin_status run_watch(struct cli *cli)
 
 const struct command command_watch = {
     .name = "watch",
-    .arguments = "[--replay FILE] [options]",
+    .arguments = "--source jsonl|text | --replay FILE [options]",
     .summary = "events as they come, compared with what came before; alerts as JSON lines",
     .details =
         "An event is a JSON object with \"text\" (or \"message\"), and perhaps seq, time, source,\n"
@@ -245,7 +248,7 @@ const struct command command_watch = {
         "trouble. Live, a line that is no event is counted and left out; in a file it is an "
         "error.\n",
     .examples = "  journalctl -f -o cat | akin watch --source text --explain\n"
-                "  akin watch --train-until 50000 --session instance_id < events.jsonl\n"
+                "  akin watch --source jsonl --train-until 50000 --session vm < events.jsonl\n"
                 "  akin watch --replay events.jsonl --train-until 12700 --scores scores.jsonl\n",
     .options = {watch_options, sizeof watch_options / sizeof watch_options[0]},
     .run = run_watch,

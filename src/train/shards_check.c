@@ -60,6 +60,22 @@ static enum akin_status scan_shard(void *context, struct shards_work *work, size
 
 /* ---- what was scanned before ------------------------------------------------------------- */
 
+/* When a file was written, told only once a later write would have a later time: file systems keep
+ * it to a tick of the system's clock, 10 ms at most. A time in the future is told as it is. */
+static enum akin_status settled_time(const char *path, int64_t *modified_ns,
+                                     struct akin_error *error)
+{
+    enum { TICK_US = 10000, TRIES = 3 };
+    for (int i = 0; i < TRIES; i++) {
+        TRY(path_modified_ns(path, modified_ns, error));
+        int64_t age_us = (int64_t)clock_unix_us() - *modified_ns / 1000;
+        if (age_us > TICK_US || age_us < -TICK_US)
+            break;
+        clock_sleep_us(2 * TICK_US);
+    }
+    return AKIN_OK;
+}
+
 /* Sizes, times and settings as they are now. */
 static enum akin_status print_checked(const struct shards_settings *settings, struct bytes *text,
                                       struct akin_error *error)
@@ -73,7 +89,7 @@ static enum akin_status print_checked(const struct shards_settings *settings, st
         int64_t modified_ns;
         TRY(shard_path(path, settings->folder, shard, error));
         TRY(path_bytes(path, &bytes, error));
-        TRY(path_modified_ns(path, &modified_ns, error));
+        TRY(settled_time(path, &modified_ns, error));
         bytes_printf(text, "%s\n{\"bytes\": %" PRIu64 ", \"modified_ns\": %" PRId64 "}",
                      shard ? "," : "", bytes, modified_ns);
     }
@@ -153,8 +169,10 @@ static enum akin_status prepare_locked(const struct shards_settings *settings,
     if (!equal)
         TRY(shards_generate(settings, report, error));
     TRY(path_join(state, sizeof state, settings->folder, "_generating.json", error));
-    if (equal)      /* of a run that ended between its last two steps */
+    if (equal) {    /* of a run that ended between its last steps; a folder may be read-only */
         (void)path_remove(state, NULL);
+        (void)shards_clear_folder(settings->folder, false, NULL);
+    }
     TRY(shards_verify(settings->folder, &settings->layout, error));
     return shards_check(settings, report->generated && report->shards_kept == 0, report, error);
 }

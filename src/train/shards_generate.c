@@ -43,8 +43,7 @@ static bool is_leaving(const char *name)
            !strncmp(name, "_generating.json.", 17) || !strncmp(name, "_checked.json.", 14);
 }
 
-/* Removes the leavings of killed runs and, with `shards`, the shards. */
-static enum akin_status clear_folder(const char *folder, bool shards, struct akin_error *error)
+enum akin_status shards_clear_folder(const char *folder, bool shards, struct akin_error *error)
 {
     struct names names = { 0 };
     char path[PATH_BYTES_MAX];
@@ -221,7 +220,7 @@ static enum akin_status make_room(const struct shards_settings *settings, const 
     TRY(path_remove(checked, error));
     TRY(path_remove(manifest, error));
     TRY(path_sync_folder(state, error));
-    TRY(clear_folder(settings->folder, true, error));
+    TRY(shards_clear_folder(settings->folder, true, error));
     TRY(path_sync_folder(state, error));
     return write_state(settings, state, "writing", error);
 }
@@ -240,7 +239,7 @@ static enum akin_status run_generation(struct generation *g, struct shards_repor
     bool ours = !path_exists(manifest) && is_ours(settings, state);
     TRY(find_kept(g, ours, report, &missing, error));
     TRY(check_space(g, missing, ours ? 0 : lying, error));
-    TRY(ours ? clear_folder(settings->folder, false, error)
+    TRY(ours ? shards_clear_folder(settings->folder, false, error)
              : make_room(settings, state, manifest, error));
     struct shard_job job = {
         .shard_count = g->layout->shard_count, .workers = settings->workers,

@@ -24,6 +24,9 @@ enum akin_status shards_work_run(const struct shard_job *job, struct akin_error 
 /* `bytes` more of `shard` are done; false: stop. */
 bool shards_tell(struct shards_work *work, size_t shard, uint64_t bytes);
 
+/* Removes the leavings of killed runs and, with `shards`, the shards. */
+enum akin_status shards_clear_folder(const char *folder, bool shards, struct akin_error *error);
+
 /* What generation and checking share with shards_prepare. */
 enum akin_status shards_generate(const struct shards_settings *settings,
                                  struct shards_report *report, struct akin_error *error);

@@ -1234,7 +1234,7 @@ def watch():
     check("the last one is the strangest", max(events, key=lambda e: e["score"])["seq"] == 400 and events[-1]["alert"], events)
     sessions = [json.loads(line) for line in open("s.sessions.jsonl")]
     check("sessions have verdicts", {"s99", "s100"} <= {s["session"] for s in sessions}, sessions)
-    live = akin("watch", "--train-until", 390, "--explain", input=(text + "no event\n").encode())
+    live = akin("watch", "--source", "jsonl", "--train-until", 390, "--explain", input=(text + "no event\n").encode())
     alerts = [json.loads(line) for line in live.stdout.splitlines()]
     check("alerts are lines", any(a["alert"] == "event" and a["text"] == "kernel panic" and a["parts"]["severity"] > 0 for a in alerts), live.stdout)
     check("bad lines are counted", b"1 lines were no events" in live.stderr, live.stderr)
