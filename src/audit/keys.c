@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "audit/note.h"
+#include "base/base64.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/utf8.h"
@@ -64,7 +65,7 @@ static bool parse(const char *text, size_t bytes, struct public_key *key)
     memcpy(key->name, text, name);
     if (sodium_hex2bin(key->id, sizeof key->id, plus + 1, 8, NULL, &got, NULL) || got != 4)
         return false;
-    if (!read_base64(plus + 10, bytes - name - 10, blob, sizeof blob))
+    if (!base64_read(plus + 10, bytes - name - 10, blob, sizeof blob))
         return false;
     key->type = blob[0];
     memcpy(key->bytes, blob + 1, sizeof key->bytes);
@@ -100,7 +101,7 @@ static void key_text(const struct public_key *key, const char *mark, const unsig
     memcpy(blob + 1, secret, 32);
     sodium_bin2hex(id, sizeof id, key->id, sizeof key->id);
     bytes_printf(out, "%s%s+%s+", mark, key->name, id);
-    append_base64(out, blob, sizeof blob);
+    base64_append(out, blob, sizeof blob);
     sodium_memzero(blob, sizeof blob);
 }
 

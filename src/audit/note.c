@@ -7,62 +7,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/base64.h"
 #include "base/csv.h"
 #include "base/file.h"
 
 /* An em dash and a blank. */
 static const char signature_mark[] = "\xe2\x80\x94 ";
 enum { MARK_BYTES = sizeof signature_mark - 1, WITNESS_TIME_BYTES = 8 };
-
-void append_base64(struct bytes *out, const void *bytes, size_t count)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const unsigned char *at = bytes;
-    for (; count; at += 3) {
-        size_t taken = count < 3 ? count : 3;
-        uint32_t word = (uint32_t)at[0] << 16 | (taken > 1 ? (uint32_t)at[1] << 8 : 0) |
-                        (taken > 2 ? at[2] : 0);
-        char four[4] = {digits[word >> 18], digits[word >> 12 & 63], digits[word >> 6 & 63],
-                        digits[word & 63]};
-        memset(four + 1 + taken, '=', 3 - taken);
-        bytes_append(out, four, 4);
-        count -= taken;
-    }
-}
-
-static int digit_of(char c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-/* One spelling only: libsodium's reader takes some bytes above 127 for digits. */
-bool read_base64(const char *text, size_t count, void *out, size_t bytes)
-{
-    unsigned char *to = out;
-    if (count != (bytes + 2) / 3 * 4)
-        return false;
-    for (size_t at = 0; at < bytes; at += 3, text += 4) {
-        size_t taken = bytes - at < 3 ? bytes - at : 3;
-        uint32_t word = 0;
-        for (size_t i = 0; i < 4; i++) {
-            int digit = i <= taken ? digit_of(text[i]) : 0;
-            if (digit < 0 || (i > taken && text[i] != '='))
-                return false;
-            word = word << 6 | (uint32_t)digit;
-        }
-        for (size_t i = 0; i < taken; i++)
-            to[at + i] = (unsigned char)(word >> (16 - 8 * i));
-        if (taken < 3 && word & (0xffffu >> (8 * (taken - 1))))
-            return false;               /* bits that stand for nothing */
-    }
-    return true;
-}
 
 bool checkpoint_has(const struct checkpoint *checkpoint, const struct public_key *key)
 {
@@ -76,7 +27,7 @@ void checkpoint_text(struct bytes *out, const char *origin, uint64_t size,
                      const struct tree_hash *root)
 {
     bytes_printf(out, "%s\n%" PRIu64 "\n", origin, size);
-    append_base64(out, root->bytes, sizeof root->bytes);
+    base64_append(out, root->bytes, sizeof root->bytes);
     bytes_append_text(out, "\n");
 }
 
@@ -89,7 +40,7 @@ void checkpoint_note(struct bytes *out, const char *origin, uint64_t size,
     memcpy(blob + 4, signature, SIGNATURE_BYTES);
     checkpoint_text(out, origin, size, root);
     bytes_printf(out, "\n%s%s ", signature_mark, key->name);
-    append_base64(out, blob, sizeof blob);
+    base64_append(out, blob, sizeof blob);
     bytes_append_text(out, "\n");
 }
 
@@ -108,7 +59,7 @@ bool note_signature_parse(const char *line, size_t bytes, struct note_signature 
     size_t digits = (size_t)(end - blank - 1);
     for (size_t extra = 0; extra <= WITNESS_TIME_BYTES; extra += WITNESS_TIME_BYTES) {
         size_t count = extra + SIGNATURE_BYTES;
-        if (!read_base64(blank + 1, digits, blob, 4 + count))
+        if (!base64_read(blank + 1, digits, blob, 4 + count))
             continue;
         memcpy(signature->id, blob, 4);
         memcpy(signature->bytes, blob + 4, count);
@@ -151,7 +102,7 @@ static enum akin_status read_text(const char *note, size_t bytes, const char *wh
     if (strlen(size) != count || memcmp(size, line, count) != 0)
         return bad_note(error, where, "line 2 is no number of records");
     if (!next_line(note, bytes, at, &line, &count) ||
-        !read_base64(line, count, c->root.bytes, sizeof c->root.bytes))
+        !base64_read(line, count, c->root.bytes, sizeof c->root.bytes))
         return bad_note(error, where, "line 3 is no root hash");
     c->text = note;
     c->text_bytes = *at;

@@ -92,6 +92,3 @@ bool checkpoint_signed(const struct checkpoint *checkpoint, const struct note_si
                        const struct public_key *key);
 /* Whether one of its signatures is right by `key`. */
 bool checkpoint_has(const struct checkpoint *checkpoint, const struct public_key *key);
-void append_base64(struct bytes *out, const void *bytes, size_t count);
-/* Exactly `bytes` bytes from `count` characters. */
-bool read_base64(const char *text, size_t count, void *out, size_t bytes);

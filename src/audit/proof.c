@@ -5,6 +5,7 @@
 
 #include "audit/note.h"
 #include "audit/tiles.h"
+#include "base/base64.h"
 #include "base/hash.h"
 #include "base/json.h"
 
@@ -28,7 +29,7 @@ static void append_hashes(struct bytes *out, const struct tree_proof *proof)
     bytes_append_text(out, "  \"hashes\": [");
     for (size_t i = 0; i < proof->count; i++) {
         bytes_append_text(out, i ? ",\n    \"" : "\n    \"");
-        append_base64(out, &proof->hashes[i], sizeof proof->hashes[i]);
+        base64_append(out, &proof->hashes[i], sizeof proof->hashes[i]);
         bytes_append_text(out, "\"");
     }
     bytes_append_text(out, proof->count ? "\n  ],\n" : "],\n");
@@ -98,7 +99,7 @@ enum akin_status akin_audit_prove(const char *folder, uint64_t index, const char
                            "audit verify' tells what was changed", folder, index));
     bytes_printf(&out, "{\n  \"type\": \"%s\",\n  \"index\": %" PRIu64 ",\n  \"size\": %" PRIu64
                  ",\n  \"entry\": \"", inclusion_type, index, checkpoint.size);
-    append_base64(&out, entry, bytes);
+    base64_append(&out, entry, bytes);
     bytes_append_text(&out, "\",\n");
     append_hashes(&out, &proof);
     append_note(&out, "checkpoint", &note, true);
@@ -177,7 +178,7 @@ static enum akin_status get_hashes(struct check *c)
     for (size_t i = 0; i < count; i++) {
         const json_t *text = json_array_get(list, i);
         if (!json_is_string(text) ||
-            !read_base64(json_string_value(text), json_string_length(text), &c->proof.hashes[i],
+            !base64_read(json_string_value(text), json_string_length(text), &c->proof.hashes[i],
                          sizeof c->proof.hashes[i]))
             return bad(c, "one of 'hashes' is no hash");
     }
@@ -211,7 +212,7 @@ static enum akin_status check_entry(struct check *c, const char *record, struct 
     size_t digits = strlen(text), count = digits / 4 * 3;
     if (digits && text[digits - 1] == '=')
         count -= 1 + (digits > 1 && text[digits - 2] == '=');
-    if (count > sizeof bytes || !read_base64(text, digits, bytes, count) ||
+    if (count > sizeof bytes || !base64_read(text, digits, bytes, count) ||
         entry_read(bytes, count, &entry))
         return bad(c, "'entry' is no entry");
     tree_leaf(bytes, count, leaf);

@@ -4,6 +4,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/base64.h"
+
 static void message(struct bytes *out, const char *origin, uint64_t index, const char *new)
 {
     bytes_printf(out, "akin audit key rotation 1\n%s\n%" PRIu64 "\n%s\n", origin, index, new);
@@ -21,7 +23,7 @@ void rotation_append(struct bytes *out, const struct signer *old, const struct p
     if (!signed_text.failed)
         signer_sign(old, signed_text.data, signed_text.count, signature);
     bytes_printf(out, "%s\n%s\n", old_text, new_text);
-    append_base64(out, signature, sizeof signature);
+    base64_append(out, signature, sizeof signature);
     bytes_append_text(out, "\n");
     out->failed = out->failed || signed_text.failed;
     bytes_deinit(&signed_text);
@@ -41,7 +43,7 @@ const char *rotation_read(const struct entry *entry, uint64_t index, struct rota
         bytes[i] = (size_t)(newline - at);
         at = newline + 1;
     }
-    if (at != end || !read_base64(line[2], bytes[2], signature, sizeof signature) ||
+    if (at != end || !base64_read(line[2], bytes[2], signature, sizeof signature) ||
         public_key_parse(line[0], bytes[0], "", &rotation->old, NULL) ||
         public_key_parse(line[1], bytes[1], "", &rotation->new, NULL) ||
         rotation->old.type != KEY_LOG || rotation->new.type != KEY_LOG ||

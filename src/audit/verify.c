@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/base64.h"
 #include "base/file_at.h"
 
 enum akin_status verify_read(struct verifier *v, const char *name, size_t bytes_max,
@@ -302,7 +303,7 @@ static void tell(const struct verifier *v, struct akin_audit_verdict *verdict)
         .since = v->options->since ? v->since.size : 0,
         .writer = v->live,
     };
-    append_base64(&root, &v->checkpoint.root, sizeof v->checkpoint.root);
+    base64_append(&root, &v->checkpoint.root, sizeof v->checkpoint.root);
     snprintf(verdict->root, sizeof verdict->root, "%s", root.failed ? "" : root.data);
     snprintf(verdict->origin, sizeof verdict->origin, "%s", v->origin);
     public_key_text(&v->key, verdict->public_key);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/base64.h"
 #include "base/clock.h"
 #include "base/csv.h"
 #include "base/file.h"
@@ -174,21 +175,6 @@ static const struct option export_options[] = {
     {"from", 0, OPTION_COUNT, "INDEX", "0", "the first record", 0, 9e15},
 };
 
-static void append_base64(struct bytes *out, const unsigned char *at, size_t count)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (; count; at += 3) {
-        size_t taken = count < 3 ? count : 3;
-        uint32_t word = (uint32_t)at[0] << 16 | (taken > 1 ? (uint32_t)at[1] << 8 : 0) |
-                        (taken > 2 ? at[2] : 0);
-        char four[4] = {digits[word >> 18], digits[word >> 12 & 63],
-                        taken > 1 ? digits[word >> 6 & 63] : '=',
-                        taken > 2 ? digits[word & 63] : '='};
-        bytes_append(out, four, 4);
-        count -= taken;
-    }
-}
-
 void audit_time_text(int64_t time_us, char text[40])
 {
     int64_t seconds = time_us / 1000000, rest = time_us % 1000000;
@@ -229,7 +215,7 @@ static void append_jsonl(struct bytes *out, const struct akin_audit_entry *entry
         bytes_append_text(out, "}\n");
     } else {
         bytes_append_text(out, ",\"record_base64\":\"");
-        append_base64(out, entry->data, entry->bytes);
+        base64_append(out, entry->data, entry->bytes);
         bytes_append_text(out, "\"}\n");
     }
 }
@@ -266,7 +252,7 @@ static void append_csv(struct bytes *out, const struct akin_audit_entry *entry)
     if (text)
         append_field(out, entry->data, entry->bytes);
     else
-        append_base64(out, entry->data, entry->bytes);
+        base64_append(out, entry->data, entry->bytes);
     bytes_append_text(out, "\r\n");
 }
 

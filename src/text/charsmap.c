@@ -2,44 +2,8 @@
 
 #include <string.h>
 
+#include "base/base64.h"
 #include "base/utf8.h"
-
-static int base64_value(char c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-/* Canonical base64 with padding (RFC 4648); false for anything else. */
-static bool base64_decode(const char *text, size_t bytes, struct bytes *out)
-{
-    if (bytes % 4 != 0)
-        return false;
-    for (size_t at = 0; at < bytes; at += 4) {
-        bool last = at + 4 == bytes;
-        int padding = last && text[at + 3] == '=' ? (text[at + 2] == '=' ? 2 : 1) : 0;
-        uint32_t group = 0;
-        for (int i = 0; i < 4; i++) {
-            int value = i >= 4 - padding ? 0 : base64_value(text[at + (size_t)i]);
-            if (value < 0)
-                return false;
-            group = group << 6 | (uint32_t)value;
-        }
-        unsigned char decoded[3] = { (unsigned char)(group >> 16), (unsigned char)(group >> 8),
-                                     (unsigned char)group };
-        for (int i = 3 - padding; i < 3; i++) {
-            if (decoded[i] != 0)
-                return false;
-        }
-        bytes_append(out, decoded, (size_t)(3 - padding));
-    }
-    return true;
-}
 
 static uint32_t read_u32(const char *bytes)
 {

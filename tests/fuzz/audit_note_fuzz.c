@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "audit/note.h"
+#include "base/base64.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -26,7 +27,7 @@ static void try_note(const char *text, size_t size)
         bytes_append_text(&again, "\xe2\x80\x94 ");
         bytes_append(&again, note.signatures[i].name, note.signatures[i].name_bytes);
         bytes_append_text(&again, " ");
-        append_base64(&again, blob, 4 + note.signatures[i].count);
+        base64_append(&again, blob, 4 + note.signatures[i].count);
         bytes_append_text(&again, "\n");
     }
     ASSERT(!again.failed && again.count == size && !memcmp(again.data, text, size));

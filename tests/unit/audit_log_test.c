@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "audit/note.h"
+#include "base/base64.h"
 #include "base/hash.h"
 #include "base/thread.h"
 #include "audit_rig.h"
@@ -322,7 +323,7 @@ static void make_cosignature(struct signer *witness, const char *note_path, stru
     signer_sign(witness, message.data, message.count, blob + 12);
     bytes_clear(line);
     bytes_printf(line, "\xe2\x80\x94 %s ", witness->key.name);
-    append_base64(line, blob, sizeof blob);
+    base64_append(line, blob, sizeof blob);
     bytes_deinit(&note);
     bytes_deinit(&message);
 }
