@@ -128,6 +128,26 @@ enum akin_status file_writer_patch(struct file_writer *w, uint64_t offset, const
     return report(w, error);
 }
 
+/* `forgiven`: an errno that is no error. */
+static enum akin_status sync_folder(const char *folder, int (*sync)(int fd), int forgiven,
+                                    struct akin_error *error)
+{
+    int fd, result;
+    do {
+        fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    } while (fd < 0 && errno == EINTR);
+    if (fd < 0)
+        return error_system(error, "%s", folder);
+    enum akin_status status = AKIN_OK;
+    do {
+        result = sync(fd);
+    } while (result && errno == EINTR);
+    if (result && errno != forgiven)
+        status = error_system(error, "%s: cannot be made durable", folder);
+    close(fd);
+    return status;
+}
+
 /* File systems that cannot sync a folder say EINVAL: no error. */
 enum akin_status path_sync_folder(const char *path, struct akin_error *error)
 {
@@ -137,38 +157,12 @@ enum akin_status path_sync_folder(const char *path, struct akin_error *error)
         snprintf(folder, sizeof folder, ".");
     else
         snprintf(folder, sizeof folder, "%.*s", (int)length, path);
-    int fd, result;
-    do {
-        fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    } while (fd < 0 && errno == EINTR);
-    if (fd < 0)
-        return error_system(error, "%s", folder);
-    enum akin_status status = AKIN_OK;
-    do {
-        result = fsync(fd);
-    } while (result && errno == EINTR);
-    if (result && errno != EINVAL)
-        status = error_system(error, "%s: cannot be made durable", folder);
-    close(fd);
-    return status;
+    return sync_folder(folder, fsync, EINVAL, error);
 }
 
 enum akin_status path_sync_all(const char *folder, struct akin_error *error)
 {
-    int fd, result;
-    do {
-        fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    } while (fd < 0 && errno == EINTR);
-    if (fd < 0)
-        return error_system(error, "%s", folder);
-    do {
-        result = syncfs(fd);
-    } while (result && errno == EINTR);
-    enum akin_status status = AKIN_OK;
-    if (result)
-        status = error_system(error, "%s: cannot be made durable", folder);
-    close(fd);
-    return status;
+    return sync_folder(folder, syncfs, 0, error);
 }
 
 enum akin_status file_writer_commit(struct file_writer **writer, struct akin_error *error)
