@@ -22,28 +22,9 @@ static inline v16 p_upper(p16 a)
 }
 static inline v16 p_lower(p16 a) { return _mm512_castsi512_ps(_mm512_slli_epi32(a, 16)); }
 
-static inline v16 p_dot(v16 sum, p16 a, p16 b)
-{
-    return v_fma(p_lower(a), p_lower(b), v_fma(p_upper(a), p_upper(b), sum));
-}
-
 #include "compute/cpu/train_products_wide.h"
-#include "compute/cpu/train_flat.h"
 
 void train_kernels_use_avx512(struct train_kernels *k)
 {
-    k->product_f32 = product_f32;
-    k->product_bf16 = product_bf16;
-    k->pack_f32 = pack_f32;
-    k->sum_panels_f32 = sum_panels_f32;
-    k->sum_panels_bf16 = sum_panels_bf16;
-    k->exp_row_f32 = exp_row_f32;
-    k->hide_f32 = hide_f32;
-    k->mask_f32 = mask_f32;
-    k->mask_bf16 = mask_bf16;
-    k->all_finite = all_finite;
-    k->update_adam = update_adam;
-    k->update_sgd = update_sgd;
-    k->product.mr = TILE_ROWS;
-    k->product.nr = 16 * TILE_VECTORS;
+    use_wide(k);
 }

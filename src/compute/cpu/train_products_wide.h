@@ -6,6 +6,7 @@
 
 #include "compute/cpu/vector_exp.h"
 #include "compute/cpu/train_row_parts.h"
+#include "compute/cpu/train_flat.h"
 
 ALWAYS_INLINE v16 set_one(const float *p)
 {
@@ -26,6 +27,11 @@ ALWAYS_INLINE p16 set_pair(const uint32_t *p)
     uint32_t pair;      /* the left may lie as bfloat16 numbers do */
     memcpy(&pair, p, sizeof pair);
     return p_set(pair);
+}
+
+ALWAYS_INLINE v16 p_dot(v16 sum, p16 a, p16 b)
+{
+    return v_fma(p_lower(a), p_lower(b), v_fma(p_upper(a), p_upper(b), sum));
 }
 
 #define TILE_NAME product_bf16
@@ -150,4 +156,24 @@ static void hide_f32(float *out, const float *x, const uint8_t *keep, float scal
         v16 value = v_mul(v_max(v_set(0), v_load_first(x + c, cols - c)), factor);
         v_store_first(out + c, cols - c, v_keep_bits(value, kept(keep, c, cols - c)));
     }
+}
+
+/* ---- the table --------------------------------------------------------------------------- */
+
+static void use_wide(struct train_kernels *k)
+{
+    k->product_f32 = product_f32;
+    k->product_bf16 = product_bf16;
+    k->pack_f32 = pack_f32;
+    k->sum_panels_f32 = sum_panels_f32;
+    k->sum_panels_bf16 = sum_panels_bf16;
+    k->exp_row_f32 = exp_row_f32;
+    k->hide_f32 = hide_f32;
+    k->mask_f32 = mask_f32;
+    k->mask_bf16 = mask_bf16;
+    k->all_finite = all_finite;
+    k->update_adam = update_adam;
+    k->update_sgd = update_sgd;
+    k->product.mr = TILE_ROWS;
+    k->product.nr = 16 * TILE_VECTORS;
 }
