@@ -14,7 +14,6 @@
  * failed append the writer makes sure that the log takes no more and says so, and opens it again:
  * exit 0 if that went well, 1 if the system let it do nothing, 2 for a wrong result. */
 #include <fcntl.h>
-#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -28,34 +27,10 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/thread.h"
+#include "driver.h"
 
 enum { BATCH = 4, SOURCES = 3, CHECKPOINT_EVERY = 40, ROTATE_EVERY = 56, RECORD_MAX = 70000,
        THREADS_AT_MOST = 64 };
-
-static struct akin_error error;
-
-__attribute__((format(printf, 2, 3), noreturn))
-static void die(int code, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    vfprintf(stderr, format, arguments);
-    va_end(arguments);
-    fprintf(stderr, "\n");
-    _exit(code);
-}
-
-#define MUST(call)                                          \
-    do {                                                    \
-        if ((call) != AKIN_OK)                              \
-            die(2, "%s: %s", #call, error.message);         \
-    } while (0)
-
-static uint64_t mix(uint64_t n)
-{
-    n = (n ^ n >> 31) * 0x9e3779b97f4a7c15;
-    return n ^ n >> 29;
-}
 
 static void say(const char *what, uint64_t who, uint64_t number)
 {

@@ -14,7 +14,6 @@
  * tries again; after a failed sync it makes sure that the handle refuses to write, and opens the
  * file again: exit 0 if that went well, 1 if the system let it do nothing, 2 for a wrong result. */
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +22,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "index/store.h"
+#include "driver.h"
 
 enum { DIM = 24, BATCH = 16, SEAL_EVERY = 6 * BATCH, COMPACT_EVERY = 20 * BATCH, SEGMENTS = 4 };
 
@@ -30,31 +30,6 @@ struct model {
     unsigned char *live;        /* [count] by id: one operation, one id */
     uint64_t count;
 };
-
-static struct akin_error error;
-
-__attribute__((format(printf, 2, 3), noreturn))
-static void die(int code, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    vfprintf(stderr, format, arguments);
-    va_end(arguments);
-    fprintf(stderr, "\n");
-    exit(code);
-}
-
-#define MUST(call)                                          \
-    do {                                                    \
-        if ((call) != AKIN_OK)                              \
-            die(2, "%s: %s", #call, error.message);         \
-    } while (0)
-
-static uint64_t mix(uint64_t n)
-{
-    n = (n ^ n >> 31) * 0x9e3779b97f4a7c15;
-    return n ^ n >> 29;
-}
 
 static bool deletes(uint64_t n)
 {

@@ -11,17 +11,14 @@
 
 #include "base/cpu.h"
 #include "base/rng.h"
-#include "base/thread.h"
-#include "compute/backend.h"
 #include "compute/cpu/kernels.h"
 #include "recommend/graph_sage.h"
+#include "backends_rig.h"
 
 /* Items of four kinds by text; people of two kinds choose the first two or the last two, which
  * have nothing in common as texts. The last item of each kind is chosen by nobody. */
 enum { KINDS = 4, EACH = 12, ITEMS = KINDS * EACH, PEOPLE = 60, CHOSEN = 8, DIM = 32 };
 
-static struct thread_pool *pools[2];
-static struct backend *backends[2];
 static float vectors[ITEMS * DIM];
 static const float *texts[ITEMS];
 static struct histories histories;
@@ -55,22 +52,14 @@ static int set_up(void **state)
         }
     if (histories_create(events, PEOPLE * CHOSEN, PEOPLE, ITEMS, &histories, NULL) != AKIN_OK)
         return -1;
-    for (int t = 0; t < 2; t++) {
-        pools[t] = thread_pool_create(1 + 2 * t);
-        if (cpu_backend_create(cpu_detect(), pools[t], &backends[t], NULL) != AKIN_OK)
-            return -1;
-    }
-    return 0;
+    return backends_open();
 }
 
 static int tear_down(void **state)
 {
     (void)state;
     histories_deinit(&histories);
-    for (int t = 0; t < 2; t++) {
-        cpu_backend_destroy(&backends[t]);
-        thread_pool_destroy(&pools[t]);
-    }
+    backends_close();
     return 0;
 }
 
@@ -100,7 +89,7 @@ static void new_items_are_placed(void **state)
     struct graph_settings s = small();
     const struct kernels *k = cpu_kernels(backends[0]);
     assert_int_equal(train(0, &s, DIM, &one, NULL), AKIN_OK);
-    assert_int_equal(train(1, &s, DIM, &three, NULL), AKIN_OK);
+    assert_int_equal(train(THREADS_TRIED - 1, &s, DIM, &three, NULL), AKIN_OK);
     assert_memory_equal(one.values, three.values,
                         GRAPH_TOWERS * graph_tower_values(DIM) * sizeof(float));
     /* who chose of the first kind alone will like the second: the texts do not say so */

@@ -11,15 +11,12 @@
 
 #include "base/cpu.h"
 #include "base/rng.h"
-#include "base/thread.h"
-#include "compute/backend.h"
 #include "compute/cpu/kernels.h"
 #include "recommend/sequence.h"
+#include "backends_rig.h"
 
 enum { ITEMS = 67, LISTS = 150, LENGTH = 20 };
 
-static struct thread_pool *pools[2];
-static struct backend *backends[2];
 static size_t offsets[LISTS + 1];
 static uint32_t items[LISTS * LENGTH];
 static double counts[ITEMS];
@@ -39,21 +36,13 @@ static int set_up(void **state)
         }
         offsets[u + 1] = (u + 1) * LENGTH;
     }
-    for (int t = 0; t < 2; t++) {
-        pools[t] = thread_pool_create(1 + 2 * t);
-        if (cpu_backend_create(cpu_detect(), pools[t], &backends[t], NULL) != AKIN_OK)
-            return -1;
-    }
-    return 0;
+    return backends_open();
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    for (int t = 0; t < 2; t++) {
-        cpu_backend_destroy(&backends[t]);
-        thread_pool_destroy(&pools[t]);
-    }
+    backends_close();
     return 0;
 }
 
@@ -76,8 +65,9 @@ static void the_order_is_learned(void **state)
     struct sequence_settings s = small();
     const struct kernels *k = cpu_kernels(backends[0]);
     assert_int_equal(sequence_train(k, pools[0], &lists, counts, &s, &one, NULL), AKIN_OK);
-    assert_int_equal(sequence_train(cpu_kernels(backends[1]), pools[1], &lists, counts, &s, &three,
-                                    NULL), AKIN_OK);
+    assert_int_equal(sequence_train(cpu_kernels(backends[THREADS_TRIED - 1]),
+                                    pools[THREADS_TRIED - 1], &lists, counts, &s, &three, NULL),
+                     AKIN_OK);
     assert_memory_equal(one.history, three.history, ITEMS * s.dim * sizeof(float));
     assert_memory_equal(one.output, three.output,
                         one.panel_count * one.nr * (s.dim + 1) * sizeof(float));

@@ -14,27 +14,21 @@
 #include "base/cpu.h"
 #include "base/file.h"
 #include "base/rng.h"
-#include "base/thread.h"
 #include "catalog/catalog.h"
-#include "compute/backend.h"
 #include "recommend/fit_events.h"
 #include "recommend/solve.h"
 #include "recommend/taste.h"
 #include "recommend/taste_store.h"
+#include "backends_rig.h"
 
-static struct thread_pool *pools[2];
-static struct backend *backends[2];
 static const struct kernels *kernels;
 static char folder[] = "/tmp/akin_taste_XXXXXX";
 
 static int set_up(void **state)
 {
     (void)state;
-    for (int t = 0; t < 2; t++) {
-        pools[t] = thread_pool_create(1 + 2 * t);
-        if (cpu_backend_create(cpu_detect(), pools[t], &backends[t], NULL) != AKIN_OK)
-            return -1;
-    }
+    if (backends_open() != 0)
+        return -1;
     kernels = cpu_kernels(backends[0]);
     return mkdtemp(folder) ? 0 : -1;
 }
@@ -42,10 +36,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
-    for (int t = 0; t < 2; t++) {
-        cpu_backend_destroy(&backends[t]);
-        thread_pool_destroy(&pools[t]);
-    }
+    backends_close();
     return path_remove_tree(folder, NULL) == AKIN_OK ? 0 : -1;
 }
 
@@ -109,7 +100,7 @@ static void inverses(void **state)
         for (size_t i = 0; i < n * n; i++)
             largest = fmax(largest, fabs(exact[i]));
         assert_int_equal(symmetric_invert(kernels, pools[0], a, n, NULL), AKIN_OK);
-        assert_int_equal(symmetric_invert(kernels, pools[1], b, n, NULL), AKIN_OK);
+        assert_int_equal(symmetric_invert(kernels, pools[THREADS_TRIED - 1], b, n, NULL), AKIN_OK);
         assert_memory_equal(a, b, n * n * sizeof *a);
         for (size_t i = 0; i < n * n; i++)
             if (!(fabs((double)a[i] - exact[i]) <= 2e-5 * largest))
@@ -202,7 +193,8 @@ static void gram_by_definition(void **state)
     static double exact[ITEMS * ITEMS];
     random_lists(&l);
     const float kernel[4] = { 1.3f, 0.8f, 0.55f, 0.4f };
-    struct closed_form one = {kernels, pools[0], &l.lists}, three = {kernels, pools[1], &l.lists};
+    struct closed_form one = {kernels, pools[0], &l.lists},
+                       three = {kernels, pools[THREADS_TRIED - 1], &l.lists};
     proximity_gram(&one, kernel, 4, 0.3f, g);
     proximity_gram(&three, kernel, 4, 0.3f, same);
     assert_memory_equal(g, same, sizeof g);
@@ -234,7 +226,8 @@ static void closed_form_by_definition(void **state)
     static double a[ITEMS * ITEMS], p[ITEMS * ITEMS];
     const double ridge = 20;
     random_lists(&l);
-    struct closed_form form = {kernels, pools[0], &l.lists}, three = {kernels, pools[1], &l.lists};
+    struct closed_form form = {kernels, pools[0], &l.lists},
+                       three = {kernels, pools[THREADS_TRIED - 1], &l.lists};
     proximity_gram(&form, NULL, 0, 1, primal);
     for (size_t i = 0; i < ITEMS * ITEMS; i++)
         a[i] = (double)primal[i] + (i / ITEMS == i % ITEMS ? ridge : 0);
@@ -321,7 +314,7 @@ static void kept_on_disk(void **state)
     float before[FILMS], cut[FILMS], after[FILMS], empty[FILMS];
     make_catalog(&catalog);
     assert_int_equal(taste_open(kernels, folder, catalog, &read, NULL), AKIN_NOT_FOUND);
-    struct taste *taste = learned(catalog, 0, 0), *same = learned(catalog, 1, 0);
+    struct taste *taste = learned(catalog, 0, 0), *same = learned(catalog, THREADS_TRIED - 1, 0);
     assert_int_equal(taste->size, FILMS - 2);
     scores_of(taste, history, 5, before);
     scores_of(same, history, 5, after);
