@@ -150,7 +150,8 @@ static enum akin_status connect(const struct live_store *store, sqlite3 **db,
     return execute(store, *db, CONNECTION_SQL, error);
 }
 
-/* Whose database it is; *fresh: nobody's yet. */
+/* Whose database it is; *fresh: nobody's yet. Asked inside a transaction, since another process may
+ * be making the schema between two of the questions. */
 static enum akin_status check_identity(const struct live_store *store, bool *fresh,
                                        struct akin_error *error)
 {
@@ -239,7 +240,9 @@ static enum akin_status open_database(struct live_store *store, struct akin_erro
     int64_t last = 0;
     TRY(connect(store, &store->writer, error));
     store->read_only = sqlite3_db_readonly(store->writer, "main") == 1;
+    TRY(execute(store, store->writer, "BEGIN", error));
     TRY(check_identity(store, &fresh, error));
+    TRY(execute(store, store->writer, "COMMIT", error));
     if (!store->read_only) {
         TRY(use_log(store, error));
         TRY(execute(store, store->writer, store->settings.durable ? "PRAGMA synchronous = FULL"

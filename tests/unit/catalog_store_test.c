@@ -321,6 +321,32 @@ static void test_processes_share_a_store(void **state)
     live_store_close(&store);
 }
 
+/* One that opens between two steps of another's making sees all of the schema, or none of it. */
+static void test_many_make_a_store(void **state)
+{
+    enum { STORES = 40, OPENERS = 4 };
+    (void)state;
+    for (int s = 0; s < STORES; s++) {
+        char name[16];
+        snprintf(name, sizeof name, "made%d", s);
+        const char *path = rig_store(name);
+        pid_t children[OPENERS];
+        for (int i = 0; i < OPENERS; i++) {
+            children[i] = fork();
+            assert_true(children[i] >= 0);
+            if (children[i] == 0) {
+                struct live_settings settled = settings();
+                struct live_store *store = NULL;
+                bool opened = live_store_open(path, &settled, &store, NULL) == AKIN_OK;
+                live_store_close(&store);
+                _exit(opened ? 0 : 1);
+            }
+        }
+        for (int i = 0; i < OPENERS; i++)
+            assert_int_equal(rig_wait(children[i]), 0);
+    }
+}
+
 /* ---- blows ------------------------------------------------------------------------------ */
 
 /* Writes batches until it is killed, and says after each how many events are acknowledged. */
@@ -561,7 +587,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_events_come_back), cmocka_unit_test(test_from_start_tells_all),
         cmocka_unit_test(test_states), cmocka_unit_test(test_threads_share_commits),
-        cmocka_unit_test(test_processes_share_a_store), cmocka_unit_test(test_killed_at_any_moment),
+        cmocka_unit_test(test_processes_share_a_store), cmocka_unit_test(test_many_make_a_store),
+        cmocka_unit_test(test_killed_at_any_moment),
         cmocka_unit_test(test_full_disk), cmocka_unit_test(test_not_a_database),
         cmocka_unit_test(test_damaged), cmocka_unit_test(test_tampered_rating),
         cmocka_unit_test(test_locked),
