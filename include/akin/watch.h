@@ -63,6 +63,42 @@ struct akin_session_verdict {
     double parts[AKIN_WATCH_SESSION_PARTS]; /* nats */
 };
 
+/* ---- where events come from ----------------------------------------------------------------- */
+
+enum akin_source_kind {
+    AKIN_SOURCE_LINES,      /* standard input or a file, which may be followed as it grows */
+    AKIN_SOURCE_SOCKET,     /* a UNIX socket that is listened on; whoever connects sends lines */
+    AKIN_SOURCE_DBUS,       /* a message bus, monitored */
+    AKIN_SOURCE_JOURNAL,    /* the journal of systemd */
+    AKIN_SOURCE_NATS,       /* a durable consumer of a NATS JetStream stream */
+};
+
+/* Names of the fields of a line of JSON; NULL: the usual ones (docs/watch.md). */
+struct akin_event_fields {
+    const char *text, *time, *source, *level, *session, *id;
+};
+
+struct akin_watch_source {
+    enum akin_source_kind kind;
+    const char *name;       /* unique in a watch: what it reads is remembered under this name; NULL:
+                               one is made of kind and address */
+    const char *address;    /* LINES: a file, or "-". SOCKET: its path. DBUS: "system", "session" or
+                               an address of D-Bus. JOURNAL: a directory, NULL: the system's.
+                               NATS: a URL, or several with commas between */
+    bool plain;             /* LINES, SOCKET, NATS: a line is the text; else a JSON object */
+    bool follow;            /* LINES: go on at the end of the file, over rotation and truncation */
+    struct akin_event_fields fields;
+    /* DBUS: match rules, one of which must fit. JOURNAL: FIELD=value, as journalctl joins them. */
+    const char *const *match;
+    size_t match_count;
+    int priority;           /* JOURNAL: this one and more urgent ones, 0 to 7 */
+    const char *stream, *consumer, *subject;    /* NATS; consumer is the durable name that several
+                                                   processes share; subject may be NULL: all */
+};
+
+AKIN_API void akin_watch_source_default(enum akin_source_kind kind,
+                                        struct akin_watch_source *source);
+
 /* Either function may be NULL; false asks to stop (AKIN_CANCELLED). */
 struct akin_watch_sink {
     void *cookie;

@@ -10,7 +10,7 @@
 #include "base/limits.h"
 #include "base/status.h"
 #include "model/model.h"
-#include "watch/event.h"
+#include "events/event.h"
 #include "watch/mask.h"
 #include "watch/score.h"
 #include "watch/sessions.h"

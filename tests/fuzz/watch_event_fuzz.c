@@ -3,7 +3,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "watch/event.h"
+#include "events/event.h"
 #include "watch/mask.h"
 #include "watch/template.h"
 

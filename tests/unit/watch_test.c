@@ -11,7 +11,7 @@
 
 #include "base/file.h"
 #include "base/limits.h"
-#include "watch/event.h"
+#include "events/event.h"
 #include "watch/tail.h"
 #include "watch/template.h"
 #include "watch/watch.h"

@@ -1,17 +1,19 @@
 /* An event: a line of text with where and when it comes from. Read from a line of JSON or of plain
- * text; nothing else is decided here. */
+ * text, or filled by a source of its own kind; nothing else is decided here. */
 #pragma once
 
 #include "base/json.h"
 #include "base/memory.h"
 #include "base/status.h"
 
-/* Views that are valid until the next event_parse with the same object. A field that a line lacks
- * is empty. */
+/* Views that are valid until the next event_parse with the same object, or the next call of the
+ * source that filled it. A field that an event lacks is empty, never NULL. */
 struct event {
     uint64_t seq;           /* of the line; else the number of the line, from 0 */
     const char *text, *time, *source, *level, *session;
     size_t text_bytes, session_bytes;
+    const char *id;         /* the same for the same event, however often it is delivered */
+    const char *cursor;     /* where its source goes on behind it */
     json_t *root;           /* owns the views */
     struct bytes plain;
 };

@@ -1,4 +1,4 @@
-#include "watch/event.h"
+#include "events/event.h"
 
 #include <inttypes.h>
 #include <string.h>
