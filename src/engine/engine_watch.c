@@ -3,11 +3,12 @@
 
 #include "compute/backend.h"
 #include "engine/engine.h"
+#include "watch/judge.h"
 #include "watch/watch.h"
 
 void akin_watch_settings_default(struct akin_watch_settings *settings)
 {
-    watch_settings_default(settings);
+    judge_settings_default(settings);
 }
 
 void akin_watch_input_default(struct akin_watch_input *input)
