@@ -39,6 +39,7 @@
 #define THREADS_MAX           1024
 #define EVENT_BYTES_MAX       ((size_t)1 << 20)    /* one line of events */
 #define EVENT_MASKED_BYTES    ((size_t)4096)       /* of an event that its kind is told by */
+#define EVENT_QUEUE_BYTES_MAX ((size_t)64 << 20)   /* of one source, taken and not yet stored */
 #define TEMPLATES_MAX         ((size_t)1 << 20)    /* kinds of events kept */
 #define SESSION_EVENTS_MAX    ((size_t)4096)       /* of one session, in order */
 #define SESSIONS_MAX          ((size_t)1 << 20)    /* in memory at once */

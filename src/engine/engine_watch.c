@@ -4,6 +4,7 @@
 #include "compute/backend.h"
 #include "engine/engine.h"
 #include "watch/judge.h"
+#include "watch/verdict_json.h"
 #include "watch/watch.h"
 
 void akin_watch_settings_default(struct akin_watch_settings *settings)
@@ -32,14 +33,12 @@ void akin_watch_close(struct akin_watch **watch)
 
 const char *akin_watch_event_part(size_t part)
 {
-    static const char *const names[] = {"rarity", "burst", "distance", "severity"};
-    return part < AKIN_WATCH_EVENT_PARTS ? names[part] : "?";
+    return watch_event_part(part);
 }
 
 const char *akin_watch_session_part(size_t part)
 {
-    static const char *const names[] = {"counts", "order", "missing", "event"};
-    return part < AKIN_WATCH_SESSION_PARTS ? names[part] : "?";
+    return watch_session_part(part);
 }
 
 enum akin_status akin_watch_run(struct akin_watch *watch, const struct akin_watch_input *input,

@@ -303,6 +303,7 @@ static enum akin_status tell(struct judge *j, struct judged *judged,
     };
     v.alert = judged->surprise > feedback_threshold(&j->feedback, t->id) && j->history_count > 0;
     judged->alert = v.alert;
+    judged->scored = true;
     memcpy(v.parts, parts, sizeof v.parts);
     explain(j, judged->slot, &v);
     p->report->scored++;
@@ -322,7 +323,7 @@ static enum akin_status judge_one(struct judge *j, struct judged *judged, const 
         TRY(judge_end_history(j, p->error));
     double sum = event_model_measure(&j->events, judged->slot, event_severity(e->level), parts);
     judged->kind = templates_at(j->events.templates, judged->slot)->id;
-    judged->alert = false;
+    judged->alert = judged->scored = false;
     judged->surprise = 0;
     struct session_step step = {judged->kind, judged->slot};
     p->report->events++;

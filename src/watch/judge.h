@@ -19,7 +19,7 @@ struct judged {
     double weight;          /* what it counts for as history: 1, less where it was alarmed on */
     uint64_t kind;          /* out: id of its template */
     double surprise;        /* out: -ln of probability; 0 for history */
-    bool alert;             /* out */
+    bool scored, alert;     /* out; not scored: of the history */
     uint32_t slot;          /* the judge's own */
 };
 
