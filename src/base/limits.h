@@ -43,7 +43,9 @@
 #define EVENT_RING_BYTES_MAX  ((size_t)32 << 20)   /* events of a bus that wait to be taken */
 #define EVENT_MASKED_BYTES    ((size_t)4096)       /* of an event that its kind is told by */
 #define EVENT_QUEUE_BYTES_MAX ((size_t)64 << 20)   /* of one source, taken and not yet stored */
+#define EVENT_QUEUE_MAX       ((size_t)1 << 20)    /* events of the same */
 #define TEMPLATES_MAX         ((size_t)1 << 20)    /* kinds of events kept */
+#define LABELS_MAX            ((size_t)4096)       /* of events, that thresholds follow */
 #define SESSION_EVENTS_MAX    ((size_t)4096)       /* of one session, in order */
 #define ALARM_KINDS_MAX       1024                 /* told apart at once */
 #define ALARM_BYTES_MAX       ((size_t)8 << 20)    /* the JSON of one alarm */

@@ -5,6 +5,7 @@
 #include "engine/engine.h"
 #include "events/source.h"
 #include "watch/judge.h"
+#include "watch/live.h"
 #include "watch/verdict_json.h"
 #include "watch/watch.h"
 
@@ -52,4 +53,15 @@ enum akin_status akin_watch_run(struct akin_watch *watch, const struct akin_watc
                                 struct akin_watch_report *report, struct akin_error *error)
 {
     return watch_run((struct watch *)watch, input, sink, report, error);
+}
+
+void akin_watch_live_default(struct akin_watch_live *live)
+{
+    live_default(live);
+}
+
+enum akin_status akin_watch_live(struct akin_watch *watch, const struct akin_watch_live *live,
+                                 struct akin_watch_live_report *report, struct akin_error *error)
+{
+    return watch_live((struct watch *)watch, live, report, error);
 }

@@ -19,6 +19,11 @@ enum {
 /* Where the trail begins for an origin that had no cursor then: a cursor cannot be empty. */
 static const char no_cursor[] = "-";
 
+bool keeper_is_no_cursor(const char *cursor)
+{
+    return !strcmp(cursor, no_cursor);
+}
+
 __attribute__((format(printf, 2, 3)))
 static void tell(struct keeper *keeper, const char *format, ...)
 {
@@ -307,7 +312,7 @@ enum akin_status keeper_catch_up(struct keeper *keeper, const char *origin, uint
     }
     if (!*stored || !strcmp(trail, stored))
         return AKIN_OK;
-    c.until = strcmp(trail, no_cursor) ? trail : NULL;
+    c.until = keeper_is_no_cursor(trail) ? NULL : trail;
     TRY(event_store_read(keeper->store, 0, true, &filter, find_oldest, &c, error));
     if (!c.from)
         return AKIN_OK;

@@ -47,6 +47,8 @@ enum akin_status keeper_keep(struct keeper *keeper, struct kept_event *events, s
 /* Records of the watch's own into the trail; nothing where there is none. */
 enum akin_status keeper_records(struct keeper *keeper, const struct akin_audit_record *records,
                                 size_t count, struct akin_error *error);
+/* What the trail has for a source that had no cursor when the trail began. */
+bool keeper_is_no_cursor(const char *cursor);
 /* Writes to the trail what the store has of `origin` and the trail lacks. *added: how many. */
 enum akin_status keeper_catch_up(struct keeper *keeper, const char *origin, uint64_t *added,
                                  struct akin_error *error);

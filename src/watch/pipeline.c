@@ -11,6 +11,7 @@
 enum {
     TICK_MS = 100,              /* of the caller */
     HOUSEKEEPING_MS = 200,      /* between looks at alarms that go on, at most */
+    LABELS_EVERY = 5,           /* of these looks, one is for labels */
     FLUSH_MS = 5000,            /* for alarms on their way, at the end */
 };
 
@@ -26,7 +27,7 @@ struct pipeline {
     struct live_batch batch;
     struct akin_watch_report counts;
     uint64_t seen;              /* events, those learned before the start included */
-    uint64_t tended_ns;
+    uint64_t tended_ns, tended;
     enum akin_status status;
     struct akin_error *error;
 
@@ -87,6 +88,7 @@ static bool is_ready(struct pipeline *p, uint64_t *wait_ns)
 
 /* ---- the judging thread ------------------------------------------------------------------ */
 
+/* A store that cannot be read now is heard of when it is written to. */
 static void tend(struct pipeline *p)
 {
     uint64_t now = clock_monotonic_ns();
@@ -95,6 +97,8 @@ static void tend(struct pipeline *p)
     p->tended_ns = now;
     if (p->s->alerts && !alerts_tick(p->s->alerts, now))
         atomic_store(p->s->stopping, true);
+    if (p->s->labels && ++p->tended % LABELS_EVERY == 0)
+        (void)labels_look(p->s->labels, false, NULL);
 }
 
 /* The history goes on until so many events were seen, or until its time is over. */

@@ -13,6 +13,7 @@
 #include "watch/alerts.h"
 #include "watch/judge.h"
 #include "watch/keeper.h"
+#include "watch/labels.h"
 
 struct pipeline_source {
     struct event_source *source;
@@ -22,6 +23,7 @@ struct pipeline_source {
 struct pipeline_settings {
     struct judge *judge;
     struct keeper *keeper;
+    struct labels *labels;      /* may be NULL */
     struct alerts *alerts;      /* may be NULL */
     const struct pipeline_source *sources;
     size_t source_count;

@@ -6,8 +6,12 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "watch/judge.h"
+#include "watch/live.h"
 
 struct watch {
+    const struct kernels *kernels;
+    struct model *model;            /* may be NULL */
+    struct akin_watch_settings settings;
     struct judge *judge;
     struct event *events;           /* [JUDGE_BATCH_MAX] */
     struct judged *batch;           /* [JUDGE_BATCH_MAX] */
@@ -35,6 +39,9 @@ enum akin_status watch_open(const struct kernels *kernels, struct model *model,
     struct watch *w = memory_alloc(1, sizeof *w);
     if (!w)
         return error_memory(error);
+    w->kernels = kernels;
+    w->model = model;
+    w->settings = *settings;
     w->events = memory_alloc(JUDGE_BATCH_MAX, sizeof *w->events);
     w->batch = memory_alloc(JUDGE_BATCH_MAX, sizeof *w->batch);
     enum akin_status status = w->events && w->batch
@@ -47,9 +54,10 @@ enum akin_status watch_open(const struct kernels *kernels, struct model *model,
     return status;
 }
 
-struct judge *watch_judge(struct watch *watch)
+enum akin_status watch_live(struct watch *w, const struct akin_watch_live *live,
+                            struct akin_watch_live_report *report, struct akin_error *error)
 {
-    return watch->judge;
+    return live_run(w->judge, w->kernels, w->model, &w->settings, live, report, error);
 }
 
 static enum akin_status flush(struct watch *w, const struct akin_watch_input *input,

@@ -1,9 +1,8 @@
-/* A file or standard input from its start to its end, through a judge. */
+/* A file or standard input from its start to its end, through a judge; live sources in live.h. */
 #pragma once
 
 #include "akin/watch.h"
 
-struct judge;
 struct kernels;
 struct model;
 struct watch;
@@ -13,7 +12,8 @@ enum akin_status watch_open(const struct kernels *kernels, struct model *model,
                             const struct akin_watch_settings *settings, struct watch **watch,
                             struct akin_error *error);
 void watch_close(struct watch **watch);
-struct judge *watch_judge(struct watch *watch);
 enum akin_status watch_run(struct watch *watch, const struct akin_watch_input *input,
                            const struct akin_watch_sink *sink, struct akin_watch_report *report,
                            struct akin_error *error);
+enum akin_status watch_live(struct watch *watch, const struct akin_watch_live *live,
+                            struct akin_watch_live_report *report, struct akin_error *error);
