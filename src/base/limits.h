@@ -42,5 +42,10 @@
 #define TEMPLATES_MAX         ((size_t)1 << 20)    /* kinds of events kept */
 #define SESSION_EVENTS_MAX    ((size_t)4096)       /* of one session, in order */
 #define SESSIONS_MAX          ((size_t)1 << 20)    /* in memory at once */
+#define EVENT_IDS_MAX         ((size_t)1 << 20)    /* ids by which a store tells what it has */
+#define EVENT_RECORD_BYTES_MAX ((size_t)8 << 20)   /* an event in a store, all its texts */
+#define EVENT_APPEND_BYTES_MAX ((size_t)1 << 30)   /* stored by one call */
+#define EVENT_KIND_TEXT_MAX   ((size_t)1 << 16)    /* the text of a kind */
+#define EVENT_SEGMENT_BYTES   ((uint64_t)32 << 20) /* where a segment of a store ends */
 
 static_assert(TOKENS_MAX < 65536, "token positions fit in 16 bits");
