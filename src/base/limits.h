@@ -53,5 +53,10 @@
 #define ALARM_QUEUE_MAX       ((size_t)1 << 20)    /* alarms that wait for a sink */
 #define ALARM_QUEUE_BYTES_MAX ((size_t)64 << 20)   /* of them */
 #define SESSIONS_MAX          ((size_t)1 << 20)    /* in memory at once */
+#define EVENT_IDS_MAX         ((size_t)1 << 20)    /* ids by which a store tells what it has */
+#define EVENT_RECORD_BYTES_MAX ((size_t)8 << 20)   /* an event in a store, all its texts */
+#define EVENT_APPEND_BYTES_MAX ((size_t)1 << 30)   /* stored by one call */
+#define EVENT_KIND_TEXT_MAX   ((size_t)1 << 16)    /* the text of a kind */
+#define EVENT_SEGMENT_BYTES   ((uint64_t)32 << 20) /* where a segment of a store ends */
 
 static_assert(TOKENS_MAX < 65536, "token positions fit in 16 bits");
