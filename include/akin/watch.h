@@ -99,11 +99,13 @@ struct akin_watch_source {
 AKIN_API void akin_watch_source_default(enum akin_source_kind kind,
                                         struct akin_watch_source *source);
 
-/* Either function may be NULL; false asks to stop (AKIN_CANCELLED). */
+/* Each function may be NULL; false asks to stop (AKIN_CANCELLED). */
 struct akin_watch_sink {
     void *cookie;
     bool (*event)(void *cookie, const struct akin_event_verdict *verdict);
     bool (*session)(void *cookie, const struct akin_session_verdict *verdict);
+    /* Each alarm as an object of JSON, without a line end. */
+    bool (*alarm)(void *cookie, const char *json, size_t bytes);
 };
 
 struct akin_watch_input {
@@ -115,6 +117,7 @@ struct akin_watch_input {
                      but for which kinds' vectors are there */
     uint64_t session_idle;      /* a session is judged after so many events without one of its own;
                                    0: at the end */
+    bool explain;               /* alarms say which parts fired, and what is near */
     bool skip_bad;              /* a line that is no event is counted, not an error */
     struct akin_progress progress;      /* stage "events", in bytes */
 };

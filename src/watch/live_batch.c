@@ -103,7 +103,8 @@ static enum akin_status take_kind(void *cookie, uint64_t kind, const char *text,
 enum akin_status live_batch_judge(struct live_batch *b, bool end, uint64_t session_idle,
                                   struct akin_watch_report *report, struct akin_error *error)
 {
-    const struct judge_sink sink = {{b, take_event, take_session}, b, take_kind};
+    const struct judge_sink sink = { .verdicts = { .cookie = b, .event = take_event, .session = take_session },
+                                     .cookie = b, .kind = take_kind };
     b->told = 0;
     if (end)
         TRY(judge_end(b->judge, &sink, report, error));

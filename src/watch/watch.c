@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "watch/judge.h"
 #include "watch/live.h"
+#include "watch/verdict_json.h"
 
 struct watch {
     const struct kernels *kernels;
@@ -60,14 +61,57 @@ enum akin_status watch_live(struct watch *w, const struct akin_watch_live *live,
     return live_run(w->judge, w->kernels, w->model, &w->settings, live, report, error);
 }
 
+/* ---- verdicts, and alarms as text ---------------------------------------------------------- */
+
+struct telling {
+    const struct akin_watch_sink *sink;
+    bool explain;
+    struct bytes json;
+};
+
+static bool tell_alarm(struct telling *t)
+{
+    bytes_append_text(&t->json, "}");
+    return t->json.failed || t->sink->alarm(t->sink->cookie, t->json.data, t->json.count);
+}
+
+static bool tell_event(void *cookie, const struct akin_event_verdict *v)
+{
+    struct telling *t = cookie;
+    if (t->sink->event && !t->sink->event(t->sink->cookie, v))
+        return false;
+    if (!v->alert || !t->sink->alarm)
+        return true;
+    bytes_clear(&t->json);
+    bytes_append_text(&t->json, "{\"alert\":\"event\",");
+    verdict_json_event(&t->json, v);
+    if (t->explain)
+        verdict_json_explain(&t->json, v);
+    return tell_alarm(t);
+}
+
+static bool tell_session(void *cookie, const struct akin_session_verdict *v)
+{
+    struct telling *t = cookie;
+    if (t->sink->session && !t->sink->session(t->sink->cookie, v))
+        return false;
+    if (!v->alert || !t->sink->alarm)
+        return true;
+    bytes_clear(&t->json);
+    bytes_append_text(&t->json, "{\"alert\":\"session\",");
+    verdict_json_session(&t->json, v);
+    if (t->explain)
+        verdict_json_session_explain(&t->json, v);
+    return tell_alarm(t);
+}
+
 static enum akin_status flush(struct watch *w, const struct akin_watch_input *input,
-                              const struct akin_watch_sink *sink, struct akin_watch_report *report,
+                              const struct judge_sink *sink, struct akin_watch_report *report,
                               struct akin_error *error)
 {
-    const struct judge_sink to = {.verdicts = *sink};
     size_t count = w->waiting;
     w->waiting = 0;
-    return judge_batch(w->judge, w->batch, count, input->session_idle, &to, report, error);
+    return judge_batch(w->judge, w->batch, count, input->session_idle, sink, report, error);
 }
 
 /* ---- a file or standard input ------------------------------------------------------------ */
@@ -95,7 +139,7 @@ static enum akin_status take_line(struct watch *w, const struct akin_watch_input
 }
 
 static enum akin_status read_lines(struct watch *w, const struct akin_watch_input *input,
-                                   struct line_reader *reader, const struct akin_watch_sink *sink,
+                                   struct line_reader *reader, const struct judge_sink *sink,
                                    struct akin_watch_report *report, struct akin_error *error)
 {
     size_t batch = input->batch < 1                 ? 1
@@ -123,14 +167,18 @@ enum akin_status watch_run(struct watch *w, const struct akin_watch_input *input
                            struct akin_error *error)
 {
     struct line_reader *reader = NULL;
+    struct telling telling = {.sink = sink, .explain = input->explain};
+    const struct judge_sink to = { .verdicts = { .cookie = &telling, .event = tell_event,
+                                                 .session = tell_session } };
     uint64_t began = clock_monotonic_ns();
     *report = (struct akin_watch_report){0};
     TRY(line_reader_open(input->path, &reader, error));
-    enum akin_status status = read_lines(w, input, reader, sink, report, error);
+    enum akin_status status = read_lines(w, input, reader, &to, report, error);
     line_reader_close(&reader);
     w->waiting = 0;
     if (status == AKIN_OK)
-        status = judge_end(w->judge, &(struct judge_sink){.verdicts = *sink}, report, error);
+        status = judge_end(w->judge, &to, report, error);
+    bytes_deinit(&telling.json);
     report->kinds = judge_kinds(w->judge);
     report->seconds = (double)(clock_monotonic_ns() - began) * 1e-9;
     return status;
