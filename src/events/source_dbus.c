@@ -3,9 +3,10 @@
  * come is read before anything is handed out, into a ring of our own, and what finds no room there
  * is counted in `lost`. A monitor may send nothing any more, or it is thrown off the bus.
  *
- * Ids: sender and serial do not do. Unique names begin again with each start of the bus, and the bus
- * numbers what it says itself by connection. A message comes to a monitor once, so its number on our
- * connection, with a hash of the bus' GUID, our name on it and when we came, is unique for good. */
+ * Ids: sender and serial do not do. Unique names begin again with each start of the bus, and the
+ * bus numbers what it says itself by connection. A message comes to a monitor once, so its number
+ * on our connection, with a hash of the bus' GUID, our name on it and when we came, is unique for
+ * good. */
 #include "events/source_dbus.h"
 
 #include <errno.h>
@@ -129,7 +130,8 @@ static int on_answer(sd_bus_message *answer, void *cookie, sd_bus_error *unused)
     const sd_bus_error *refusal = sd_bus_message_get_error(answer);
     (void)unused;
     if (refusal) {
-        give_reason(s, refusal->name ? refusal->name : "", refusal->message ? refusal->message : "");
+        give_reason(s, refusal->name ? refusal->name : "",
+                    refusal->message ? refusal->message : "");
         s->state = REFUSED;
         return 1;
     }
@@ -165,7 +167,7 @@ static int ask_to_monitor(struct dbus_source *s, const char *const *rules, size_
     return r;
 }
 
-/* Begins to join; how it ends, the state tells later. A negative errno: there is nothing to join. */
+/* Begins to join; how it ends, the state tells later. Negative: an errno, nothing was begun. */
 static int join(struct dbus_source *s, const char *const *rules, size_t count)
 {
     int r = sd_bus_new(&s->bus);
@@ -262,7 +264,7 @@ static void take_message(struct dbus_source *s, sd_bus_message *message)
         overflow(s);
 }
 
-/* Everything that has come, but not without an end: who is faster than we are would keep us here. */
+/* What has come, but not without an end: who is faster than we are would keep us here. */
 static void drain(struct dbus_source *s)
 {
     for (size_t i = 0; s->bus && i < DRAIN_MESSAGES; i++) {
