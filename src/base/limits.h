@@ -38,6 +38,7 @@
 #define AUDIT_QUEUE_BYTES_MAX ((size_t)64 << 20)   /* submitted and not yet durable */
 #define THREADS_MAX           1024
 #define EVENT_BYTES_MAX       ((size_t)1 << 20)    /* one line of events */
+#define EVENT_ID_BYTES_MAX    512
 #define EVENT_RING_BYTES_MAX  ((size_t)32 << 20)   /* events of a bus that wait to be taken */
 #define EVENT_MASKED_BYTES    ((size_t)4096)       /* of an event that its kind is told by */
 #define TEMPLATES_MAX         ((size_t)1 << 20)    /* kinds of events kept */
