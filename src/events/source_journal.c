@@ -2,8 +2,8 @@
  *   - after sd_journal_seek_cursor the first sd_journal_next may bring the entry of the cursor or
  *     one behind it: it is compared, and left out only if it is the same;
  *   - a cursor that is behind the end of everything brings nothing, ever: see find_place;
- *   - a file that cannot be opened is left out without a word: each is tried when we open, and those
- *     that cannot be read are named;
+ *   - a file that cannot be opened is left out without a word: each is tried when we open, and
+ *     those that cannot be read are named;
  *   - what is broken inside a file is skipped by libsystemd itself, or is an error of
  *     sd_journal_next that comes again and again: then we go on behind it by time, in steps that
  *     double. */
@@ -54,7 +54,7 @@ static void tell(const struct journal_source *s, const char *line)
 
 /* ---- where to go on ------------------------------------------------------------------------ */
 
-/* Of a cursor "s=...;i=...;b=...;m=...;t=...;x=...": the time, in microseconds; false: it has none. */
+/* Of "s=...;i=...;b=...;m=...;t=...;x=...", a cursor: the time. false: it has none. */
 static bool cursor_time(const char *cursor, uint64_t *us)
 {
     const char *at = strncmp(cursor, "t=", 2) ? strstr(cursor, ";t=") : cursor - 1;
@@ -77,8 +77,8 @@ static bool is_same(sd_journal *journal, const char *cursor)
     return same;
 }
 
-/* Behind the newest entry. In an empty journal the start is as good; what sd_journal_next does after
- * sd_journal_seek_tail alone is not defined. */
+/* Behind the newest entry. In an empty journal the start is as good; what sd_journal_next does
+ * after sd_journal_seek_tail alone is not defined. */
 static int go_to_end(struct journal_source *s)
 {
     int r = sd_journal_seek_tail(s->journal);
@@ -150,8 +150,10 @@ static void check_file(const struct journal_source *s, const char *path)
     sd_journal_close(journal);
     if (r >= 0)
         return;
-    snprintf(line, sizeof line, "%s: cannot be read (%s), its entries are not seen: move it away, or "
-             "see what `journalctl --verify --file` says", path, strerror(-r));
+    snprintf(line, sizeof line,
+             "%s: cannot be read (%s), its entries are not seen: move it away, or "
+             "see what `journalctl --verify --file` says",
+             path, strerror(-r));
     tell(s, line);
 }
 
@@ -185,7 +187,8 @@ static void step_over(struct journal_source *s, int failure)
 {
     char line[256];
     if (failure != s->told) {
-        snprintf(line, sizeof line, "the journal cannot be read here (%s): reading goes on behind it",
+        snprintf(line, sizeof line,
+                 "the journal cannot be read here (%s): reading goes on behind it",
                  strerror(-failure));
         tell(s, line);
         s->told = failure;

@@ -454,7 +454,8 @@ static void damage_stops_nothing(void **state)
     assert_int_equal(heard.count, 0);
     static const size_t lengths[] = {0, 1, 8, 200, 4096, 100000};
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
-        assert_int_equal(file_write(in_folder("bad.journal"), whole.data, lengths[i], NULL), AKIN_OK);
+        assert_int_equal(file_write(in_folder("bad.journal"), whole.data, lengths[i], NULL),
+                         AKIN_OK);
         memset(&heard, 0, sizeof heard);
         read_the_good_ones(&heard);
         assert_int_equal(heard.count, 1);
