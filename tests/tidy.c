@@ -60,7 +60,8 @@ static const struct rule call_rules[] = {
      "src/cli/* src/train/distributed_fork.c src/train/gpu.c", "a library call"},
     {"signal sigaction", "src/cli/* src/train/distributed_fork.c",
      "struct akin_progress, whose update can say stop"},
-    {"socket bind listen", "src/server/* src/train/distributed_tcp*.c", "libcurl for a client"},
+    {"socket bind listen", "src/server/* src/train/distributed_tcp*.c src/events/source_socket.c",
+     "libcurl for a client"},
     {"random srandom rand_r drand48 lrand48 getrandom", "src/base/rng.c", "base/rng.h"},
 };
 

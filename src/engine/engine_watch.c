@@ -3,11 +3,17 @@
 
 #include "compute/backend.h"
 #include "engine/engine.h"
+#include "events/source.h"
 #include "watch/watch.h"
 
 void akin_watch_settings_default(struct akin_watch_settings *settings)
 {
     watch_settings_default(settings);
+}
+
+void akin_watch_source_default(enum akin_source_kind kind, struct akin_watch_source *source)
+{
+    source_settings_default(kind, source);
 }
 
 void akin_watch_input_default(struct akin_watch_input *input)

@@ -2,10 +2,11 @@
  * stream). A source is driven by one thread of its own, which calls its functions in turn; it never
  * starts threads that call back. What it hands out is copied before it is asked again.
  *
- * Tickets count the events of a source from 1. `stored` says that every event up to a ticket is
- * durable; only then does a source let go of them (acknowledges, moves its cursor). A source that
- * is closed, or whose process dies, delivers the rest again: events are seen at least once, and the
- * store leaves out those whose id it has. */
+ * Tickets count the events of a source from 1: each SOURCE_EVENT takes one, and nothing else does.
+ * `stored` says that every event up to a ticket is durable; only then does a source let go of them
+ * (acknowledges, moves its cursor); of what is bad it lets go by itself. A source that is closed,
+ * or whose process dies, delivers the rest again: events are seen at least once, and the store
+ * leaves out those whose id it has. */
 #pragma once
 
 #include <stdbool.h>
@@ -50,4 +51,5 @@ struct source_note {
 enum akin_status source_open(const struct akin_watch_source *settings, const char *cursor,
                              struct source_note note, struct event_source **source,
                              struct akin_error *error);
+void source_settings_default(enum akin_source_kind kind, struct akin_watch_source *settings);
 void source_close(struct event_source **source);    /* NULL: nothing */

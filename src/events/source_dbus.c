@@ -20,6 +20,7 @@
 #include "base/utf8.h"
 #include "events/dbus_text.h"
 #include "events/event_ring.h"
+#include "events/source_kinds.h"
 
 #define MS ((uint64_t)1000000)
 enum {
@@ -66,12 +67,6 @@ struct dbus_source {
     struct bytes text;
 };
 
-static void tell(const struct dbus_source *s, const char *line)
-{
-    if (s->note.tell)
-        s->note.tell(s->note.cookie, s->base.name, line);
-}
-
 /* ---- joining and leaving ------------------------------------------------------------------- */
 
 static void leave(struct dbus_source *s)
@@ -94,11 +89,9 @@ static void stay_away(struct dbus_source *s)
 {
     uint64_t now = clock_monotonic_ns();
     if (s->bus && strcmp(s->told, s->reason)) {
-        char line[1024];
-        snprintf(line, sizeof line, "%s %s (%s): what is said there is not seen; it is tried again "
-                 "until it answers", s->address,
-                 s->state == MONITORING ? "is gone" : "does not let us in", s->reason);
-        tell(s, line);
+        source_tell(&s->note, s->name, "%s %s (%s): what is said there is not seen; it is tried "
+                    "again until it answers", s->address,
+                    s->state == MONITORING ? "is gone" : "does not let us in", s->reason);
         snprintf(s->told, sizeof s->told, "%s", s->reason);
     }
     if (s->state == MONITORING) {
@@ -138,10 +131,8 @@ static int on_answer(sd_bus_message *answer, void *cookie, sd_bus_error *unused)
     s->state = MONITORING;
     name_connection(s);
     if (s->lost_ns) {
-        char line[512];
-        snprintf(line, sizeof line, "%s is back after %.1f s; what was said there meanwhile is not "
-                 "known", s->address, seconds_since(s->lost_ns));
-        tell(s, line);
+        source_tell(&s->note, s->name, "%s is back after %.1f s; what was said there meanwhile is "
+                    "not known", s->address, seconds_since(s->lost_ns));
         s->lost_ns = 0;
     }
     s->told[0] = 0;
@@ -221,15 +212,13 @@ static bool is_wanted(const struct dbus_source *s, sd_bus_message *message, uint
 
 static void overflow(struct dbus_source *s)
 {
-    char line[512];
     s->base.lost++;
     if (s->overflowing)
         return;
     s->overflowing = true;
-    snprintf(line, sizeof line, "%s says more than is taken: no room in %zu MB, events are dropped "
-             "and counted (%llu so far)", s->address, s->ring.capacity >> 20,
-             (unsigned long long)s->base.lost);
-    tell(s, line);
+    source_tell(&s->note, s->name, "%s says more than is taken: no room in %zu MB, events are "
+                "dropped and counted (%llu so far)", s->address, s->ring.capacity >> 20,
+                (unsigned long long)s->base.lost);
 }
 
 static void take_message(struct dbus_source *s, sd_bus_message *message)

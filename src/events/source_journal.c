@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/limits.h"
+#include "events/source_kinds.h"
 
 #define MS ((uint64_t)1000000)
 enum {
@@ -46,21 +47,16 @@ struct journal_source {
     struct bytes values[PARTS];     /* of the entry handed out; TEXT is in the event */
 };
 
-static void tell(const struct journal_source *s, const char *line)
-{
-    if (s->note.tell)
-        s->note.tell(s->note.cookie, s->base.name, line);
-}
-
 /* ---- where to go on ------------------------------------------------------------------------ */
 
 /* Of "s=...;i=...;b=...;m=...;t=...;x=...", a cursor: the time. false: it has none. */
 static bool cursor_time(const char *cursor, uint64_t *us)
 {
-    const char *at = strncmp(cursor, "t=", 2) ? strstr(cursor, ";t=") : cursor - 1;
+    const char *field = strstr(cursor, ";t=");
+    const char *at = !strncmp(cursor, "t=", 2) ? cursor + 2 : field ? field + 3 : NULL;
     int read = 0;
-    return at && sscanf(at + 3, "%" SCNx64 "%n", us, &read) == 1 && read > 0 &&
-           (!at[3 + read] || at[3 + read] == ';');
+    return at && sscanf(at, "%" SCNx64 "%n", us, &read) == 1 && read > 0 &&
+           (!at[read] || at[read] == ';');
 }
 
 /* Whether the journal stands on the entry of the cursor. Boot, times and content are enough: the
@@ -93,11 +89,10 @@ static int go_to_end(struct journal_source *s)
 static int go_by_time(struct journal_source *s, const char *cursor)
 {
     uint64_t us = 0;
-    char line[512], when[40];
+    char when[40];
     if (!cursor_time(cursor, &us) || us > (uint64_t)clock_unix_us()) {
-        snprintf(line, sizeof line, "the cursor \"%.200s\" %s: reading starts at the oldest entry",
-                 cursor, us ? "is of the future" : "is none of a journal");
-        tell(s, line);
+        source_tell(&s->note, s->name, "the cursor \"%.200s\" %s: reading starts at the oldest "
+                    "entry", cursor, us ? "is of the future" : "is none of a journal");
         return sd_journal_seek_head(s->journal);
     }
     clock_iso_us((int64_t)us, when, sizeof when);
@@ -106,21 +101,18 @@ static int go_by_time(struct journal_source *s, const char *cursor)
         r = sd_journal_next(s->journal);
     if (r > 0) {
         s->pending = !is_same(s->journal, cursor);
-        snprintf(line, sizeof line, "the cursor \"%.200s\" leads nowhere: reading goes on at its "
-                 "time, %s", cursor, when);
-    } else {
-        snprintf(line, sizeof line, "the cursor \"%.200s\" leads nowhere, and the journal holds "
-                 "nothing of its time, %s, or later: reading goes on with what is written from now "
-                 "on", cursor, when);
-        r = go_to_end(s);
+        source_tell(&s->note, s->name, "the cursor \"%.200s\" leads nowhere: reading goes on at "
+                    "its time, %s", cursor, when);
+        return r;
     }
-    tell(s, line);
-    return r;
+    source_tell(&s->note, s->name, "the cursor \"%.200s\" leads nowhere, and the journal holds "
+                "nothing of its time, %s, or later: reading goes on with what is written from now "
+                "on", cursor, when);
+    return go_to_end(s);
 }
 
 static int find_place(struct journal_source *s, const char *cursor)
 {
-    char line[512];
     if (!cursor || !*cursor)
         return go_to_end(s);
     int r = sd_journal_seek_cursor(s->journal, cursor);
@@ -131,11 +123,9 @@ static int find_place(struct journal_source *s, const char *cursor)
     if (r <= 0)
         return go_to_end(s);
     s->pending = !is_same(s->journal, cursor);
-    if (s->pending && strncmp(cursor, "t=", 2)) {
-        snprintf(line, sizeof line, "the entry of the cursor \"%.200s\" is not there, or not for "
-                 "these filters: reading goes on with the first behind it", cursor);
-        tell(s, line);
-    }
+    if (s->pending && strncmp(cursor, "t=", 2))
+        source_tell(&s->note, s->name, "the entry of the cursor \"%.200s\" is not there, or not "
+                    "for these filters: reading goes on with the first behind it", cursor);
     return r;
 }
 
@@ -144,17 +134,12 @@ static int find_place(struct journal_source *s, const char *cursor)
 static void check_file(const struct journal_source *s, const char *path)
 {
     const char *paths[] = {path, NULL};
-    char line[PATH_BYTES_MAX + 128];
     sd_journal *journal = NULL;
     int r = sd_journal_open_files(&journal, paths, 0);
     sd_journal_close(journal);
-    if (r >= 0)
-        return;
-    snprintf(line, sizeof line,
-             "%s: cannot be read (%s), its entries are not seen: move it away, or "
-             "see what `journalctl --verify --file` says",
-             path, strerror(-r));
-    tell(s, line);
+    if (r < 0)
+        source_tell(&s->note, s->name, "%s: cannot be read (%s), its entries are not seen: move it "
+                    "away, or see what `journalctl --verify --file` says", path, strerror(-r));
 }
 
 static bool is_journal(const char *name)
@@ -185,14 +170,10 @@ static void check_folder(const struct journal_source *s, const char *folder, uns
 /* An error of the journal while reading: told once, and gone on behind it. */
 static void step_over(struct journal_source *s, int failure)
 {
-    char line[256];
-    if (failure != s->told) {
-        snprintf(line, sizeof line,
-                 "the journal cannot be read here (%s): reading goes on behind it",
-                 strerror(-failure));
-        tell(s, line);
-        s->told = failure;
-    }
+    if (failure != s->told)
+        source_tell(&s->note, s->name, "the journal cannot be read here (%s): reading goes on "
+                    "behind it", strerror(-failure));
+    s->told = failure;
     uint64_t now = (uint64_t)clock_unix_us(), oldest = s->time_us;
     if (!oldest && sd_journal_get_cutoff_realtime_usec(s->journal, &oldest, NULL) <= 0)
         oldest = now;
@@ -481,8 +462,8 @@ static enum akin_status open_journal(struct journal_source *s, struct akin_error
     }
     if (!sd_journal_has_persistent_files(s->journal) && !sd_journal_has_runtime_files(s->journal) &&
         !s->folder)
-        tell(s, "there is no journal that this user may read: run as root or as one of the group "
-             "systemd-journal");
+        source_tell(&s->note, s->name, "there is no journal that this user may read: run as root, "
+                    "or as one of the group systemd-journal");
     return AKIN_OK;
 }
 

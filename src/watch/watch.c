@@ -320,13 +320,13 @@ static enum akin_status take_line(struct watch *w, const struct akin_watch_input
                                   struct akin_watch_report *report, struct akin_error *error)
 {
     struct waiting *waiting = &w->batch[w->waiting];
+    const struct akin_event_fields fields = {.session = input->session_field};
     char where[PATH_BYTES_MAX];
     uint64_t number = line_reader_number(reader);
     snprintf(where, sizeof where, "%.512s:%llu", strcmp(input->path, "-") ? input->path : "stdin",
              (unsigned long long)number);
     enum akin_status status = event_parse(&waiting->event, input->plain ? EVENT_PLAIN : EVENT_JSONL,
-                                          line, bytes, input->session_field, number - 1, where,
-                                          error);
+                                          line, bytes, &fields, number - 1, where, error);
     if (status != AKIN_OK && status != AKIN_MEMORY && input->skip_bad) {
         report->bad_lines++;
         return AKIN_OK;
