@@ -61,7 +61,7 @@ static const struct rule call_rules[] = {
     {"signal sigaction", "src/cli/* src/train/distributed_fork.c",
      "struct akin_progress, whose update can say stop"},
     {"socket bind listen",
-     "src/server/* src/train/distributed_tcp*.c src/watch/alert_socket.c",
+     "src/server/* src/train/distributed_tcp*.c src/watch/alert_socket.c src/events/source_socket.c",
      "libcurl for a client"},
     {"random srandom rand_r drand48 lrand48 getrandom", "src/base/rng.c", "base/rng.h"},
 };

@@ -86,6 +86,7 @@ struct akin_watch_source {
                                an address of D-Bus. JOURNAL: a directory, NULL: the system's.
                                NATS: a URL, or several with commas between */
     bool plain;             /* LINES, SOCKET, NATS: a line is the text; else a JSON object */
+    unsigned mode;          /* SOCKET: permissions of its file; 0: 0600 */
     bool follow;            /* LINES: go on at the end of the file, over rotation and truncation */
     struct akin_event_fields fields;
     /* DBUS: match rules, one of which must fit. JOURNAL: FIELD=value, as journalctl joins them. */

@@ -2,12 +2,12 @@
  *
  *     org.freedesktop.systemd1.Manager.UnitNew /org/freedesktop/systemd1 ssh.service /org/...
  *
- * Signals and method calls begin with interface, member and path; errors with the name of the error;
- * method returns with the word "return". Then come the arguments: numbers, true and false; strings
- * as they are, in quotes where they hold blanks, quotes, brackets or control characters; (a struct),
- * [an array], {a=dictionary}, a variant as what is in it; bytes as the text that they are, or else
- * in hexadecimal. The length of the line, of a string and of an array, and how deep they nest are
- * bounded; what is left out is told by "..." and, where it is known, a count. */
+ * Signals and method calls begin with interface, member and path; errors with the name of the
+ * error; method returns with the word "return". Then come the arguments: numbers, true and false;
+ * strings as they are, in quotes where they hold blanks, quotes, brackets or control characters; (a
+ * struct), [an array], {a=dictionary}, a variant as what is in it; bytes as the text that they are,
+ * or else in hexadecimal. The length of the line, of a string and of an array, and how deep they
+ * nest are bounded; what is left out is told by "..." and, where it is known, a count. */
 #pragma once
 
 #include <systemd/sd-bus.h>

@@ -1,5 +1,5 @@
-/* An event is a head with the lengths of its texts and the texts, each with a NUL behind. It lies in
- * one piece: one that does not fit in front of the end of the block begins at its start. */
+/* An event is a head with the lengths of its texts and the texts, each with a NUL behind. It lies
+ * in one piece: one that does not fit in front of the end of the block begins at its start. */
 #include "events/event_ring.h"
 
 #include <string.h>

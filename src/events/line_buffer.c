@@ -36,7 +36,7 @@ enum line_found line_buffer_next(struct line_buffer *b, bool at_end, const char 
                                  size_t *bytes)
 {
     size_t unread = b->end - b->begin;
-    const char *start = b->data + b->begin, *newline = NULL;
+    const char *start = b->data ? b->data + b->begin : "", *newline = NULL;
     if (unread > b->searched)
         newline = memchr(start + b->searched, '\n', unread - b->searched);
     if (!newline && !(at_end && (unread || b->skipping))) {
@@ -66,8 +66,17 @@ void line_buffer_restart(struct line_buffer *b, uint64_t offset)
     b->skipping = false;
 }
 
+void line_buffer_shrink(struct line_buffer *b)
+{
+    if (b->begin < b->end)
+        return;
+    memory_free(b->data);
+    b->data = NULL;
+    b->capacity = b->begin = b->end = b->searched = 0;
+}
+
 void line_buffer_deinit(struct line_buffer *b)
 {
     memory_free(b->data);
-    *b = (struct line_buffer){ .line_max = b->line_max };
+    *b = (struct line_buffer){0};
 }

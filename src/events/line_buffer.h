@@ -34,4 +34,6 @@ static inline size_t line_buffer_unread(const struct line_buffer *buffer)
 {
     return buffer->end - buffer->begin;
 }
+/* Gives its memory back where nothing is unread. */
+void line_buffer_shrink(struct line_buffer *buffer);
 void line_buffer_deinit(struct line_buffer *buffer);

@@ -118,7 +118,7 @@ enum akin_status source_open(const struct akin_watch_source *settings, const cha
     case AKIN_SOURCE_LINES:
         return source_lines_open(&s, cursor, note, source, error);
     case AKIN_SOURCE_SOCKET:
-        return error_set(error, AKIN_UNSUPPORTED, "socket: not yet");
+        return source_socket_open(&s, cursor, note, source, error);
 #ifdef WITH_SYSTEMD
     case AKIN_SOURCE_DBUS:
         return source_dbus_open(&s, cursor, note, source, error);
@@ -201,13 +201,13 @@ enum akin_status source_form_parse(const struct source_form *form, const char *l
     return status == AKIN_MEMORY ? status : AKIN_OK;
 }
 
-void source_too_long(const char *name, uint64_t number, enum source_state *state,
+void source_too_long(const char *name, uint64_t number, size_t limit, enum source_state *state,
                      struct akin_error *error)
 {
     char place[SOURCE_NAME_BYTES_MAX + 32];
     make_place(place, sizeof place, name, number);
     error_set(error, AKIN_LIMIT, "%s: the event has more than %zu bytes, which is the limit", place,
-              EVENT_BYTES_MAX);
+              limit);
     *state = SOURCE_BAD;
 }
 

@@ -3,9 +3,10 @@
  * come is read before anything is handed out, into a ring of our own, and what finds no room there
  * is counted in `lost`. A monitor may send nothing any more, or it is thrown off the bus.
  *
- * Ids: sender and serial do not do. Unique names begin again with each start of the bus, and the bus
- * numbers what it says itself by connection. A message comes to a monitor once, so its number on our
- * connection, with a hash of the bus' GUID, our name on it and when we came, is unique for good. */
+ * Ids: sender and serial do not do. Unique names begin again with each start of the bus, and the
+ * bus numbers what it says itself by connection. A message comes to a monitor once, so its number
+ * on our connection, with a hash of the bus' GUID, our name on it and when we came, is unique for
+ * good. */
 #include "events/source_dbus.h"
 
 #include <errno.h>
@@ -19,6 +20,7 @@
 #include "base/utf8.h"
 #include "events/dbus_text.h"
 #include "events/event_ring.h"
+#include "events/source_kinds.h"
 
 #define MS ((uint64_t)1000000)
 enum {
@@ -65,12 +67,6 @@ struct dbus_source {
     struct bytes text;
 };
 
-static void tell(const struct dbus_source *s, const char *line)
-{
-    if (s->note.tell)
-        s->note.tell(s->note.cookie, s->base.name, line);
-}
-
 /* ---- joining and leaving ------------------------------------------------------------------- */
 
 static void leave(struct dbus_source *s)
@@ -93,11 +89,9 @@ static void stay_away(struct dbus_source *s)
 {
     uint64_t now = clock_monotonic_ns();
     if (s->bus && strcmp(s->told, s->reason)) {
-        char line[1024];
-        snprintf(line, sizeof line, "%s %s (%s): what is said there is not seen; it is tried again "
-                 "until it answers", s->address,
-                 s->state == MONITORING ? "is gone" : "does not let us in", s->reason);
-        tell(s, line);
+        source_tell(&s->note, s->name, "%s %s (%s): what is said there is not seen; it is tried "
+                    "again until it answers", s->address,
+                    s->state == MONITORING ? "is gone" : "does not let us in", s->reason);
         snprintf(s->told, sizeof s->told, "%s", s->reason);
     }
     if (s->state == MONITORING) {
@@ -129,17 +123,16 @@ static int on_answer(sd_bus_message *answer, void *cookie, sd_bus_error *unused)
     const sd_bus_error *refusal = sd_bus_message_get_error(answer);
     (void)unused;
     if (refusal) {
-        give_reason(s, refusal->name ? refusal->name : "", refusal->message ? refusal->message : "");
+        give_reason(s, refusal->name ? refusal->name : "",
+                    refusal->message ? refusal->message : "");
         s->state = REFUSED;
         return 1;
     }
     s->state = MONITORING;
     name_connection(s);
     if (s->lost_ns) {
-        char line[512];
-        snprintf(line, sizeof line, "%s is back after %.1f s; what was said there meanwhile is not "
-                 "known", s->address, seconds_since(s->lost_ns));
-        tell(s, line);
+        source_tell(&s->note, s->name, "%s is back after %.1f s; what was said there meanwhile is "
+                    "not known", s->address, seconds_since(s->lost_ns));
         s->lost_ns = 0;
     }
     s->told[0] = 0;
@@ -165,7 +158,7 @@ static int ask_to_monitor(struct dbus_source *s, const char *const *rules, size_
     return r;
 }
 
-/* Begins to join; how it ends, the state tells later. A negative errno: there is nothing to join. */
+/* Begins to join; how it ends, the state tells later. Negative: an errno, nothing was begun. */
 static int join(struct dbus_source *s, const char *const *rules, size_t count)
 {
     int r = sd_bus_new(&s->bus);
@@ -219,15 +212,13 @@ static bool is_wanted(const struct dbus_source *s, sd_bus_message *message, uint
 
 static void overflow(struct dbus_source *s)
 {
-    char line[512];
     s->base.lost++;
     if (s->overflowing)
         return;
     s->overflowing = true;
-    snprintf(line, sizeof line, "%s says more than is taken: no room in %zu MB, events are dropped "
-             "and counted (%llu so far)", s->address, s->ring.capacity >> 20,
-             (unsigned long long)s->base.lost);
-    tell(s, line);
+    source_tell(&s->note, s->name, "%s says more than is taken: no room in %zu MB, events are "
+                "dropped and counted (%llu so far)", s->address, s->ring.capacity >> 20,
+                (unsigned long long)s->base.lost);
 }
 
 static void take_message(struct dbus_source *s, sd_bus_message *message)
@@ -262,7 +253,7 @@ static void take_message(struct dbus_source *s, sd_bus_message *message)
         overflow(s);
 }
 
-/* Everything that has come, but not without an end: who is faster than we are would keep us here. */
+/* What has come, but not without an end: who is faster than we are would keep us here. */
 static void drain(struct dbus_source *s)
 {
     for (size_t i = 0; s->bus && i < DRAIN_MESSAGES; i++) {

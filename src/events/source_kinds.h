@@ -20,8 +20,8 @@ void source_form_deinit(struct source_form *form);
 enum akin_status source_form_parse(const struct source_form *form, const char *line, size_t bytes,
                                    const char *name, uint64_t number, struct event *event,
                                    enum source_state *state, struct akin_error *error);
-/* A line longer than EVENT_BYTES_MAX: SOURCE_BAD. */
-void source_too_long(const char *name, uint64_t number, enum source_state *state,
+/* SOURCE_BAD: a line of more than `limit` bytes. */
+void source_too_long(const char *name, uint64_t number, size_t limit, enum source_state *state,
                      struct akin_error *error);
 
 void source_tell(const struct source_note *note, const char *name, const char *format, ...)

@@ -417,7 +417,7 @@ static enum akin_status lines_next(struct event_source *source, int timeout_ms, 
         enum line_found found = line_buffer_next(&s->lines, s->ended, &line, &bytes);
         enum filled filled;
         if (found == LINE_LONG) {
-            source_too_long(s->path, s->lines.number, state, error);
+            source_too_long(s->path, s->lines.number, EVENT_BYTES_MAX, state, error);
             return AKIN_OK;
         }
         if (found == LINE_WHOLE && bytes)

@@ -1,5 +1,5 @@
-/* A message bus of a test's own: dbus-daemon on a socket in a folder. It dies with the test, however
- * that ends. */
+/* A message bus of a test's own: dbus-daemon on a socket in a folder. It dies with the test,
+ * however that ends. */
 #pragma once
 
 #include <signal.h>
