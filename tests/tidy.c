@@ -88,6 +88,7 @@ static const struct rule header_rules[] = {
     {"curl/curl.h", "src/model/*", "akin_model_pull"},
     {"sqlite3.h", "src/catalog/*", "akin/catalog.h"},
     {"ini.h", "src/engine/settings.c", "akin/settings.h"},
+    {"nats/nats.h", "src/events/nats_link.h", "struct akin_watch_source"},
     {"mpi.h", "src/train/distributed_mpi.c", "train/distributed.h"},
     {"cuda*.h", "src/compute/cuda/*", "compute/backend.h"},
 };

@@ -40,6 +40,7 @@
 #define EVENT_BYTES_MAX       ((size_t)1 << 20)    /* one line of events */
 #define EVENT_ID_BYTES_MAX    512
 #define SOURCE_NAME_BYTES_MAX 250
+#define NATS_IN_FLIGHT_MAX    16384                /* events taken and not yet stored */
 #define SOCKET_CLIENTS_MAX    1024                 /* of one socket at once */
 #define SOCKET_BYTES_MAX      ((size_t)64 << 20)   /* of half lines of all its clients */
 #define EVENT_MASKED_BYTES    ((size_t)4096)       /* of an event that its kind is told by */
