@@ -90,6 +90,7 @@ static const struct rule header_rules[] = {
     {"systemd/sd-bus.h", "src/events/* src/watch/alert_bus.c", "events/source.h"},
     {"sqlite3.h", "src/catalog/*", "akin/catalog.h"},
     {"ini.h", "src/engine/settings.c", "akin/settings.h"},
+    {"nats/nats.h", "src/events/nats_link.h", "struct akin_watch_source"},
     {"mpi.h", "src/train/distributed_mpi.c", "train/distributed.h"},
     {"cuda*.h", "src/compute/cuda/*", "compute/backend.h"},
 };

@@ -40,6 +40,7 @@
 #define EVENT_BYTES_MAX       ((size_t)1 << 20)    /* one line of events */
 #define EVENT_ID_BYTES_MAX    512
 #define SOURCE_NAME_BYTES_MAX 250
+#define NATS_IN_FLIGHT_MAX    16384                /* events taken and not yet stored */
 #define SOCKET_CLIENTS_MAX    1024                 /* of one socket at once */
 #define SOCKET_BYTES_MAX      ((size_t)64 << 20)   /* of half lines of all its clients */
 #define EVENT_RING_BYTES_MAX  ((size_t)32 << 20)   /* events of a bus that wait to be taken */

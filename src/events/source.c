@@ -132,7 +132,11 @@ enum akin_status source_open(const struct akin_watch_source *settings, const cha
     case AKIN_SOURCE_NATS:
         break;
     }
-    return error_set(error, AKIN_UNSUPPORTED, "nats: not yet");
+#ifdef AKIN_NATS
+    return source_nats_open(&s, cursor, note, source, error);
+#else
+    return left_out("libnats", error);
+#endif
 }
 
 void source_close(struct event_source **source)

@@ -1,0 +1,155 @@
+"""A JetStream cluster of three servers on this machine; two workers share a durable consumer. One
+worker and then the server that leads the stream are killed with -9 while events are published: at
+the end every event is stored exactly once, and nothing is left at the servers.
+
+    nats_cluster.py NATS_WORKER [EVENTS]
+"""
+import collections
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+SECONDS = 80
+SKIPPED = 77
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+class Cluster:
+    def __init__(self, program, folder):
+        self.folder, self.program, self.servers = folder, program, {}
+        self.ports, self.routes = free_ports(3), free_ports(3)
+        self.urls = ",".join(f"nats://127.0.0.1:{p}" for p in self.ports)
+        for i in range(3):
+            routes = ", ".join(f'"nats://127.0.0.1:{p}"' for p in self.routes)
+            with open(f"{folder}/s{i}.conf", "w") as f:
+                f.write(f"""server_name: s{i}
+listen: "127.0.0.1:{self.ports[i]}"
+jetstream {{ store_dir: "{folder}/s{i}", max_memory_store: 64MB, max_file_store: 1GB }}
+cluster {{ name: test, listen: "127.0.0.1:{self.routes[i]}", routes: [{routes}] }}
+""")
+            self.start(f"s{i}")
+
+    def start(self, name):
+        log = open(f"{self.folder}/{name}.log", "a")
+        self.servers[name] = subprocess.Popen(
+            [self.program, "-c", f"{self.folder}/{name}.conf"], stdout=log, stderr=log)
+
+    def kill(self, name):
+        self.servers[name].send_signal(signal.SIGKILL)
+        self.servers[name].wait()
+
+    def close(self):
+        for server in self.servers.values():
+            if server.poll() is None:
+                server.kill()
+                server.wait()
+
+
+def ask(worker, *arguments, tries=1):
+    for _ in range(tries):
+        done = subprocess.run([worker, *arguments], capture_output=True, text=True)
+        if done.returncode == 0:
+            return done.stdout.strip()
+        time.sleep(0.2)
+    raise SystemExit(f"FAILED: {arguments[0]}: {done.stderr}")
+
+
+def stored(path):
+    """Whole lines of the file: ids."""
+    try:
+        with open(path, "rb") as f:
+            return [line.split(b"\t")[0].decode() for line in f.read().split(b"\n")[:-1]]
+    except FileNotFoundError:
+        return []
+
+
+def wait_until(what, condition, deadline):
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"FAILED: too late: {what}")
+        time.sleep(0.02)
+
+
+def run(worker, cluster, path, count, processes):
+    began = time.monotonic()
+    deadline = began + SECONDS
+    ask(worker, "stream", cluster.urls, "EVENTS", "3", tries=150)
+    ask(worker, "consumer", cluster.urls, "EVENTS", "akin", "2000", tries=20)
+    ready = time.monotonic()
+
+    def begin(*arguments):
+        processes.append(subprocess.Popen([worker, *arguments]))
+        return processes[-1]
+
+    first = begin("work", cluster.urls, "EVENTS", "akin", path)
+    second = begin("work", cluster.urls, "EVENTS", "akin", path)
+    publishers = [begin("publish", cluster.urls, "EVENTS", str(1 + i * count // 4),
+                        str((i + 1) * count // 4)) for i in range(4)]
+    wait_until("a third is stored", lambda: len(stored(path)) > count // 3, deadline)
+    first.kill()
+    first.wait()
+    print(f"worker killed with -9 at {len(stored(path))} of {count} events stored")
+    wait_until("half is stored", lambda: len(stored(path)) > count // 2, deadline)
+    leader = ask(worker, "stream", cluster.urls, "EVENTS", "3", tries=20)
+    cluster.kill(leader)
+    killed = time.monotonic()
+    print(f"server {leader}, the leader, killed with -9 at {len(stored(path))} events stored")
+    third = begin("work", cluster.urls, "EVENTS", "akin", path)
+    for p in publishers:
+        if p.wait(timeout=max(1, deadline - time.monotonic())):
+            raise SystemExit("FAILED: a publisher could not go on")
+    wait_until("all are stored", lambda: len(stored(path)) >= count, deadline)
+    wait_until("all are acknowledged", lambda: ask(worker, "left", cluster.urls, "EVENTS", "akin",
+                                                   tries=20) == "0 0", deadline)
+    print(f"all stored and acknowledged {time.monotonic() - killed:.1f} s after that; cluster up in "
+          f"{ready - began:.1f} s, {time.monotonic() - began:.1f} s in all")
+    for w in (second, third):
+        w.send_signal(signal.SIGTERM)
+        if w.wait(timeout=20):
+            raise SystemExit("FAILED: a worker did not end well")
+    ids = collections.Counter(stored(path))
+    wanted = {f"event-{i}" for i in range(1, count + 1)}
+    lost, foreign = wanted - set(ids), set(ids) - wanted
+    twice = [i for i, n in ids.items() if n > 1]
+    if lost or foreign or twice:
+        raise SystemExit(f"FAILED: {len(lost)} lost, {len(twice)} twice, {len(foreign)} foreign: "
+                         f"{sorted(lost)[:5]} {twice[:5]} {sorted(foreign)[:5]}")
+    print(f"{count} events, each stored exactly once")
+
+
+def main():
+    program = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin:/sbin")
+    if not program:
+        print("skipped: no nats-server here (Debian's package nats-server)")
+        return SKIPPED
+    count = int(sys.argv[2]) if len(sys.argv) > 2 else 4000
+    processes = []
+    with tempfile.TemporaryDirectory(prefix="akin_nats_") as folder:
+        cluster = Cluster(program, folder)
+        try:
+            run(os.path.abspath(sys.argv[1]), cluster, f"{folder}/events", count, processes)
+        finally:
+            for p in processes:
+                if p.poll() is None:
+                    p.kill()
+                    p.wait()
+            cluster.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
