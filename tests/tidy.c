@@ -38,7 +38,8 @@ struct rule {
 
 static const struct rule call_rules[] = {
     {"malloc calloc realloc free aligned_alloc posix_memalign strdup strndup asprintf vasprintf "
-     "reallocarray", "src/base/memory.c", "base/memory.h"},
+     "reallocarray",
+     "src/base/memory.c", "base/memory.h"},
     {"pthread_* thrd_* mtx_*", "src/base/thread.c", "base/thread.h"},
     {"mmap munmap msync mremap", "src/base/file*.c src/base/memory.c",
      "file_map_open of base/file.h"},
@@ -61,7 +62,8 @@ static const struct rule call_rules[] = {
     {"signal sigaction", "src/cli/* src/train/distributed_fork.c",
      "struct akin_progress, whose update can say stop"},
     {"socket bind listen",
-     "src/server/* src/train/distributed_tcp*.c src/watch/alert_socket.c src/events/source_socket.c",
+     "src/server/* src/train/distributed_tcp*.c src/watch/alert_socket.c "
+     "src/events/source_socket.c",
      "libcurl for a client"},
     {"random srandom rand_r drand48 lrand48 getrandom", "src/base/rng.c", "base/rng.h"},
 };

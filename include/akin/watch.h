@@ -220,7 +220,8 @@ AKIN_API void akin_watch_live_default(struct akin_watch_live *live);
 /* Watches until the sources have ended or `tick` says stop; what was received by then is judged and
  * stored first. An event is let go of by its source (acknowledged, or its cursor moved) when it is
  * in the store and in the audit trail, and alarms are raised after that. *report is filled either
- * way. AKIN_IO: a source failed, or the disk and it was to stop; the rest is left to the sources. */
+ * way. AKIN_IO: a source failed, or the disk and it was to stop; the rest is left to the sources.
+ */
 AKIN_API enum akin_status akin_watch_live(struct akin_watch *watch,
                                           const struct akin_watch_live *live,
                                           struct akin_watch_live_report *report,

@@ -56,8 +56,8 @@ static const struct option watch_options[] = {
     {"alert-socket", 0, OPTION_TEXT, "PATH", NULL, "send alarms to this UNIX socket", 0, 0},
     {"webhook", 0, OPTION_TEXT, "URL", NULL, "POST alarms there", 0, 0},
     {"alert-bus", 0, OPTION_TEXT, "B", NULL, "a D-Bus signal for each alarm", 0, 0},
-    {"severity", 0, OPTION_CHOICE, "low|medium|high|critical", "low", "alarms below this are silent",
-     0, 0},
+    {"severity", 0, OPTION_CHOICE, "low|medium|high|critical", "low",
+     "alarms below this are silent", 0, 0},
     {"repeat", 0, OPTION_NUMBER, "S", "60",
      "the same alarm is told again, with its count, after so many seconds; 0: each", 0, 1e6},
     {"deadline", 0, OPTION_NUMBER, "MS", "5", "live: an event waits so long for others", 0, 10000},
@@ -247,11 +247,12 @@ const struct command command_watch = {
         "a line that is no event is counted and left out, in a --replay it is an error. Options\n"
         "of a source follow its --source. SIGTERM judges and stores what was received, then ends.\n"
         "akin watch search, label, info and snapshot work on a --store. docs/watch.md tells all.\n",
-    .examples = "  journalctl -f -o cat | akin watch --source text --explain\n"
-                "  akin watch --source dbus --bus system --source journal --priority 4 \\\n"
-                "      --store events --audit trail --learn 1d --webhook http://localhost/alarm\n"
-                "  akin watch --source jsonl --file app.log --follow --field text=msg --store events\n"
-                "  akin watch --replay events.jsonl --train-until 12700 --scores scores.jsonl\n",
+    .examples =
+        "  journalctl -f -o cat | akin watch --source text --explain\n"
+        "  akin watch --source dbus --bus system --source journal --priority 4 \\\n"
+        "      --store events --audit trail --learn 1d --webhook http://localhost/alarm\n"
+        "  akin watch --source jsonl --file app.log --follow --field text=msg --store events\n"
+        "  akin watch --replay events.jsonl --train-until 12700 --scores scores.jsonl\n",
     .options = {watch_options, sizeof watch_options / sizeof watch_options[0]},
     .run = run_watch,
 };

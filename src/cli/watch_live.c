@@ -9,7 +9,6 @@ struct live_run {
     struct cli *cli;
     double report_seconds;          /* 0: only where SIGUSR1 asks */
     double reported;
-    enum akin_status status;        /* of standard output */
 };
 
 /* ---- reports ----------------------------------------------------------------------------- */
@@ -95,7 +94,7 @@ static void tell_end(struct cli *cli, const struct akin_watch_live_report *r)
 
 static bool take_alarm(void *cookie, const char *json, size_t bytes)
 {
-    struct live_run *run = cookie;
+    (void)cookie;
     fwrite(json, 1, bytes, stdout);
     putchar('\n');
     fflush(stdout);

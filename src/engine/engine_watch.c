@@ -4,14 +4,14 @@
 #include "compute/backend.h"
 #include "engine/engine.h"
 #include "events/source.h"
-#include "watch/judge.h"
+#include "watch/scorer.h"
 #include "watch/live.h"
 #include "watch/verdict_json.h"
 #include "watch/watch.h"
 
 void akin_watch_settings_default(struct akin_watch_settings *settings)
 {
-    judge_settings_default(settings);
+    scorer_settings_default(settings);
 }
 
 void akin_watch_source_default(enum akin_source_kind kind, struct akin_watch_source *source)
@@ -57,7 +57,7 @@ enum akin_status akin_watch_run(struct akin_watch *watch, const struct akin_watc
 
 void akin_watch_live_default(struct akin_watch_live *live)
 {
-    live_default(live);
+    live_watch_default(live);
 }
 
 enum akin_status akin_watch_live(struct akin_watch *watch, const struct akin_watch_live *live,

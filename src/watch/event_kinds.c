@@ -157,7 +157,7 @@ static enum akin_status take(struct event_kinds *k, const struct kernels *kernel
         struct record record;
         const char *text;
         const unsigned char *halves;
-        if (!record_read(data + at, bytes - at, RECORD_KIND, &record)
+        if (!stored_record_read(data + at, bytes - at, RECORD_KIND, &record)
             || kind_record_parse(&record, k->dimension, &text, &halves)) {
             size_t next = record_find(data, bytes, at + 1, RECORD_KIND);
             if (next == bytes)

@@ -50,7 +50,8 @@ static uint32_t head_check(const unsigned char *head)
     return (uint32_t)hash_bytes(copy, sizeof copy);
 }
 
-bool record_read(const unsigned char *data, size_t bytes, uint32_t mark, struct record *record)
+bool stored_record_read(const unsigned char *data, size_t bytes, uint32_t mark,
+                        struct record *record)
 {
     if (bytes < RECORD_HEAD_BYTES || load_u32(data) != mark
         || load_u32(data + AT_CHECK) != head_check(data))
@@ -77,7 +78,7 @@ size_t record_find(const unsigned char *data, size_t bytes, size_t from, uint32_
         struct record record;
         if (load_u32(data + at) != mark)
             continue;
-        if (record_read(data + at, bytes - at, mark, &record))
+        if (stored_record_read(data + at, bytes - at, mark, &record))
             return at;
         size_t body = load_u32(data + at + AT_BYTES);
         hashed += body < bytes - at ? body : 0;

@@ -22,7 +22,8 @@ struct record {
 };
 
 /* The record at data[bytes]; false: none, or not a whole one. */
-bool record_read(const unsigned char *data, size_t bytes, uint32_t mark, struct record *record);
+bool stored_record_read(const unsigned char *data, size_t bytes, uint32_t mark,
+                        struct record *record);
 /* The first whole record at `from` or behind, at a multiple of RECORD_STEP; `bytes`: none. What
  * pretends to be one costs time in proportion to `bytes` at most. */
 size_t record_find(const unsigned char *data, size_t bytes, size_t from, uint32_t mark);

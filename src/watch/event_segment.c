@@ -148,7 +148,7 @@ static size_t resume(const unsigned char *data, size_t bytes, size_t at, bool se
         return first;
     for (size_t later = first; later < bytes;) {
         struct record record;
-        if (!record_read(data + later, bytes - later, RECORD_EVENT, &record)) {
+        if (!stored_record_read(data + later, bytes - later, RECORD_EVENT, &record)) {
             later = record_find(data, bytes, later + 1, RECORD_EVENT);
             continue;
         }
@@ -165,7 +165,7 @@ enum akin_status segment_take(struct event_segment *s, const unsigned char *data
     for (size_t at = 0; at < bytes;) {
         struct record record;
         struct stored_event event;
-        if (record_read(data + at, bytes - at, RECORD_EVENT, &record)
+        if (stored_record_read(data + at, bytes - at, RECORD_EVENT, &record)
             && !event_record_parse(&record, &event) && fits(s, &event, record.bytes)) {
             uint64_t id = event_id_hash(event.id);
             if (!add_row(s, &event, record.bytes, id))

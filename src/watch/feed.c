@@ -39,7 +39,8 @@ static void fail(struct feed *f, enum akin_status status, const struct akin_erro
     mutex_unlock(f->meeting->lock);
 }
 
-/* Passes on to the source what has become durable; *pending: not all of it has. false: it failed. */
+/* Passes on to the source what has become durable; *pending: not all of it has. false: it failed.
+ */
 static bool acknowledge(struct feed *f, bool *pending)
 {
     struct akin_error error;
@@ -59,10 +60,10 @@ static bool acknowledge(struct feed *f, bool *pending)
 }
 
 /* Room in the queue; a source that waits is made to, others go on without. */
-static struct queued_event *find_slot(struct feed *f)
+static struct arrival *find_slot(struct feed *f)
 {
     mutex_lock(f->meeting->lock);
-    struct queued_event *slot = event_queue_slot(&f->queue);
+    struct arrival *slot = arrivals_slot(&f->queue);
     if (!slot && f->source->waits && !f->meeting->over)
         condition_wait_for(f->meeting->room, f->meeting->lock, (uint64_t)UNSTORED_MS * 1000000);
     mutex_unlock(f->meeting->lock);
@@ -80,9 +81,9 @@ static void tell_drops(struct feed *f, uint64_t dropped)
     f->told_dropped_ns = now;
 }
 
-static void take(struct feed *f, struct queued_event *slot, const struct event *event)
+static void take(struct feed *f, struct arrival *slot, const struct event *event)
 {
-    bool filled = slot && queued_event_fill(slot, event);
+    bool filled = slot && arrival_fill(slot, event);
     f->ticket++;
     if (filled) {
         slot->ticket = f->handed = f->ticket;
@@ -93,7 +94,7 @@ static void take(struct feed *f, struct queued_event *slot, const struct event *
     f->received++;
     f->lost = f->source->lost;
     if (filled) {
-        event_queue_push(&f->queue);
+        arrivals_push(&f->queue);
         condition_wake(f->meeting->arrived);
     } else {
         f->dropped++;
@@ -117,7 +118,7 @@ static void count_bad(struct feed *f, const struct akin_error *error)
 }
 
 /* One look at the source; false: it has ended, or failed. */
-static bool read_one(struct feed *f, struct queued_event *slot, int timeout_ms, bool *quiet)
+static bool read_one(struct feed *f, struct arrival *slot, int timeout_ms, bool *quiet)
 {
     struct event event = {0};
     struct akin_error error;
@@ -146,7 +147,7 @@ static void read_all(struct feed *f)
             return;
         if (!acknowledge(f, &pending))
             return;
-        struct queued_event *slot = find_slot(f);
+        struct arrival *slot = find_slot(f);
         if (!slot && f->source->waits)
             continue;
         if (!read_one(f, slot, stopping ? 0 : pending ? UNSTORED_MS : IDLE_MS, &quiet)
@@ -177,11 +178,11 @@ enum akin_status feed_start(struct feed *feed, struct meeting *meeting,
                             struct akin_error *error)
 {
     *feed = (struct feed){.meeting = meeting, .source = source, .drain = drain};
-    if (!event_queue_init(&feed->queue, queue_events, EVENT_QUEUE_BYTES_MAX))
+    if (!arrivals_init(&feed->queue, queue_events, EVENT_QUEUE_BYTES_MAX))
         return error_memory(error);
     feed->thread = thread_start(run, feed, false);
     if (!feed->thread) {
-        event_queue_deinit(&feed->queue);
+        arrivals_deinit(&feed->queue);
         return error_set(error, AKIN_MEMORY, "%s: the system starts no thread", source->name);
     }
     return AKIN_OK;
@@ -190,5 +191,5 @@ enum akin_status feed_start(struct feed *feed, struct meeting *meeting,
 void feed_join(struct feed *feed)
 {
     thread_join(&feed->thread);
-    event_queue_deinit(&feed->queue);
+    arrivals_deinit(&feed->queue);
 }

@@ -5,7 +5,7 @@
 
 #include "base/thread.h"
 #include "events/source.h"
-#include "watch/event_queue.h"
+#include "watch/arrivals.h"
 
 /* What the threads of a watch meet at. */
 struct meeting {
@@ -25,7 +25,7 @@ struct feed {
     bool drain;
 
     /* Under the lock; the slot that is being filled belongs to the thread. */
-    struct event_queue queue;
+    struct arrivals queue;
     uint64_t stored;            /* ticket up to which events are durable */
     uint64_t received, dropped, bad, lost;
     bool ended;                 /* no more events */

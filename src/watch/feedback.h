@@ -3,9 +3,10 @@
  * A threshold is moved only by labels that it contradicts. That of a kind with labels is the cut
  * that misjudges the fewest of them; among equally good ones it is the one nearest to where it
  * would stand without them. A cut stands a factor of two in probability off the label that it is
- * laid beside, for the same event scores a little otherwise next time. Kinds without labels have the
- * overall threshold: the same cut through the labels of all kinds, once there are OVERALL_LABELS_MIN
- * of them on OVERALL_KINDS_MIN kinds or more; before that it stands where the settings have it. */
+ * laid beside, for the same event scores a little otherwise next time. Kinds without labels have
+ * the overall threshold: the same cut through the labels of all kinds, once there are
+ * OVERALL_LABELS_MIN of them on OVERALL_KINDS_MIN kinds or more; before that it stands where the
+ * settings have it. */
 #pragma once
 
 #include <stdbool.h>

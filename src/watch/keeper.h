@@ -12,7 +12,7 @@
 #include "base/memory.h"
 #include "watch/event_store.h"
 
-struct keeper_note {            /* one line each; may be called from the judge's thread */
+struct keeper_note {            /* one line each; may be called from the scorer's thread */
     void *cookie;
     void (*tell)(void *cookie, const char *line);
 };

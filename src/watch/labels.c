@@ -9,8 +9,8 @@
 #include "base/limits.h"
 #include "watch/warm.h"
 
-/* In the trail, labels are records of this source; its cursor is the digest of them all, which tells
- * after a start whether some were given meanwhile. */
+/* In the trail, labels are records of this source; its cursor is the digest of them all, which
+ * tells after a start whether some were given meanwhile. */
 static const char labels_source[] = "akin.labels";
 static const uint64_t look_anyway_ns = 10000000000u;    /* a label may have been changed */
 
@@ -35,7 +35,7 @@ static bool take_label(void *cookie, const struct stored_event *stored)
                                       .anomaly = stored->label > 0 };
     l->numbers[l->count++] = stored->number;
     l->digest ^= hash_bytes(key, sizeof key);
-    l->status = judge_kind_of(l->labels->judge, &event, &label->kind, l->error);
+    l->status = scorer_kind_of(l->labels->scorer, &event, &label->kind, l->error);
     return l->status == AKIN_OK && l->count < l->count_max;
 }
 
@@ -106,7 +106,7 @@ enum akin_status labels_look(struct labels *labels, bool thorough, struct akin_e
         labels->digest = l.digest;
         status = trail_labels(&l);
         if (status == AKIN_OK) /* sorts them, so it comes last */
-            status = judge_feedback(labels->judge, l.items, l.count, error);
+            status = scorer_feedback(labels->scorer, l.items, l.count, error);
     }
     memory_free(l.items);
     memory_free(l.numbers);

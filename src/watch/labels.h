@@ -1,16 +1,16 @@
-/* The labels that people gave (akin watch label), on their way from the store to the judge's
+/* The labels that people gave (akin watch label), on their way from the store to the scorer's
  * thresholds and into the audit trail, also while the watch goes on. */
 #pragma once
 
 #include "base/hash.h"
-#include "watch/judge.h"
+#include "watch/scorer.h"
 #include "watch/keeper.h"
 
 struct labels {
-    struct judge *judge;
+    struct scorer *scorer;
     struct keeper *keeper;
     struct number_map known;    /* event -> label + 1, of those in the trail */
-    uint64_t count, digest;     /* of those that the judge has */
+    uint64_t count, digest;     /* of those that the scorer has */
     uint64_t looked_ns;         /* when they were last read */
 };
 

@@ -17,7 +17,7 @@ enum { CLOSE_MS = 1000 };       /* for alarms that are on their way still */
 
 struct live {
     const struct akin_watch_live *s;
-    struct judge *judge;
+    struct scorer *scorer;
     struct keeper keeper;
     struct labels labels;
     struct alerts *alerts;
@@ -27,7 +27,7 @@ struct live {
     struct warm warm;
 };
 
-void live_default(struct akin_watch_live *live)
+void live_watch_default(struct akin_watch_live *live)
 {
     *live = (struct akin_watch_live){ .deadline_ms = 5, .queue_events = 4096,
                                       .learn_events = 1000, .relearn_events = 100000,
@@ -72,7 +72,7 @@ static void note_source(void *cookie, const char *source, const char *line)
 
 /* ---- opening ----------------------------------------------------------------------------- */
 
-void live_model_name(const struct model *model, char *text, size_t bytes)
+void live_watch_model_name(const struct model *model, char *text, size_t bytes)
 {
     struct akin_model_info info;
     model_info(model, &info);
@@ -90,7 +90,7 @@ static enum akin_status open_store(struct live *live, const struct kernels *kern
     if (!live->s->store)
         return AKIN_OK;
     if (model) {
-        live_model_name(model, name, sizeof name);
+        live_watch_model_name(model, name, sizeof name);
         settings.model = name;
     }
     return event_store_open(&settings, (struct event_store_note){(void *)live->s, note_line},
@@ -181,7 +181,7 @@ static enum akin_status record_start(struct live *live, const struct model *mode
     char name[192] = "";
     const struct akin_watch_live *s = live->s;
     if (model)
-        live_model_name(model, name, sizeof name);
+        live_watch_model_name(model, name, sizeof name);
     bytes_append_text(&json, "{\"watch\":\"start\"");
     json_member_text(&json, ",", "model", name, strlen(name));
     bytes_printf(&json, ",\"alarm\":%g,\"session_alarm\":%g,\"alarmed_weight\":%g,"
@@ -221,7 +221,7 @@ static enum akin_status warm_up(struct live *live, const struct akin_watch_setti
 {
     if (!live->keeper.store)
         return AKIN_OK;
-    TRY(warm_start(live->judge, live->keeper.store, live->s->relearn_events,
+    TRY(warm_start(live->scorer, live->keeper.store, live->s->relearn_events,
                    settings->alarmed_weight, &live->warm, error));
     bool enough = live->s->learn_seconds > 0
                       ? live->warm.first_us
@@ -229,7 +229,7 @@ static enum akin_status warm_up(struct live *live, const struct akin_watch_setti
                                    >= live->s->learn_seconds
                       : live->warm.learned >= live->s->learn_events;
     if (enough && live->warm.learned)
-        TRY(judge_end_history(live->judge, error));
+        TRY(scorer_end_history(live->scorer, error));
     return labels_look(&live->labels, true, error);
 }
 
@@ -256,7 +256,7 @@ static enum akin_status open_all(struct live *live, const struct kernels *kernel
     return record_start(live, model, settings, error);
 }
 
-enum akin_status live_run(struct judge *judge, const struct kernels *kernels,
+enum akin_status live_watch_run(struct scorer *scorer, const struct kernels *kernels,
                           const struct model *model, const struct akin_watch_settings *settings,
                           const struct akin_watch_live *s, struct akin_watch_live_report *report,
                           struct akin_error *error)
@@ -266,18 +266,18 @@ enum akin_status live_run(struct judge *judge, const struct kernels *kernels,
     if (!live)
         return error_memory(error);
     live->s = s;
-    live->judge = judge;
+    live->scorer = scorer;
     live->keeper.audit_folder = s->audit;
     live->keeper.note = (struct keeper_note){(void *)s, note_line};
     live->keeper.stopping = &live->stopping;
-    live->labels.judge = judge;
+    live->labels.scorer = scorer;
     live->labels.keeper = &live->keeper;
     enum akin_status status = check(s, error);
     if (status == AKIN_OK)
         status = open_all(live, kernels, model, settings, error);
     if (status == AKIN_OK) {
         const struct pipeline_settings pipeline = {
-            .judge = judge, .keeper = &live->keeper, .labels = &live->labels,
+            .scorer = scorer, .keeper = &live->keeper, .labels = &live->labels,
             .alerts = live->alerts, .sources = live->sources,
             .source_count = live->source_count, .live = s, .learned = live->warm.learned,
             .history_ns = history_end(live), .stopping = &live->stopping,

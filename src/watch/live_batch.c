@@ -8,7 +8,8 @@
 #include "base/hash.h"
 #include "watch/verdict_json.h"
 
-/* Members of a verdict, in `members` of the batch: those that are always there, then the reasons. */
+/* Members of a verdict, in `members` of the batch: those that are always there, then the reasons.
+ */
 struct batch_verdict {
     size_t begin, plain_bytes, bytes;
     double probability;
@@ -22,11 +23,11 @@ struct batch_session {
 
 bool live_batch_init(struct live_batch *b)
 {
-    b->judged = memory_alloc(JUDGE_BATCH_MAX, sizeof *b->judged);
-    b->events = memory_alloc(JUDGE_BATCH_MAX, sizeof *b->events);
-    b->origins = memory_alloc(JUDGE_BATCH_MAX, sizeof *b->origins);
-    b->kept = memory_alloc(JUDGE_BATCH_MAX, sizeof *b->kept);
-    b->verdicts = memory_alloc(JUDGE_BATCH_MAX, sizeof *b->verdicts);
+    b->judged = memory_alloc(SCORER_BATCH_MAX, sizeof *b->judged);
+    b->events = memory_alloc(SCORER_BATCH_MAX, sizeof *b->events);
+    b->origins = memory_alloc(SCORER_BATCH_MAX, sizeof *b->origins);
+    b->kept = memory_alloc(SCORER_BATCH_MAX, sizeof *b->kept);
+    b->verdicts = memory_alloc(SCORER_BATCH_MAX, sizeof *b->verdicts);
     return b->judged && b->events && b->origins && b->kept && b->verdicts;
 }
 
@@ -42,7 +43,7 @@ void live_batch_deinit(struct live_batch *b)
     bytes_deinit(&b->json);
 }
 
-void live_batch_add(struct live_batch *b, struct queued_event *event, const char *origin,
+void live_batch_add(struct live_batch *b, struct arrival *event, const char *origin,
                     bool history)
 {
     b->judged[b->count] = (struct judged){.event = &event->event, .history = history, .weight = 1};
@@ -103,13 +104,15 @@ static enum akin_status take_kind(void *cookie, uint64_t kind, const char *text,
 enum akin_status live_batch_judge(struct live_batch *b, bool end, uint64_t session_idle,
                                   struct akin_watch_report *report, struct akin_error *error)
 {
-    const struct judge_sink sink = { .verdicts = { .cookie = b, .event = take_event, .session = take_session },
-                                     .cookie = b, .kind = take_kind };
+    const struct scorer_sink sink = {
+        .verdicts = {.cookie = b, .event = take_event, .session = take_session},
+        .cookie = b,
+        .kind = take_kind};
     b->told = 0;
     if (end)
-        TRY(judge_end(b->judge, &sink, report, error));
+        TRY(scorer_end(b->scorer, &sink, report, error));
     else
-        TRY(judge_batch(b->judge, b->judged, b->count, session_idle, &sink, report, error));
+        TRY(scorer_batch(b->scorer, b->judged, b->count, session_idle, &sink, report, error));
     return b->members.failed ? error_memory(error) : AKIN_OK;
 }
 
@@ -118,7 +121,7 @@ enum akin_status live_batch_judge(struct live_batch *b, bool end, uint64_t sessi
 static void fill_kept(struct live_batch *b)
 {
     for (size_t i = 0; i < b->count; i++) {
-        const struct queued_event *q = b->events[i];
+        const struct arrival *q = b->events[i];
         const struct event *e = &q->event;
         const struct judged *j = &b->judged[i];
         const struct batch_verdict *v = &b->verdicts[i];

@@ -43,7 +43,7 @@ struct pipeline {
 /* Under the lock. Each source in turn gets an equal share, then what is left goes round again. */
 static void collect(struct pipeline *p)
 {
-    size_t active = 0, room = JUDGE_BATCH_MAX;
+    size_t active = 0, room = SCORER_BATCH_MAX;
     for (size_t i = 0; i < p->feed_count; i++) {
         active += p->feeds[i].queue.count > 0;
         p->taken[i] = 0;
@@ -55,7 +55,7 @@ static void collect(struct pipeline *p)
             size_t left = f->queue.count - p->taken[i];
             size_t count = left < share ? left : share;
             for (count = count < room ? count : room; count; count--, room--)
-                live_batch_add(&p->batch, event_queue_at(&f->queue, p->taken[i]++),
+                live_batch_add(&p->batch, arrivals_at(&f->queue, p->taken[i]++),
                                f->source->name, false);
         }
     }
@@ -69,17 +69,17 @@ static bool is_ready(struct pipeline *p, uint64_t *wait_ns)
     size_t total = 0, ended = 0;
     bool full = false;
     for (size_t i = 0; i < p->feed_count; i++) {
-        struct event_queue *q = &p->feeds[i].queue;
+        struct arrivals *q = &p->feeds[i].queue;
         total += q->count;
         ended += p->feeds[i].ended;
         full = full || q->count == q->max || q->bytes >= q->bytes_max;
-        if (q->count && event_queue_at(q, 0)->arrived_ns < oldest)
-            oldest = event_queue_at(q, 0)->arrived_ns;
+        if (q->count && arrivals_at(q, 0)->arrived_ns < oldest)
+            oldest = arrivals_at(q, 0)->arrived_ns;
     }
     *wait_ns = (uint64_t)HOUSEKEEPING_MS * 1000000;
     if (!total)
         return ended == p->feed_count;
-    if (full || total >= JUDGE_BATCH_MAX || ended == p->feed_count || oldest + deadline <= now)
+    if (full || total >= SCORER_BATCH_MAX || ended == p->feed_count || oldest + deadline <= now)
         return true;
     if (oldest + deadline - now < *wait_ns)
         *wait_ns = oldest + deadline - now;
@@ -119,10 +119,10 @@ static void count_batch(struct pipeline *p, uint64_t judged_ns, uint64_t kept_ns
         latency_add(&p->durable, kept_ns - arrived);
     }
     p->report.counts = p->counts;
-    p->report.counts.kinds = judge_kinds(p->s->judge);
+    p->report.counts.kinds = scorer_kinds(p->s->scorer);
     p->report.stored += p->batch.count;
     p->report.again = p->batch.again;
-    p->report.learning = !judge_trained(p->s->judge);
+    p->report.learning = !scorer_trained(p->s->scorer);
 }
 
 /* Under the lock: the slots are free, and the sources hear of it. */
@@ -132,8 +132,8 @@ static void release(struct pipeline *p)
         struct feed *f = &p->feeds[i];
         if (!p->taken[i])
             continue;
-        f->stored = event_queue_at(&f->queue, p->taken[i] - 1)->ticket;
-        event_queue_pop(&f->queue, p->taken[i]);
+        f->stored = arrivals_at(&f->queue, p->taken[i] - 1)->ticket;
+        arrivals_pop(&f->queue, p->taken[i]);
     }
     condition_wake(p->meeting.room);
 }
@@ -176,7 +176,9 @@ static void judge_all(void *context)
         if (!wait_for_events(p))
             continue;
         more = p->batch.count > 0;
-        p->status = pass(p, !more);
+        /* Sessions that a stop cuts off are not over. */
+        if (more || !atomic_load(p->s->stopping))
+            p->status = pass(p, !more);
         mutex_lock(p->meeting.lock);
         if (more && p->status == AKIN_OK)
             release(p);
@@ -210,8 +212,8 @@ static void fill_report(struct pipeline *p, uint64_t began_ns)
         r->dropped += f->dropped;
         r->lost += f->lost;
         r->bad += f->bad;
-        if (f->queue.count && event_queue_at(&f->queue, 0)->arrived_ns < oldest)
-            oldest = event_queue_at(&f->queue, 0)->arrived_ns;
+        if (f->queue.count && arrivals_at(&f->queue, 0)->arrived_ns < oldest)
+            oldest = arrivals_at(&f->queue, 0)->arrived_ns;
     }
     r->lag_seconds = (double)(now - oldest) * 1e-9;
     r->latency_us_p50 = latency_us(&p->verdict, 0.5);
@@ -304,9 +306,9 @@ enum akin_status pipeline_run(const struct pipeline_settings *settings,
         .s = settings, .seen = settings->learned, .error = &judging,
         .meeting = { .stopping = settings->stopping, .cookie = settings->live->cookie,
                      .note = settings->live->note },
-        .batch = { .judge = settings->judge, .keeper = settings->keeper,
+        .batch = { .scorer = settings->scorer, .keeper = settings->keeper,
                    .alerts = settings->alerts, .explain = settings->live->alerts.explain },
-        .report = { .learning = !judge_trained(settings->judge) },
+        .report = { .learning = !scorer_trained(settings->scorer) },
     };
     enum akin_status status = start(&p, error);
     if (status == AKIN_OK) {

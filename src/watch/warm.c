@@ -2,14 +2,14 @@
 
 #include "base/limits.h"
 #include "base/memory.h"
-#include "watch/event_queue.h"
+#include "watch/arrivals.h"
 
 /* Events that come out of the store, judged a batch at a time: their texts last for one call. */
 struct relearning {
-    struct judge *judge;
+    struct scorer *scorer;
     double alarmed_weight;
-    struct event_queue queue;
-    struct judged *batch;       /* [JUDGE_BATCH_MAX] */
+    struct arrivals queue;
+    struct judged *batch;       /* [SCORER_BATCH_MAX] */
     struct warm *warm;
     enum akin_status status;
     struct akin_error *error;
@@ -25,14 +25,14 @@ struct event stored_event_view(const struct stored_event *s)
 
 static enum akin_status flush(struct relearning *r)
 {
-    const struct judge_sink nobody = {0};
+    const struct scorer_sink nobody = {0};
     struct akin_watch_report report = {0};
     size_t count = r->queue.count;
     for (size_t i = 0; i < count; i++)
-        r->batch[i].event = &event_queue_at(&r->queue, i)->event;
-    enum akin_status status = judge_batch(r->judge, r->batch, count, 0, &nobody, &report,
+        r->batch[i].event = &arrivals_at(&r->queue, i)->event;
+    enum akin_status status = scorer_batch(r->scorer, r->batch, count, 0, &nobody, &report,
                                           r->error);
-    event_queue_pop(&r->queue, count);
+    arrivals_pop(&r->queue, count);
     r->warm->learned += count;
     return status;
 }
@@ -41,14 +41,14 @@ static bool take_event(void *cookie, const struct stored_event *stored)
 {
     struct relearning *r = cookie;
     struct event event = stored_event_view(stored);
-    struct queued_event *slot = event_queue_slot(&r->queue);
+    struct arrival *slot = arrivals_slot(&r->queue);
     if (!slot) {
         r->status = flush(r);
         if (r->status != AKIN_OK)
             return false;
-        slot = event_queue_slot(&r->queue);
+        slot = arrivals_slot(&r->queue);
     }
-    if (!queued_event_fill(slot, &event)) {
+    if (!arrival_fill(slot, &event)) {
         r->status = error_memory(r->error);
         return false;
     }
@@ -56,7 +56,7 @@ static bool take_event(void *cookie, const struct stored_event *stored)
                     : stored->label > 0 ? 0
                     : stored->alert     ? r->alarmed_weight : 1;
     r->batch[r->queue.count] = (struct judged){.history = true, .weight = weight};
-    event_queue_push(&r->queue);
+    arrivals_push(&r->queue);
     return true;
 }
 
@@ -73,7 +73,7 @@ static bool take_kind(void *cookie, uint64_t kind, const char *text, const float
     struct relearning *r = cookie;
     (void)text;
     (void)dimension;
-    r->status = judge_know(r->judge, kind, vector, r->error);
+    r->status = scorer_know(r->scorer, kind, vector, r->error);
     return r->status == AKIN_OK;
 }
 
@@ -93,19 +93,19 @@ static enum akin_status relearn(struct relearning *r, struct event_store *store,
     return flush(r);
 }
 
-enum akin_status warm_start(struct judge *judge, struct event_store *store, size_t events,
+enum akin_status warm_start(struct scorer *scorer, struct event_store *store, size_t events,
                             double alarmed_weight, struct warm *warm, struct akin_error *error)
 {
-    struct relearning r = { .judge = judge, .alarmed_weight = alarmed_weight, .warm = warm,
+    struct relearning r = { .scorer = scorer, .alarmed_weight = alarmed_weight, .warm = warm,
                             .error = error };
     enum akin_status status = AKIN_OK;
     *warm = (struct warm){0};
-    r.batch = memory_alloc(JUDGE_BATCH_MAX, sizeof *r.batch);
-    if (event_queue_init(&r.queue, JUDGE_BATCH_MAX, EVENT_QUEUE_BYTES_MAX) && r.batch)
+    r.batch = memory_alloc(SCORER_BATCH_MAX, sizeof *r.batch);
+    if (arrivals_init(&r.queue, SCORER_BATCH_MAX, EVENT_QUEUE_BYTES_MAX) && r.batch)
         status = relearn(&r, store, events);
     else
         status = error_memory(error);
-    event_queue_deinit(&r.queue);
+    arrivals_deinit(&r.queue);
     memory_free(r.batch);
     return status;
 }

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "watch/event_store.h"
-#include "watch/judge.h"
+#include "watch/scorer.h"
 
 struct warm {
     uint64_t learned;           /* events */
@@ -12,7 +12,7 @@ struct warm {
 
 /* As history, the last `events` of the store. Those that raised an alarm count `alarmed_weight`,
  * those labelled normal count whole, those labelled anomalies not at all. */
-enum akin_status warm_start(struct judge *judge, struct event_store *store, size_t events,
+enum akin_status warm_start(struct scorer *scorer, struct event_store *store, size_t events,
                             double alarmed_weight, struct warm *warm, struct akin_error *error);
-/* The event that was stored, as the judge sees it. */
+/* The event that was stored, as the scorer sees it. */
 struct event stored_event_view(const struct stored_event *stored);

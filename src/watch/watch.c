@@ -5,7 +5,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "watch/judge.h"
+#include "watch/scorer.h"
 #include "watch/live.h"
 #include "watch/verdict_json.h"
 
@@ -13,9 +13,9 @@ struct watch {
     const struct kernels *kernels;
     struct model *model;            /* may be NULL */
     struct akin_watch_settings settings;
-    struct judge *judge;
-    struct event *events;           /* [JUDGE_BATCH_MAX] */
-    struct judged *batch;           /* [JUDGE_BATCH_MAX] */
+    struct scorer *scorer;
+    struct event *events;           /* [SCORER_BATCH_MAX] */
+    struct judged *batch;           /* [SCORER_BATCH_MAX] */
     size_t waiting;
 };
 
@@ -24,9 +24,9 @@ void watch_close(struct watch **watch)
     struct watch *w = *watch;
     if (!w)
         return;
-    for (size_t i = 0; w->events && i < JUDGE_BATCH_MAX; i++)
+    for (size_t i = 0; w->events && i < SCORER_BATCH_MAX; i++)
         event_clear(&w->events[i]);
-    judge_close(&w->judge);
+    scorer_close(&w->scorer);
     memory_free(w->events);
     memory_free(w->batch);
     memory_free(w);
@@ -43,10 +43,10 @@ enum akin_status watch_open(const struct kernels *kernels, struct model *model,
     w->kernels = kernels;
     w->model = model;
     w->settings = *settings;
-    w->events = memory_alloc(JUDGE_BATCH_MAX, sizeof *w->events);
-    w->batch = memory_alloc(JUDGE_BATCH_MAX, sizeof *w->batch);
+    w->events = memory_alloc(SCORER_BATCH_MAX, sizeof *w->events);
+    w->batch = memory_alloc(SCORER_BATCH_MAX, sizeof *w->batch);
     enum akin_status status = w->events && w->batch
-                                  ? judge_open(kernels, model, settings, &w->judge, error)
+                                  ? scorer_open(kernels, model, settings, &w->scorer, error)
                                   : error_memory(error);
     if (status != AKIN_OK)
         watch_close(&w);
@@ -58,7 +58,7 @@ enum akin_status watch_open(const struct kernels *kernels, struct model *model,
 enum akin_status watch_live(struct watch *w, const struct akin_watch_live *live,
                             struct akin_watch_live_report *report, struct akin_error *error)
 {
-    return live_run(w->judge, w->kernels, w->model, &w->settings, live, report, error);
+    return live_watch_run(w->scorer, w->kernels, w->model, &w->settings, live, report, error);
 }
 
 /* ---- verdicts, and alarms as text ---------------------------------------------------------- */
@@ -106,12 +106,12 @@ static bool tell_session(void *cookie, const struct akin_session_verdict *v)
 }
 
 static enum akin_status flush(struct watch *w, const struct akin_watch_input *input,
-                              const struct judge_sink *sink, struct akin_watch_report *report,
+                              const struct scorer_sink *sink, struct akin_watch_report *report,
                               struct akin_error *error)
 {
     size_t count = w->waiting;
     w->waiting = 0;
-    return judge_batch(w->judge, w->batch, count, input->session_idle, sink, report, error);
+    return scorer_batch(w->scorer, w->batch, count, input->session_idle, sink, report, error);
 }
 
 /* ---- a file or standard input ------------------------------------------------------------ */
@@ -139,11 +139,11 @@ static enum akin_status take_line(struct watch *w, const struct akin_watch_input
 }
 
 static enum akin_status read_lines(struct watch *w, const struct akin_watch_input *input,
-                                   struct line_reader *reader, const struct judge_sink *sink,
+                                   struct line_reader *reader, const struct scorer_sink *sink,
                                    struct akin_watch_report *report, struct akin_error *error)
 {
     size_t batch = input->batch < 1                 ? 1
-                   : input->batch < JUDGE_BATCH_MAX ? input->batch : JUDGE_BATCH_MAX;
+                   : input->batch < SCORER_BATCH_MAX ? input->batch : SCORER_BATCH_MAX;
     const char *line;
     size_t bytes;
     for (;;) {
@@ -168,7 +168,7 @@ enum akin_status watch_run(struct watch *w, const struct akin_watch_input *input
 {
     struct line_reader *reader = NULL;
     struct telling telling = {.sink = sink, .explain = input->explain};
-    const struct judge_sink to = { .verdicts = { .cookie = &telling, .event = tell_event,
+    const struct scorer_sink to = { .verdicts = { .cookie = &telling, .event = tell_event,
                                                  .session = tell_session } };
     uint64_t began = clock_monotonic_ns();
     *report = (struct akin_watch_report){0};
@@ -177,9 +177,9 @@ enum akin_status watch_run(struct watch *w, const struct akin_watch_input *input
     line_reader_close(&reader);
     w->waiting = 0;
     if (status == AKIN_OK)
-        status = judge_end(w->judge, &to, report, error);
+        status = scorer_end(w->scorer, &to, report, error);
     bytes_deinit(&telling.json);
-    report->kinds = judge_kinds(w->judge);
+    report->kinds = scorer_kinds(w->scorer);
     report->seconds = (double)(clock_monotonic_ns() - began) * 1e-9;
     return status;
 }

@@ -1,4 +1,4 @@
-/* A file or standard input from its start to its end, through a judge; live sources in live.h. */
+/* A file or standard input from its start to its end, through a scorer; live sources in live.h. */
 #pragma once
 
 #include "akin/watch.h"

@@ -1,45 +1,45 @@
-#include "watch/event_queue.h"
+#include "watch/arrivals.h"
 
 #include <string.h>
 
 enum { SLOT_BYTES_KEPT = 16 << 10 };    /* a slot that had a longer event gives its memory back */
 
-bool event_queue_init(struct event_queue *queue, size_t max, size_t bytes_max)
+bool arrivals_init(struct arrivals *queue, size_t max, size_t bytes_max)
 {
-    *queue = (struct event_queue){ .slots = memory_alloc(max, sizeof *queue->slots), .max = max,
+    *queue = (struct arrivals){ .slots = memory_alloc(max, sizeof *queue->slots), .max = max,
                                    .bytes_max = bytes_max };
     return queue->slots;
 }
 
-void event_queue_deinit(struct event_queue *queue)
+void arrivals_deinit(struct arrivals *queue)
 {
     for (size_t i = 0; queue->slots && i < queue->max; i++)
         bytes_deinit(&queue->slots[i].copy);
     memory_free(queue->slots);
-    *queue = (struct event_queue){0};
+    *queue = (struct arrivals){0};
 }
 
-struct queued_event *event_queue_slot(struct event_queue *queue)
+struct arrival *arrivals_slot(struct arrivals *queue)
 {
     if (queue->count == queue->max || queue->bytes >= queue->bytes_max)
         return NULL;
     return &queue->slots[(queue->first + queue->count) % queue->max];
 }
 
-struct queued_event *event_queue_at(struct event_queue *queue, size_t i)
+struct arrival *arrivals_at(struct arrivals *queue, size_t i)
 {
     return &queue->slots[(queue->first + i) % queue->max];
 }
 
-void event_queue_push(struct event_queue *queue)
+void arrivals_push(struct arrivals *queue)
 {
-    queue->bytes += event_queue_at(queue, queue->count++)->copy.count;
+    queue->bytes += arrivals_at(queue, queue->count++)->copy.count;
 }
 
-void event_queue_pop(struct event_queue *queue, size_t count)
+void arrivals_pop(struct arrivals *queue, size_t count)
 {
     for (; count; count--) {
-        struct queued_event *slot = &queue->slots[queue->first];
+        struct arrival *slot = &queue->slots[queue->first];
         queue->bytes -= slot->copy.count;
         if (slot->copy.capacity > SLOT_BYTES_KEPT)
             bytes_deinit(&slot->copy);
@@ -56,7 +56,7 @@ static size_t put(struct bytes *copy, const char *text, size_t bytes)
     return at;
 }
 
-bool queued_event_fill(struct queued_event *slot, const struct event *from)
+bool arrival_fill(struct arrival *slot, const struct event *from)
 {
     const char *const plain[] = {from->time, from->source, from->level, from->id, from->cursor};
     struct event *e = &slot->event;
