@@ -2,6 +2,7 @@
 #include "base/clock.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 static uint64_t clock_ns(clockid_t clock)
@@ -57,4 +58,14 @@ void clock_stamp(char *text, size_t bytes)
 void clock_iso(int64_t unix_seconds, char *text, size_t bytes)
 {
     format(unix_seconds, "%Y-%m-%dT%H:%M:%SZ", text, bytes);
+}
+
+void clock_iso_us(int64_t unix_us, char *text, size_t bytes)
+{
+    char seconds[32];
+    int64_t us = unix_us % 1000000;
+    if (us < 0)
+        us += 1000000;
+    clock_iso((unix_us - us) / 1000000, seconds, sizeof seconds);
+    snprintf(text, bytes, "%.*s.%06dZ", (int)strcspn(seconds, "Z"), seconds, (int)us);
 }

@@ -85,6 +85,17 @@ static void make_name(const struct akin_watch_source *s, char name[SOURCE_NAME_B
             *c = ' ';
 }
 
+enum akin_status source_name(const struct akin_watch_source *settings, char *name,
+                             struct akin_error *error)
+{
+    if ((unsigned)settings->kind > AKIN_SOURCE_NATS)
+        return error_set(error, AKIN_ARGUMENT, "kind: there is no kind %d of sources",
+                         (int)settings->kind);
+    TRY(check(settings, error));
+    make_name(settings, name);
+    return AKIN_OK;
+}
+
 /* ---- opening --------------------------------------------------------------------------------- */
 
 #if !defined WITH_SYSTEMD || !defined AKIN_NATS
@@ -100,10 +111,7 @@ enum akin_status source_open(const struct akin_watch_source *settings, const cha
 {
     struct akin_watch_source s = *settings;
     char name[SOURCE_NAME_BYTES_MAX + 1];
-    if ((unsigned)s.kind > AKIN_SOURCE_NATS)
-        return error_set(error, AKIN_ARGUMENT, "kind: there is no kind %d of sources", (int)s.kind);
-    TRY(check(&s, error));
-    make_name(&s, name);
+    TRY(source_name(&s, name, error));
     s.name = name;
     cursor = cursor ? cursor : "";
     switch (s.kind) {

@@ -1,0 +1,7 @@
+/* The live half of `akin watch`. */
+#pragma once
+
+#include "cli/cli.h"
+
+/* Watches what --source names, or with `replay` (may be NULL) that file. */
+enum akin_status watch_live_run(struct cli *cli, struct akin_watch *watch, const char *replay);
