@@ -16,10 +16,13 @@ enum {
     ACK_WAIT_S = 30,
 };
 
+/* What the library says, without the place in its source that it puts before. */
 static const char *problem(natsStatus status)
 {
     natsStatus last = NATS_OK;
-    const char *text = nats_GetLastError(&last);
+    const char *text = nats_GetLastError(&last), *behind = text ? strstr(text, "): ") : NULL;
+    if (behind && *text == '(')
+        text = behind + 3;
     return text && *text && last == status ? text : natsStatus_GetText(status);
 }
 

@@ -317,18 +317,25 @@ static enum akin_status nats_stored(struct event_source *source, uint64_t ticket
     return AKIN_OK;
 }
 
-/* Gives back what was not stored, so that others have it at once. */
+/* Gives back what was not stored, so that others need not wait for the ack wait to be over. Not at
+ * once: the server would answer our own request with it (2.9 also where that has no listener any
+ * more, and then forgets it until the ack wait is over). */
 static void give_back(struct nats_source *s)
 {
     natsMsg *message = NULL;
-    while (natsSubscription_NextMsg(&message, s->link.inbox, 1) == NATS_OK) {
+    while (s->given - s->stored < NATS_IN_FLIGHT_MAX
+           && natsSubscription_NextMsg(&message, s->link.inbox, 1) == NATS_OK) {
         const char *reply = natsMsg_GetReply(message);
-        if (reply)
-            natsConnection_PublishString(s->link.connection, reply, "-NAK");
+        char *copy = reply ? memory_copy_string(reply) : NULL;
+        if (copy)
+            *taken_at(s, ++s->given) = (struct taken){.reply = copy};
         natsMsg_Destroy(message);
     }
+    natsSubscription_Unsubscribe(s->link.inbox);
+    natsConnection_FlushTimeout(s->link.connection, FLUSH_MS);
     for (uint64_t ticket = s->stored + 1; ticket <= s->given; ticket++)
-        natsConnection_PublishString(s->link.connection, taken_at(s, ticket)->reply, "-NAK");
+        natsConnection_PublishString(s->link.connection, taken_at(s, ticket)->reply,
+                                     "-NAK {\"delay\": 250000000}");
     natsConnection_FlushTimeout(s->link.connection, FLUSH_MS);
 }
 

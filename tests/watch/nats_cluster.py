@@ -1,8 +1,8 @@
-"""A JetStream cluster of three servers on this machine; two workers share a durable consumer. One
-worker and then the server that leads the stream are killed with -9 while events are published: at
-the end every event is stored exactly once, and nothing is left at the servers.
+"""A JetStream cluster of three servers on this machine; two `akin watch` share a durable consumer and
+a store. One of them and then the server that leads the stream are killed with -9 while events are
+published: at the end every event is stored exactly once, and nothing is left at the servers.
 
-    nats_cluster.py NATS_WORKER [EVENTS]
+    nats_cluster.py AKIN NATS_CLIENT [EVENTS]
 """
 import collections
 import os
@@ -59,22 +59,13 @@ cluster {{ name: test, listen: "127.0.0.1:{self.routes[i]}", routes: [{routes}] 
                 server.wait()
 
 
-def ask(worker, *arguments, tries=1):
+def ask(client, *arguments, tries=1):
     for _ in range(tries):
-        done = subprocess.run([worker, *arguments], capture_output=True, text=True)
+        done = subprocess.run([client, *arguments], capture_output=True, text=True)
         if done.returncode == 0:
             return done.stdout.strip()
         time.sleep(0.2)
     raise SystemExit(f"FAILED: {arguments[0]}: {done.stderr}")
-
-
-def stored(path):
-    """Whole lines of the file: ids."""
-    try:
-        with open(path, "rb") as f:
-            return [line.split(b"\t")[0].decode() for line in f.read().split(b"\n")[:-1]]
-    except FileNotFoundError:
-        return []
 
 
 def wait_until(what, condition, deadline):
@@ -84,44 +75,52 @@ def wait_until(what, condition, deadline):
         time.sleep(0.02)
 
 
-def run(worker, cluster, path, count, processes):
+def run(akin, client, cluster, store, count, processes):
     began = time.monotonic()
     deadline = began + SECONDS
-    ask(worker, "stream", cluster.urls, "EVENTS", "3", tries=150)
-    ask(worker, "consumer", cluster.urls, "EVENTS", "akin", "2000", tries=20)
+    ask(client, "stream", cluster.urls, "EVENTS", "3", tries=150)
+    ask(client, "consumer", cluster.urls, "EVENTS", "akin", "2000", tries=20)
     ready = time.monotonic()
 
-    def begin(*arguments):
-        processes.append(subprocess.Popen([worker, *arguments]))
+    def begin(*command):
+        processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
         return processes[-1]
 
-    first = begin("work", cluster.urls, "EVENTS", "akin", path)
-    second = begin("work", cluster.urls, "EVENTS", "akin", path)
-    publishers = [begin("publish", cluster.urls, "EVENTS", str(1 + i * count // 4),
+    def watch():
+        return begin(akin, "watch", "--source", "nats", "--server", cluster.urls, "--stream",
+                     "EVENTS", "--consumer", "akin", "--format", "text", "--no-model", "--store",
+                     store)
+
+    def stored():
+        return int(ask(client, "count", store))
+
+    first, second = watch(), watch()
+    wait_until("there is a store", lambda: os.path.exists(f"{store}/store"), deadline)
+    publishers = [begin(client, "publish", cluster.urls, "EVENTS", str(1 + i * count // 4),
                         str((i + 1) * count // 4)) for i in range(4)]
-    wait_until("a third is stored", lambda: len(stored(path)) > count // 3, deadline)
+    wait_until("a third is stored", lambda: stored() > count // 3, deadline)
     first.kill()
     first.wait()
-    print(f"worker killed with -9 at {len(stored(path))} of {count} events stored")
-    wait_until("half is stored", lambda: len(stored(path)) > count // 2, deadline)
-    leader = ask(worker, "stream", cluster.urls, "EVENTS", "3", tries=20)
+    print(f"akin killed with -9 at {stored()} of {count} events stored")
+    wait_until("half is stored", lambda: stored() > count // 2, deadline)
+    leader = ask(client, "stream", cluster.urls, "EVENTS", "3", tries=20)
     cluster.kill(leader)
     killed = time.monotonic()
-    print(f"server {leader}, the leader, killed with -9 at {len(stored(path))} events stored")
-    third = begin("work", cluster.urls, "EVENTS", "akin", path)
+    print(f"server {leader}, the leader, killed with -9 at {stored()} events stored")
+    third = watch()
     for p in publishers:
         if p.wait(timeout=max(1, deadline - time.monotonic())):
             raise SystemExit("FAILED: a publisher could not go on")
-    wait_until("all are stored", lambda: len(stored(path)) >= count, deadline)
-    wait_until("all are acknowledged", lambda: ask(worker, "left", cluster.urls, "EVENTS", "akin",
+    wait_until("all are stored", lambda: stored() >= count, deadline)
+    wait_until("all are acknowledged", lambda: ask(client, "left", cluster.urls, "EVENTS", "akin",
                                                    tries=20) == "0 0", deadline)
     print(f"all stored and acknowledged {time.monotonic() - killed:.1f} s after that; cluster up in "
           f"{ready - began:.1f} s, {time.monotonic() - began:.1f} s in all")
     for w in (second, third):
         w.send_signal(signal.SIGTERM)
         if w.wait(timeout=20):
-            raise SystemExit("FAILED: a worker did not end well")
-    ids = collections.Counter(stored(path))
+            raise SystemExit(f"FAILED: akin ended with {w.returncode} on SIGTERM")
+    ids = collections.Counter(ask(client, "ids", store).split())
     wanted = {f"event-{i}" for i in range(1, count + 1)}
     lost, foreign = wanted - set(ids), set(ids) - wanted
     twice = [i for i, n in ids.items() if n > 1]
@@ -136,12 +135,13 @@ def main():
     if not program:
         print("skipped: no nats-server here (Debian's package nats-server)")
         return SKIPPED
-    count = int(sys.argv[2]) if len(sys.argv) > 2 else 4000
+    count = int(sys.argv[3]) if len(sys.argv) > 3 else 4000
     processes = []
     with tempfile.TemporaryDirectory(prefix="akin_nats_") as folder:
         cluster = Cluster(program, folder)
         try:
-            run(os.path.abspath(sys.argv[1]), cluster, f"{folder}/events", count, processes)
+            run(os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), cluster,
+                f"{folder}/events", count, processes)
         finally:
             for p in processes:
                 if p.poll() is None:
