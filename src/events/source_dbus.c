@@ -464,15 +464,12 @@ enum akin_status source_dbus_open(const struct akin_watch_source *settings, cons
                                   struct source_note note, struct event_source **source,
                                   struct akin_error *error)
 {
-    const char *address = settings->address ? settings->address : "system";
     struct dbus_source *s = memory_alloc(1, sizeof *s);
     enum akin_status status = AKIN_OK;
-    char name[256];
     (void)cursor;
     if (!s)
         return error_memory(error);
-    snprintf(name, sizeof name, "dbus:%s", address);
-    s->name = memory_copy_string(settings->name ? settings->name : name);
+    s->name = memory_copy_string(settings->name);
     s->note = note;
     s->retry_ms = RETRY_MS_MIN;
     s->base = (struct event_source){.name = s->name, .waits = false, .next = dbus_next,
@@ -480,7 +477,7 @@ enum akin_status source_dbus_open(const struct akin_watch_source *settings, cons
     if (!s->name)
         TRY_DONE(error_memory(error));
     TRY_DONE(take_settings(s, settings, error));
-    TRY_DONE(find_address(s, address, error));
+    TRY_DONE(find_address(s, settings->address, error));
     join_now(s, s->rules, s->rule_count);
     if (s->state != MONITORING)
         status = explain(s, error);

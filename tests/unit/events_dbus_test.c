@@ -331,7 +331,8 @@ static void what_is_wrong_is_named(void **state)
     assert_int_equal(try_open(broken, 1, NULL, &source, &error), AKIN_ARGUMENT);
     assert_non_null(strstr(error.message, "match"));
 
-    struct akin_watch_source settings = {.kind = AKIN_SOURCE_DBUS, .address = "nonsense"};
+    struct akin_watch_source settings = {.kind = AKIN_SOURCE_DBUS, .name = "b",
+                                         .address = "nonsense"};
     struct source_note quiet = {0};
     assert_int_equal(source_dbus_open(&settings, NULL, quiet, &source, &error), AKIN_ARGUMENT);
     assert_non_null(strstr(error.message, "address"));
