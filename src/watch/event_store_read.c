@@ -170,7 +170,7 @@ static enum akin_status read_event(struct reader *r, const struct place *place,
     enum akin_status status = file_at_read(&r->log, place->offset, r->data, place->bytes, error);
     if (status != AKIN_OK && status != AKIN_FORMAT)
         return status;
-    *there = status == AKIN_OK && record_read(r->data, place->bytes, RECORD_EVENT, &record)
+    *there = status == AKIN_OK && stored_record_read(r->data, place->bytes, RECORD_EVENT, &record)
              && record.number == place->number && !event_record_parse(&record, event);
     if (!*there && !r->told) {
         store_tell(r->store, "%s: event %" PRIu64 " at byte %" PRIu32 " is damaged and is left "

@@ -1,8 +1,8 @@
 /* A writer of a store of events whose every state is known, for tests that kill it, fail its system
  * calls or cut its power. Several may write to one folder: event n is the same, whoever brings it.
  *
- *   events_driver write FOLDER EVENTS ANY    goes on until there are so many; prints "synced N" after
- *                                  each durable N
+ *   events_driver write FOLDER EVENTS ANY    goes on until there are so many; prints "synced N"
+ *                                  after each durable N
  *   events_driver verify FOLDER ACKED        a fresh look: exactly 1..N are there, N >= ACKED, with
  *                                  the vectors of their kinds, labels and cursors
  *
@@ -61,7 +61,7 @@ static enum akin_status open_store(const char *folder, struct event_store **stor
     return event_store_open(&settings, (struct event_store_note){ 0 }, store, &error);
 }
 
-/* ---- looking ----------------------------------------------------------------------------------- */
+/* ---- looking ----------------------------------------------------------------------------- */
 
 struct look {
     uint64_t count, acked, cursors[2];
@@ -137,7 +137,7 @@ static int verify(const char *folder, uint64_t acked)
     return 0;
 }
 
-/* ---- writing ----------------------------------------------------------------------------------- */
+/* ---- writing ----------------------------------------------------------------------------- */
 
 static enum akin_status put_kinds(struct event_store *store, uint64_t first, size_t count)
 {
