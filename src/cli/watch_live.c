@@ -2,7 +2,8 @@
 
 #include <string.h>
 
-#include "base/clock.h"
+#include "base/csv.h"
+#include "cli/moment.h"
 #include "cli/watch_sources.h"
 
 struct live_run {
@@ -126,16 +127,12 @@ static enum akin_status read_learning(struct cli *cli, struct akin_watch_live *l
     const struct options *o = &cli->options;
     const char *learn = options_given(o, "learn") ? options_text(o, "learn")
                                                   : options_text(o, "train-until");
-    size_t bytes = strlen(learn);
-    double value;
-    if (!read_duration(learn, &value))
-        return wrong_use(cli, "--learn %.40s: it is a number of events, or a time such as 10m, 2h "
-                         "or 1d", learn);
-    if (learn[bytes - 1] >= '0' && learn[bytes - 1] <= '9')
-        live->learn_events = (uint64_t)value;
-    else
-        live->learn_seconds = value;
-    return AKIN_OK;
+    if (parse_uint64(learn, strlen(learn), &live->learn_events))
+        return AKIN_OK;
+    if (duration_parse(learn, &live->learn_seconds) && live->learn_seconds > 0)
+        return AKIN_OK;
+    return wrong_use(cli, "--learn %.40s: it is a number of events, or a time such as 10m, 2h or "
+                     "1d", learn);
 }
 
 static enum akin_severity severity_of(const char *word)
@@ -166,7 +163,7 @@ static enum akin_status read_settings(struct cli *cli, struct akin_watch_live *l
     live->alerts.severity_min = severity_of(options_text(o, "severity"));
     live->alerts.repeat_seconds = options_number(o, "repeat");
     live->alerts.explain = options_flag(o, "explain");
-    if (options_given(o, "keep") && !read_duration(options_text(o, "keep"), &seconds))
+    if (options_given(o, "keep") && !duration_parse(options_text(o, "keep"), &seconds))
         return wrong_use(cli, "--keep: '%.40s' is no time such as 30d", options_text(o, "keep"));
     live->keep_seconds = (uint64_t)seconds;
     if (options_given(o, "keep-bytes")
