@@ -13,7 +13,7 @@
 #include "event_store_rig.h"
 #include "watch/event_snapshot.h"
 
-enum { SNAPSHOTS = 12, KEEP = 3, SEGMENT = 20000 };
+enum { SNAPSHOTS = 8, KEEP = 3, SEGMENT = 20000 };
 
 struct writing {
     struct rig *rig;
@@ -54,6 +54,7 @@ static void write_on(void *context)
         if (w->status == AKIN_OK)
             w->status = akin_audit_append(w->audit, records, 10, NULL, &w->error);
         n += 10;
+        clock_sleep_us(500);            /* or most of the time goes into what piled up */
         if (w->status == AKIN_OK && n % 300 == 0)
             w->status = akin_audit_checkpoint(w->audit, NULL, &w->error);
         if (w->status == AKIN_OK && n % 700 == 0)
