@@ -1,5 +1,5 @@
-/* A stream of any bytes, cut into lines in pieces of any size and in one, gives the same lines; each
- * becomes an event with named fields, or is refused. */
+/* A stream of any bytes, cut into lines in pieces of any size and in one, gives the same lines;
+ * each becomes an event with named fields, or is refused. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

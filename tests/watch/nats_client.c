@@ -1,5 +1,5 @@
-/* What tests/watch/nats_cluster.py runs beside akin: makes a stream, publishes to it, and tells what
- * is left there and what is in a store of events.
+/* What tests/watch/nats_cluster.py runs beside akin: makes a stream, publishes to it, tells what is
+ * left there and what is in a store of events.
  *
  *   nats_client stream URLS NAME REPLICAS            prints the server that leads it
  *   nats_client consumer URLS STREAM NAME WAIT_MS    a durable one, whose ack wait is short
