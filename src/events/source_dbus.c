@@ -32,6 +32,8 @@ enum {
 };
 
 static const char bus_name[] = "org.freedesktop.DBus", bus_path[] = "/org/freedesktop/DBus";
+/* Of our own alarms (docs/watch-alerts.md). They are no events: each would bring the next. */
+static const char alarm_interface[] = "org.akin.Watch1";
 
 enum header { HEADER_USUAL, SENDER, DESTINATION, PATH, INTERFACE, MEMBER, HEADERS };
 static const char *const header_names[HEADERS] = {
@@ -61,6 +63,7 @@ struct dbus_source {
     char reason[256], told[256];    /* why not in; the last reason that the note heard */
     char error_name[128];           /* of the bus' refusal; "" if it is none */
 
+    char alarms[64];                /* who said our own alarms last */
     struct event_ring ring;
     bool overflowing;
     uint64_t events;
@@ -198,16 +201,29 @@ static const char *header_text(sd_bus_message *message, enum header header)
     return text ? text : "";
 }
 
-static bool is_wanted(const struct dbus_source *s, sd_bus_message *message, uint8_t type)
+/* An alarm, and the call by which it is known to have arrived. No more is left out of who says
+ * alarms, or that would be a way to hide from us. */
+static bool is_alarm(struct dbus_source *s, sd_bus_message *message, uint8_t type)
 {
-    const char *interface = header_text(message, INTERFACE);
+    const char *sender = header_text(message, SENDER);
+    if (type == SD_BUS_MESSAGE_METHOD_CALL)
+        return *s->alarms && !strcmp(sender, s->alarms) &&
+               sd_bus_message_is_method_call(message, bus_name, "GetId") > 0;
+    if (type != SD_BUS_MESSAGE_SIGNAL || strcmp(header_text(message, INTERFACE), alarm_interface))
+        return false;
+    snprintf(s->alarms, sizeof s->alarms, "%s", sender);
+    return true;
+}
+
+static bool is_wanted(struct dbus_source *s, sd_bus_message *message, uint8_t type)
+{
     if (type == SD_BUS_MESSAGE_METHOD_RETURN && !s->returns)
         return false;
-    if (type == SD_BUS_MESSAGE_SIGNAL && !strcmp(interface, DBUS_ALARM_INTERFACE))
-        return false;
     /* That we lose our name, being a monitor now. */
-    return strcmp(header_text(message, SENDER), bus_name) ||
-           strcmp(header_text(message, DESTINATION), s->unique);
+    if (!strcmp(header_text(message, SENDER), bus_name) &&
+        !strcmp(header_text(message, DESTINATION), s->unique))
+        return false;
+    return !is_alarm(s, message, type);
 }
 
 static void overflow(struct dbus_source *s)
@@ -442,7 +458,7 @@ static enum akin_status explain(struct dbus_source *s, struct akin_error *error)
     bool rule = strstr(s->error_name, "MatchRule") || strstr(s->error_name, "InvalidArgs");
     if (strstr(s->error_name, "AccessDenied"))
         return error_set(error, AKIN_IO, "%s: %s does not let this user monitor it (%s): run as "
-                         "root, or allow it in a policy file of the bus", s->name, s->address,
+                         "root, or as the user that the bus runs as", s->name, s->address,
                          s->reason);
     if (!rule)
         return error_set(error, *s->error_name ? AKIN_UNSUPPORTED : AKIN_NOT_FOUND,
@@ -464,15 +480,12 @@ enum akin_status source_dbus_open(const struct akin_watch_source *settings, cons
                                   struct source_note note, struct event_source **source,
                                   struct akin_error *error)
 {
-    const char *address = settings->address ? settings->address : "system";
     struct dbus_source *s = memory_alloc(1, sizeof *s);
     enum akin_status status = AKIN_OK;
-    char name[256];
     (void)cursor;
     if (!s)
         return error_memory(error);
-    snprintf(name, sizeof name, "dbus:%s", address);
-    s->name = memory_copy_string(settings->name ? settings->name : name);
+    s->name = memory_copy_string(settings->name);
     s->note = note;
     s->retry_ms = RETRY_MS_MIN;
     s->base = (struct event_source){.name = s->name, .waits = false, .next = dbus_next,
@@ -480,7 +493,7 @@ enum akin_status source_dbus_open(const struct akin_watch_source *settings, cons
     if (!s->name)
         TRY_DONE(error_memory(error));
     TRY_DONE(take_settings(s, settings, error));
-    TRY_DONE(find_address(s, address, error));
+    TRY_DONE(find_address(s, settings->address, error));
     join_now(s, s->rules, s->rule_count);
     if (s->state != MONITORING)
         status = explain(s, error);

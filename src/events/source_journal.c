@@ -2,27 +2,28 @@
  *   - after sd_journal_seek_cursor the first sd_journal_next may bring the entry of the cursor or
  *     one behind it: it is compared, and left out only if it is the same;
  *   - a cursor that is behind the end of everything brings nothing, ever: see find_place;
- *   - a file that cannot be opened is left out without a word: each is tried when we open, and
- *     those that cannot be read are named;
- *   - what is broken inside a file is skipped by libsystemd itself, or is an error of
- *     sd_journal_next that comes again and again: then we go on behind it by time, in steps that
- *     double. */
+ *   - a file that cannot be opened is left out without a word: journal_handle_check names it;
+ *   - a broken entry is skipped, but a broken table of entries looks like the end of its file, or
+ *     is an error that comes again and again. So at the end it is asked, with a handle of its own,
+ *     what the last entry is; when that is not the one we had, the rest is looked for by time, in
+ *     steps that double. Of several files, only what is newer than all that was read is found so.
+ */
 #include "events/source_journal.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <systemd/sd-journal.h>
 
 #include "base/clock.h"
-#include "base/file.h"
 #include "base/limits.h"
+#include "events/journal_handle.h"
 #include "events/source_kinds.h"
 
 #define MS ((uint64_t)1000000)
 enum {
     PAUSE_MS = 200,             /* after an error, before it is tried again */
+    CHECK_MS = 5000,            /* at least, between two looks for what is behind the end */
     STEPS_MAX = 50,             /* doublings of a microsecond: 35 years */
 };
 
@@ -32,7 +33,9 @@ enum part { TEXT, TIME, LEVEL, SESSION, ID, SOURCE, SOURCE_2, SOURCE_3, PARTS };
 struct journal_source {
     struct event_source base;
     struct source_note note;
-    char *name, *folder;            /* folder NULL: the system's journal */
+    struct journal_what what;       /* owned by `texts` and `match` */
+    const char **match;
+    char *name;
     struct string_pool texts;
     const char *fields[PARTS];      /* names; "": not taken */
     size_t field_bytes[PARTS];
@@ -40,7 +43,9 @@ struct journal_source {
     bool pending;                   /* the entry that the journal stands on was not handed out */
     uint64_t entries;
     uint64_t time_us;               /* of the entry read last; 0: none yet */
-    unsigned steps;                 /* over what is broken, since the last entry that was read */
+    bool moved;                     /* the journal, since it was asked what its last entry is */
+    uint64_t checked_ns;            /* when that was; 0: it may be asked at once */
+    char *last;                     /* what it was; libsystemd's allocation */
     int told;                       /* the last error that the note heard; 0: none, or it is over */
     char *cursor;                   /* of the entry handed out; libsystemd's allocation */
     char id[EVENT_ID_BYTES_MAX], time[40];
@@ -131,59 +136,84 @@ static int find_place(struct journal_source *s, const char *cursor)
 
 /* ---- what cannot be read ------------------------------------------------------------------- */
 
-static void check_file(const struct journal_source *s, const char *path)
+/* Stands behind what is broken, or on the last entry at least; *end_us is the last one's time. */
+static bool look_behind(struct journal_source *s, uint64_t end_us)
 {
-    const char *paths[] = {path, NULL};
-    sd_journal *journal = NULL;
-    int r = sd_journal_open_files(&journal, paths, 0);
-    sd_journal_close(journal);
-    if (r < 0)
-        source_tell(&s->note, s->name, "%s: cannot be read (%s), its entries are not seen: move it "
-                    "away, or see what `journalctl --verify --file` says", path, strerror(-r));
-}
-
-static bool is_journal(const char *name)
-{
-    size_t bytes = strlen(name);
-    return (bytes > 8 && !strcmp(name + bytes - 8, ".journal")) ||
-           (bytes > 9 && !strcmp(name + bytes - 9, ".journal~"));
-}
-
-/* The folder's files and, as libsystemd does, those of the folders of machines in it. */
-static void check_folder(const struct journal_source *s, const char *folder, unsigned depth)
-{
-    struct names names = {0};
-    char path[PATH_BYTES_MAX];
-    if (path_list(folder, &names, NULL) != AKIN_OK)
-        return;
-    for (size_t i = 0; i < names.count; i++) {
-        if (path_join(path, sizeof path, folder, names.items[i], NULL) != AKIN_OK)
-            continue;
-        if (is_journal(names.items[i]))
-            check_file(s, path);
-        else if (depth && strlen(names.items[i]) >= 32 && path_is_folder(path))
-            check_folder(s, path, depth - 1);
+    const char *refused;
+    for (unsigned step = 0; step <= STEPS_MAX; step++) {
+        sd_journal *fresh;      /* each time: a file with an error is let go of for good */
+        if (journal_handle_open(&s->what, &fresh, &refused) < 0)
+            return false;
+        uint64_t to = s->time_us;
+        if (!to)
+            sd_journal_get_cutoff_realtime_usec(fresh, &to, NULL);
+        to += (uint64_t)1 << step;
+        bool last = to >= end_us;
+        int r = last ? sd_journal_seek_tail(fresh) : sd_journal_seek_realtime_usec(fresh, to);
+        if (r >= 0)
+            r = last ? sd_journal_previous(fresh) : sd_journal_next(fresh);
+        if (r > 0) {
+            sd_journal_close(s->journal);
+            s->journal = fresh;
+            s->pending = true;
+            return true;
+        }
+        sd_journal_close(fresh);
+        if (last)
+            return false;
     }
-    names_deinit(&names);
+    return false;
 }
 
-/* An error of the journal while reading: told once, and gone on behind it. */
-static void step_over(struct journal_source *s, int failure)
+/* The time of the last entry, if it is not the one that was read last or was here the last time. */
+static bool has_more(struct journal_source *s, uint64_t *end_us)
 {
-    if (failure != s->told)
-        source_tell(&s->note, s->name, "the journal cannot be read here (%s): reading goes on "
-                    "behind it", strerror(-failure));
-    s->told = failure;
-    uint64_t now = (uint64_t)clock_unix_us(), oldest = s->time_us;
-    if (!oldest && sd_journal_get_cutoff_realtime_usec(s->journal, &oldest, NULL) <= 0)
-        oldest = now;
-    uint64_t to = oldest + ((uint64_t)1 << s->steps);
-    if (s->steps < STEPS_MAX)
-        s->steps++;
-    if (to >= now)
-        go_to_end(s);
-    else
-        sd_journal_seek_realtime_usec(s->journal, to);
+    const char *refused;
+    sd_journal *fresh;
+    char *last = NULL;
+    *end_us = 0;
+    if (journal_handle_open(&s->what, &fresh, &refused) < 0)
+        return false;
+    bool here = sd_journal_seek_tail(fresh) >= 0 && sd_journal_previous(fresh) > 0 &&
+                sd_journal_get_realtime_usec(fresh, end_us) >= 0 &&
+                sd_journal_get_cursor(fresh, &last) >= 0;
+    bool more = here && *end_us > s->time_us && (!s->last || strcmp(s->last, last));
+    sd_journal_close(fresh);
+    memory_free(s->last);
+    s->last = last;
+    return more;
+}
+
+/* At what seems to be the end, or at an error that sd_journal_next keeps giving. */
+static void check_end(struct journal_source *s, int failure)
+{
+    uint64_t now = clock_monotonic_ns(), end_us, from_us = 0;
+    char from[40], to[40];
+    if ((!s->moved && !failure) || (s->checked_ns && now - s->checked_ns < CHECK_MS * MS))
+        return;
+    s->moved = false;
+    s->checked_ns = now;
+    if (!has_more(s, &end_us)) {
+        if (failure && failure != s->told)
+            source_tell(&s->note, s->name, "the journal cannot be read here (%s): it is tried "
+                        "again until it can", strerror(-failure));
+        s->told = failure;
+        return;
+    }
+    sd_journal_process(s->journal);
+    if (sd_journal_next(s->journal) > 0) {      /* it came since */
+        s->pending = true;
+        return;
+    }
+    if (!look_behind(s, end_us))
+        return;
+    s->checked_ns = 0;
+    sd_journal_get_realtime_usec(s->journal, &from_us);
+    clock_iso_us((int64_t)s->time_us, from, sizeof from);
+    clock_iso_us((int64_t)from_us, to, sizeof to);
+    source_tell(&s->note, s->name, "the journal is damaged: what it holds between %s and %s cannot "
+                "be read; reading goes on behind it (`journalctl --verify` names the file)",
+                s->time_us ? from : "its start", to);
 }
 
 /* ---- an entry ------------------------------------------------------------------------------ */
@@ -274,7 +304,7 @@ static enum akin_status take_entry(struct journal_source *s, struct event *event
         return AKIN_OK;
     }
     s->time_us = us;
-    s->steps = 0;
+    s->moved = true;
     s->told = 0;
     TRY(take_fields(s, event, &found, error));
     for (int i = 0; i < PARTS; i++)
@@ -316,15 +346,18 @@ static enum akin_status journal_next(struct event_source *source, int timeout_ms
         s->pending = false;
         if (r > 0)
             return take_entry(s, event, state, error);
-        if (r < 0)
-            step_over(s, r);
+        check_end(s, r);
+        if (s->pending)
+            continue;
         now = clock_monotonic_ns();
         if (asked && now >= until) {
             *state = SOURCE_QUIET;
             return AKIN_OK;
         }
         uint64_t left = until > now ? until - now : 0;
-        if (r == 0 && sd_journal_wait(s->journal, left / 1000) >= 0)
+        int woken = r == 0 ? sd_journal_wait(s->journal, left / 1000) : r;
+        s->moved |= woken > SD_JOURNAL_NOP;
+        if (woken >= 0)
             continue;
         left = left < PAUSE_MS * MS ? left : PAUSE_MS * MS;
         clock_sleep_us((unsigned)(left / 1000));
@@ -346,8 +379,9 @@ static void journal_close(struct event_source *source)
         bytes_deinit(&s->values[i]);
     string_pool_deinit(&s->texts);
     memory_free(s->cursor);
+    memory_free(s->last);
+    memory_free(s->match);
     memory_free(s->name);
-    memory_free(s->folder);
     memory_free(s);
 }
 
@@ -380,88 +414,45 @@ static enum akin_status name_fields(struct journal_source *s,
     return AKIN_OK;
 }
 
-static int add_match(sd_journal *journal, const char *field, const char *value)
+static enum akin_status keep_what(struct journal_source *s,
+                                  const struct akin_watch_source *settings,
+                                  struct akin_error *error)
 {
-    char match[512];
-    int bytes = snprintf(match, sizeof match, "%s%s", field, value);
-    return bytes < (int)sizeof match ? sd_journal_add_match(journal, match, (size_t)bytes) : -E2BIG;
-}
-
-/* What the unit says, what systemd says of it, what others say of it, and its core dumps. */
-static int add_unit(sd_journal *j, const char *unit)
-{
-    char name[256];
-    int bytes = snprintf(name, sizeof name, "%s%s", unit, strchr(unit, '.') ? "" : ".service");
-    if (bytes >= (int)sizeof name || !*unit)
-        return -EINVAL;
-    int r = add_match(j, "_SYSTEMD_UNIT=", name);
-    if (r >= 0) r = sd_journal_add_disjunction(j);
-    if (r >= 0) r = add_match(j, "_PID=1", "");
-    if (r >= 0) r = add_match(j, "UNIT=", name);
-    if (r >= 0) r = sd_journal_add_disjunction(j);
-    if (r >= 0) r = add_match(j, "_UID=0", "");
-    if (r >= 0) r = add_match(j, "OBJECT_SYSTEMD_UNIT=", name);
-    if (r >= 0) r = sd_journal_add_disjunction(j);
-    if (r >= 0) r = add_match(j, "MESSAGE_ID=fc2e22bc6ee647b6b90729ab34a250b1", "");
-    if (r >= 0) r = add_match(j, "_UID=0", "");
-    if (r >= 0) r = add_match(j, "COREDUMP_UNIT=", name);
-    return r >= 0 ? sd_journal_add_disjunction(j) : r;
-}
-
-static enum akin_status add_filters(struct journal_source *s,
-                                    const struct akin_watch_source *settings,
-                                    struct akin_error *error)
-{
-    static const char unit[] = "unit=";
-    int r = 0;
+    const char *folder = settings->address;
     if (settings->priority < 0 || settings->priority > 7)
         return error_set(error, AKIN_ARGUMENT, "%s: priority: %d is not from 0 to 7", s->name,
                          settings->priority);
-    for (int i = 0; r >= 0 && settings->priority < 7 && i <= settings->priority; i++)
-        r = add_match(s->journal, "PRIORITY=", (char[]){(char)('0' + i), 0});
-    if (r >= 0)
-        r = sd_journal_add_conjunction(s->journal);
-    /* Units first, all of them: they are one group, joined to the rest by "and". */
-    for (int units = 1; r >= 0 && units >= 0; units--) {
-        for (size_t i = 0; r >= 0 && i < settings->match_count; i++) {
-            const char *match = settings->match[i];
-            bool is_unit = !strncmp(match, unit, sizeof unit - 1);
-            if (is_unit != (bool)units)
-                continue;
-            r = is_unit ? add_unit(s->journal, match + sizeof unit - 1)
-                : !strcmp(match, "+") ? sd_journal_add_disjunction(s->journal)
-                                      : sd_journal_add_match(s->journal, match, strlen(match));
-            if (r < 0)
-                return error_set(error, r == -ENOMEM ? AKIN_MEMORY : AKIN_ARGUMENT,
-                                 "%s: match: \"%s\" is no filter of the journal (%s): use "
-                                 "FIELD=value, unit=NAME or +", s->name, match, strerror(-r));
-        }
-        if (r >= 0)
-            r = sd_journal_add_conjunction(s->journal);
+    s->match = memory_alloc(settings->match_count, sizeof *s->match);
+    if (folder)
+        folder = string_pool_add(&s->texts, folder, strlen(folder));
+    if (!s->match || (settings->address && !folder))
+        return error_memory(error);
+    s->what = (struct journal_what){folder, s->match, settings->match_count, settings->priority};
+    for (size_t i = 0; i < settings->match_count; i++) {
+        const char *match = settings->match[i];
+        s->match[i] = string_pool_add(&s->texts, match, strlen(match));
+        if (!s->match[i])
+            return error_memory(error);
     }
-    return r < 0 ? error_memory(error) : AKIN_OK;
+    return AKIN_OK;
 }
 
 static enum akin_status open_journal(struct journal_source *s, struct akin_error *error)
 {
-    int r = s->folder ? sd_journal_open_directory(&s->journal, s->folder, 0)
-                      : sd_journal_open(&s->journal, SD_JOURNAL_LOCAL_ONLY);
-    if (r >= 0)
-        r = sd_journal_get_fd(s->journal);      /* from here on new files are heard of */
-    if (r >= 0)
-        r = sd_journal_set_data_threshold(s->journal, EVENT_BYTES_MAX + 256);
+    const char *refused, *folder = s->what.folder;
+    int r = journal_handle_open(&s->what, &s->journal, &refused);
+    if (r == -ENOMEM)
+        return error_memory(error);
+    if (refused)
+        return error_set(error, AKIN_ARGUMENT, "%s: match: \"%s\" is no filter of the journal "
+                         "(%s): use FIELD=value, unit=NAME or +", s->name, refused, strerror(-r));
     if (r < 0)
         return error_set(error, r == -ENOENT || r == -ENOTDIR ? AKIN_NOT_FOUND : AKIN_IO,
                          "%s: the journal%s%s cannot be opened (%s)", s->name,
-                         s->folder ? " in " : "", s->folder ? s->folder : "", strerror(-r));
-    if (s->folder) {
-        check_folder(s, s->folder, 1);
-    } else {
-        check_folder(s, "/var/log/journal", 1);
-        check_folder(s, "/run/log/journal", 1);
-    }
-    if (!sd_journal_has_persistent_files(s->journal) && !sd_journal_has_runtime_files(s->journal) &&
-        !s->folder)
+                         folder ? " in " : "", folder ? folder : "", strerror(-r));
+    journal_handle_check(&s->what, &s->note, s->name);
+    if (!folder && !sd_journal_has_persistent_files(s->journal) &&
+        !sd_journal_has_runtime_files(s->journal))
         source_tell(&s->note, s->name, "there is no journal that this user may read: run as root, "
                     "or as one of the group systemd-journal");
     return AKIN_OK;
@@ -473,22 +464,21 @@ enum akin_status source_journal_open(const struct akin_watch_source *settings, c
 {
     struct journal_source *s = memory_alloc(1, sizeof *s);
     enum akin_status status = AKIN_OK;
-    char name[512];
     if (!s)
         return error_memory(error);
-    snprintf(name, sizeof name, "journal%s%.400s", settings->address ? ":" : "",
-             settings->address ? settings->address : "");
-    s->name = memory_copy_string(settings->name ? settings->name : name);
-    s->folder = settings->address ? memory_copy_string(settings->address) : NULL;
+    s->name = memory_copy_string(settings->name);
     s->note = note;
+    s->moved = true;
     s->base = (struct event_source){.name = s->name, .waits = true, .next = journal_next,
                                     .stored = journal_stored, .close = journal_close};
-    if (!s->name || (settings->address && !s->folder))
+    if (!s->name)
         TRY_DONE(error_memory(error));
+    TRY_DONE(keep_what(s, settings, error));
     TRY_DONE(name_fields(s, &settings->fields, error));
     TRY_DONE(open_journal(s, error));
-    TRY_DONE(add_filters(s, settings, error));
     int r = find_place(s, cursor);
+    if (r > 0 && !s->pending)
+        sd_journal_get_realtime_usec(s->journal, &s->time_us);
     if (r < 0)
         TRY_DONE(error_set(error, AKIN_IO, "%s: the journal cannot be read (%s)", s->name,
                            strerror(-r)));

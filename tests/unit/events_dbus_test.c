@@ -226,9 +226,13 @@ static void messages_are_readable(void **state)
     /* Our own alarms are no events, and answers are none unless they are asked for. */
     assert_true(sd_bus_call_method(client, "org.freedesktop.DBus", "/org/freedesktop/DBus",
                                    "org.freedesktop.DBus", "GetId", NULL, NULL, "") >= 0);
-    assert_true(sd_bus_emit_signal(client, "/b", DBUS_ALARM_INTERFACE, "Alert", "s", "x") >= 0);
     expect(source, "org.freedesktop.DBus.GetId /org/freedesktop/DBus");
+    assert_true(sd_bus_emit_signal(client, "/b", "org.akin.Watch1", "Alert", "s", "x") >= 0);
+    assert_true(sd_bus_call_method(client, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+                                   "org.freedesktop.DBus", "GetId", NULL, NULL, "") >= 0);
     assert_int_equal(next(source, 200, &event), SOURCE_QUIET);
+    assert_true(sd_bus_emit_signal(client, "/b", "t.t", "after", "s", "an alarm") >= 0);
+    expect(source, "t.t.after /b \"an alarm\"");   /* who says alarms is heard for all that */
     sd_bus_flush_close_unref(client);
     source->close(source);
 }
@@ -331,7 +335,8 @@ static void what_is_wrong_is_named(void **state)
     assert_int_equal(try_open(broken, 1, NULL, &source, &error), AKIN_ARGUMENT);
     assert_non_null(strstr(error.message, "match"));
 
-    struct akin_watch_source settings = {.kind = AKIN_SOURCE_DBUS, .address = "nonsense"};
+    struct akin_watch_source settings = {.kind = AKIN_SOURCE_DBUS, .name = "b",
+                                         .address = "nonsense"};
     struct source_note quiet = {0};
     assert_int_equal(source_dbus_open(&settings, NULL, quiet, &source, &error), AKIN_ARGUMENT);
     assert_non_null(strstr(error.message, "address"));

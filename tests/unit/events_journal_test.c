@@ -12,6 +12,7 @@
 #ifdef AKIN_SYSTEMD
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/limits.h"
 #include "base/utf8.h"
 #include "events/source_journal.h"
@@ -409,31 +410,65 @@ static void filters_choose(void **state)
 
 /* ---- damage -------------------------------------------------------------------------------- */
 
-static void damaged_copy(const struct bytes *whole, uint64_t seed)
+/* Most of a file are tables at its start and room at its end: what is damaged is in between. */
+static void damaged_copy(const struct bytes *whole, size_t from, size_t to, uint64_t seed)
 {
     struct bytes copy = {0};
     bytes_append(&copy, whole->data, whole->count);
     for (unsigned i = 0; i < 1 + seed % 7; i++) {
         seed = seed * 6364136223846793005u + 1442695040888963407u;
-        size_t at = (size_t)((seed >> 20) % copy.count);
+        size_t at = from + (size_t)((seed >> 20) % (to - from - 64));
         memset(copy.data + at, (int)(seed >> 55), 1 + seed % 3 * 20);
     }
     assert_int_equal(file_write(in_folder("bad.journal"), copy.data, copy.count, NULL), AKIN_OK);
     bytes_deinit(&copy);
 }
 
+static uint64_t number_at(const struct bytes *file, uint64_t at)
+{
+    uint64_t number;
+    assert_true(at + sizeof number <= file->count);
+    memcpy(&number, file->data + at, sizeof number);
+    return number;
+}
+
+/* Where the n-th entry is: https://systemd.io/JOURNAL_FILE_FORMAT */
+static uint64_t entry_of(const struct bytes *file, unsigned n)
+{
+    enum { ENTRY = 3 };
+    uint64_t at = number_at(file, 88);
+    for (unsigned found = 0;; at = (at + number_at(file, at + 8) + 7) & ~(uint64_t)7) {
+        assert_true(at < file->count);
+        if (file->data[at] == ENTRY && found++ == n)
+            return at;
+    }
+}
+
+static size_t end_of(const struct bytes *file)
+{
+    uint64_t last = number_at(file, 136);
+    return (size_t)(last + number_at(file, last + 8));
+}
+
 /* The good file's 100 entries come, whatever is wrong with the other one. */
 static void read_the_good_ones(struct heard *heard)
 {
     struct event_source *source = open_at("t=0", heard);
+    struct string_map ids = {0};        /* behind damage, some may come again */
+    struct string_pool pool = {0};
     struct event event = {0};
-    unsigned good = 0, all = 0;
+    unsigned all = 0;
     enum source_state got;
     while ((got = next(source, 0, &event)) != SOURCE_QUIET) {
-        good += got == SOURCE_EVENT && !strcmp(event.source, "good");
+        char *id =
+            string_pool_add(&pool, event.id ? event.id : "", event.id ? strlen(event.id) : 0);
+        if (got == SOURCE_EVENT && !strcmp(event.source, "good"))
+            assert_true(string_map_put(&ids, id, strlen(id), 0, NULL, NULL));
         assert_true(all++ < 10000);
     }
-    assert_int_equal(good, 100);
+    assert_int_equal(ids.count, 100);
+    string_map_deinit(&ids);
+    string_pool_deinit(&pool);
     source->close(source);
     event_clear(&event);
 }
@@ -441,7 +476,7 @@ static void read_the_good_ones(struct heard *heard)
 static void damage_stops_nothing(void **state)
 {
     NEEDS_A_JOURNAL();
-    struct bytes text = {0}, whole = {0}, cut = {0};
+    struct bytes text = {0}, whole = {0};
     struct heard heard = {0};
     assert_true(journal_write_entries(in_folder("bad.journal"), 1, 100, 2));
     for (unsigned i = 0; i < 200; i += 2) {
@@ -461,18 +496,45 @@ static void damage_stops_nothing(void **state)
         assert_int_equal(heard.count, 1);
         assert_non_null(strstr(heard.last, "bad.journal"));
     }
-    size_t used = 0;
-    for (size_t i = 0; i < whole.count; i++)
-        if (whole.data[i])
-            used = i + 1;
-    bytes_append(&cut, whole.data, used);       /* without the empty rest: damage meets data */
     for (uint64_t seed = 1; seed <= 200; seed++) {
-        damaged_copy(seed % 2 ? &cut : &whole, seed);
+        damaged_copy(&whole, seed % 4 ? (size_t)entry_of(&whole, 0) : 0, end_of(&whole), seed);
         read_the_good_ones(NULL);
     }
     bytes_deinit(&text);
     bytes_deinit(&whole);
-    bytes_deinit(&cut);
+}
+
+/* The number of an entry in the middle is broken: to libsystemd everything behind it lies in front
+ * of it. It comes all the same, and so does what is written later. */
+static void what_is_behind_damage_is_found(void **state)
+{
+    NEEDS_A_JOURNAL();
+    struct bytes whole = {0};
+    struct heard heard = {0};
+    struct event event = {0};
+    struct event_source *source;
+    unsigned found = 0, last = 0;
+    assert_true(journal_write_entries(in_folder("a.journal"), 0, 3000, 1));
+    assert_int_equal(file_read(in_folder("a.journal"), (size_t)64 << 20, &whole, NULL), AKIN_OK);
+    whole.data[entry_of(&whole, 1000) + 20] = 1;
+    assert_int_equal(file_write(in_folder("a.journal"), whole.data, whole.count, NULL), AKIN_OK);
+    source = open_at("t=0", &heard);
+    while (next(source, 0, &event) == SOURCE_EVENT) {
+        unsigned number = (unsigned)strtoul(event.text + 6, NULL, 10);
+        assert_true(!found || number > last);
+        last = number;
+        found++;
+    }
+    assert_int_equal(found, 3000);
+    assert_int_equal(last, 2999);
+    assert_int_equal(heard.count, 1);
+    assert_non_null(strstr(heard.last, "damaged"));
+    expect_quiet(source);
+    assert_true(journal_write_entries(in_folder("b.journal"), 3000, 10, 1));
+    expect_events(source, 3000, 10);
+    source->close(source);
+    event_clear(&event);
+    bytes_deinit(&whole);
 }
 #endif
 
@@ -489,6 +551,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(bad_cursors_fall_back, before, after),
         cmocka_unit_test_setup_teardown(filters_choose, before, after),
         cmocka_unit_test_setup_teardown(damage_stops_nothing, before, after),
+        cmocka_unit_test_setup_teardown(what_is_behind_damage_is_found, before, after),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 #else

@@ -1,6 +1,6 @@
 /* How fast sources hand out events, alone: no masking, scoring or storing.
  *
- *   sourcesbench KIND COUNT [RATE [URL]]
+ *   linesbench KIND COUNT [RATE [URL]]
  *
  * KIND is jsonl or text (a file that is there), follow (a file that another process writes to),
  * socket (one client), clients (eight), nats (the JetStream server at URL, stream BENCH, which is
@@ -211,7 +211,7 @@ int main(int count, char **arguments)
 {
     struct bench b = {.folder = "/tmp/akin_bench_XXXXXX"};
     if (count < 3) {
-        fprintf(stderr, "usage: sourcesbench KIND COUNT [RATE [URL]]\n");
+        fprintf(stderr, "usage: linesbench KIND COUNT [RATE [URL]]\n");
         return 2;
     }
     b.kind = arguments[1];
