@@ -159,7 +159,7 @@ static enum akin_status take(struct event_kinds *k, const struct kernels *kernel
         const unsigned char *halves;
         if (!stored_record_read(data + at, bytes - at, RECORD_KIND, &record)
             || kind_record_parse(&record, k->dimension, &text, &halves)) {
-            size_t next = record_find(data, bytes, at + 1, RECORD_KIND);
+            size_t next = stored_record_find(data, bytes, at + 1, RECORD_KIND);
             if (next == bytes)
                 return AKIN_OK;
             k->damaged += next - at;
@@ -222,11 +222,11 @@ enum akin_status event_kinds_put(struct event_kinds *k, const struct kernels *ke
     if (!halves)
         return error_memory(error);
     kernels->narrow_f16(halves, vector, dimension);
-    size_t begin = record_begin(&k->pending);
+    size_t begin = stored_record_begin(&k->pending);
     bytes_append(&k->pending, halves, 2 * dimension);
     bytes_append(&k->pending, text, length);
     bytes_append(&k->pending, "", 1);
-    record_end(&k->pending, begin, RECORD_KIND, id);
+    stored_record_end(&k->pending, begin, RECORD_KIND, id);
     const char *copy = k->pending.failed ? NULL
                        : k->pending.data + begin + RECORD_HEAD_BYTES + 2 * dimension;
     bool done = copy && add(k, kernels, id, copy, (unsigned char *)halves);

@@ -70,7 +70,7 @@ bool stored_record_read(const unsigned char *data, size_t bytes, uint32_t mark,
     return true;
 }
 
-size_t record_find(const unsigned char *data, size_t bytes, size_t from, uint32_t mark)
+size_t stored_record_find(const unsigned char *data, size_t bytes, size_t from, uint32_t mark)
 {
     size_t hashed = 0;
     for (size_t at = (from + RECORD_STEP - 1) / RECORD_STEP * RECORD_STEP;
@@ -86,7 +86,7 @@ size_t record_find(const unsigned char *data, size_t bytes, size_t from, uint32_
     return bytes;
 }
 
-size_t record_begin(struct bytes *out)
+size_t stored_record_begin(struct bytes *out)
 {
     static const char head[RECORD_HEAD_BYTES];
     size_t begin = out->count;
@@ -94,7 +94,7 @@ size_t record_begin(struct bytes *out)
     return begin;
 }
 
-void record_end(struct bytes *out, size_t begin, uint32_t mark, uint64_t number)
+void stored_record_end(struct bytes *out, size_t begin, uint32_t mark, uint64_t number)
 {
     if (out->failed)
         return;
@@ -148,7 +148,7 @@ void event_record_append(struct bytes *out, const struct stored_event *e)
 {
     struct text texts[EVENT_TEXTS];
     texts_of(e, texts);
-    size_t begin = record_begin(out);
+    size_t begin = stored_record_begin(out);
     uint32_t score;
     memcpy(&score, &e->score, sizeof score);
     bytes_append_u64(out, (uint64_t)e->time_us);
@@ -161,7 +161,7 @@ void event_record_append(struct bytes *out, const struct stored_event *e)
         bytes_append(out, texts[i].data, texts[i].bytes);
         bytes_append(out, "", 1);
     }
-    record_end(out, begin, RECORD_EVENT, e->number);
+    stored_record_end(out, begin, RECORD_EVENT, e->number);
 }
 
 const char *event_record_parse(const struct record *record, struct stored_event *event)

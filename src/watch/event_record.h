@@ -26,12 +26,12 @@ bool stored_record_read(const unsigned char *data, size_t bytes, uint32_t mark,
                         struct record *record);
 /* The first whole record at `from` or behind, at a multiple of RECORD_STEP; `bytes`: none. What
  * pretends to be one costs time in proportion to `bytes` at most. */
-size_t record_find(const unsigned char *data, size_t bytes, size_t from, uint32_t mark);
+size_t stored_record_find(const unsigned char *data, size_t bytes, size_t from, uint32_t mark);
 
 /* Begins a record in `out`, whose byte 0 is where the append begins; returns where. The body is
- * appended by the caller, then record_end. */
-size_t record_begin(struct bytes *out);
-void record_end(struct bytes *out, size_t begin, uint32_t mark, uint64_t number);
+ * appended by the caller, then stored_record_end. */
+size_t stored_record_begin(struct bytes *out);
+void stored_record_end(struct bytes *out, size_t begin, uint32_t mark, uint64_t number);
 
 /* ---- events ------------------------------------------------------------------------------ */
 

@@ -143,13 +143,13 @@ static bool fits(const struct event_segment *s, const struct stored_event *e, si
 /* Where reading goes on behind bytes at `at` that are no record; `bytes`: nowhere. */
 static size_t resume(const unsigned char *data, size_t bytes, size_t at, bool sealed)
 {
-    size_t first = record_find(data, bytes, at + 1, RECORD_EVENT);
+    size_t first = stored_record_find(data, bytes, at + 1, RECORD_EVENT);
     if (sealed || first == bytes)
         return first;
     for (size_t later = first; later < bytes;) {
         struct record record;
         if (!stored_record_read(data + later, bytes - later, RECORD_EVENT, &record)) {
-            later = record_find(data, bytes, later + 1, RECORD_EVENT);
+            later = stored_record_find(data, bytes, later + 1, RECORD_EVENT);
             continue;
         }
         if (later >= record.group && later - record.group > at)

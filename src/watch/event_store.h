@@ -57,6 +57,8 @@ enum akin_status event_store_open(const struct event_store_settings *settings,
                                   struct event_store_note note, struct event_store **store,
                                   struct akin_error *error);
 void event_store_close(struct event_store **store);
+/* Whether `folder` says that it is one. */
+bool event_store_is_there(const char *folder);
 
 /* Appends all that are new, in order, and returns once they are durable: numbers[i] is the number
  * of event i, or 0 where it was there already. AKIN_IO with nothing acknowledged where the disk is

@@ -374,6 +374,12 @@ static enum akin_status open_lock(struct event_store *s, struct akin_error *erro
     return status;
 }
 
+bool event_store_is_there(const char *folder)
+{
+    char path[PATH_BYTES_MAX];
+    return path_join(path, sizeof path, folder, "store", NULL) == AKIN_OK && path_exists(path);
+}
+
 static enum akin_status check_line(struct event_store *s, struct akin_error *error)
 {
     char path[PATH_BYTES_MAX];

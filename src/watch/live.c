@@ -72,17 +72,10 @@ static void note_source(void *cookie, const char *source, const char *line)
 
 /* ---- opening ----------------------------------------------------------------------------- */
 
-void live_watch_model_name(const struct model *model, char *text, size_t bytes)
-{
-    struct akin_model_info info;
-    model_info(model, &info);
-    snprintf(text, bytes, "%s/%" PRIu64 "/%zu", info.name, info.file_bytes, info.dimension);
-}
-
 static enum akin_status open_store(struct live *live, const struct kernels *kernels,
                                    const struct model *model, struct akin_error *error)
 {
-    char name[192];
+    char name[MODEL_IDENTITY_BYTES];
     struct event_store_settings settings = {
         .folder = live->s->store, .keep_seconds = live->s->keep_seconds,
         .keep_bytes = live->s->keep_bytes, .durable = true, .kernels = kernels,
@@ -90,7 +83,7 @@ static enum akin_status open_store(struct live *live, const struct kernels *kern
     if (!live->s->store)
         return AKIN_OK;
     if (model) {
-        live_watch_model_name(model, name, sizeof name);
+        model_identity(model, name);
         settings.model = name;
     }
     return event_store_open(&settings, (struct event_store_note){(void *)live->s, note_line},
@@ -178,10 +171,10 @@ static enum akin_status record_start(struct live *live, const struct model *mode
                                      struct akin_error *error)
 {
     struct bytes json = {0};
-    char name[192] = "";
+    char name[MODEL_IDENTITY_BYTES] = "";
     const struct akin_watch_live *s = live->s;
     if (model)
-        live_watch_model_name(model, name, sizeof name);
+        model_identity(model, name);
     bytes_append_text(&json, "{\"watch\":\"start\"");
     json_member_text(&json, ",", "model", name, strlen(name));
     bytes_printf(&json, ",\"alarm\":%g,\"session_alarm\":%g,\"alarmed_weight\":%g,"

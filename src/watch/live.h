@@ -13,5 +13,3 @@ enum akin_status live_watch_run(struct scorer *scorer, const struct kernels *ker
                           const struct model *model, const struct akin_watch_settings *settings,
                           const struct akin_watch_live *live,
                           struct akin_watch_live_report *report, struct akin_error *error);
-/* What the vectors of a model are known by in a store; the text is `bytes` long, NUL included. */
-void live_watch_model_name(const struct model *model, char *text, size_t bytes);

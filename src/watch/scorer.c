@@ -128,6 +128,11 @@ bool scorer_trained(const struct scorer *s)
     return s->trained;
 }
 
+size_t scorer_dimension(const struct scorer *s)
+{
+    return s->events.dimension;
+}
+
 size_t scorer_kinds(const struct scorer *s)
 {
     return templates_count(s->events.templates);

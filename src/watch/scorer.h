@@ -52,6 +52,7 @@ enum akin_status scorer_end(struct scorer *scorer, const struct scorer_sink *sin
 enum akin_status scorer_end_history(struct scorer *scorer, struct akin_error *error);
 bool scorer_trained(const struct scorer *scorer);
 size_t scorer_kinds(const struct scorer *scorer);
+size_t scorer_dimension(const struct scorer *scorer);    /* of vectors; 0: there is no model */
 
 /* A vector that is known from earlier, for kinds with that id; NULL is fine where there is no
  * model. AKIN_MEMORY. */

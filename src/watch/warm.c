@@ -84,7 +84,8 @@ static enum akin_status relearn(struct relearning *r, struct event_store *store,
     if (!info.last || !events)
         return AKIN_OK;
     uint64_t from = info.last >= events ? info.last - events + 1 : 1;
-    TRY(event_store_kinds(store, take_kind, r, r->error));
+    if (scorer_dimension(r->scorer))
+        TRY(event_store_kinds(store, take_kind, r, r->error));
     TRY(r->status);
     TRY(event_store_read(store, info.first, false, NULL, take_first, r, r->error));
     TRY(event_store_read(store, from > info.first ? from : info.first, false, NULL, take_event, r,

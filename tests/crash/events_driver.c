@@ -2,8 +2,9 @@
  * calls or cut its power. Several may write to one folder: event n is the same, whoever brings it.
  *
  *   events_driver write FOLDER EVENTS ANY    goes on until there are so many; prints "synced N"
- * after each durable N events_driver verify FOLDER ACKED        a fresh look: exactly 1..N are
- * there, N >= ACKED, with the vectors of their kinds, labels and cursors
+ *                                  after each durable N
+ *   events_driver verify FOLDER ACKED        a fresh look: exactly 1..N are there, N >= ACKED, with
+ *                                  the vectors of their kinds, labels and cursors
  *
  * An append that fails is made again, by the same handle and then by a new one: exit 0 if that went
  * well, 1 if the system let it do nothing, 2 for a wrong result. */
@@ -60,8 +61,7 @@ static enum akin_status open_store(const char *folder, struct event_store **stor
     return event_store_open(&settings, (struct event_store_note){ 0 }, store, &error);
 }
 
-/* ---- looking -----------------------------------------------------------------------------------
- */
+/* ---- looking ----------------------------------------------------------------------------- */
 
 struct look {
     uint64_t count, acked, cursors[2];
@@ -137,8 +137,7 @@ static int verify(const char *folder, uint64_t acked)
     return 0;
 }
 
-/* ---- writing -----------------------------------------------------------------------------------
- */
+/* ---- writing ----------------------------------------------------------------------------- */
 
 static enum akin_status put_kinds(struct event_store *store, uint64_t first, size_t count)
 {
