@@ -38,7 +38,23 @@ static void ignore(natsConnection *connection, natsSubscription *subscription, n
 
 /* ---- connecting ------------------------------------------------------------------------------ */
 
-static enum akin_status set_servers(natsOptions *options, const char *servers,
+/* What stands before an @ is secret. */
+static void show_servers(struct nats_link *link)
+{
+    size_t used = 0;
+    link->shown[0] = 0;
+    for (const char *from = link->servers; *from && used < sizeof link->shown;) {
+        size_t length = strcspn(from, ",");
+        const char *at = memrchr(from, '@', length), *scheme = memmem(from, length, "://", 3);
+        const char *rest = at ? at + 1 : from;
+        int kept = at && scheme && scheme < at ? (int)(scheme - from) + 3 : 0;
+        used += (size_t)snprintf(link->shown + used, sizeof link->shown - used, "%s%.*s%.*s",
+                                 used ? "," : "", kept, from, (int)(from + length - rest), rest);
+        from += length + (from[length] == ',');
+    }
+}
+
+static enum akin_status set_servers(natsOptions *options, const char *servers, const char *shown,
                                     struct akin_error *error)
 {
     const char *list[SERVERS_MAX];
@@ -55,7 +71,7 @@ static enum akin_status set_servers(natsOptions *options, const char *servers,
     if (s == NATS_OK)
         return AKIN_OK;
     return error_set(error, AKIN_ARGUMENT, "address: \"%.200s\": %s: servers are written as "
-                     "nats://HOST:PORT, with commas between", servers, natsStatus_GetText(s));
+                     "nats://HOST:PORT, with commas between", shown, natsStatus_GetText(s));
 }
 
 static natsStatus set_options(natsOptions *options)
@@ -87,12 +103,13 @@ enum akin_status nats_link_open(struct nats_link *link, struct akin_error *error
         natsOptions_Destroy(options);
         return error_memory(error);
     }
-    enum akin_status status = set_servers(options, link->servers, error);
+    show_servers(link);
+    enum akin_status status = set_servers(options, link->servers, link->shown, error);
     if (status == AKIN_OK) {
         s = natsConnection_Connect(&link->connection, options);
         if (s != NATS_OK)
             status = error_set(error, AKIN_NETWORK, "%.200s: %s: does a nats-server listen there?",
-                               link->servers, problem(s));
+                               link->shown, problem(s));
     }
     natsOptions_Destroy(options);
     TRY(status);
@@ -108,7 +125,7 @@ enum akin_status nats_link_open(struct nats_link *link, struct akin_error *error
     if (s == NATS_OK)
         s = natsStatistics_Create(&link->statistics);
     if (s != NATS_OK)
-        return error_set(error, AKIN_NETWORK, "%.200s: %s", link->servers, problem(s));
+        return error_set(error, AKIN_NETWORK, "%.200s: %s", link->shown, problem(s));
     return AKIN_OK;
 }
 
@@ -150,7 +167,7 @@ uint64_t nats_link_reconnects(struct nats_link *link)
 static enum akin_status not_now(const struct nats_link *link, natsStatus s,
                                 struct akin_error *error)
 {
-    return error_set(error, AKIN_NETWORK, "stream %s of %.200s: %s", link->stream, link->servers,
+    return error_set(error, AKIN_NETWORK, "stream %s of %.200s: %s", link->stream, link->shown,
                      problem(s));
 }
 
@@ -170,7 +187,7 @@ static enum akin_status find_stream(struct nats_link *link, struct akin_error *e
                          link->stream, link->stream);
     if (code == JSNotEnabledErr || code == JSNotEnabledForAccountErr || s == NATS_NO_RESPONDERS)
         return error_set(error, AKIN_NETWORK, "%.200s: JetStream is not there: start nats-server "
-                         "with -js, or enable it for the account", link->servers);
+                         "with -js, or enable it for the account", link->shown);
     return not_now(link, s, error);
 }
 

@@ -17,6 +17,7 @@ struct nats_link {
     natsInbox *reply;           /* its subject */
     natsStatistics *statistics;
     const char *servers, *stream, *consumer, *subject;  /* borrowed; subject may be NULL */
+    char shown[256];            /* the servers, without users, passwords and tokens */
     int64_t created;            /* the stream: a later one of that name is another one */
     int64_t ack_wait_ns;        /* after which the server gives an event to somebody else */
     int64_t deliveries_max;     /* of one event; below 1: without limit */

@@ -5,12 +5,9 @@
 #include <string.h>
 
 #include "base/limits.h"
-#include "events/source_kinds.h"
-#if defined AKIN_SYSTEMD && __has_include("events/source_dbus.h")
 #include "events/source_dbus.h"
 #include "events/source_journal.h"
-#define WITH_SYSTEMD 1
-#endif
+#include "events/source_kinds.h"
 
 /* ---- settings -------------------------------------------------------------------------------- */
 
@@ -98,7 +95,7 @@ enum akin_status source_name(const struct akin_watch_source *settings, char *nam
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-#if !defined WITH_SYSTEMD || !defined AKIN_NATS
+#if !defined AKIN_SYSTEMD || !defined AKIN_NATS
 static enum akin_status left_out(const char *what, struct akin_error *error)
 {
     return error_set(error, AKIN_UNSUPPORTED, "this akin was built without %s", what);
@@ -119,7 +116,7 @@ enum akin_status source_open(const struct akin_watch_source *settings, const cha
         return source_lines_open(&s, cursor, note, source, error);
     case AKIN_SOURCE_SOCKET:
         return source_socket_open(&s, cursor, note, source, error);
-#ifdef WITH_SYSTEMD
+#ifdef AKIN_SYSTEMD
     case AKIN_SOURCE_DBUS:
         return source_dbus_open(&s, cursor, note, source, error);
     case AKIN_SOURCE_JOURNAL:

@@ -74,11 +74,12 @@ static int set_up(void **state)
     if (make_folder(state))
         return -1;
     int port = free_port();
-    snprintf(url, sizeof url, "nats://127.0.0.1:%d", port);
+    snprintf(url, sizeof url, "nats://me:secret@127.0.0.1:%d", port);
     FILE *config = fopen(path, "w");
     if (!config)
         return -1;
     fprintf(config, "listen: \"127.0.0.1:%d\"\nmax_payload: 4MB\n"
+            "authorization { user: me, password: secret }\n"
             "jetstream { store_dir: \"%s/js\", max_memory_store: 256MB }\n", port, folder);
     fclose(config);
     start_server();
@@ -195,6 +196,7 @@ static void expect_refused(const struct akin_watch_source *settings, enum akin_s
 static void what_cannot_be_opened_is_said(void **state)
 {
     struct akin_watch_source settings = settings_of("NONE");
+    struct akin_error error;
     jsConsumerConfig config;
     (void)state;
     expect_refused(&settings, AKIN_NOT_FOUND, "nats stream add NONE");
@@ -206,6 +208,11 @@ static void what_cannot_be_opened_is_said(void **state)
     settings = settings_of("BAD");
     settings.address = "nats://127.0.0.1:1";
     expect_refused(&settings, AKIN_NETWORK, "127.0.0.1:1");
+    settings.address = "nats://me:secret@127.0.0.1:1,nats://token@127.0.0.1:2";
+    assert_int_equal(source_open(&settings, "", notes_begin(&notes), &(struct event_source *){NULL},
+                                 &error), AKIN_NETWORK);
+    assert_non_null(strstr(error.message, "nats://127.0.0.1:1,nats://127.0.0.1:2"));
+    assert_null(strstr(error.message, "secret"));
     settings.address = " , ";
     expect_refused(&settings, AKIN_ARGUMENT, "nats://HOST:PORT");
     make_stream("BAD");

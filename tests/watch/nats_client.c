@@ -1,19 +1,17 @@
-/* What tests/watch/nats_cluster.py runs beside akin: makes a stream, publishes to it, and tells
- * what is left there and what is in a store of events.
+/* What nats_cluster.py runs beside akin: makes a stream, publishes to it, and tells what is left
+ * there.
  *
  *   nats_client stream URLS NAME REPLICAS            prints the server that leads it
  *   nats_client consumer URLS STREAM NAME WAIT_MS    a durable one, whose ack wait is short
  *   nats_client publish URLS STREAM FIRST LAST       ids FIRST to LAST, each acknowledged
  *   nats_client left URLS STREAM CONSUMER            prints events not delivered, not acknowledged
- *   nats_client count STORE                          prints how many events a store has
- *   nats_client ids STORE                            prints the ids of its events */
+ */
 #include <nats/nats.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
-#include "watch/event_store.h"
 
 enum { TRIES = 600, ASK_MS = 1000 };
 
@@ -21,34 +19,6 @@ static int fail(const char *what, const char *why)
 {
     fprintf(stderr, "nats_client: %s: %s\n", what, why);
     return 1;
-}
-
-/* ---- the store ------------------------------------------------------------------------------- */
-
-static bool print_id(void *cookie, const struct stored_event *event)
-{
-    (void)cookie;
-    printf("%s\n", event->id);
-    return true;
-}
-
-static int show_store(const char *folder, bool ids)
-{
-    const struct event_store_settings settings = {.folder = folder, .read_only = true};
-    const struct event_filter all = {0};
-    struct event_store *store = NULL;
-    struct event_store_info info;
-    struct akin_error error;
-    if (event_store_open(&settings, (struct event_store_note){0}, &store, &error) != AKIN_OK)
-        return fail("store", error.message);
-    event_store_info(store, &info);
-    int result = 0;
-    if (!ids)
-        printf("%llu\n", (unsigned long long)info.events);
-    else if (event_store_read(store, 1, false, &all, print_id, NULL, &error) != AKIN_OK)
-        result = fail("store", error.message);
-    event_store_close(&store);
-    return result;
 }
 
 /* ---- stream, consumer, publishing ------------------------------------------------------------ */
@@ -181,8 +151,6 @@ static int with_servers(const char *what, char **arguments)
 
 int main(int count, char **arguments)
 {
-    if (count == 3 && (!strcmp(arguments[1], "count") || !strcmp(arguments[1], "ids")))
-        return show_store(arguments[2], !strcmp(arguments[1], "ids"));
     if (count < 5)
         return fail("usage", "see the top of nats_client.c");
     return with_servers(arguments[1], arguments + 2);

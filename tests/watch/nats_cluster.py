@@ -2,7 +2,7 @@
 a store. One of them and then the server that leads the stream are killed with -9 while events are
 published: at the end every event is stored exactly once, and nothing is left at the servers.
 
-    nats_cluster.py AKIN NATS_CLIENT [EVENTS]
+    nats_cluster.py AKIN NATS_CLIENT STORE_READER [EVENTS]
 """
 import collections
 import os
@@ -75,7 +75,7 @@ def wait_until(what, condition, deadline):
         time.sleep(0.02)
 
 
-def run(akin, client, cluster, store, count, processes):
+def run(akin, client, reader, cluster, store, count, processes):
     began = time.monotonic()
     deadline = began + SECONDS
     ask(client, "stream", cluster.urls, "EVENTS", "3", tries=150)
@@ -92,7 +92,7 @@ def run(akin, client, cluster, store, count, processes):
                      store)
 
     def stored():
-        return int(ask(client, "count", store))
+        return int(ask(reader, "count", store))
 
     first, second = watch(), watch()
     wait_until("there is a store", lambda: os.path.exists(f"{store}/store"), deadline)
@@ -120,7 +120,7 @@ def run(akin, client, cluster, store, count, processes):
         w.send_signal(signal.SIGTERM)
         if w.wait(timeout=20):
             raise SystemExit(f"FAILED: akin ended with {w.returncode} on SIGTERM")
-    ids = collections.Counter(ask(client, "ids", store).split())
+    ids = collections.Counter(ask(reader, "ids", store).split())
     wanted = {f"event-{i}" for i in range(1, count + 1)}
     lost, foreign = wanted - set(ids), set(ids) - wanted
     twice = [i for i, n in ids.items() if n > 1]
@@ -135,13 +135,12 @@ def main():
     if not program:
         print("skipped: no nats-server here (Debian's package nats-server)")
         return SKIPPED
-    count = int(sys.argv[3]) if len(sys.argv) > 3 else 4000
+    count = int(sys.argv[4]) if len(sys.argv) > 4 else 4000
     processes = []
     with tempfile.TemporaryDirectory(prefix="akin_nats_") as folder:
         cluster = Cluster(program, folder)
         try:
-            run(os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), cluster,
-                f"{folder}/events", count, processes)
+            run(*map(os.path.abspath, sys.argv[1:4]), cluster, f"{folder}/events", count, processes)
         finally:
             for p in processes:
                 if p.poll() is None:
