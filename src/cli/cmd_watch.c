@@ -181,8 +181,7 @@ static enum akin_status run_replay(struct cli *cli, struct akin_watch *watch)
         TRY_DONE(open_scores(cli, &v, scores));
     }
     status = akin_watch_run(watch, &input, &sink, &report, &cli->error);
-    TRY_DONE(v.status);
-    TRY_DONE(status);
+    TRY_DONE(v.status != AKIN_OK ? v.status : status);
     if (scores) {
         TRY_DONE(file_writer_commit(&v.events, &cli->error));
         TRY_DONE(file_writer_commit(&v.sessions, &cli->error));
