@@ -280,7 +280,8 @@ void event_kinds_score(const struct event_kinds *k, const struct kernels *kernel
     for (size_t i = 0; i < dim; i++)
         square += (double)query[i] * (double)query[i];
     float factor = isfinite(square) && square > 0 ? (float)(1 / sqrt(square)) : 0;
-    memset(scores, 0, k->count * sizeof *scores);
+    if (k->count)
+        memset(scores, 0, k->count * sizeof *scores);
     if (!dim)
         return;
     for (size_t row = 0; rows && row < k->count; row += step) {

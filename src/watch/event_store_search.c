@@ -110,13 +110,13 @@ enum akin_status event_store_search(struct event_store *s, const float *query, s
     size_t count = 0;
     if (!s->settings.kernels)
         return error_set(error, AKIN_ARGUMENT, "%s: was opened without kernels", s->folder);
-    mutex_lock(s->state);
+    turnstile_enter(s->state);
     search.places = memory_alloc(s->segment_count, sizeof *search.places);
     bool done = search.places && make_heap(s, query);
     for (size_t i = 0; done && i < s->segment_count; i++)
         search.places[i] = store_filter(s->segments[i], filter);
     done = done && run(s, &search, k, hits, &count);
-    mutex_unlock(s->state);
+    turnstile_leave(s->state);
     memory_free(search.places);
     memory_free(search.numbers);
     if (!done)

@@ -35,7 +35,7 @@ struct event_store {
     bool stale;                     /* what is in memory is not all: to be loaded anew */
     struct bytes scratch;
 
-    struct mutex *state;            /* guards all below */
+    struct turnstile *state; /* guards all below; fair, as searches may come without a pause */
     struct event_segment **segments;        /* ascending; the last one grows */
     size_t segment_count, segment_capacity;
     size_t lost_segments;           /* which nothing can be read of */
