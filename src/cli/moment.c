@@ -13,6 +13,8 @@ static bool parse_ago(const char *text, int64_t now_us, int64_t *us)
     if (text[0] < '0' || text[0] > '9')
         return false;
     double count = strtod(text, &end);
+    if (end != text + strspn(text, "0123456789."))
+        return false;
     for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
         double seconds = count * units[i].seconds;
         if (*end != units[i].letter || end[1] || !isfinite(seconds) || seconds > 1e11)
