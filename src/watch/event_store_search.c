@@ -1,5 +1,7 @@
 /* Searching a store of events by vector. Kinds are few beside events: each kind is compared, and
- * then the best ones' events are taken, newest first, until there are enough: exact. */
+ * then the best ones' events are taken, newest first, until there are enough. Where a filter lets
+ * so few pass that this goes from kind to kind for long, all rows are read in their order instead,
+ * which is much faster a row. Both are exact, and the same. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +14,10 @@ struct search {
     struct segment_filter *places;  /* [segments] */
     uint64_t *numbers;              /* of the present group of kinds that are equally near */
     size_t count, capacity;
+    size_t visits;                  /* rows that may still be walked to; 0: too many were */
 };
+
+enum { WALK_SHARE = 16, WALK_MIN = 4096 };  /* a row in a chain costs as much as so many in order */
 
 static void sift(const float *scores, uint32_t *heap, size_t at, size_t count)
 {
@@ -48,7 +53,8 @@ static bool make_heap(struct event_store *s, const float *query)
     return true;
 }
 
-/* Up to `limit` of the kind's newest events that pass, behind search->numbers. */
+/* Up to `limit` of the kind's newest events that pass, behind search->numbers. false: no memory, or
+ * no visits are left. */
 static bool collect(struct search *search, uint64_t kind, size_t limit)
 {
     const struct event_store *s = search->store;
@@ -60,6 +66,8 @@ static bool collect(struct search *search, uint64_t kind, size_t limit)
         uint32_t place = segment_find_kind(segment, kind);
         uint32_t row = place == ROW_NONE ? ROW_NONE : segment->kinds[place].last;
         for (; row != ROW_NONE; row = segment->rows[row].before) {
+            if (search->visits-- == 1)
+                return false;
             if (!store_passes(s, segment, &segment->rows[row], search->filter,
                               &search->places[i]))
                 continue;
@@ -102,6 +110,71 @@ static bool run(struct event_store *s, struct search *search, size_t k, struct e
     return true;
 }
 
+/* ---- in order ------------------------------------------------------------------------------- */
+
+static bool worse(const struct event_hit *a, const struct event_hit *b)
+{
+    return a->similarity < b->similarity
+           || (a->similarity == b->similarity && a->number < b->number);
+}
+
+static int compare_hits(const void *a, const void *b)
+{
+    return worse(a, b) ? 1 : worse(b, a) ? -1 : 0;
+}
+
+/* Into a heap of at most k with the worst on top. */
+static void keep(struct event_hit *hits, size_t k, size_t *found, struct event_hit hit)
+{
+    size_t at = 0;
+    if (*found < k) {
+        for (at = (*found)++; at && worse(&hit, &hits[(at - 1) / 2]); at = (at - 1) / 2)
+            hits[at] = hits[(at - 1) / 2];
+        hits[at] = hit;
+        return;
+    }
+    if (!worse(&hits[0], &hit))
+        return;
+    for (size_t child; (child = 2 * at + 1) < k; at = child) {
+        if (child + 1 < k && worse(&hits[child + 1], &hits[child]))
+            child++;
+        if (!worse(&hits[child], &hit))
+            break;
+        hits[at] = hits[child];
+    }
+    hits[at] = hit;
+}
+
+static bool read_rows(struct event_store *s, const struct search *search, size_t k,
+                      struct event_hit *hits, size_t *found)
+{
+    float *scores = NULL;           /* of a segment's kinds; NaN: without a vector */
+    size_t capacity = 0;
+    bool done = true;
+    for (size_t i = 0; done && i < s->segment_count; i++) {
+        const struct event_segment *segment = s->segments[i];
+        if (search->places[i].none)
+            continue;
+        done = array_reserve((void **)&scores, &capacity, segment->kind_count, sizeof *scores);
+        for (size_t kind = 0; done && kind < segment->kind_count; kind++) {
+            uint64_t place;
+            bool known = number_map_get(&s->kinds.places, segment->kinds[kind].id, &place);
+            scores[kind] = known ? s->scores[place] : NAN;
+        }
+        for (size_t row = 0; done && row < segment->count; row++) {
+            const struct event_row *at = &segment->rows[row];
+            if (!isnan(scores[at->kind])
+                && store_passes(s, segment, at, search->filter, &search->places[i]))
+                keep(hits, k, found, (struct event_hit){ segment->first + at->step,
+                                                         scores[at->kind] });
+        }
+    }
+    memory_free(scores);
+    if (*found)
+        qsort(hits, *found, sizeof *hits, compare_hits);
+    return done;
+}
+
 enum akin_status event_store_search(struct event_store *s, const float *query, size_t k,
                                     const struct event_filter *filter, struct event_hit *hits,
                                     size_t *found, struct akin_error *error)
@@ -113,9 +186,17 @@ enum akin_status event_store_search(struct event_store *s, const float *query, s
     turnstile_enter(s->state);
     search.places = memory_alloc(s->segment_count, sizeof *search.places);
     bool done = search.places && make_heap(s, query);
-    for (size_t i = 0; done && i < s->segment_count; i++)
+    size_t rows = 0;
+    for (size_t i = 0; done && i < s->segment_count; i++) {
         search.places[i] = store_filter(s->segments[i], filter);
-    done = done && run(s, &search, k, hits, &count);
+        rows += search.places[i].none ? 0 : s->segments[i]->count;
+    }
+    search.visits = k + WALK_MIN + rows / WALK_SHARE;
+    if (done && !run(s, &search, k, hits, &count)) {
+        done = !search.visits;
+        count = 0;
+        done = done && read_rows(s, &search, k, hits, &count);
+    }
     turnstile_leave(s->state);
     memory_free(search.places);
     memory_free(search.numbers);

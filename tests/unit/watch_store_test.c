@@ -351,6 +351,42 @@ static void test_search(void **state)
     }
 }
 
+static bool is_of_session(uint64_t n)
+{
+    return n / 4 == 1000;
+}
+
+static bool is_rare(uint64_t n)
+{
+    return n % 10 == 9 && n % 3 == 1 && n > 11000;
+}
+
+/* So few pass that the rows are read in their order. */
+static void test_rare(void **state)
+{
+    enum { EVENTS = 12000, MOST = 100 };
+    static const float query[RIG_DIM] = { 3 };
+    static const struct { struct event_filter filter; bool (*passes)(uint64_t n); } cases[] = {
+        {{ .session = "session 1000" }, is_of_session},
+        {{ .alerts = true, .level = "WARN", .from_us = 11001000000 }, is_rare}};
+    static const size_t ks[] = {1, 3, 10, MOST};
+    struct rig *rig = *state;
+    rig_open(rig);
+    put_kinds(rig);
+    rig_fill(rig, 1, EVENTS, 250);
+    for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++)
+        for (size_t i = 0; i < sizeof ks / sizeof ks[0]; i++) {
+            struct event_hit hits[MOST];
+            uint64_t numbers[MOST];
+            size_t found = 0, expected = search_plainly(EVENTS, ks[i], cases[c].passes, numbers);
+            assert_ok(rig, event_store_search(rig->store, query, ks[i], &cases[c].filter, hits,
+                                              &found, &rig->error));
+            assert_int_equal(found, expected);
+            for (size_t h = 0; h < found; h++)
+                assert_int_equal(hits[h].number, numbers[h]);
+        }
+}
+
 static bool count_kind(void *cookie, uint64_t kind, const char *text, const float *vector,
                        size_t dimension)
 {
@@ -504,8 +540,8 @@ int main(void)
         TEST(test_append_and_read), TEST(test_from_a_number), TEST(test_segments), TEST(test_ids),
         TEST(test_bounded_ids),     TEST(test_two_handles),   TEST(test_filters),
         TEST(test_labels),          TEST(test_retention),     TEST(test_old_cursors),
-        TEST(test_search),          TEST(test_kinds),         TEST(test_threads),
-        TEST(test_bad_use),
+        TEST(test_search),          TEST(test_rare),          TEST(test_kinds),
+        TEST(test_threads),         TEST(test_bad_use),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
