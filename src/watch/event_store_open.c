@@ -488,8 +488,6 @@ void event_store_close(struct event_store **store)
     mutex_destroy(&s->writing);
     memory_free(s->segments);
     memory_free(s->cursors);
-    memory_free(s->scores);
-    memory_free(s->heap);
     bytes_deinit(&s->scratch);
     memory_free(s);
     *store = NULL;

@@ -12,12 +12,19 @@ struct search {
     const struct event_store *store;
     const struct event_filter *filter;
     struct segment_filter *places;  /* [segments] */
+    float *scores;                  /* [kinds]: all that there were at the beginning */
+    uint32_t *heap;                 /* [kinds], the best on top */
+    size_t kinds;
     uint64_t *numbers;              /* of the present group of kinds that are equally near */
     size_t count, capacity;
     size_t visits;                  /* rows that may still be walked to; 0: too many were */
 };
 
-enum { WALK_SHARE = 16, WALK_MIN = 4096 };  /* a row in a chain costs as much as so many in order */
+enum {
+    KINDS_AT_ONCE = 8192,
+    WALK_SHARE = 16,    /* a row in a chain costs as much as so many in order */
+    WALK_MIN = 4096,
+};
 
 static void sift(const float *scores, uint32_t *heap, size_t at, size_t count)
 {
@@ -36,20 +43,29 @@ static void sift(const float *scores, uint32_t *heap, size_t at, size_t count)
     }
 }
 
-/* The kinds with scores, best on top. */
-static bool make_heap(struct event_store *s, const float *query)
+/* A piece at a time, so that nobody waits for long; kinds keep their places. Called locked. */
+static bool score_kinds(struct event_store *s, struct search *search, const float *query)
 {
-    size_t count = s->kinds.count;
-    if (!array_reserve((void **)&s->scores, &s->score_capacity, count, sizeof *s->scores)
-        || !array_reserve((void **)&s->heap, &s->heap_capacity, count, sizeof *s->heap))
+    search->kinds = s->kinds.count;
+    search->scores = memory_alloc(search->kinds, sizeof *search->scores);
+    search->heap = memory_alloc(search->kinds, sizeof *search->heap);
+    if (!search->scores || !search->heap)
         return false;
-    event_kinds_score(&s->kinds, s->settings.kernels, query, s->scores);
-    for (size_t i = 0; i < count; i++) {
-        s->heap[i] = (uint32_t)i;
-        s->scores[i] = isfinite(s->scores[i]) ? s->scores[i] : 0;
+    for (size_t at = 0; at < search->kinds;) {
+        size_t end = search->kinds - at < KINDS_AT_ONCE ? search->kinds : at + KINDS_AT_ONCE;
+        if (at) {
+            turnstile_leave(s->state);
+            turnstile_enter(s->state);
+        }
+        event_kinds_score(&s->kinds, s->settings.kernels, query, at, end, search->scores);
+        at = end;
     }
-    for (size_t i = count / 2; i-- > 0;)
-        sift(s->scores, s->heap, i, count);
+    for (size_t i = 0; i < search->kinds; i++) {
+        search->heap[i] = (uint32_t)i;
+        search->scores[i] = isfinite(search->scores[i]) ? search->scores[i] : 0;
+    }
+    for (size_t i = search->kinds / 2; i-- > 0;)
+        sift(search->scores, search->heap, i, search->kinds);
     return true;
 }
 
@@ -88,19 +104,21 @@ static int compare_newest(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-static bool run(struct event_store *s, struct search *search, size_t k, struct event_hit *hits,
-                size_t *found)
+static bool run(const struct event_store *s, struct search *search, size_t k,
+                struct event_hit *hits, size_t *found)
 {
-    size_t left = s->kinds.count;
+    const float *scores = search->scores;
+    uint32_t *heap = search->heap;
+    size_t left = search->kinds;
     while (left && *found < k) {
-        float score = s->scores[s->heap[0]];
+        float score = scores[heap[0]];
         search->count = 0;
         size_t group = 0;
-        for (; left && s->scores[s->heap[0]] == score; group++) {
-            if (!collect(search, s->kinds.ids[s->heap[0]], k - *found))
+        for (; left && scores[heap[0]] == score; group++) {
+            if (!collect(search, s->kinds.ids[heap[0]], k - *found))
                 return false;
-            s->heap[0] = s->heap[--left];
-            sift(s->scores, s->heap, 0, left);
+            heap[0] = heap[--left];
+            sift(scores, heap, 0, left);
         }
         if (group > 1 && search->count > 1)
             qsort(search->numbers, search->count, sizeof *search->numbers, compare_newest);
@@ -145,7 +163,7 @@ static void keep(struct event_hit *hits, size_t k, size_t *found, struct event_h
     hits[at] = hit;
 }
 
-static bool read_rows(struct event_store *s, const struct search *search, size_t k,
+static bool read_rows(const struct event_store *s, const struct search *search, size_t k,
                       struct event_hit *hits, size_t *found)
 {
     float *scores = NULL;           /* of a segment's kinds; NaN: without a vector */
@@ -159,7 +177,7 @@ static bool read_rows(struct event_store *s, const struct search *search, size_t
         for (size_t kind = 0; done && kind < segment->kind_count; kind++) {
             uint64_t place;
             bool known = number_map_get(&s->kinds.places, segment->kinds[kind].id, &place);
-            scores[kind] = known ? s->scores[place] : NAN;
+            scores[kind] = known && place < search->kinds ? search->scores[place] : NAN;
         }
         for (size_t row = 0; done && row < segment->count; row++) {
             const struct event_row *at = &segment->rows[row];
@@ -184,8 +202,9 @@ enum akin_status event_store_search(struct event_store *s, const float *query, s
     if (!s->settings.kernels)
         return error_set(error, AKIN_ARGUMENT, "%s: was opened without kernels", s->folder);
     turnstile_enter(s->state);
+    bool done = score_kinds(s, &search, query);
     search.places = memory_alloc(s->segment_count, sizeof *search.places);
-    bool done = search.places && make_heap(s, query);
+    done = done && search.places;
     size_t rows = 0;
     for (size_t i = 0; done && i < s->segment_count; i++) {
         search.places[i] = store_filter(s->segments[i], filter);
@@ -200,6 +219,8 @@ enum akin_status event_store_search(struct event_store *s, const float *query, s
     turnstile_leave(s->state);
     memory_free(search.places);
     memory_free(search.numbers);
+    memory_free(search.scores);
+    memory_free(search.heap);
     if (!done)
         return error_memory(error);
     *found = count;

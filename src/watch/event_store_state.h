@@ -45,9 +45,6 @@ struct event_store {
     bool cursors_failed;            /* memory ran out */
     struct number_map labels;       /* number -> label + 1 */
     struct event_kinds kinds;
-    float *scores;                  /* of a search, one for each kind; and its heap of kinds */
-    uint32_t *heap;
-    size_t score_capacity, heap_capacity;
 };
 
 /* ---- event_store_open.c ------------------------------------------------------------------- */
