@@ -406,7 +406,7 @@ static void a_flood_has_no_gap(void **state)
 static void a_slow_reader_counts_what_it_drops(void **state)
 {
     NEEDS_A_BUS();
-    enum { COUNT = 60000 };
+    enum { COUNT = 45000 };
     char filling[1001];
     struct heard heard = {0};
     static const char *const match[] = {"interface='org.akin.Test'"};
