@@ -370,8 +370,8 @@ static enum header find_header(const struct dbus_source *s, const char *field, c
     for (int i = SENDER; i < HEADERS; i++)
         if (!strcmp(wanted, header_names[i]))
             return (enum header)i;
-    source_tell(&s->note, s->name, "a message of a bus has no field \"%s\", so %s is not taken from "
-                "it; use sender, destination, path, interface or member", wanted, field);
+    source_tell(&s->note, s->name, "a message of a bus has no field \"%s\", so %s is not taken "
+                "from it; use sender, destination, path, interface or member", wanted, field);
     return HEADER_USUAL;
 }
 
