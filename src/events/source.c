@@ -5,12 +5,9 @@
 #include <string.h>
 
 #include "base/limits.h"
-#include "events/source_kinds.h"
-#if defined AKIN_SYSTEMD && __has_include("events/source_dbus.h")
 #include "events/source_dbus.h"
 #include "events/source_journal.h"
-#define WITH_SYSTEMD 1
-#endif
+#include "events/source_kinds.h"
 
 /* ---- settings -------------------------------------------------------------------------------- */
 
@@ -85,9 +82,20 @@ static void make_name(const struct akin_watch_source *s, char name[SOURCE_NAME_B
             *c = ' ';
 }
 
+enum akin_status source_name(const struct akin_watch_source *settings, char *name,
+                             struct akin_error *error)
+{
+    if ((unsigned)settings->kind > AKIN_SOURCE_NATS)
+        return error_set(error, AKIN_ARGUMENT, "kind: there is no kind %d of sources",
+                         (int)settings->kind);
+    TRY(check(settings, error));
+    make_name(settings, name);
+    return AKIN_OK;
+}
+
 /* ---- opening --------------------------------------------------------------------------------- */
 
-#if !defined WITH_SYSTEMD || !defined AKIN_NATS
+#if !defined AKIN_SYSTEMD || !defined AKIN_NATS
 static enum akin_status left_out(const char *what, struct akin_error *error)
 {
     return error_set(error, AKIN_UNSUPPORTED, "this akin was built without %s", what);
@@ -100,10 +108,7 @@ enum akin_status source_open(const struct akin_watch_source *settings, const cha
 {
     struct akin_watch_source s = *settings;
     char name[SOURCE_NAME_BYTES_MAX + 1];
-    if ((unsigned)s.kind > AKIN_SOURCE_NATS)
-        return error_set(error, AKIN_ARGUMENT, "kind: there is no kind %d of sources", (int)s.kind);
-    TRY(check(&s, error));
-    make_name(&s, name);
+    TRY(source_name(&s, name, error));
     s.name = name;
     cursor = cursor ? cursor : "";
     switch (s.kind) {
@@ -111,7 +116,7 @@ enum akin_status source_open(const struct akin_watch_source *settings, const cha
         return source_lines_open(&s, cursor, note, source, error);
     case AKIN_SOURCE_SOCKET:
         return source_socket_open(&s, cursor, note, source, error);
-#ifdef WITH_SYSTEMD
+#ifdef AKIN_SYSTEMD
     case AKIN_SOURCE_DBUS:
         return source_dbus_open(&s, cursor, note, source, error);
     case AKIN_SOURCE_JOURNAL:
@@ -124,7 +129,11 @@ enum akin_status source_open(const struct akin_watch_source *settings, const cha
     case AKIN_SOURCE_NATS:
         break;
     }
-    return error_set(error, AKIN_UNSUPPORTED, "nats: not yet");
+#ifdef AKIN_NATS
+    return source_nats_open(&s, cursor, note, source, error);
+#else
+    return left_out("libnats", error);
+#endif
 }
 
 void source_close(struct event_source **source)

@@ -51,5 +51,9 @@ struct source_note {
 enum akin_status source_open(const struct akin_watch_source *settings, const char *cursor,
                              struct source_note note, struct event_source **source,
                              struct akin_error *error);
+/* The name that such a source has, into name[SOURCE_NAME_BYTES_MAX + 1] (base/limits.h): cursors
+ * are looked up by it before it is opened. AKIN_ARGUMENT as source_open. */
+enum akin_status source_name(const struct akin_watch_source *settings, char *name,
+                             struct akin_error *error);
 void source_settings_default(enum akin_source_kind kind, struct akin_watch_source *settings);
 void source_close(struct event_source **source);    /* NULL: nothing */

@@ -12,6 +12,7 @@
 #include "source_rig.h"
 
 static struct notes notes;
+static char other[PATH_BYTES_MAX];      /* where `path` is rotated to */
 
 static void add(const char *file, const char *text)
 {
@@ -36,6 +37,7 @@ static struct event_source *open_lines(bool follow, bool plain, const char *curs
 
 static void fresh(void)
 {
+    snprintf(other, sizeof other, "%.64s/log.1", folder);
     unlink(path);
     unlink(other);
 }

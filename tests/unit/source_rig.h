@@ -71,7 +71,7 @@ static __attribute__((unused)) void expect(struct event_source *source, const ch
     }
 }
 
-static char folder[64], path[PATH_BYTES_MAX], other[PATH_BYTES_MAX];
+static char folder[64], path[PATH_BYTES_MAX];
 
 static int make_folder(void **state)
 {
@@ -80,7 +80,6 @@ static int make_folder(void **state)
     if (!mkdtemp(folder))
         return -1;
     snprintf(path, sizeof path, "%s/log", folder);
-    snprintf(other, sizeof other, "%s/log.1", folder);
     return 0;
 }
 

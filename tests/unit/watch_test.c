@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/limits.h"
 #include "events/event.h"
+#include "watch/scorer.h"
 #include "watch/tail.h"
 #include "watch/template.h"
 #include "watch/watch.h"
@@ -202,8 +203,8 @@ static enum akin_status run(const struct akin_watch_input *input, struct seen *s
 {
     struct akin_watch_settings settings;
     struct watch *watch = NULL;
-    struct akin_watch_sink sink = {seen, see_event, see_session};
-    watch_settings_default(&settings);
+    struct akin_watch_sink sink = {seen, see_event, see_session, NULL};
+    scorer_settings_default(&settings);
     assert_int_equal(watch_open(NULL, NULL, &settings, &watch, NULL), AKIN_OK);
     enum akin_status status = watch_run(watch, input, &sink, report, error);
     watch_close(&watch);
