@@ -26,6 +26,9 @@ struct event_source {
     /* What is not asked for waits where it is. Otherwise the one who sends grows or loses, and the
      * reader must take all, drop what finds no room and count that. */
     bool waits;
+    /* Of one that does not wait: `next` with `event` NULL hands out nothing (SOURCE_QUIET), but
+     * takes in what comes, as far as the source has room itself. For who has none just now. */
+    bool keeps;
     uint64_t lost;          /* events that the source itself knows to be lost, so far */
 
     /* Waits at most timeout_ms (0: not at all) for an event. The same error again and again is told
