@@ -153,7 +153,7 @@ static const struct source_option {
     {"match", DBUS | JOURNAL, set_match},
     {"unit", JOURNAL, set_unit},       {"priority", JOURNAL, set_priority},
     {"format", SOCKET | NATS, set_format},
-    {"field", LINES | SOCKET | NATS, set_field},
+    {"field", ANY, set_field},
     {"name", ANY, set_name},
 };
 

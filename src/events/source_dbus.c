@@ -398,8 +398,12 @@ static enum akin_status take_settings(struct dbus_source *s,
     }
     if (!s->rules || !event_ring_init(&s->ring, EVENT_RING_BYTES_MAX))
         return error_memory(error);
-    s->source = find_header(s, "source", settings->fields.source);
-    s->session = find_header(s, "session", settings->fields.session);
+    const struct akin_event_fields *fields = &settings->fields;
+    s->source = find_header(s, "source", fields->source);
+    s->session = find_header(s, "session", fields->session);
+    if (fields->text || fields->time || fields->level || fields->id)
+        source_tell(&s->note, s->name, "of a message of a bus only source and session can be taken "
+                    "from another field");
     return AKIN_OK;
 }
 
