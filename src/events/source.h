@@ -43,9 +43,10 @@ struct event_source {
 };
 
 /* Opens what `settings` describe (akin/watch.h), to go on behind `cursor` ("" or NULL: from now, or
- * from the start of a file). AKIN_ARGUMENT (a field, named), AKIN_UNSUPPORTED (built without it),
- * AKIN_NOT_FOUND, AKIN_IO. `note` hears in one line of what does not end the source: a restart of
- * the bus, a cursor that does not fit and what is done instead. */
+ * from the start of a file or a folder of journals). AKIN_ARGUMENT (a field, named),
+ * AKIN_UNSUPPORTED (built without it), AKIN_NOT_FOUND, AKIN_IO. `note` hears in one line of what
+ * does not end the source: a restart of the bus, a cursor that does not fit and what is done
+ * instead. */
 struct source_note {
     void *cookie;
     void (*tell)(void *cookie, const char *source, const char *line);
