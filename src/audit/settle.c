@@ -61,9 +61,23 @@ static enum akin_status sweep(const struct settling *s, const char *inner, unsig
     return status;
 }
 
+/* While a change of keys is in the journal, keys and tiles are about to follow. */
+static bool changes_key(const struct frame *frame)
+{
+    struct entry entry;
+    const unsigned char *begin;
+    size_t at = 0, bytes;
+    while (at < frame->body_bytes
+           && !entry_next(frame->body, frame->body_bytes, &at, &entry, &begin, &bytes))
+        if (entry.kind == AKIN_AUDIT_KEY)
+            return true;
+    return false;
+}
+
 /* The bytes of the journal up to its last frame that is whole. */
 static enum akin_status whole_frames(struct settling *s, const struct file_map *map,
-                                     size_t begin, size_t *end, struct akin_error *error)
+                                     size_t begin, size_t *end, bool *settled,
+                                     struct akin_error *error)
 {
     struct growth growth = {0};
     struct tree_hash *leaves = NULL;
@@ -81,6 +95,7 @@ static enum akin_status whole_frames(struct settling *s, const struct file_map *
         }
         if (frame_check(&frame, &edge, leaves))
             break;
+        *settled = *settled && !changes_key(&frame);
         growth.edge = edge;
         *end += frame.bytes;
     }
@@ -104,7 +119,7 @@ static enum akin_status settle_journal(struct settling *s, bool *settled,
     *settled = !journal_header_read(map.data, map.bytes, &header)
                && header.base == s->checkpoint.size;
     enum akin_status status =
-        *settled ? whole_frames(s, &map, header.bytes, &end, error) : AKIN_OK;
+        *settled ? whole_frames(s, &map, header.bytes, &end, settled, error) : AKIN_OK;
     file_map_close(&map);
     if (status != AKIN_OK || !*settled || end == size)
         return status;

@@ -8,5 +8,6 @@
 
 /* Removes from the copy what came behind its checkpoint and the last whole frame of its journal.
  * *settled false: tiles, checkpoint and journal are not of one moment, so that records would be
- * missing: take another copy. The journal must have been copied last, checkpoints first. */
+ * missing: take another copy. It is enough that checkpoint, journal and partial tiles were copied
+ * first: the rest only grows. */
 enum akin_status audit_settle(const char *folder, bool *settled, struct akin_error *error);

@@ -69,3 +69,12 @@ void clock_iso_us(int64_t unix_us, char *text, size_t bytes)
     clock_iso((unix_us - us) / 1000000, seconds, sizeof seconds);
     snprintf(text, bytes, "%.*s.%06dZ", (int)strcspn(seconds, "Z"), seconds, (int)us);
 }
+
+/* Years that begin in March have their odd day at the end. */
+int64_t clock_days(int year, int month, int day)
+{
+    int64_t y = month <= 2 ? year - 1 : year, era = (y >= 0 ? y : y - 399) / 400;
+    int64_t of_era = y - era * 400;
+    int64_t of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
+    return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
+}

@@ -217,6 +217,8 @@ static enum akin_status run_watch(struct cli *cli)
                          "--replay FILE");
     if (is_live(o) && options_given(o, "scores"))
         return wrong_use(cli, "--scores is of a plain --replay; live, --store keeps verdicts");
+    if (is_live(o))
+        TRY(watch_live_check(cli, options_text(o, "replay")));
     akin_watch_settings_default(&settings);
     settings.event_alarm = options_number(o, "alarm");
     settings.session_alarm = options_number(o, "session-alarm");

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 #include "cli/cli.h"
 #include "cli/cmd_audit.h"
 #include "cli/moment.h"
@@ -96,8 +97,11 @@ static json_t *event_json(const struct akin_stored_event *e, size_t rank, bool s
 /* Control characters could move the cursor of a terminal. */
 static void print_text(const char *text, size_t bytes)
 {
-    for (size_t i = 0; i < bytes; i++)
-        putchar((unsigned char)text[i] < 32 || text[i] == 127 ? ' ' : text[i]);
+    bool valid = utf8_valid(text, bytes);
+    for (size_t i = 0; i < bytes; i++) {
+        unsigned char c = (unsigned char)text[i];
+        putchar(c < 32 || c == 127 ? ' ' : c > 127 && !valid ? '?' : c);
+    }
     putchar('\n');
 }
 

@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool parse_ago(const char *text, int64_t now_us, int64_t *us)
+#include "base/clock.h"
+
+bool duration_parse(const char *text, double *seconds)
 {
     static const struct { char letter; double seconds; } units[] = {
         {'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}, {'w', 604800}};
@@ -14,23 +16,22 @@ static bool parse_ago(const char *text, int64_t now_us, int64_t *us)
         return false;
     double count = strtod(text, &end);
     for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
-        double seconds = count * units[i].seconds;
-        if (*end != units[i].letter || end[1] || !isfinite(seconds) || seconds > 1e11)
+        double value = count * units[i].seconds;
+        if (*end != units[i].letter || end[1] || !isfinite(value) || value > 1e11)
             continue;
-        *us = now_us - (int64_t)(seconds * 1e6);
+        *seconds = value;
         return true;
     }
     return false;
 }
 
-/* Days since 1970 of a date of the Gregorian calendar: years that begin in March have their odd day
- * at the end. */
-static int64_t days_of(int year, int month, int day)
+static bool parse_ago(const char *text, int64_t now_us, int64_t *us)
 {
-    int64_t y = month <= 2 ? year - 1 : year, era = y / 400;
-    int64_t of_era = y - era * 400, of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day
-                                              - 1;
-    return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
+    double seconds;
+    if (!duration_parse(text, &seconds))
+        return false;
+    *us = now_us - (int64_t)(seconds * 1e6);
+    return true;
 }
 
 static bool is_date(int year, int month, int day)
@@ -68,7 +69,7 @@ bool moment_parse(const char *text, int64_t now_us, int64_t *us)
     if (*rest || !is_date(year, month, day) || hour < 0 || hour > 23 || minute < 0 || minute > 59
         || second < 0 || second > 60)
         return false;
-    *us = ((days_of(year, month, day) * 24 + hour) * 60 + minute) * 60000000
+    *us = ((clock_days(year, month, day) * 24 + hour) * 60 + minute) * 60000000
           + (int64_t)second * 1000000;
     return true;
 }

@@ -2,7 +2,8 @@
 
 #include <string.h>
 
-#include "base/clock.h"
+#include "base/csv.h"
+#include "cli/moment.h"
 #include "cli/watch_sources.h"
 
 struct live_run {
@@ -126,16 +127,12 @@ static enum akin_status read_learning(struct cli *cli, struct akin_watch_live *l
     const struct options *o = &cli->options;
     const char *learn = options_given(o, "learn") ? options_text(o, "learn")
                                                   : options_text(o, "train-until");
-    size_t bytes = strlen(learn);
-    double value;
-    if (!read_duration(learn, &value))
-        return wrong_use(cli, "--learn %.40s: it is a number of events, or a time such as 10m, 2h "
-                         "or 1d", learn);
-    if (learn[bytes - 1] >= '0' && learn[bytes - 1] <= '9')
-        live->learn_events = (uint64_t)value;
-    else
-        live->learn_seconds = value;
-    return AKIN_OK;
+    if (parse_uint64(learn, strlen(learn), &live->learn_events))
+        return AKIN_OK;
+    if (duration_parse(learn, &live->learn_seconds) && live->learn_seconds > 0)
+        return AKIN_OK;
+    return wrong_use(cli, "--learn %.40s: it is a number of events, or a time such as 10m, 2h or "
+                     "1d", learn);
 }
 
 static enum akin_severity severity_of(const char *word)
@@ -166,7 +163,7 @@ static enum akin_status read_settings(struct cli *cli, struct akin_watch_live *l
     live->alerts.severity_min = severity_of(options_text(o, "severity"));
     live->alerts.repeat_seconds = options_number(o, "repeat");
     live->alerts.explain = options_flag(o, "explain");
-    if (options_given(o, "keep") && !read_duration(options_text(o, "keep"), &seconds))
+    if (options_given(o, "keep") && !duration_parse(options_text(o, "keep"), &seconds))
         return wrong_use(cli, "--keep: '%.40s' is no time such as 30d", options_text(o, "keep"));
     live->keep_seconds = (uint64_t)seconds;
     if (options_given(o, "keep-bytes")
@@ -178,41 +175,64 @@ static enum akin_status read_settings(struct cli *cli, struct akin_watch_live *l
     return read_learning(cli, live);
 }
 
+static enum akin_status read_all(struct cli *cli, const char *replay, struct akin_watch_live *live,
+                                 struct watch_sources *sources)
+{
+    TRY(read_settings(cli, live));
+    TRY(watch_sources_read(cli, sources));
+    if (replay) {
+        bool plain = sources->count && sources->items[0].plain;
+        akin_watch_source_default(AKIN_SOURCE_LINES, &sources->items[0]);
+        sources->items[0].address = replay;
+        sources->items[0].fields.session = options_text(&cli->options, "session");
+        sources->items[0].plain = plain;
+        sources->count = 1;
+    }
+    live->sources = sources->items;
+    live->source_count = sources->count;
+    return AKIN_OK;
+}
+
+enum akin_status watch_live_check(struct cli *cli, const char *replay)
+{
+    struct akin_watch_live live;
+    struct watch_sources *sources = memory_alloc(1, sizeof *sources);
+    enum akin_status status = sources ? read_all(cli, replay, &live, sources)
+                                      : error_memory(&cli->error);
+    if (sources)
+        watch_sources_deinit(sources);
+    memory_free(sources);
+    return status;
+}
+
+static enum akin_status run(struct cli *cli, struct akin_watch *watch,
+                            struct akin_watch_live *live, struct akin_watch_live_report *report)
+{
+    struct live_run run = {.cli = cli};
+    if (options_given(&cli->options, "report"))
+        run.report_seconds = options_number(&cli->options, "report");
+    live->cookie = live->alerts.cookie = &run;
+    live->tick = take_tick;
+    live->note = take_note;
+    live->alerts.print = take_alarm;
+    signals_take_reports();
+    enum akin_status status = akin_watch_live(watch, live, report, &cli->error);
+    if (run.report_seconds > 0)
+        print_report(report, true);
+    if (report->received || status == AKIN_OK)
+        tell_end(cli, report);
+    return status == AKIN_OK ? check_output(cli) : status;
+}
+
 enum akin_status watch_live_run(struct cli *cli, struct akin_watch *watch, const char *replay)
 {
     struct akin_watch_live live;
     struct watch_sources *sources = memory_alloc(1, sizeof *sources);
     struct akin_watch_live_report *report = memory_alloc(1, sizeof *report);
-    struct live_run run = {.cli = cli};
-    enum akin_status status = sources && report ? read_settings(cli, &live)
+    enum akin_status status = sources && report ? read_all(cli, replay, &live, sources)
                                                 : error_memory(&cli->error);
     if (status == AKIN_OK)
-        status = watch_sources_read(cli, sources);
-    if (status == AKIN_OK && replay) {
-        akin_watch_source_default(AKIN_SOURCE_LINES, &sources->items[0]);
-        sources->items[0].address = replay;
-        sources->items[0].fields.session = options_text(&cli->options, "session");
-        sources->items[0].plain = sources->count && sources->items[0].plain;
-        sources->count = 1;
-    }
-    if (status == AKIN_OK) {
-        run.report_seconds = options_given(&cli->options, "report")
-                                 ? options_number(&cli->options, "report") : 0;
-        live.sources = sources->items;
-        live.source_count = sources->count;
-        live.cookie = live.alerts.cookie = &run;
-        live.tick = take_tick;
-        live.note = take_note;
-        live.alerts.print = take_alarm;
-        signals_take_reports();
-        status = akin_watch_live(watch, &live, report, &cli->error);
-        if (run.report_seconds > 0)
-            print_report(report, true);
-        if (report->received || status == AKIN_OK)
-            tell_end(cli, report);
-        if (status == AKIN_OK)
-            status = check_output(cli);
-    }
+        status = run(cli, watch, &live, report);
     if (sources)
         watch_sources_deinit(sources);
     memory_free(sources);

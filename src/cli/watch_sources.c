@@ -8,33 +8,17 @@
 
 /* ---- quantities -------------------------------------------------------------------------- */
 
-/* A number and a letter of `letters`, worth `worths`; no letter is worth 1. */
-static bool read_quantity(const char *text, const char *letters, const double *worths,
-                          double *value)
-{
-    size_t bytes = strlen(text);
-    const char *letter = bytes > 1 ? strchr(letters, text[bytes - 1]) : NULL;
-    double number;
-    if (!parse_double(text, bytes - (letter != NULL), &number) || !isfinite(number) || number < 0)
-        return false;
-    *value = number * (letter ? worths[letter - letters] : 1);
-    return *value < 1e18;
-}
-
-bool read_duration(const char *text, double *seconds)
-{
-    static const double worths[] = {1, 60, 3600, 86400, 604800};
-    return read_quantity(text, "smhdw", worths, seconds);
-}
-
 bool read_bytes(const char *text, uint64_t *bytes)
 {
-    static const double worths[] = {1024, 1048576, 1073741824, 1099511627776};
-    double value;
-    if (!read_quantity(text, "KMGT", worths, &value))
+    static const char letters[] = "KMGT";
+    size_t length = strlen(text);
+    const char *letter = length > 1 ? strchr(letters, text[length - 1]) : NULL;
+    double number;
+    if (!parse_double(text, length - (letter != NULL), &number) || !isfinite(number) || number < 0)
         return false;
-    *bytes = (uint64_t)value;
-    return true;
+    number = ldexp(number, letter ? 10 * (int)(letter - letters + 1) : 0);
+    *bytes = (uint64_t)number;
+    return number < 1e18;
 }
 
 /* ---- sources ----------------------------------------------------------------------------- */

@@ -15,6 +15,5 @@ struct watch_sources {
 enum akin_status watch_sources_read(struct cli *cli, struct watch_sources *sources);
 void watch_sources_deinit(struct watch_sources *sources);
 
-/* "10m", "2h", "30d", "90" (seconds); "10G", "512M". false: not such a text. */
-bool read_duration(const char *text, double *seconds);
+/* "10G", "512M", "1000000". false: not such a text. */
 bool read_bytes(const char *text, uint64_t *bytes);

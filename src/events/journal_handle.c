@@ -85,7 +85,7 @@ int journal_handle_open(const struct journal_what *what, sd_journal **journal,
                          : sd_journal_open(&j, SD_JOURNAL_LOCAL_ONLY);
     if (r >= 0)
         r = sd_journal_get_fd(j);       /* from here on new files are heard of */
-    if (r >= 0)                         /* by default, what is compressed is cut at 64 KB */
+    if (r >= 0)                         /* libsystemd may cut what is longer, by default 64 KB */
         r = sd_journal_set_data_threshold(j, EVENT_BYTES_MAX + 256);
     if (r >= 0)
         r = add_filters(what, j, refused);

@@ -11,12 +11,14 @@
 #include <sys/statfs.h>
 #include <unistd.h>
 
+#include "audit/note.h"
 #include "audit/settle.h"
+#include "audit/tiles.h"
 #include "base/clock.h"
 #include "base/file_at.h"
 #include "watch/event_store.h"
 
-enum { SUBVOLUME_INODE = 256, TRIES = 20, SNAPSHOTS_A_SECOND = 100 };
+enum { SUBVOLUME_INODE = 256, TRIES = 100 };
 
 static const char btrfs_method[] = "btrfs snapshot", reflink_method[] = "reflink",
                   copy_method[] = "copy";
@@ -171,7 +173,7 @@ static enum akin_status snapshot_store(const char *from, const char *to,
 
 /* ---- the trail ------------------------------------------------------------------------------- */
 
-/* Everything below inner ("" or ending in '/'), but the journal. */
+/* Everything below inner ("" or ending in '/'), but what copy_trail begins with. */
 static enum akin_status copy_tree(struct copying *c, const char *inner, unsigned depth,
                                   struct akin_error *error)
 {
@@ -182,7 +184,8 @@ static enum akin_status copy_tree(struct copying *c, const char *inner, unsigned
     if (status == AKIN_NOT_FOUND && depth)
         return AKIN_OK;             /* partial tiles that went */
     for (size_t i = 0; status == AKIN_OK && i < names.count; i++) {
-        if (!depth && (!strcmp(names.items[i], "journal") || !strcmp(names.items[i], "checkpoint")))
+        if (!depth && (!strcmp(names.items[i], "journal") || !strcmp(names.items[i], "checkpoint")
+                       || !strcmp(names.items[i], "key.next")))
             continue;
         int length = snprintf(name, sizeof name, "%s%s", inner, names.items[i]);
         if (length < 0 || (size_t)length >= sizeof name - 1 || depth > 10)
@@ -203,16 +206,7 @@ static enum akin_status copy_tree(struct copying *c, const char *inner, unsigned
     return status;
 }
 
-/* The checkpoint first and the journal last: see audit_settle. */
-static enum akin_status copy_trail(struct copying *c, struct akin_error *error)
-{
-    TRY(path_make_folders(c->to, error));
-    TRY(copy_file(c, "checkpoint", error));
-    TRY(copy_tree(c, "", 0, error));
-    return copy_file(c, "journal", error);
-}
-
-/* A change of keys since: it may be in the journal that was copied, and not in key.pub. */
+/* Meanwhile, so that keys and journal may not fit. */
 static bool key_changed(const char *from, const char *to)
 {
     char path[PATH_BYTES_MAX];
@@ -229,6 +223,48 @@ static bool key_changed(const char *from, const char *to)
     return !same;
 }
 
+/* The tiles that are not full yet: they are removed when they are. */
+static enum akin_status copy_edge(struct copying *c, struct akin_error *error)
+{
+    char path[PATH_BYTES_MAX], name[TILE_PATH_BYTES + 8], file[PATH_BYTES_MAX];
+    struct checkpoint checkpoint;
+    struct bytes note = { 0 };
+    TRY(path_join(path, sizeof path, c->to, "checkpoint", error));
+    enum akin_status status = checkpoint_read(path, &note, &checkpoint, error);
+    bytes_deinit(&note);
+    for (int level = TILE_ENTRIES; status == AKIN_OK && level < TILE_LEVELS; level++) {
+        uint64_t count = checkpoint.size >> 8 * (level == TILE_ENTRIES ? 0 : level);
+        struct names names = { 0 };
+        tile_path(name, level, count / TILE_WIDTH, 1);
+        name[strlen(name) - 2] = 0;     /* the folder, less "/1" */
+        TRY(path_join(path, sizeof path, c->from, name, error));
+        if (count % TILE_WIDTH == 0 || !path_is_folder(path))
+            continue;
+        status = make_folder(c->to, name, error);
+        if (status == AKIN_OK)
+            status = path_list(path, &names, error);
+        for (size_t i = 0; status == AKIN_OK && i < names.count; i++) {
+            status = path_join(file, sizeof file, name, names.items[i], error);
+            if (status == AKIN_OK)
+                status = copy_file(c, file, error);
+        }
+        names_deinit(&names);
+    }
+    return status;
+}
+
+/* What must be of one moment first, in an instant; then what only grows. */
+static enum akin_status copy_trail(struct copying *c, bool *changed, struct akin_error *error)
+{
+    static const char *const first[] = {"format", "key", "key.pub", "checkpoint", "journal"};
+    TRY(path_make_folders(c->to, error));
+    for (size_t i = 0; i < sizeof first / sizeof first[0]; i++)
+        TRY(copy_file(c, first[i], error));
+    TRY(copy_edge(c, error));
+    *changed = key_changed(c->from, c->to);
+    return *changed ? AKIN_OK : copy_tree(c, "", 0, error);
+}
+
 static enum akin_status snapshot_trail(const char *from, const char *to,
                                        struct akin_snapshot_report *report,
                                        struct akin_error *error)
@@ -236,12 +272,11 @@ static enum akin_status snapshot_trail(const char *from, const char *to,
     bool settled = false;
     for (int i = 0; i < TRIES; i++) {
         struct copying c = { .from = from, .to = to, .reflinks = true };
-        bool whole = snapshot_subvolume(from, to);
-        enum akin_status status = whole ? AKIN_OK : copy_trail(&c, error);
+        bool whole = snapshot_subvolume(from, to), changed = false;
+        enum akin_status status = whole ? AKIN_OK : copy_trail(&c, &changed, error);
         report->audit_method = whole ? btrfs_method : method_of(&c);
-        if (status == AKIN_OK)
+        if (status == AKIN_OK && !changed)
             status = audit_settle(to, &settled, error);
-        settled = settled && (whole || !key_changed(from, to));
         if (settled || (status != AKIN_OK && status != AKIN_NOT_FOUND && status != AKIN_FORMAT)) {
             report->files += c.files;
             report->bytes += c.bytes;
@@ -250,7 +285,7 @@ static enum akin_status snapshot_trail(const char *from, const char *to,
         if (i + 1 == TRIES && status != AKIN_OK)
             return status;
         TRY(path_remove_tree(to, error));
-        clock_sleep_us(100000);
+        clock_sleep_us(10000);
     }
     return error_set(error, AKIN_BUSY, "%s: changed faster than it could be copied, %d times: try "
                      "again", from, TRIES);
@@ -311,15 +346,23 @@ static enum akin_status fill(const struct akin_snapshot_settings *settings, cons
     return path_sync_all(folder, error);
 }
 
-/* A name that is free; made as a folder that is not yet called so. */
+/* A name by the time, to the microsecond, so that names sort as they were made; the folder is not
+ * yet called so. */
 static enum akin_status begin(const struct akin_snapshot_settings *settings, char *path,
                               char *part, struct akin_error *error)
 {
-    char stamp[32], name[80];
-    clock_stamp(stamp, sizeof stamp);
     TRY(path_make_folders(settings->folder, error));
-    for (int i = 0; i < SNAPSHOTS_A_SECOND; i++) {
-        snprintf(name, sizeof name, "%s%s-%02d%s", name_begin, stamp, i, part_end);
+    for (int i = 0; i < TRIES; i++) {
+        char iso[32], stamp[32], name[96];
+        size_t used = 0;
+        int64_t now = clock_unix_us();
+        clock_iso(now / 1000000, iso, sizeof iso);
+        for (const char *at = iso; *at; at++)
+            if (*at != '-' && *at != ':')
+                stamp[used++] = *at;
+        stamp[used] = 0;
+        snprintf(name, sizeof name, "%s%s-%06d%s", name_begin, stamp, (int)(now % 1000000),
+                 part_end);
         TRY(path_join(part, PATH_BYTES_MAX, settings->folder, name, error));
         snprintf(path, PATH_BYTES_MAX, "%.*s", (int)(strlen(part) - strlen(part_end)), part);
         if (!path_exists(path) && mkdir(part, 0777) == 0)

@@ -9,6 +9,7 @@
 #include "base/system.h"
 #include "model/model.h"
 #include "watch/labels.h"
+#include "watch/pace.h"
 #include "watch/pipeline.h"
 #include "watch/verdict_json.h"
 #include "watch/warm.h"
@@ -146,6 +147,8 @@ static enum akin_status open_sources(struct live *live, struct akin_error *error
         TRY(source_open(s, cursor, (struct source_note){(void *)live->s, note_source},
                         &to->source, error));
         live->source_count++;
+        if (live->s->speed > 0)
+            TRY(pace_source(&to->source, live->s->speed, error));
         to->drain = !to->source->waits
                     || (s->kind == AKIN_SOURCE_LINES && !strcmp(s->address, "-"));
     }

@@ -247,12 +247,9 @@ static void large_messages_are_cut(void **state)
     struct event event = {0};
     char *large = memory_alloc(100001, 1);
     unsigned char data[300];
-    memset(large, 'x', 1022);
-    memset(large + 1022, '\xc3', 1);
-    memset(large + 1023, '\xa4', 1);
-    memset(large + 1024, '\xc3', 1);    /* a character over the edge would be cut in two */
-    memset(large + 1025, '\xa4', 1);
-    memset(large + 1026, 'y', 100000 - 1026);
+    memset(large, 'y', 100000);
+    memset(large, 'x', 1021);
+    memcpy(large + 1021, "\xc3\xa4\xc3\xa4", 4);    /* the second one would be cut in two */
     assert_true(sd_bus_emit_signal(client, "/", "big.big", "s", "s", large) >= 0);
     assert_int_equal(next(source, 5000, &event), SOURCE_EVENT);
     assert_true(utf8_valid(event.text, event.text_bytes));
@@ -318,6 +315,17 @@ static void rules_choose(void **state)
                                    "org.freedesktop.DBus", "NameHasOwner", NULL, NULL, "s",
                                    "org.freedesktop.DBus") >= 0);
     expect(source, "return true");
+    source->close(source);
+
+    /* A rule that answers fit as well, but does not ask for them. */
+    static const char *const anything[] = {""};
+    struct event event = {0};
+    source = open_source(anything, 1, NULL);
+    assert_true(sd_bus_call_method(client, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+                                   "org.freedesktop.DBus", "NameHasOwner", NULL, NULL, "s",
+                                   "org.freedesktop.DBus") >= 0);
+    expect(source, "org.freedesktop.DBus.NameHasOwner /org/freedesktop/DBus org.freedesktop.DBus");
+    assert_int_equal(next(source, 200, &event), SOURCE_QUIET);
     sd_bus_flush_close_unref(client);
     source->close(source);
 }
@@ -428,11 +436,21 @@ static void a_slow_reader_counts_what_it_drops(void **state)
     source->close(source);
 }
 
+static size_t open_files(void)
+{
+    struct names names = {0};
+    assert_int_equal(path_list("/proc/self/fd", &names, NULL), AKIN_OK);
+    size_t count = names.count;
+    names_deinit(&names);
+    return count;
+}
+
 static void a_restart_is_survived(void **state)
 {
     NEEDS_A_BUS();
     static const char *const match[] = {"interface='t.t'"};
     struct heard heard = {0};
+    size_t files = open_files();
     struct event_source *source = open_source(match, 1, &heard);
     struct event event = {0};
     char first_id[128];
@@ -461,6 +479,7 @@ static void a_restart_is_survived(void **state)
     assert_string_equal(event.text, "t.t.After /");
     assert_string_not_equal(event.id, first_id);    /* both are the first on their connection */
     source->close(source);
+    assert_int_equal(open_files(), files);
 }
 #endif
 

@@ -121,7 +121,7 @@ static void entries_are_read(void **state)
     struct bytes text = {0};
     struct event event = {0};
     char *large = memory_alloc(LONG, 1);
-    memset(large, 'x', LONG);           /* is stored compressed; the other one cannot be */
+    memset(large, 'x', LONG);           /* this one is stored compressed */
     entry_begin(&text, 0, "11111111111111111111111111111111");
     bytes_append_text(&text, "MESSAGE=Deleting bridge br0\nPRIORITY=3\n_COMM=ovs\n"
                       "SYSLOG_IDENTIFIER=ovs-vswitchd\nINSTANCE_ID=vm-7\n\n");

@@ -1,4 +1,4 @@
-/* What labels do to thresholds; the queue between a source and the scorer; latencies. */
+/* What labels do to thresholds; the queue between a source and the scorer; latencies; times of logs. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +10,7 @@
 #include "watch/arrivals.h"
 #include "watch/feedback.h"
 #include "watch/latency.h"
+#include "watch/pace.h"
 
 static const double ln2 = 0.69314718055994531;
 
@@ -137,6 +138,31 @@ static void quantiles_are_near(void **state)
     assert_true(latency_us(&l, 0.5) < 6000);
 }
 
+/* ---- times of logs ----------------------------------------------------------------------- */
+
+static void times_are_read(void **state)
+{
+    static const struct {
+        const char *text;
+        int64_t us;
+    } times[] = {
+        {"1970-01-02T00:00:01Z", 86401000000}, {"1970-01-02 00:00:01.5", 86401500000},
+        {"1970-01-02-00.00.01.500000", 86401500000}, {"1970-01-02T00:01", 86460000000},
+        {"86401", 86401000000}, {"86401.5", 86401500000}, {"1767323045000", 1767323045000000},
+        {"1767323045000000", 1767323045000000}, {"1767323045000000000", 1767323045000000},
+    };
+    static const char *const bad[] = {"", "x", "1970-13-02T00:00:01", "1970-01-02", "nan", "-5",
+                                      "1970-01-02T00:99:01", "1e99", "12:00:01"};
+    int64_t us;
+    (void)state;
+    for (size_t i = 0; i < sizeof times / sizeof times[0]; i++) {
+        assert_true(pace_time(times[i].text, &us));
+        assert_int_equal(us, times[i].us);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_false(pace_time(bad[i], &us));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -145,6 +171,7 @@ int main(void)
         cmocka_unit_test(many_labels_move_them_all),
         cmocka_unit_test(queues_copy_and_are_bounded),
         cmocka_unit_test(quantiles_are_near),
+        cmocka_unit_test(times_are_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* The live pipeline: what is acknowledged is stored, nothing is lost or doubled over stops and
- * restarts, what cannot wait is dropped and counted, a full disk is waited for, labels are heeded. */
+ * restarts, what cannot wait is dropped and counted, a full disk is waited for, labels are heeded.
+ */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
