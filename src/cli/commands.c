@@ -53,6 +53,7 @@ const struct command *const commands[] = {
     &command_bench_bandits,
     &command_bench_compare,
     &command_bench_audit,
+    &command_bench_watch,
     &command_bench_numa,
 };
 

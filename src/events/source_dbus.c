@@ -362,19 +362,17 @@ static void dbus_close(struct event_source *source)
 
 /* ---- opening ------------------------------------------------------------------------------- */
 
-static enum akin_status find_header(const struct dbus_source *s, const char *field,
-                                    const char *wanted, enum header *header,
-                                    struct akin_error *error)
+/* A name that no message has is told, not refused: it may be for the other sources of a watch. */
+static enum header find_header(const struct dbus_source *s, const char *field, const char *wanted)
 {
-    for (int i = SENDER; wanted && i < HEADERS; i++)
-        if (!strcmp(wanted, header_names[i])) {
-            *header = (enum header)i;
-            return AKIN_OK;
-        }
-    if (!wanted || !*wanted)
-        return AKIN_OK;
-    return error_set(error, AKIN_ARGUMENT, "%s: fields.%s: a message of a bus has no field \"%s\"; "
-                     "use sender, destination, path, interface or member", s->name, field, wanted);
+    if (!wanted || !*wanted || !strcmp(wanted, field))
+        return HEADER_USUAL;
+    for (int i = SENDER; i < HEADERS; i++)
+        if (!strcmp(wanted, header_names[i]))
+            return (enum header)i;
+    source_tell(&s->note, s->name, "a message of a bus has no field \"%s\", so %s is not taken "
+                "from it; use sender, destination, path, interface or member", wanted, field);
+    return HEADER_USUAL;
 }
 
 static enum akin_status take_settings(struct dbus_source *s,
@@ -396,8 +394,9 @@ static enum akin_status take_settings(struct dbus_source *s,
     }
     if (!s->rules || !event_ring_init(&s->ring, EVENT_RING_BYTES_MAX))
         return error_memory(error);
-    TRY(find_header(s, "source", settings->fields.source, &s->source, error));
-    return find_header(s, "session", settings->fields.session, &s->session, error);
+    s->source = find_header(s, "source", settings->fields.source);
+    s->session = find_header(s, "session", settings->fields.session);
+    return AKIN_OK;
 }
 
 /* "system" and "session" are where libsystemd looks for them; it tells once it is connected. */
