@@ -384,8 +384,15 @@ static void a_server_that_dies_is_waited_for(void **state)
     start_server();
     assert_int_equal(s->stored(s, 1, NULL), AKIN_OK);   /* goes out when there is a way */
     publish_text("DIES.x", "after");
-    expect(s, "after");
-    assert_int_equal(s->stored(s, 2, NULL), AKIN_OK);
+    uint64_t ticket = 2;
+    struct got next = wait_for(s);
+    if (!strcmp(next.id, before.id)) {      /* the server may have forgotten that it was here */
+        next = wait_for(s);
+        ticket++;
+    }
+    assert_string_equal(next.text, "after");
+    assert_non_null(strstr(notes.text, "come again"));
+    assert_int_equal(s->stored(s, ticket, NULL), AKIN_OK);
     expect_left("DIES", 0, 0);
     source_close(&s);
 }
