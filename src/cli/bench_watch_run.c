@@ -10,8 +10,6 @@
 #include "base/thread.h"
 #include "cli/bench_watch.h"
 
-enum { WORD_LETTERS = 7 };
-
 struct feeding {
     const struct watch_bench *bench;
     const struct watch_feed *feed;
@@ -26,17 +24,25 @@ struct feeding {
 
 static void append_word(struct bytes *out, struct rng *rng)
 {
-    for (int i = 0; i < WORD_LETTERS; i++) {
-        char letter = (char)('a' + rng_below(rng, 26));
-        bytes_append(out, &letter, 1);
-    }
+    static const char *const words[] = {
+        "alarm",  "bridge", "buffer", "cache",  "change", "client", "clock",  "cluster", "command",
+        "config", "cpu",    "daemon", "device", "disk",   "driver", "engine", "entry",   "error",
+        "event",  "failed", "file",   "flow",   "guest",  "handle", "host",   "image",   "index",
+        "input",  "job",    "kernel", "key",    "lease",  "limit",  "link",   "lock",    "manager",
+        "memory", "method", "module", "mount",  "name",   "network", "node",  "object",  "packet",
+        "path",   "pool",   "port",   "power",  "queue",  "reader", "record", "request", "route",
+        "server", "signal", "socket", "state",  "switch", "table",  "thread", "token",   "unit",
+        "volume"};
+    const char *word = words[rng_below(rng, sizeof words / sizeof words[0])];
+    bytes_append_text(out, word);
 }
 
-/* As long as real ones are when their numbers are masked; four words differ, so that none joins. */
+/* As long as real ones are when their numbers are masked; five of their words are any of many, so
+ * that hardly two are alike and no kinds are joined. */
 static void append_distinct(struct bytes *out, struct rng *rng)
 {
-    static const char *const between[] = {" plugged port ", " into bridge ", " of instance ",
-                                          " after the network was allocated, state active"};
+    static const char *const between[] = {" plugged ", " into bridge of ", " for the instance, ",
+                                          " after the network ", " was allocated, state active"};
     bytes_append_text(out, "{\"level\":\"info\",\"source\":\"nova.virt.driver\",\"text\":\"");
     for (size_t i = 0; i < sizeof between / sizeof between[0]; i++) {
         append_word(out, rng);

@@ -46,7 +46,7 @@ static const struct option watch_options[] = {
     {"subject", 0, OPTION_TEXT, "S", NULL, "of nats: only this subject", 0, 0},
     {"format", 0, OPTION_CHOICE, "jsonl|text", NULL, "of socket, nats: what a line is", 0, 0},
     {"field", 0, OPTION_TEXT, "X=F", NULL,
-     "of JSON: text, time, source, level, session or id is field F; several times", 0, 0},
+     "its text, time, source, level, session or id is field F; several times", 0, 0},
     {"name", 0, OPTION_TEXT, "N", NULL, "what the source is remembered under", 0, 0},
     {"store", 0, OPTION_TEXT, "DIR", NULL, "keep events, verdicts, vectors and labels there", 0, 0},
     {"keep", 0, OPTION_TEXT, "TIME", NULL, "of the store: so long, such as 30d", 0, 0},
@@ -181,8 +181,7 @@ static enum akin_status run_replay(struct cli *cli, struct akin_watch *watch)
         TRY_DONE(open_scores(cli, &v, scores));
     }
     status = akin_watch_run(watch, &input, &sink, &report, &cli->error);
-    TRY_DONE(v.status);
-    TRY_DONE(status);
+    TRY_DONE(v.status != AKIN_OK ? v.status : status);
     if (scores) {
         TRY_DONE(file_writer_commit(&v.events, &cli->error));
         TRY_DONE(file_writer_commit(&v.sessions, &cli->error));

@@ -328,7 +328,7 @@ static enum akin_status dbus_next(struct event_source *source, int timeout_ms, s
         if (!s->bus && now >= s->retry_ns && join(s, s->rules, s->rule_count) < 0)
             stay_away(s);
         drain(s);
-        if (event_ring_take(&s->ring, event)) {
+        if (event && event_ring_take(&s->ring, event)) {
             *state = SOURCE_EVENT;
             return AKIN_OK;
         }
@@ -350,6 +350,10 @@ static enum akin_status dbus_stored(struct event_source *source, uint64_t ticket
 static void dbus_close(struct event_source *source)
 {
     struct dbus_source *s = (struct dbus_source *)source;
+    event_ring_release(&s->ring);
+    if (s->ring.count)
+        source_tell(&s->note, s->name, "%zu events that %s said were not taken before the end",
+                    s->ring.count, s->address);
     leave(s);
     event_ring_deinit(&s->ring);
     bytes_deinit(&s->text);
@@ -394,8 +398,12 @@ static enum akin_status take_settings(struct dbus_source *s,
     }
     if (!s->rules || !event_ring_init(&s->ring, EVENT_RING_BYTES_MAX))
         return error_memory(error);
-    s->source = find_header(s, "source", settings->fields.source);
-    s->session = find_header(s, "session", settings->fields.session);
+    const struct akin_event_fields *fields = &settings->fields;
+    s->source = find_header(s, "source", fields->source);
+    s->session = find_header(s, "session", fields->session);
+    if (fields->text || fields->time || fields->level || fields->id)
+        source_tell(&s->note, s->name, "of a message of a bus only source and session can be taken "
+                    "from another field");
     return AKIN_OK;
 }
 
@@ -487,7 +495,7 @@ enum akin_status source_dbus_open(const struct akin_watch_source *settings, cons
     s->name = memory_copy_string(settings->name);
     s->note = note;
     s->retry_ms = RETRY_MS_MIN;
-    s->base = (struct event_source){.name = s->name, .waits = false, .next = dbus_next,
+    s->base = (struct event_source){.name = s->name, .keeps = true, .next = dbus_next,
                                     .stored = dbus_stored, .close = dbus_close};
     if (!s->name)
         TRY_DONE(error_memory(error));
