@@ -94,7 +94,7 @@ extern const struct command command_doctor, command_config, command_model_list, 
     command_fit, command_evaluate, command_watch, command_bench_embed,
     command_bench_search,
     command_bench_recommend, command_bench_personalize, command_bench_train,
-    command_bench_bandits, command_bench_compare,
+    command_bandits, command_bench_bandits, command_bench_compare,
     command_audit_init, command_audit_append, command_audit_checkpoint, command_audit_verify,
     command_audit_prove, command_audit_verify_proof, command_audit_export,
     command_audit_rotate_key, command_audit_cosign, command_audit_report, command_bench_audit;
