@@ -31,7 +31,7 @@ static const char schema_sql[] =
 
 enum statement {
     S_BEGIN, S_COMMIT, S_ROLLBACK, S_META, S_SETTLED, S_REQUEST, S_FIND, S_PUT, S_EACH, S_ADD,
-    S_RATED, S_EXPIRED, S_CROWDED, S_PAY, S_REMOVE, S_LAST, S_COUNT
+    S_AGAIN, S_RATED, S_EXPIRED, S_CROWDED, S_PAY, S_REMOVE, S_LAST, S_COUNT
 };
 
 /* CROSS JOIN: events first, in their order. */
@@ -49,6 +49,9 @@ static const char *const sql[S_COUNT] = {
                "ORDER BY segment, arm",
     [S_ADD] = "INSERT OR IGNORE INTO bandit_choices(user, request, place, item, segment, arm, "
               "arm_share, item_share, timestamp) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    [S_AGAIN] = "UPDATE bandit_choices SET item = ?4, segment = ?5, arm = ?6, arm_share = ?7, "
+                "item_share = ?8, timestamp = ?9 WHERE user = ?1 AND request = ?2 AND place = ?3 "
+                "AND reward IS NULL",
     [S_RATED] = "SELECT c.id, c.segment, c.arm, e.rating, e.seq FROM events e "
                 "CROSS JOIN users u ON u.id = e.user CROSS JOIN items i ON i.id = e.item "
                 "CROSS JOIN bandit_choices c INDEXED BY bandit_choices_open "
@@ -275,10 +278,11 @@ enum akin_status choice_store_request(struct choice_store *s, uint64_t *number,
     return status;
 }
 
-enum akin_status choice_store_add(struct choice_store *s, const struct choice *choice, bool *added,
-                                  struct akin_error *error)
+static enum akin_status write_choice(struct choice_store *s, enum statement which,
+                                     const struct choice *choice, bool *written,
+                                     struct akin_error *error)
 {
-    sqlite3_stmt *add = s->statements[S_ADD];
+    sqlite3_stmt *add = s->statements[which];
     sqlite3_bind_text(add, 1, choice->user, -1, SQLITE_STATIC);
     sqlite3_bind_int64(add, 2, (int64_t)choice->request);
     sqlite3_bind_int64(add, 3, choice->place);
@@ -288,10 +292,18 @@ enum akin_status choice_store_add(struct choice_store *s, const struct choice *c
     sqlite3_bind_double(add, 7, choice->arm_share);
     sqlite3_bind_double(add, 8, choice->item_share);
     sqlite3_bind_int64(add, 9, choice->timestamp);
-    enum akin_status status = run(s, S_ADD, error);
-    *added = status == AKIN_OK && sqlite3_changes(s->db) > 0;
+    enum akin_status status = run(s, which, error);
+    *written = status == AKIN_OK && sqlite3_changes(s->db) > 0;
     sqlite3_clear_bindings(add);
     return status;
+}
+
+enum akin_status choice_store_add(struct choice_store *s, const struct choice *choice, bool *added,
+                                  struct akin_error *error)
+{
+    bool again;
+    TRY(write_choice(s, S_ADD, choice, added, error));
+    return *added ? AKIN_OK : write_choice(s, S_AGAIN, choice, &again, error);
 }
 
 /* ---- rewards ---------------------------------------------------------------------------- */

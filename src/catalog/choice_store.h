@@ -68,7 +68,8 @@ struct choice {
 /* The number of a request that has none. */
 enum akin_status choice_store_request(struct choice_store *store, uint64_t *number,
                                       struct akin_error *error);
-/* *added false where this user's request had a choice for this place before: that one stays. */
+/* *added false where this user's request had a choice for this place before: it becomes this one,
+ * or stays where it was paid. */
 enum akin_status choice_store_add(struct choice_store *store, const struct choice *choice,
                                   bool *added, struct akin_error *error);
 

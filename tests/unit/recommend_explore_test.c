@@ -221,6 +221,37 @@ static void test_repeats(void **state)
     close_station(&other);
 }
 
+/* A number that is used again, after something was learned: what was shown last is what is kept,
+ * until it is paid. */
+static void test_again(void **state)
+{
+    (void)state;
+    char sql[160];
+    struct akin_recommendation first[1], last[1];
+    struct station s = open_station("again", 1);
+    struct akin_request request = exploring("p3", 1);
+    request.request_number = 77;
+    ask(&s, &request, first);
+    for (int i = 0; i < 2; i++) {
+        snprintf(sql, sizeof sql, "UPDATE bandit_arms SET alpha = CASE arm = '%s' WHEN 1 THEN 0 "
+                 "ELSE 500 END, beta = 500", first[0].arm);
+        change("again", sql);
+        ask(&s, &request, last);
+        assert_true(strcmp(first[0].arm, last[0].arm) != 0);
+        snprintf(sql, sizeof sql, "SELECT count(*) + 10 * (arm = '%s') FROM bandit_choices",
+                 i ? first[0].arm : last[0].arm);
+        assert_true(number_in("again", sql) == 11);
+        if (i == 0) {
+            rate(&s, "p3", last[0].row, 1);
+            assert_int_equal(paid_in_all(&s, TODAY), 1);
+            first[0] = last[0];
+        }
+    }
+    assert_true(number_in("again", "SELECT sum(choices) FROM bandit_arms WHERE segment = 'all'") ==
+                1);
+    close_station(&s);
+}
+
 /* ---- rewards ---------------------------------------------------------------------------- */
 
 static void test_paid_once(void **state)
@@ -276,7 +307,7 @@ static void test_killed(void **state)
             struct station s = open_station("killed", 1);
             struct akin_request request = exploring("p9", K);
             alarm(60);
-            for (;; request.request_number++) {
+            for (;;) {
                 ask(&s, &request, list);
                 if (write(told[1], &list[4].row, sizeof list[4].row) < 0)
                     _exit(1);
@@ -541,6 +572,7 @@ int main(void)
         cmocka_unit_test(test_borrows),         cmocka_unit_test(test_segments),
         cmocka_unit_test(test_bounded),         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_bad_store),
+        cmocka_unit_test(test_again),
     };
     return cmocka_run_group_tests(tests, rig_set_up, rig_tear_down);
 }
