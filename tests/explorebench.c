@@ -66,7 +66,8 @@ static int by_time(const void *a, const void *b)
 
 /* What the places that a bandit gave away brought, and what stood there otherwise. */
 struct run {
-    double ndcg, squares, tenths[TENTHS];
+    double ndcg, ms, tenths[TENTHS];
+    float gains[EVENTS_MAX];
     size_t hits_explored, hits_base, explored;
 };
 
@@ -87,15 +88,16 @@ static void open_fresh(const char *data, uint64_t seed, struct akin_recommender 
     must(akin_recommender_prepare(*recommender, (struct akin_progress){ 0 }, &error), &error);
 }
 
-static struct run replay(const char *data, bool explore, uint64_t seed)
+static void replay(const char *data, bool explore, uint64_t seed, struct run *run)
 {
-    struct run run = { 0 };
+    *run = (struct run){ 0 };
     struct akin_error error = { 0 };
     struct akin_recommender *recommender;
     open_fresh(data, seed, &recommender);
     for (size_t at = 0; at < event_count; at++) {
         const struct event *e = &events[at];
         struct akin_recommendation list[K];
+        struct akin_recommend_timing timing;
         struct akin_request request;
         size_t row, found;
         double gain = 0;
@@ -105,18 +107,19 @@ static struct run replay(const char *data, bool explore, uint64_t seed)
         request.k = K;
         request.now = e->timestamp;
         request.explore = explore;
-        must(akin_recommend(recommender, &request, list, &found, NULL, &error), &error);
+        must(akin_recommend(recommender, &request, list, &found, &timing, &error), &error);
+        run->ms += timing.total_ms / (double)event_count;
         for (size_t i = 0; i < found; i++) {
-            run.explored += list[i].arm != NULL;
+            run->explored += list[i].arm != NULL;
             if (list[i].row != row)
                 continue;
             gain = 1 / log2((double)i + 2);
-            run.hits_explored += list[i].arm != NULL;
-            run.hits_base += list[i].arm == NULL;
+            run->hits_explored += list[i].arm != NULL;
+            run->hits_base += list[i].arm == NULL;
         }
-        run.ndcg += gain / (double)event_count;
-        run.squares += gain * gain / (double)event_count;
-        run.tenths[at * TENTHS / event_count] += gain * TENTHS / (double)event_count;
+        run->ndcg += gain / (double)event_count;
+        run->gains[at] = (float)gain;
+        run->tenths[at * TENTHS / event_count] += gain * TENTHS / (double)event_count;
         must(akin_recommend_update(recommender, e->user, e->item, e->rating, e->timestamp, &error),
              &error);
     }
@@ -126,23 +129,28 @@ static struct run replay(const char *data, bool explore, uint64_t seed)
         must(akin_recommender_arms(recommender, arms, ARMS_MAX, &count, &error), &error);
         for (size_t i = 0; i < count && i < ARMS_MAX; i++)
             if (!strcmp(arms[i].segment, "all"))
-                printf("  %-8s choices %6llu rewards %6llu mean %.4f drawn %.2f\n", arms[i].name,
+                printf("  %-8s choices %6llu rewards %6llu mean %.4f\n", arms[i].name,
                        (unsigned long long)arms[i].choices, (unsigned long long)arms[i].rewards,
-                       arms[i].reward / (double)(arms[i].rewards ? arms[i].rewards : 1),
-                       arms[i].share);
+                       arms[i].reward / (double)(arms[i].rewards ? arms[i].rewards : 1));
     }
     akin_recommender_close(&recommender);
-    return run;
 }
 
-static void tell(const char *name, const struct run *run)
+/* Beside `plain`, event by event. */
+static void tell(const char *name, const struct run *run, const struct run *plain)
 {
-    double error = sqrt((run->squares - run->ndcg * run->ndcg) / (double)event_count);
-    printf("%-22s NDCG@10 %.4f +- %.4f  tenths", name, run->ndcg, 1.96 * error);
+    double mean = 0, squares = 0, n = (double)event_count;
+    for (size_t at = 0; at < event_count; at++) {
+        double more = (double)(run->gains[at] - plain->gains[at]);
+        mean += more / n;
+        squares += more * more / n;
+    }
+    printf("%-18s NDCG@10 %.4f, more than without %.4f +- %.4f; by tenths of the events", name,
+           run->ndcg, mean, 1.96 * sqrt((squares - mean * mean) / n));
     for (int i = 0; i < TENTHS; i++)
         printf(" %.4f", run->tenths[i]);
-    printf("  explored places %zu, hits there %zu, elsewhere %zu\n", run->explored,
-           run->hits_explored, run->hits_base);
+    printf("; places explored %zu, hits there %zu, elsewhere %zu; %.2f ms each\n",
+           run->explored, run->hits_explored, run->hits_base, run->ms);
     fflush(stdout);
 }
 
@@ -160,11 +168,13 @@ int main(int argc, char **argv)
     read_events(argv[2]);
     qsort(events, event_count, sizeof *events, by_time);
     printf("%zu events\n", event_count);
-    struct run plain = replay(argv[1], false, 1);
-    tell("without exploring", &plain);
-    for (int seed = 1; seed <= (argc > 3 ? atoi(argv[3]) : 3); seed++) {
-        struct run run = replay(argv[1], true, (uint64_t)seed);
-        tell("exploring", &run);
+    static struct run plain, run;
+    replay(argv[1], false, 1, &plain);
+    tell("without exploring", &plain, &plain);
+    long seeds = argc > 3 ? strtol(argv[3], NULL, 10) : 3;
+    for (long seed = 1; seed <= seeds; seed++) {
+        replay(argv[1], true, (uint64_t)seed, &run);
+        tell("exploring", &run, &plain);
     }
     akin_catalog_close(&catalog);
     akin_engine_close(&engine);

@@ -5,12 +5,14 @@
  *   text      the nearest by text
  *   taste     the best by taste
  *   popular   the most popular
- *   new       one of the nearest by text among items that hardly anybody rated, by lot
+ *   new       one of the nearest by text among items that hardly anybody rated, by lot; of somebody
+ *             new any of them
  *
  * An arm whose part says nothing, as text of somebody new, is not drawn. */
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/memory.h"
 #include "catalog/catalog.h"
 #include "index/filter.h"
@@ -24,22 +26,51 @@ static bool is_new(const struct asked *a, size_t row)
     return catalog_item_ratings(a->r->catalog, row) <= EXPLORE_NEW_RATINGS;
 }
 
-static enum akin_status offer_new(struct asked *a, uint64_t *allowed, struct akin_error *error)
+/* New rows that are allowed, to `allowed`; how many. */
+static size_t find_new(const struct asked *a, uint64_t *allowed)
 {
-    struct scratch *s = a->s;
-    size_t words = filter_words(a->r->items), count = 0, found = 0;
+    const struct scratch *s = a->s;
+    size_t words = filter_words(a->r->items), count = 0;
     memcpy(allowed, s->allowed, words * sizeof *allowed);
     for (size_t w = 0; w < words; w++)
         for (uint64_t word = s->allowed[w]; word; word &= word - 1) {
             size_t row = 64 * w + (size_t)__builtin_ctzll(word);
-            bool in = is_new(a, row) && a->space->inverse[row] > 0;
+            bool in = is_new(a, row) && (!a->points || a->space->inverse[row] > 0);
             count += in;
             if (!in)
                 allowed[w] &= ~(1ull << row % 64);
         }
+    return count;
+}
+
+/* Evenly spread over all of them, from another one on for each user. */
+static enum akin_status offer_any(struct asked *a, const uint64_t *allowed, size_t count,
+                                  struct akin_error *error)
+{
+    const char *user = a->request->user;
+    size_t pool = count < EXPLORE_NEW_POOL ? count : EXPLORE_NEW_POOL;
+    size_t step = pool ? count / pool : 1, at = 0;
+    size_t first = (size_t)(hash_bytes(user, strlen(user)) % (step ? step : 1));
+    for (size_t w = 0; w < filter_words(a->r->items); w++)
+        for (uint64_t word = allowed[w]; word; word &= word - 1, at++) {
+            if (at % step != first || a->new_count == pool)
+                continue;
+            uint32_t row = (uint32_t)(64 * w + (size_t)__builtin_ctzll(word));
+            a->new_rows[a->new_count++] = row;
+            TRY(request_offer(a->s, row, error));
+        }
+    return AKIN_OK;
+}
+
+static enum akin_status offer_new(struct asked *a, uint64_t *allowed, struct akin_error *error)
+{
+    struct scratch *s = a->s;
+    size_t count = find_new(a, allowed), found = 0;
     size_t k = count < EXPLORE_NEW_POOL ? count : EXPLORE_NEW_POOL;
     if (k == 0)
         return AKIN_OK;
+    if (!a->points)
+        return offer_any(a, allowed, count, error);
     if (!array_reserve((void **)&s->hits, &s->hit_capacity, k, sizeof *s->hits))
         return error_memory(error);
     struct space_query query = { .vectors = s->vector, .count = 1, .k = k, .allowed = allowed,
@@ -61,8 +92,6 @@ enum akin_status request_offer_unknown(struct asked *a, struct akin_error *error
         popular -= is_allowed(a->s, row);
         TRY(request_offer(a->s, row, error));
     }
-    if (!a->points)
-        return AKIN_OK;
     uint64_t *allowed = memory_alloc(filter_words(a->r->items) + 1, sizeof *allowed);
     enum akin_status status = allowed ? offer_new(a, allowed, error) : error_memory(error);
     memory_free(allowed);

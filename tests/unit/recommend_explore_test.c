@@ -172,6 +172,7 @@ static void test_places(void **state)
         }
     }
     assert_true(number_in("places", "SELECT count(*) FROM bandit_choices") == 40);
+    assert_true(number_in("places", "SELECT count(*) FROM bandit_choices WHERE arm = 'new'") > 0);
     assert_true(number_in("places", "SELECT count(DISTINCT arm) FROM bandit_choices") >= 4);
     assert_true(number_in("places", "SELECT min(item_share - arm_share * "
                           "CASE arm WHEN 'new' THEN 0.049 ELSE 0.999 END) FROM bandit_choices") >=
@@ -182,6 +183,10 @@ static void test_places(void **state)
     request = exploring("somebody new", 1);
     assert_int_equal(ask(&s, &request, list), 1);
     assert_non_null(list[0].arm);
+    for (request.request_number = 1; strcmp(list[0].arm, "new") != 0; request.request_number++)
+        ask(&s, &request, list);
+    assert_true(catalog_item_ratings(rig_catalog, list[0].row) <= EXPLORE_NEW_RATINGS);
+    assert_true(request.request_number < 60);
     request.k = 0;
     assert_int_equal(ask(&s, &request, list), 0);
     request = exploring("p3", 5);
