@@ -124,7 +124,8 @@ AKIN_API enum akin_status akin_recommender_prepare(struct akin_recommender *reco
 /* Best first, ties by row; writes at most k to `results` and their number to *found, which is
  * below k only when fewer items pass. `timing` may be NULL. Any thread.
  * Errors: AKIN_NOT_FOUND (title, with near ones), AKIN_ARGUMENT (filter, with column; context, with
- * field; nothing asked). */
+ * field; nothing asked); where it explores AKIN_BUSY, AKIN_IO and AKIN_FORMAT: akin.db could not
+ * keep the choice. */
 AKIN_API enum akin_status akin_recommend(struct akin_recommender *recommender,
                                          const struct akin_request *request,
                                          struct akin_recommendation *results, size_t *found,
