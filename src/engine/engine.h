@@ -38,6 +38,7 @@ struct akin_recommender {
     const struct catalog *catalog;
     struct recommender *recommender;
     struct users *users;
+    struct explore *explore;    /* NULL: without a store */
     struct taste *taste;        /* what `akin fit` learned; NULL: nothing, or not asked for yet */
     struct speaker *speaker;    /* of it */
     struct neighbors *neighbors;    /* the cache that answers, or NULL */

@@ -143,6 +143,11 @@ void recommender_use_live(struct recommender *recommender, struct users *users)
     recommender->users = users;
 }
 
+void recommender_use_explore(struct recommender *recommender, struct explore *explore)
+{
+    recommender->explore = explore;
+}
+
 void recommender_use_source(struct recommender *recommender,
                             const struct recommend_source *source)
 {
@@ -402,7 +407,8 @@ static enum akin_status answer(struct asked *a, const float *query_vector,
         request_weigh(a);
         TRY(request_candidates(a, error));
         spent->search_ms = lap_ms(&since);
-        TRY(request_pick(a, results, found, error));
+        TRY(a->request->explore ? request_explore(a, results, found, error)
+                                : request_pick(a, results, found, error));
     }
     if (explanations)
         TRY(recommender_space(a->r, &a->space, error));
@@ -425,7 +431,10 @@ static enum akin_status run(const struct recommender *r, const struct akin_reque
     struct scratch *s = scratch_take(r);
     if (!s)
         return error_memory(error);
-    struct asked asked = { .r = r, .request = request, .s = s, .anew = anew };
+    struct akin_request longer = *request;
+    longer.k += request->explore ? explore_places(request->k) : 0;
+    struct asked asked = { .r = r, .request = &longer, .wanted = request->k, .s = s,
+                           .anew = anew };
     enum akin_status status =
         answer(&asked, query_vector, results, explanations, &count, &spent, error);
     scratch_give(r, s);

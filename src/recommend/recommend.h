@@ -25,6 +25,7 @@ struct asked;
 struct backend;
 struct candidate;
 struct catalog;
+struct explore;
 struct neighbors;
 struct recommender;
 struct space;
@@ -39,6 +40,8 @@ void recommender_close(struct recommender **recommender);
 /* From now on a user is who is known live, and what was rated since the import is left out as well.
  * `users` must outlive the recommender and live in recommender_space; NULL: nobody is live. */
 void recommender_use_live(struct recommender *recommender, struct users *users);
+/* Requests may explore from now on. `explore` must outlive the recommender. */
+void recommender_use_explore(struct recommender *recommender, struct explore *explore);
 /* The text space, made by whoever asks first; it lives as long as the recommender. Any thread. */
 enum akin_status recommender_space(const struct recommender *recommender,
                                    const struct space **space, struct akin_error *error);

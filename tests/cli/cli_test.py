@@ -23,7 +23,7 @@ import time
 COMMANDS = """doctor|config|model list|model pull|model info|model check|model quantize|tokenize|embed|
 data import movielens|data import jsonl|data embed|data info|index build|index create|index add|
 index update|index delete|index info|index check|index compact|index export|search|recommend|rate|
-fit|evaluate|watch|audit init|audit append|audit checkpoint|audit verify|audit prove|audit verify-proof|
+bandits|fit|evaluate|watch|audit init|audit append|audit checkpoint|audit verify|audit prove|audit verify-proof|
 audit export|audit report|audit rotate-key|audit cosign|bench embed|bench search|bench recommend|
 bench personalize|bench train|bench compare|bench bandits|bench audit|bench numa""".replace("\n", "").split("|")
 FILMS = """movieId,title,genres
@@ -573,6 +573,45 @@ def rate():
     write("other/akin.db", b"rubbish" * 1000)
     refused("a damaged database", "rate", "1", "heat", "1", "--data", "other", words="akin.db")
 
+
+# ---------------------------------------------------------------- exploring
+def explore():
+    make_catalogue()
+    ask = ["recommend", "--data", "films", "--user", "1"]
+    plain = answer(*ask)["results"]
+    none = akin("bandits", "--data", "films")
+    check("nothing was explored", none.stdout == b"" and b"--explore" in none.stderr and not os.path.exists("films/akin.db"), none)
+    check("nor as JSON", answer("bandits", "--data", "films") == {"arms": []})
+    shown = answer(*ask, "--explore", "-k", "2", "--request", "12")["results"]
+    tried = shown[1]
+    check("one place is a bandit's", "arm" not in shown[0] and tried["arm"] in "blend text taste popular new".split()
+          and 0 < tried["propensity"] <= 1, shown)
+    check("the same number, the same draw", answer(*ask, "--explore", "-k", "2", "--request", "12")["results"] == shown)
+    text = akin(*ask, "--explore", "-k", "2", "--request", "12").stdout.decode()
+    check("and for people", f"Explored: 2 by {tried['arm']}, drawn with probability" in text, text)
+    check("without it nothing changes", answer(*ask)["results"] == plain)
+
+    def arm(segment):
+        got = answer("bandits", "--segment", segment, "--data", "films")["arms"]
+        check("shares of a segment", len(got) == 5 and abs(sum(a["share"] for a in got) - 1) < 1e-5, got)
+        return next(a for a in got if a["arm"] == tried["arm"])
+    before = arm("all")
+    check("a choice, and no reward", (before["choices"], before["rewards"], before["mean_reward"]) == (1, 0, None), before)
+    akin("rate", "1", tried["media_id"], "0.5", "--data", "films")
+    after = arm("all")
+    check("the reward is the rating", (after["choices"], after["rewards"], after["mean_reward"]) == (1, 1, 0.5), after)
+    check("and is learned", after["alpha"] > before["alpha"] and after["beta"] > before["beta"]
+          and near(after["posterior_mean"], 0.5), (before, after))
+    akin("rate", "1", tried["media_id"], "1", "--data", "films")
+    check("it is paid once", arm("all") == after)
+    segments = {a["segment"] for a in answer("bandits", "--data", "films")["arms"]}
+    check("people of a kind", len(segments) == 2 and any(s.startswith("few/") for s in segments), segments)
+    check("arms for people", b"believed" in akin("bandits", "--data", "films").stdout)
+    refused("exploring for nobody", "recommend", "--data", "films", "--query", "x", "--explore", status=2, words="--user")
+    refused("by vectors", *ask, "--explore", "--rank", "vectors", status=2, words="parts")
+    refused("a number of nothing", *ask, "--explore", "--request", "0", status=2, words="--request")
+    refused("no such segment", "bandits", "--segment", "few/Opera", "--data", "films", words="few/Opera")
+    refused("bandits of no catalogue", "bandits", "--data", "nowhere", words="nowhere")
 
 
 # ---------------------------------------------------------------- index files
@@ -1342,7 +1381,7 @@ def audit():
 
 def main():
     global AKIN, MODEL, SCRATCH
-    groups = {g.__name__: g for g in (use, embed, stop, catalogue, rate, index, forms, memory, bench,
+    groups = {g.__name__: g for g in (use, embed, stop, catalogue, rate, explore, index, forms, memory, bench,
                                       precision, train, compare, audit, watch)}
     if len(sys.argv) not in (3, 4) or (len(sys.argv) == 4 and sys.argv[3] not in groups):
         sys.exit(__doc__)
