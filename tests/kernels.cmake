@@ -42,9 +42,10 @@ include(CheckLanguage)
 check_language(CXX)
 if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
   enable_language(CXX)
-  set(kernel_sources linear rows feed_forward attention heads_plain heads_tensor cross_entropy update
-    device)
-  list(TRANSFORM kernel_sources PREPEND ${PROJECT_SOURCE_DIR}/src/compute/cuda/train_)
+  set(kernel_sources train_linear train_rows train_feed_forward train_attention train_heads_plain
+    train_heads_tensor train_cross_entropy train_update train_device
+    encode_linear encode_attention encode_rows encode_device)
+  list(TRANSFORM kernel_sources PREPEND ${PROJECT_SOURCE_DIR}/src/compute/cuda/)
   list(TRANSFORM kernel_sources APPEND .cu)
   set_source_files_properties(${kernel_sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
   add_library(cuda_emulated STATIC ${kernel_sources} cuda_emulation/emulation.cc
@@ -56,6 +57,12 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
   target_compile_definitions(train_devicecheck_emulated PRIVATE AKIN_CUDA_EMULATED)
   set_target_properties(train_devicecheck_emulated PROPERTIES LINKER_LANGUAGE CXX)
   target_link_libraries(train_devicecheck_emulated cuda_emulated)
+  add_executable(encode_devicecheck_emulated encode_devicecheck.c)
+  target_compile_definitions(encode_devicecheck_emulated PRIVATE AKIN_CUDA_EMULATED)
+  set_target_properties(encode_devicecheck_emulated PROPERTIES LINKER_LANGUAGE CXX)
+  target_link_libraries(encode_devicecheck_emulated cuda_emulated)
+  add_test(NAME encode_devicecheck.cuda.emulated COMMAND encode_devicecheck_emulated)
+  set_tests_properties(encode_devicecheck.cuda.emulated PROPERTIES TIMEOUT 300)
   foreach(device cuda-fp32 cuda-fp16 cuda-bf16)
     add_test(NAME train_devicecheck.${device} COMMAND train_devicecheck ${device})
     set_tests_properties(train_devicecheck.${device} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)

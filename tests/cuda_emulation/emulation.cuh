@@ -41,16 +41,36 @@ void sync_block();
 // All lanes of the warp arrive with `bytes` of their own; returns those of all, [32][64].
 const unsigned char *gather(const void *mine, size_t bytes);
 void *shared();
+// Of this thread: kept until it waits for them, as late as they may come on a card.
+void copy_async(void *to, const void *from, bool valid);
+void copy_commit();
+void copy_wait(size_t left);
 enum { LANE_BYTES = 64 };
 }
 
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                       \
     emulation::run(grid, block, shared_bytes, [=] { (void)(stream); kernel(__VA_ARGS__); })
+#define UNROLL
 #define SHARED(type, name) type *name = reinterpret_cast<type *>(emulation::shared())
 
 inline void __syncthreads()
 {
     emulation::sync_block();
+}
+
+inline void copy_async(void *shared, const void *global, bool valid)
+{
+    emulation::copy_async(shared, global, valid);
+}
+
+inline void copy_commit(void)
+{
+    emulation::copy_commit();
+}
+
+template <int N> inline void copy_wait(void)
+{
+    emulation::copy_wait(N);
 }
 
 inline unsigned atomicAnd(unsigned *word, unsigned value)

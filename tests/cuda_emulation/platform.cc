@@ -35,6 +35,21 @@ void platform_close(platform *p)
     delete p;
 }
 
+void platform_enter(platform *)
+{
+}
+
+enum akin_status platform_allocate_pinned(platform *p, size_t bytes, void **memory,
+                                          struct akin_error *error)
+{
+    return platform_allocate(p, bytes, memory, error);
+}
+
+void platform_release_pinned(platform *p, void *memory)
+{
+    platform_release(p, memory);
+}
+
 size_t platform_peak_bytes(const platform *)
 {
     return 0;

@@ -106,9 +106,6 @@ enum akin_status platform_open(int ordinal, platform **out, struct akin_error *e
     p->ordinal = ordinal;
     check(p, cudaSetDevice(ordinal), "choosing it");
     check(p, cudaStreamCreateWithFlags(&p->stream, cudaStreamNonBlocking), "making a stream");
-    check(p, cudaMalloc(&p->workspace, WORKSPACE_BYTES), "memory for products");
-    p->bytes = p->peak_bytes = WORKSPACE_BYTES;
-    check_blas(p, cublasLtCreate(&p->blas), "opening cuBLASLt");
     if (p->status != AKIN_OK) {
         enum akin_status status = error_set(error, p->status, "%s", p->message);
         platform_close(p);
@@ -135,6 +132,11 @@ void platform_close(platform *p)
     if (p->stream)
         cudaStreamDestroy(p->stream);
     delete p;
+}
+
+void platform_enter(platform *p)
+{
+    check(p, cudaSetDevice(p->ordinal), "choosing it");
 }
 
 size_t platform_peak_bytes(const platform *p)
@@ -169,6 +171,24 @@ void platform_release(platform *p, void *memory)
     p->bytes -= p->blocks[memory];
     p->blocks.erase(memory);
     check(p, cudaFree(memory), "giving memory back");
+}
+
+enum akin_status platform_allocate_pinned(platform *p, size_t bytes, void **memory,
+                                          struct akin_error *error)
+{
+    *memory = nullptr;
+    cudaError_t code = cudaMallocHost(memory, bytes > 0 ? bytes : 1);
+    if (code == cudaSuccess)
+        return AKIN_OK;
+    cudaGetLastError();
+    return error_set(error, AKIN_MEMORY, "CUDA device %d: no %zu bytes of memory that stays in "
+                     "place: %s", p->ordinal, bytes, cudaGetErrorString(code));
+}
+
+void platform_release_pinned(platform *p, void *memory)
+{
+    if (memory)
+        check(p, cudaFreeHost(memory), "giving memory back");
 }
 
 void platform_upload(platform *p, void *to, const void *from, size_t bytes)
@@ -276,8 +296,22 @@ bool choose(platform *p, plan *made)
     return true;
 }
 
+// Who multiplies nothing needs neither.
+bool open_products(platform *p)
+{
+    if (!p->workspace) {
+        check(p, cudaMalloc(&p->workspace, WORKSPACE_BYTES), "memory for products");
+        check_blas(p, cublasLtCreate(&p->blas), "opening cuBLASLt");
+        p->bytes += WORKSPACE_BYTES;
+        p->peak_bytes = p->bytes > p->peak_bytes ? p->bytes : p->peak_bytes;
+    }
+    return p->status == AKIN_OK;
+}
+
 plan *plan_for(platform *p, const product *m)
 {
+    if (!open_products(p))
+        return nullptr;
     plan_key key;
     memset(&key, 0, sizeof key);        // compared as bytes
     key.rows = m->rows, key.cols = m->cols, key.depth = m->depth;
