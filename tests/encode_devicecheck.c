@@ -404,14 +404,12 @@ static void check_shape(struct encoder_shape shape, bool with_many)
 
 static void check_refused(void)
 {
-    static const struct encoder_shape wrong[] = { { .hidden = 100, .heads = 4, .intermediate = 128 },
-                                                  { .hidden = 128, .heads = 3, .intermediate = 128 },
-                                                  { .hidden = 128, .heads = 1, .intermediate = 128 },
-                                                  { .hidden = 2048, .heads = 32,
-                                                    .intermediate = 128 },
-                                                  { .hidden = 128, .heads = 4, .intermediate = 130 },
-                                                  { .hidden = 128, .heads = 0,
-                                                    .intermediate = 128 } };
+    static const struct encoder_shape wrong[] = {{.hidden = 100, .heads = 4, .intermediate = 128},
+                                                 {.hidden = 128, .heads = 3, .intermediate = 128},
+                                                 {.hidden = 128, .heads = 1, .intermediate = 128},
+                                                 {.hidden = 2048, .heads = 32, .intermediate = 128},
+                                                 {.hidden = 128, .heads = 4, .intermediate = 130},
+                                                 {.hidden = 128, .heads = 0, .intermediate = 128}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         struct encoder_device *device = NULL;
         struct embedding_tables tables = { .epsilon = 1e-12f };

@@ -1,5 +1,5 @@
-/* Seam: a device that runs an encoder as a whole, fused and queued as suits it. The CPU's encoder is
- * written over backend.h, operation by operation; a card that starts a kernel for each of them
+/* Seam: a device that runs an encoder as a whole, fused and queued as suits it. The CPU's encoder
+ * is written over backend.h, operation by operation; a card that starts a kernel for each of them
  * would mostly wait for starts and for memory.
  *
  * Bits: a sequence has the same bits alone and in any batch, on the same card. */
@@ -55,4 +55,12 @@ struct encoder_device_ops {
      * the stream does nothing any more but tell it. */
     enum akin_status (*run)(struct encoder_stream *stream, const struct packed_batch *batch,
                             bool normalize, float *vectors, struct akin_error *error);
+};
+
+/* Devices of one kind that work together. */
+enum { ENCODER_CARDS_MAX = 16 };
+struct encoder_cards {
+    const struct encoder_device_ops *ops;
+    int ordinals[ENCODER_CARDS_MAX];
+    size_t count;
 };

@@ -5,6 +5,8 @@
 #include "base/topology.h"
 
 struct backend;
+struct encoder_cards;
+struct engine_cards;
 struct thread_pool;
 
 struct akin_engine {
@@ -13,6 +15,7 @@ struct akin_engine {
     struct thread_pool *pool;
     enum topology_pin pin;  /* asked for */
     struct backend *backend;
+    struct engine_cards *cards;     /* that models may be opened on */
     unsigned cpu_flags;     /* base/cpu.h: what kernels may use */
     char kernels[16];       /* the level chosen */
     char instruction_sets[128];
@@ -42,6 +45,17 @@ struct akin_recommender {
     struct model *model;        /* NULL: requests with a query are refused */
     size_t dimension;
 };
+
+/* engine_device.c: `device` is auto (or NULL), cpu, cuda, cuda:N or cuda:all; AKIN_ARGUMENT. */
+enum akin_status engine_cards_create(const char *device, struct engine_cards **cards,
+                                     struct akin_error *error);
+void engine_cards_destroy(struct engine_cards **cards);
+/* Looked for by the first call. *cards NULL: none, and with "auto" that is no error.
+ * AKIN_NOT_FOUND, AKIN_UNSUPPORTED: a card was asked for, and why there is none. Any thread. */
+enum akin_status engine_cards_find(const struct akin_engine *engine,
+                                   const struct encoder_cards **cards, struct akin_error *error);
+/* Whether the CPU will not do instead. */
+bool engine_cards_required(const struct akin_engine *engine);
 
 /* engine_recommend.c: whether queries of this model may be compared with the catalogue's vectors.
  */

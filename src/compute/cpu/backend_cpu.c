@@ -181,7 +181,8 @@ static void feed_forward_here(struct lane *lane, struct tensor *out, const struc
 static bool cpu_supports(const struct backend *backend, enum compute_precision precision)
 {
     unsigned flags = ((const struct cpu_backend *)backend)->flags;
-    return precision != COMPUTE_BF16 || (flags & CPU_AVX512 && flags & CPU_AVX512_BF16);
+    return precision == COMPUTE_FP32 || precision == COMPUTE_INT8 ||
+           (precision == COMPUTE_BF16 && flags & CPU_AVX512 && flags & CPU_AVX512_BF16);
 }
 
 static const struct backend_ops cpu_ops = {
