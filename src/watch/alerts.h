@@ -28,7 +28,7 @@ struct alerts_settings {
      * away; a webhook gets POSTs of application/json; a bus gets the signal Alert(s). */
     const char *file, *socket, *webhook, *bus;
     enum alert_severity severity_min;
-    double repeat_seconds; /* 60: an alarm that goes on is told again so often, with its count */
+    double repeat_seconds;      /* 60: an alarm that goes on is told again so often, with its count */
     size_t queue_max;           /* 1024 alarms that wait for sinks that are away; beyond, the oldest
                                    goes, and is counted */
     int webhook_tries;          /* 8, with back-off that doubles from 0.5 s to a minute */

@@ -3,9 +3,9 @@
  *
  * Every file is append-only or replaced by rename, so that a snapshot of the file system opens at
  * any instant. Events lie in segments; a record carries its checksum. Who appends holds the
- * folder's lock for that moment, first reads what others have appended since, and leaves out events
- * whose id is there already: each is stored once, however often it is delivered. Old segments go
- * whole, by age and by size. docs/formats.md has the bytes. Any thread may call. */
+ * folder's lock for that moment, first reads what others have appended since, and leaves out events whose id
+ * is there already: each is stored once, however often it is delivered. Old segments go whole, by
+ * age and by size. docs/formats.md has the bytes. Any thread may call. */
 #pragma once
 
 #include <stdbool.h>
