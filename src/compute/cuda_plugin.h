@@ -4,6 +4,7 @@
 #pragma once
 
 #include "compute/encoder_device.h"
+#include "compute/search_device.h"
 #include "compute/train_ops.h"
 
 /* What a card is, and what it is used through. Versions as CUDA numbers them: 13000 is 13.0. */
@@ -29,6 +30,7 @@ struct cuda_plugin {
     enum akin_status (*device_describe)(int ordinal, struct cuda_description *description,
                                         struct akin_error *error);
     const struct encoder_device_ops *encoder;
+    const struct search_device_ops *search;
 
     enum akin_status (*train_create)(int ordinal, enum train_precision precision,
                                      struct train_device **device, struct akin_error *error);

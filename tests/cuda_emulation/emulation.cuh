@@ -111,6 +111,26 @@ inline uint32_t float_to_bits(float f)
     return bits;
 }
 
+inline uint32_t warp_ballot(bool yes)
+{
+    const unsigned char *lanes = emulation::gather(&yes, sizeof yes);
+    uint32_t bits = 0;
+    for (int i = 0; i < 32; i++)
+        bits |= (uint32_t)(lanes[i * emulation::LANE_BYTES] != 0) << i;
+    return bits;
+}
+
+inline uint32_t score_bits(float x) { return float_to_bits(x); }
+inline float bits_score(uint32_t bits) { return bits_to_float(bits); }
+inline int count_bits(uint32_t bits) { return __builtin_popcount(bits); }
+
+inline unsigned atomicAdd(unsigned *word, unsigned value)
+{
+    unsigned old = *word;
+    *word += value;
+    return old;
+}
+
 struct bfloat_t {
     uint16_t bits;
 };
@@ -131,6 +151,9 @@ inline float to_float(half_t x)
                                     : ldexpf((float)(fraction + 1024), (int)exponent - 25);
     return sign ? -magnitude : magnitude;
 }
+
+inline float low_half(uint32_t pair) { return to_float(half_t{(uint16_t)pair}); }
+inline float high_half(uint32_t pair) { return to_float(half_t{(uint16_t)(pair >> 16)}); }
 
 template <typename T> inline T from_float(float x);
 template <> inline float from_float<float>(float x) { return x; }

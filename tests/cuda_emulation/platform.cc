@@ -110,6 +110,16 @@ enum akin_status platform_finish(platform *p, struct akin_error *error)
     return p->status == AKIN_OK ? AKIN_OK : error_set(error, p->status, "%s", p->message);
 }
 
+size_t platform_shared_bytes(const platform *)
+{
+    return 227 << 10;
+}
+
+size_t platform_processors(const platform *)
+{
+    return 6;
+}
+
 void platform_allow_shared(platform *, const void *, size_t)
 {
 }

@@ -52,6 +52,9 @@ cudaStream_t platform_stream(const platform *p);
 void platform_started(platform *p, const char *what);
 void platform_fail(platform *p, enum akin_status status, const char *what);
 enum akin_status platform_finish(platform *p, struct akin_error *error);
+// Shared memory that a block may have, and how many processors there are.
+size_t platform_shared_bytes(const platform *p);
+size_t platform_processors(const platform *p);
 // Lets kernels of this function have up to `bytes` of shared memory.
 void platform_allow_shared(platform *p, const void *kernel, size_t bytes);
 

@@ -47,6 +47,7 @@ unsigned alignment_of(const void *pointer)
 
 struct platform {
     int ordinal;
+    int shared_bytes, processors;       // of a block, at most; of the card
     cudaStream_t stream;
     cublasLtHandle_t blas;
     void *workspace;
@@ -105,6 +106,10 @@ enum akin_status platform_open(int ordinal, platform **out, struct akin_error *e
         return error_memory(error);
     p->ordinal = ordinal;
     check(p, cudaSetDevice(ordinal), "choosing it");
+    check(p, cudaDeviceGetAttribute(&p->shared_bytes,
+                                    cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal), "asking it");
+    check(p, cudaDeviceGetAttribute(&p->processors, cudaDevAttrMultiProcessorCount, ordinal),
+          "asking it");
     check(p, cudaStreamCreateWithFlags(&p->stream, cudaStreamNonBlocking), "making a stream");
     if (p->status != AKIN_OK) {
         enum akin_status status = error_set(error, p->status, "%s", p->message);
@@ -221,6 +226,16 @@ enum akin_status platform_finish(platform *p, struct akin_error *error)
 {
     check(p, cudaStreamSynchronize(p->stream), "waiting for it");
     return p->status == AKIN_OK ? AKIN_OK : error_set(error, p->status, "%s", p->message);
+}
+
+size_t platform_shared_bytes(const platform *p)
+{
+    return (size_t)p->shared_bytes;
+}
+
+size_t platform_processors(const platform *p)
+{
+    return (size_t)p->processors;
 }
 
 void platform_allow_shared(platform *p, const void *kernel, size_t bytes)

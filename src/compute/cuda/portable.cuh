@@ -36,9 +36,26 @@ __device__ __forceinline__ uint32_t warp_shuffle(uint32_t value, int lane)
     return __shfl_sync(0xffffffffu, value, lane);
 }
 
+__device__ __forceinline__ uint32_t warp_ballot(bool yes)
+{
+    return __ballot_sync(0xffffffffu, yes);
+}
+
+__device__ __forceinline__ uint32_t score_bits(float x) { return __float_as_uint(x); }
+__device__ __forceinline__ float bits_score(uint32_t bits) { return __uint_as_float(bits); }
+__device__ __forceinline__ int count_bits(uint32_t bits) { return __popc(bits); }
+
 __device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ float to_float(half_t x) { return __half2float(x); }
 __device__ __forceinline__ float to_float(bfloat_t x) { return __bfloat162float(x); }
+__device__ __forceinline__ float low_half(uint32_t pair)
+{
+    return __half2float(__ushort_as_half((unsigned short)(pair & 0xffff)));
+}
+__device__ __forceinline__ float high_half(uint32_t pair)
+{
+    return __half2float(__ushort_as_half((unsigned short)(pair >> 16)));
+}
 template <typename T> __host__ __device__ __forceinline__ T from_float(float x);
 template <> __host__ __device__ __forceinline__ float from_float<float>(float x) { return x; }
 template <> __host__ __device__ __forceinline__ half_t from_float<half_t>(float x)
