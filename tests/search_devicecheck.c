@@ -13,7 +13,7 @@
 #include "base/memory.h"
 #include "base/rng.h"
 #ifdef AKIN_CUDA_EMULATED
-#include "compute/cuda/search_device.h"
+#include "compute/cuda/cuda_search.h"
 #else
 #include "compute/cuda_plugin.h"
 #endif
@@ -186,8 +186,12 @@ static void run(struct data *d, struct search_device *device, size_t count, size
         expect(again > 0, "done again", d->rows, d->dim, count, (double)again);
     size_t q = count - 1;
     query.queries += q * d->dim;
-    query.mask_of = masked ? d->mask_of + q : NULL;
     query.query_count = 1;
+    if (masked && d->mask_of[q] == UINT32_MAX)
+        query.masks = NULL;
+    else if (masked)                    /* its mask as the one for all */
+        query.masks += d->mask_of[q] * d->words;
+    query.mask_of = NULL;
     must(ops->search(device, &query, alone, &found_alone, NULL, &error));
     expect(found_alone == found[q] && !memcmp(alone, hits + q * k, found[q] * sizeof *alone),
            "bits, alone", d->rows, d->dim, q, (double)found_alone);

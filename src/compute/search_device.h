@@ -11,11 +11,11 @@ struct device_query {
     /* NULL: all rows for all. Otherwise query q may find the rows whose bit is set in
      * masks[mask_of[q]] [mask_words]; mask_of[q] of UINT32_MAX: all. */
     const uint64_t *masks;      /* [mask_count][mask_words] */
-    const uint32_t *mask_of;    /* [query_count] */
+    const uint32_t *mask_of;    /* [query_count]; NULL: the first mask for all */
     size_t mask_count, mask_words;
 };
 
-struct search_device;
+struct search_device;           /* rows on a device */
 
 struct search_device_ops {
     /* rows [row_count][dim], copied. AKIN_UNSUPPORTED: a dimension that is no multiple of

@@ -6,6 +6,7 @@
 
 struct backend;
 struct encoder_cards;
+struct search_device_ops;
 struct engine_cards;
 struct thread_pool;
 
@@ -54,6 +55,10 @@ void engine_cards_destroy(struct engine_cards **cards);
  * AKIN_NOT_FOUND, AKIN_UNSUPPORTED: a card was asked for, and why there is none. Any thread. */
 enum akin_status engine_cards_find(const struct akin_engine *engine,
                                    const struct encoder_cards **cards, struct akin_error *error);
+/* The same for search, on the first of them; *ops NULL: none. */
+enum akin_status engine_cards_search(const struct akin_engine *engine,
+                                     const struct search_device_ops **ops, int *ordinal,
+                                     struct akin_error *error);
 /* Whether the CPU will not do instead. */
 bool engine_cards_required(const struct akin_engine *engine);
 

@@ -20,6 +20,7 @@ struct engine_cards {
     int ordinal;
     bool known;                 /* what follows is; under the lock */
     struct encoder_cards cards; /* count 0: none */
+    const struct search_device_ops *search;
     char name[32];              /* "cuda:0", "cuda:all", "cpu" */
 };
 
@@ -90,6 +91,7 @@ static enum akin_status find(struct engine_cards *c, struct akin_error *error)
         return error_set(error, AKIN_NOT_FOUND, "there is no GPU %d; there are %d", c->ordinal,
                          count);
     c->cards.ops = plugin->encoder;
+    c->search = plugin->search;
     c->cards.count = !c->all ? 1 : count < ENCODER_CARDS_MAX ? (size_t)count : ENCODER_CARDS_MAX;
     for (size_t i = 0; i < c->cards.count; i++)
         c->cards.ordinals[i] = c->all ? (int)i : c->ordinal;
@@ -124,6 +126,17 @@ enum akin_status engine_cards_find(const struct akin_engine *engine,
     if (status == AKIN_OK || c->asked == ASKED_AUTO)
         return AKIN_OK;
     return error_set(error, status, "device cuda: %s", reason.message);
+}
+
+enum akin_status engine_cards_search(const struct akin_engine *engine,
+                                     const struct search_device_ops **ops, int *ordinal,
+                                     struct akin_error *error)
+{
+    const struct encoder_cards *cards;
+    TRY(engine_cards_find(engine, &cards, error));
+    *ops = cards ? engine->cards->search : NULL;
+    *ordinal = cards ? cards->ordinals[0] : 0;
+    return AKIN_OK;
 }
 
 bool engine_cards_required(const struct akin_engine *engine)

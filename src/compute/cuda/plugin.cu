@@ -4,7 +4,7 @@
 #include <cuda_runtime.h>
 
 #include "compute/cuda/encode_device.h"
-#include "compute/cuda/search_device.h"
+#include "compute/cuda/cuda_search.h"
 #include "compute/cuda/train_device.h"
 
 extern "C" {

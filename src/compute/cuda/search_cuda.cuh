@@ -71,14 +71,16 @@ __device__ inline void sort_keys(uint64_t keys[KEYS_LANE])
 
 // Whether a row may be found.
 struct search_mask {
-    const uint64_t *masks;
-    const uint32_t *mask_of;    // NULL: all rows for all
+    const uint64_t *masks;      // NULL: all rows for all
+    const uint32_t *mask_of;    // NULL: the first one for all
     size_t words;
 };
 
 __device__ inline const uint64_t *mask_for(const search_mask &m, size_t query)
 {
-    if (!m.mask_of || m.mask_of[query] == UINT32_MAX)
+    if (!m.masks || !m.mask_of)
+        return m.masks;
+    if (m.mask_of[query] == UINT32_MAX)
         return nullptr;
     return m.masks + m.mask_of[query] * m.words;
 }

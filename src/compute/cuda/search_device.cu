@@ -1,7 +1,7 @@
 // Search on CUDA: rows on the card in fp16 and float32. The fp16 pass finds more than were asked
 // for, float32 scores decide among them, and where what was left out could still be better, by how
 // far an fp16 score may be off, the query is done again in float32 throughout.
-#include "compute/cuda/search_device.h"
+#include "compute/cuda/cuda_search.h"
 
 #include <cmath>
 #include <cstring>
@@ -234,8 +234,9 @@ enum akin_status search_chunk(struct search_device *d, const struct device_query
         return status;
     search_mask mask = {};
     if (query->masks) {
-        mask = {d->masks, d->mask_of, query->mask_words};
-        platform_upload(d->own, d->mask_of, query->mask_of + first, count * sizeof(uint32_t));
+        mask = {d->masks, query->mask_of ? d->mask_of : nullptr, query->mask_words};
+        if (query->mask_of)
+            platform_upload(d->own, d->mask_of, query->mask_of + first, count * sizeof(uint32_t));
     }
     memcpy(d->sent_queries, query->queries + first * dim, count * dim * sizeof(float));
     platform_upload(d->own, d->queries, d->sent_queries, count * dim * sizeof(float));
