@@ -2,7 +2,7 @@
  * exactly alike (ties go to the lower row), masks of their own for each query, fewer rows than k,
  * one query and many, every number of results; and the same bits for a query alone and in company.
  *
- *   search_devicecheck [cuda]
+ *   search_devicecheck [cuda [--bench]]     --bench: also the rates over 62,423 rows of 384
  *
  * Exit status: 0 fine, 1 failed, 2 wrong use, 77 there is no card. */
 #include <math.h>
@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/rng.h"
 #ifdef AKIN_CUDA_EMULATED
@@ -228,10 +229,73 @@ static void check_refused(void)
            0, 64, 0, 0);
 }
 
+/* ---- rates ------------------------------------------------------------------------------ */
+
+/* From host memory to host memory; the median of the turns. Rows around centres, as texts are. */
+static void bench(void)
+{
+    enum { ROWS = 62423, DIM = 384, CENTRES = 2000, MOST = 1000, TURNS = 15, K = 10 };
+    static const size_t batches[] = { 1, 10, 100, 1000 };
+    float *centres = must_have(memory_alloc(CENTRES * DIM, sizeof *centres));
+    float *rows = must_have(memory_alloc((ROWS + MOST) * DIM, sizeof *rows));
+    struct hit *hits = must_have(memory_alloc(MOST * K, sizeof *hits));
+    uint64_t *masks = must_have(memory_alloc(8 * ((ROWS + 63) / 64), sizeof *masks));
+    uint32_t mask_of[MOST];
+    size_t found[MOST], again = 0;
+    struct search_device *device = NULL;
+    for (size_t i = 0; i < CENTRES * DIM; i++)
+        centres[i] = rng_normal(&rng);
+    for (size_t r = 0; r < ROWS + MOST; r++) {
+        const float *centre = centres + rng_below(&rng, CENTRES) * DIM;
+        for (size_t i = 0; i < DIM; i++)
+            rows[r * DIM + i] = centre[i] + rng_normal(&rng);
+        unit(rows + r * DIM, DIM);
+    }
+    for (size_t i = 0; i < 8 * ((ROWS + 63) / 64); i++)
+        masks[i] = rng_next(&rng) & rng_next(&rng);
+    for (size_t q = 0; q < MOST; q++)
+        mask_of[q] = (uint32_t)(q % 8);
+    must(ops->create(0, rows, ROWS, DIM, &device, &error));
+    for (int masked = 0; masked < 2; masked++)
+        for (size_t b = 0; b < sizeof batches / sizeof *batches; b++) {
+            uint64_t took[TURNS];
+            struct device_query query = { .queries = rows + ROWS * DIM, .query_count = batches[b],
+                                          .k = K };
+            if (masked) {
+                query.masks = masks;
+                query.mask_of = mask_of;
+                query.mask_count = 8;
+                query.mask_words = (ROWS + 63) / 64;
+            }
+            for (int turn = -3; turn < TURNS; turn++) {
+                uint64_t began = clock_monotonic_ns();
+                must(ops->search(device, &query, hits, found, &again, &error));
+                if (turn >= 0)
+                    took[turn] = clock_monotonic_ns() - began;
+            }
+            for (int i = 1; i < TURNS; i++)     /* insertion sort */
+                for (int j = i; j > 0 && took[j] < took[j - 1]; j--) {
+                    uint64_t kept = took[j];
+                    took[j] = took[j - 1];
+                    took[j - 1] = kept;
+                }
+            double us = (double)took[TURNS / 2] * 1e-3;
+            printf("%s batch %zu: %.1f us, %.0f queries/s, %zu done again\n",
+                   masked ? "a mask each," : "all rows,", batches[b], us,
+                   (double)batches[b] / us * 1e6, again);
+        }
+    ops->destroy(&device);
+    memory_free(centres);
+    memory_free(rows);
+    memory_free(hits);
+    memory_free(masks);
+}
+
 int main(int argc, char **argv)
 {
-    if (argc > 2 || (argc == 2 && strcmp(argv[1], "cuda"))) {
-        fputs("usage: search_devicecheck [cuda]\n", stderr);
+    bool rates = argc == 3 && !strcmp(argv[2], "--bench");
+    if (argc > 3 || (argc > 1 && strcmp(argv[1], "cuda")) || (argc == 3 && !rates)) {
+        fputs("usage: search_devicecheck [cuda [--bench]]\n", stderr);
         return 2;
     }
 #ifdef AKIN_CUDA_EMULATED
@@ -255,6 +319,8 @@ int main(int argc, char **argv)
     check_size(200, 832, 3, 58, APART);
     check_size(600, 64, 4, 10, NEARLY_ALIKE);
     check_size(600, 64, 4, 10, ALIKE);
+    if (rates)
+        bench();
     printf("search_devicecheck: %d checks, %d failed\n", checks, failures);
     return failures > 0;
 }
