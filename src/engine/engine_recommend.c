@@ -187,7 +187,20 @@ static enum akin_status encode(const struct akin_recommender *recommender, const
 enum akin_status akin_recommender_prepare(struct akin_recommender *recommender,
                                           struct akin_progress progress, struct akin_error *error)
 {
-    return recommender_prepare(recommender->recommender, progress, error);
+    const struct search_device_ops *ops = NULL;
+    const struct akin_engine *engine = recommender->engine;
+    struct akin_error reason = { 0 };
+    int ordinal = 0;
+    TRY(recommender_prepare(recommender->recommender, progress, error));
+    TRY(engine_cards_search(engine, &ops, &ordinal, error));
+    enum akin_status status =
+        ops ? recommender_use_card(recommender->recommender, ops, ordinal, &reason) : AKIN_OK;
+    if (status == AKIN_OK)
+        return AKIN_OK;
+    if (engine_cards_required(engine))
+        return error_set(error, status, "%s", reason.message);
+    log_write(&engine->log, AKIN_LOG_WARNING, "searching on the CPU: %s", reason.message);
+    return AKIN_OK;
 }
 
 enum akin_status akin_recommend(struct akin_recommender *recommender,

@@ -313,6 +313,16 @@ enum akin_status recommender_prepare(struct recommender *recommender,
     return space_index_create(recommender->backend, space, progress, &recommender->index, error);
 }
 
+enum akin_status recommender_use_card(struct recommender *recommender,
+                                      const struct search_device_ops *ops, int ordinal,
+                                      struct akin_error *error)
+{
+    const struct space *space;
+    TRY(recommender_space(recommender, &space, error));
+    ASSERT(recommender->index);
+    return space_index_use_card(recommender->index, space, ops, ordinal, error);
+}
+
 /* ---- filter ---------------------------------------------------------------------------- */
 
 /* Allocates the bitmap of a filter; leaves it NULL for no filter. */

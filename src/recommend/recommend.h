@@ -19,6 +19,7 @@
 
 #include "akin/recommend.h"
 #include "base/status.h"
+#include "compute/search_device.h"
 #include "recommend/cooccur.h"
 
 struct asked;
@@ -89,6 +90,10 @@ enum akin_status recommender_fitted(const struct recommender *recommender, bool 
 enum akin_status recommender_use_neighbors(struct recommender *recommender,
                                            struct neighbors *neighbors, struct akin_error *error);
 
+/* Once prepared: searches of the text space run on a card; as space_index_use_card. */
+enum akin_status recommender_use_card(struct recommender *recommender,
+                                      const struct search_device_ops *ops, int ordinal,
+                                      struct akin_error *error);
 /* As akin_recommender_prepare. */
 enum akin_status recommender_prepare(struct recommender *recommender,
                                      struct akin_progress progress, struct akin_error *error);
