@@ -1,9 +1,12 @@
 /* Opening a model folder and asking about it. */
 #include "model/model.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/file.h"
+#include "base/hash.h"
 #include "base/memory.h"
 #include "base/thread.h"
 #include "model/config.h"
@@ -244,6 +247,35 @@ void model_info(const struct model *model, struct akin_model_info *info)
     snprintf(info->pooling, sizeof info->pooling, "%s", pooling_name(config->pooling));
     snprintf(info->weights, sizeof info->weights, "%s",
              types[encoder_weights_type(model->encoder)]);
+}
+
+static uint64_t hash_tensor(const struct safetensors_tensor *t, uint64_t hash)
+{
+    enum { SAMPLE_BYTES = 4096 };
+    size_t sample = t->bytes < SAMPLE_BYTES ? t->bytes : SAMPLE_BYTES;
+    uint64_t outline[] = { t->type, t->dims, t->elements, t->bytes };
+    hash = hash_bytes_seed(t->name, strlen(t->name), hash);
+    hash = hash_bytes_seed(outline, sizeof outline, hash);
+    hash = hash_bytes_seed(t->data, sample, hash);
+    return hash_bytes_seed(t->data + t->bytes - sample, sample, hash);
+}
+
+void model_identity(const struct model *model, char text[MODEL_IDENTITY_BYTES])
+{
+    const struct model_config *config = &model->config;
+    uint64_t form[] = { config->hidden, config->tokens_max, (uint64_t)config->pooling,
+                        config->normalize, tokenizer_vocabulary_size(model->tokenizer) };
+    uint64_t hash = hash_bytes(form, sizeof form);
+    char path[PATH_BYTES_MAX];
+    struct file_map map;
+    for (size_t i = 0; i < safetensors_count(model->weights); i++)
+        hash = hash_tensor(safetensors_at(model->weights, i), hash);
+    if (path_join(path, sizeof path, config->folder, "tokenizer.json", NULL) == AKIN_OK
+        && file_map_open(path, &map, NULL) == AKIN_OK) {
+        hash = hash_bytes_seed(map.data, map.bytes, hash);
+        file_map_close(&map);
+    }
+    snprintf(text, MODEL_IDENTITY_BYTES, "%016" PRIx64 "/%zu", hash, config->hidden);
 }
 
 bool model_prompt(const struct model *model, size_t i, const char **name, const char **text)

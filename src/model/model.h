@@ -24,6 +24,11 @@ enum akin_status model_open_on_cards(const struct encoder_cards *cards, struct t
 void model_close(struct model **model);
 
 void model_info(const struct model *model, struct akin_model_info *info);
+/* What its vectors are known by, whatever the folder is called and in whatever precision it
+ * computes: a hash of the weights' outline and a sample of each tensor, of the tokenizer, the
+ * pooling and the length of vectors, as text. */
+enum { MODEL_IDENTITY_BYTES = 32 };
+void model_identity(const struct model *model, char text[MODEL_IDENTITY_BYTES]);
 bool model_prompt(const struct model *model, size_t i, const char **name, const char **text);
 enum akin_status model_tokenize(struct model *model, struct akin_text text, int32_t *ids,
                                 uint32_t (*offsets)[2], size_t ids_max, size_t *count,

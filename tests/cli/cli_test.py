@@ -23,9 +23,10 @@ import time
 COMMANDS = """doctor|config|model list|model pull|model info|model check|model quantize|tokenize|embed|
 data import movielens|data import jsonl|data embed|data info|index build|index create|index add|
 index update|index delete|index info|index check|index compact|index export|search|recommend|rate|
-bandits|fit|evaluate|watch|audit init|audit append|audit checkpoint|audit verify|audit prove|audit verify-proof|
+fit|evaluate|watch|watch search|watch label|watch info|watch snapshot|audit init|audit append|audit checkpoint|audit verify|audit prove|audit verify-proof|
 audit export|audit report|audit rotate-key|audit cosign|bench embed|bench search|bench recommend|
-bench personalize|bench train|bench compare|bench bandits|bench audit|bench numa""".replace("\n", "").split("|")
+bench personalize|bench train|bench compare|bench bandits|bench audit|bench numa|
+bench watch""".replace("\n", "").split("|")
 FILMS = """movieId,title,genres
 1,Toy Story (1995),Adventure|Animation|Children|Comedy
 2,Toy Story 2 (1999),Adventure|Animation|Children|Comedy
@@ -1303,12 +1304,35 @@ def watch():
     check("the last one is the strangest", max(events, key=lambda e: e["score"])["seq"] == 400 and events[-1]["alert"], events)
     sessions = [json.loads(line) for line in open("s.sessions.jsonl")]
     check("sessions have verdicts", {"s99", "s100"} <= {s["session"] for s in sessions}, sessions)
-    live = akin("watch", "--source", "jsonl", "--train-until", 390, "--explain", input=(text + "no event\n").encode())
+    live = akin("watch", "--source", "jsonl", "--learn", 390, "--explain", input=(text + "no event\n").encode())
     alerts = [json.loads(line) for line in live.stdout.splitlines()]
     check("alerts are lines", any(a["alert"] == "event" and a["text"] == "kernel panic" and a["parts"]["severity"] > 0 for a in alerts), live.stdout)
     check("bad lines are counted", b"1 lines were no events" in live.stderr, live.stderr)
     write("bad.jsonl", "{\n")
     refused("a bad line in a file", "watch", "--replay", "bad.jsonl", words="bad.jsonl:1")
+    refused("no source", "watch", status=2, words="--source")
+    refused("an option before its source", "watch", "--bus", "system", "--source", "dbus", status=2, words="--bus")
+    refused("an option of no source", "watch", "--source", "jsonl", "--stream", "s", status=2, words="--stream")
+    refused("a socket without a path", "watch", "--source", "socket", status=2, words="--listen")
+    refused("a field of no name", "watch", "--source", "jsonl", "--field", "what=f", status=2, words="--field")
+    refused("scores of a live watch", "watch", "--source", "jsonl", "--scores", "x", status=2, words="--scores")
+    refused("a time that is none", "watch", "--source", "jsonl", "--learn", "5x", status=2, words="--learn")
+    refused("a size that is none", "watch", "--source", "jsonl", "--store", "st", "--keep-bytes", "5Q", status=2,
+            words="--keep-bytes")
+    refused("to keep nothing", "watch", "--source", "jsonl", "--keep", "5d", status=2, words="--store")
+    refused("one name twice", "watch", "--source", "jsonl", "--file", "e.jsonl", "--source", "jsonl", "--file",
+            "e.jsonl", words="e.jsonl")
+    live = akin("watch", "--source", "jsonl", "--file", "e.jsonl", "--learn", 390, "--store", "st", "--audit", "au",
+                "--alert-file", "alarms", "--severity", "critical", "--report", 9)
+    alarms = [json.loads(line) for line in open("alarms")]
+    check("the alarm has a number", [a["id"] for a in alarms] == [401] and alarms[0]["severity"] == "critical", alarms)
+    report = json.loads(next(line for line in live.stderr.splitlines() if line.startswith(b"{")))
+    check("the report counts", (report["received"], report["stored"], report["learned"]) == (401, 401, 390), report)
+    akin("audit", "verify", "au")
+    again = akin("watch", "--source", "jsonl", "--file", "e.jsonl", "--store", "st", "--report", 9)
+    report = json.loads(next(line for line in again.stderr.splitlines() if line.startswith(b"{")))
+    check("a second run goes on behind", (report["received"], report["relearned"]) == (0, 401), report)
+    akin("watch", "--replay", "e.jsonl", "--speed", 1000, "--no-model")
 
 
 def audit():
