@@ -1294,6 +1294,14 @@ def compare():
 
 def watch():
     """Replay and live: a kind that never was raises an alarm, bad lines are told."""
+    for command in (["info"], ["search"], ["label", 1, "normal"]):
+        refused("no store", "watch", *command, "--store", "nothing", words="nothing: no such folder" if command[0] != "label" else "nothing: no store")
+        refused("no --store", "watch", *command, status=2, words="--store")
+    refused("no moment", "watch", "search", "--store", "nothing", "--since", "yesterday", status=2, words="yesterday")
+    refused("no number", "watch", "label", "x", "normal", "--store", "nothing", status=2, words="'x'")
+    refused("no label", "watch", "label", 1, "odd", "--store", "nothing", status=2, words="'odd'")
+    refused("no store for a snapshot", "watch", "snapshot", "snaps", "--store", "nothing", words="nothing: no store")
+    check("no half of a snapshot is left", os.listdir("snaps") == [], os.listdir("snaps"))
     lines = [{"seq": i, "text": f"took {i} s", "level": "INFO", "session": f"s{i // 4}"} for i in range(400)]
     lines.append({"seq": 400, "text": "kernel panic", "level": "FATAL", "session": "s100"})
     text = "".join(json.dumps(line) + "\n" for line in lines)
