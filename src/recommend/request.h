@@ -143,6 +143,7 @@ struct asked {
     float said_floor, said_scale;   /* and what was said, less its floor */
     float others;               /* the share of what is not the query */
     struct context context;
+    bool minded;                /* the model says what it is worth */
     float weights[PARTS];
 };
 
