@@ -9,6 +9,7 @@
  * common (docs/recommend.md). */
 #include <math.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "catalog/catalog.h"
 #include "compute/best.h"
@@ -309,6 +310,13 @@ static void rate_popular(struct asked *a)
             a->aids->popularity[a->s->candidates[i].row];
 }
 
+static float matched(const struct asked *a, uint32_t row)
+{
+    struct akin_item item;
+    catalog_item(a->r->catalog, row, &item);
+    return context_match(&a->context, &item);
+}
+
 /* Nobody is offered for a situation: all who are are rated, by the model where it learned any of it
  * and knows the past. */
 static enum akin_status offer_context(struct asked *a, size_t wanted, struct akin_error *error)
@@ -325,10 +333,17 @@ static enum akin_status offer_context(struct asked *a, size_t wanted, struct aki
     uint32_t *rows = (uint32_t *)(void *)(lifts + count);
     for (size_t i = 0; i < count; i++)
         rows[i] = s->candidates[i].row;
+    uint64_t began = clock_monotonic_ns();
     TRY(speech_situate(&s->speech, told, rows, count, lifts, error));
-    for (size_t i = 0; i < count; i++)
-        s->candidates[i].values[PART_CONTEXT] = lifts[i] / a->said_scale;
+    a->situation_ms = 1e3 * seconds_since(began);
+    a->situation_candidates = count;
+    float by_hand = a->weights[PART_CONTEXT];
     a->weights[PART_CONTEXT] = a->others;
+    for (size_t i = 0; i < count; i++) {
+        struct candidate *c = &s->candidates[i];
+        c->values[PART_CONTEXT] = isnan(lifts[i]) ? by_hand * matched(a, c->row)
+                                                  : lifts[i] / a->said_scale;
+    }
     a->minded = true;
     return AKIN_OK;
 }
@@ -338,9 +353,8 @@ static void rate_context(struct asked *a)
     if (a->minded)
         return;
     for (size_t i = 0; a->context.has_genres && i < a->s->candidate_count; i++) {
-        struct akin_item item;
-        catalog_item(a->r->catalog, a->s->candidates[i].row, &item);
-        a->s->candidates[i].values[PART_CONTEXT] = context_match(&a->context, &item);
+        struct candidate *c = &a->s->candidates[i];
+        c->values[PART_CONTEXT] = matched(a, c->row);
     }
 }
 

@@ -48,7 +48,8 @@ enum akin_status histories_create(const struct history_event *events, size_t cou
                            memory_alloc(count, sizeof *h.items),
                            memory_alloc(count, sizeof *h.times),
                            memory_alloc(count, sizeof *h.sequence) };
-    if (!h.offsets || !h.items || !h.times || !h.sequence || !make_sequence(events, count, h.sequence)) {
+    if (!h.offsets || !h.items || !h.times || !h.sequence ||
+        !make_sequence(events, count, h.sequence)) {
         histories_deinit(&h);
         return error_memory(error);
     }

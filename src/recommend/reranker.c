@@ -15,8 +15,8 @@ const char *reranker_tensor_name(enum reranker_tensor tensor)
 {
     static const char *const names[RERANKER_TENSORS] = {
         "items.weight", "wanted.weight", "positions.weight", "items.bias",
-        "match.weight", "attention.in_proj_weight", "attention.in_proj_bias", "attention.out_proj.weight",
-        "attention.out_proj.bias", "norm1.weight", "norm1.bias", "linear1.weight", "linear1.bias",
+        "match.weight", "attention.in_proj_weight", "attention.in_proj_bias",
+        "attention.out_proj.weight", "attention.out_proj.bias", "norm1.weight", "norm1.bias", "linear1.weight", "linear1.bias",
         "linear2.weight", "linear2.bias", "norm2.weight", "norm2.bias"
     };
     return names[tensor];
@@ -33,7 +33,8 @@ enum akin_status reranker_lay_out(size_t items, size_t dim, size_t wanted,
         return error_set(error, AKIN_LIMIT, "a reranker of %zu items and %zu wishes is too large",
                          items, wanted);
     const size_t shapes[RERANKER_TENSORS][2] = {
-        { items + 1, dim }, { wanted + 1, dim }, { RERANKER_LENGTH, dim }, { items, 0 }, { items, wanted },
+        { items + 1, dim }, { wanted + 1, dim }, { RERANKER_LENGTH, dim }, { items, 0 },
+        { items, wanted },
         { 3 * dim, dim }, { 3 * dim, 0 }, { dim, dim }, { dim, 0 }, { dim, 0 }, { dim, 0 },
         { dim, dim }, { dim, 0 }, { dim, dim }, { dim, 0 }, { dim, 0 }, { dim, 0 }
     };

@@ -9,9 +9,9 @@
  *
  * What a situation is worth to an item is ln p(item | past, wanted) - ln p(item | past).
  *
- * D starts at an item's genres, W as the text vectors (centred, length 1), and learns what the events add: an item that
- * nobody chose keeps its text. Trained with the parts of compute/train_ops.h: softmax over all
- * items of what came next, AdamW. */
+ * D starts at an item's genres, W as the text vectors (centred, length 1), and learns what the
+ * events add: an item that nobody chose keeps its text. Trained with the parts of
+ * compute/train_ops.h: softmax over all items of what came next, AdamW. */
 #pragma once
 
 #include "akin/evaluate.h"

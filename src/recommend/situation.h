@@ -1,6 +1,7 @@
 /* The situation of a choice: the time of day and genres that are wanted. What of it can be told has
  * a number, from 1 on, which is a row of the reranker's C; and what is told of events that were
- * recorded, for training and for evaluation, is made here, one way for both (docs/evaluation.md). */
+ * recorded, for training and for evaluation, is made here, one way for both (docs/evaluation.md).
+ */
 #pragma once
 
 #include <stdint.h>
@@ -71,11 +72,11 @@ void situation_of(const struct situations *situations, enum situation_kind kind,
 void situation_draw(const struct situations *situations, float share,
                     const struct situation_events *events, struct rng *rng, float *wanted);
 
-/* Of a request, by the names [terms + 1]; genres that add up to more than 1 are divided by that. The
- * hour is not minded: what was learned of it makes lists worse (docs/results/recommend.md). false:
- * nothing of it has a term. */
-bool situation_asked(const struct situation_term *names, size_t terms, const struct context *context,
-                     float *wanted);
+/* Of a request, by the names [terms + 1]; genres that add up to more than 1 are divided by that.
+ * The hour is not minded: what was learned of it makes lists worse (docs/results/recommend.md).
+ * false: nothing of it has a term. */
+bool situation_asked(const struct situation_term *names, size_t terms,
+                     const struct context *context, float *wanted);
 
 /* The mean over an item's genres of what is wanted of them. */
 float situation_match(const struct situations *situations, const float *wanted, uint32_t item);

@@ -170,7 +170,7 @@ enum akin_status speech_situate(struct speech *speech, const float *wanted, cons
                   lifts);
     for (size_t i = count; i-- > 0;) {      /* apart again, from behind */
         bool is_known = known && from[known - 1] == i;
-        lifts[i] = is_known ? lifts[known - 1] : 0;
+        lifts[i] = is_known ? lifts[known - 1] : NAN;
         known -= is_known;
     }
     return AKIN_OK;

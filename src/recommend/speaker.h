@@ -39,7 +39,7 @@ enum akin_status speaker_say(const struct speaker *speaker, const uint32_t *past
 /* Whether a word of it was learned: then wanted [SITUATION_TERMS_MAX] is filled in. */
 bool speaker_minds(const struct speaker *speaker, const struct context *context, float *wanted);
 /* What that is worth to rows [count], in nats and among them, after the past that was said last.
- * What the model does not know has 0. */
+ * NAN: the model does not know the item. */
 enum akin_status speech_situate(struct speech *speech, const float *wanted, const uint32_t *rows,
                                 size_t count, float *lifts, struct akin_error *error);
 

@@ -212,7 +212,8 @@ static enum akin_status learn_reranker(const struct closed_form *form, const int
     struct reranker_lesson lesson = {
         .cpu_flags = settings->cpu_flags, .kernels = form->kernels, .pool = form->pool,
         .lists = form->lists, .times = times, .counts = counts,
-        .situations = settings->situations ? &situations : NULL, .texts = settings->texts ? texts : NULL,
+        .situations = settings->situations ? &situations : NULL,
+        .texts = settings->texts ? texts : NULL,
         .dim = settings->texts ? settings->text_dim : RERANKER_DIM
     };
     struct reranker_settings reranker = settings->reranker;

@@ -119,8 +119,8 @@ void taste_features_deinit(struct taste_features *features);
 void taste_say(const struct taste *taste, const struct kernels *kernels, const uint32_t *history,
                size_t count, unsigned parts, struct taste_features *features);
 
-/* lifts [count] = ln p(item | past, wanted) - ln p(item | past) among these places of the model, each at
- * most once, by the reranker, which must be there, of the history that taste_say was asked
+/* lifts [count] = ln p(item | past, wanted) - ln p(item | past) among these places of the model,
+ * each at most once, by the reranker, which must be there, of the history that taste_say was asked
  * last. Allocates nothing. */
 void taste_situate(const struct taste *taste, const struct kernels *kernels, const float *wanted,
                    const uint32_t *places, size_t count, struct taste_features *features,

@@ -19,7 +19,9 @@
 #include "recommend/reranker_store.h"
 #include "backends_rig.h"
 
-enum { ITEMS = 31, LISTS = 60, LENGTH = 12, DIM = 16, GENRES = 2, WANTED = SITUATION_TIMES + GENRES };
+enum {
+    ITEMS = 31, LISTS = 60, LENGTH = 12, DIM = 16, GENRES = 2, WANTED = SITUATION_TIMES + GENRES
+};
 
 static char folder[] = "/tmp/akin_reranker_XXXXXX";
 static size_t offsets[LISTS + 1], genre_offsets[ITEMS + 1];
