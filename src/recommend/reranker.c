@@ -14,9 +14,9 @@ static const float norm_epsilon = 1e-5f;
 const char *reranker_tensor_name(enum reranker_tensor tensor)
 {
     static const char *const names[RERANKER_TENSORS] = {
-        "items.weight", "wanted.weight", "positions.weight", "items.bias",
-        "match.weight", "attention.in_proj_weight", "attention.in_proj_bias",
-        "attention.out_proj.weight", "attention.out_proj.bias", "norm1.weight", "norm1.bias", "linear1.weight", "linear1.bias",
+        "items.weight", "wanted.weight", "positions.weight", "items.bias", "match.weight",
+        "attention.in_proj_weight", "attention.in_proj_bias", "attention.out_proj.weight",
+        "attention.out_proj.bias", "norm1.weight", "norm1.bias", "linear1.weight", "linear1.bias",
         "linear2.weight", "linear2.bias", "norm2.weight", "norm2.bias"
     };
     return names[tensor];
