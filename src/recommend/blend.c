@@ -40,8 +40,10 @@ static const struct blend next_table[] = {
 static const struct blend situation_table[] = {
     { "context: hour", "blended + lift", SITUATION(SITUATION_HOUR, 1, 0) },
     { "context: others, later", "blended + lift", SITUATION(SITUATION_OTHERS, 1, 0) },
-    { "context: told, by hand", "blended + 2 match", SITUATION(SITUATION_TOLD, 0, 2) },
+    { "context: told, by hand", "blended + 2 match", SITUATION(SITUATION_TOLD, 0, BLEND_MATCH) },
     { "context: told", "blended + lift", SITUATION(SITUATION_TOLD, 1, 0) },
+    { "context: exactly, by hand", "blended + 2 match",
+      SITUATION(SITUATION_TOLD_EXACTLY, 0, BLEND_MATCH) },
     { "context: told exactly", "blended + lift", SITUATION(SITUATION_TOLD_EXACTLY, 1, 0) },
 };
 

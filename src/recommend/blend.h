@@ -17,6 +17,8 @@ enum { BLEND_SESSION_SECONDS = 3600 };
 
 /* The weight of a query beside a person, unless another was learned or asked for. */
 #define BLEND_QUERY 0.7f
+/* That of the mean over an item's genres of what is wanted, where no reranker says better. */
+#define BLEND_MATCH 2.0f
 
 /* What texts are compared with. */
 enum blend_text {

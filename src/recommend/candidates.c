@@ -325,7 +325,10 @@ static enum akin_status offer_context(struct asked *a, size_t wanted, struct aki
     float told[SITUATION_TERMS_MAX];
     size_t count = s->candidate_count;
     (void)wanted;
-    if (!a->said || !speaker_minds(a->inputs->speaker, &a->context, told))
+    if (!a->said)
+        return AKIN_OK;
+    a->weights[PART_CONTEXT] = a->others * BLEND_MATCH / a->said_scale;
+    if (!speaker_minds(a->inputs->speaker, &a->context, told))
         return AKIN_OK;
     if (!array_reserve((void **)&s->marks, &s->mark_capacity, 2 * count + 1, sizeof *s->marks))
         return error_memory(error);
@@ -337,12 +340,10 @@ static enum akin_status offer_context(struct asked *a, size_t wanted, struct aki
     TRY(speech_situate(&s->speech, told, rows, count, lifts, error));
     a->situation_ms = 1e3 * seconds_since(began);
     a->situation_candidates = count;
-    float by_hand = a->weights[PART_CONTEXT];
-    a->weights[PART_CONTEXT] = a->others;
+    a->weights[PART_CONTEXT] = a->others / a->said_scale;
     for (size_t i = 0; i < count; i++) {
         struct candidate *c = &s->candidates[i];
-        c->values[PART_CONTEXT] = isnan(lifts[i]) ? by_hand * matched(a, c->row)
-                                                  : lifts[i] / a->said_scale;
+        c->values[PART_CONTEXT] = isnan(lifts[i]) ? BLEND_MATCH * matched(a, c->row) : lifts[i];
     }
     a->minded = true;
     return AKIN_OK;
