@@ -108,6 +108,7 @@ struct taste_features {
     struct reranker_scratch reranker;
     uint32_t *history;          /* [TASTE_HISTORY_MAX] places */
     size_t first;               /* of those that were said something about */
+    float *plain;               /* [size] of taste_situate, where there is a reranker */
 };
 
 enum akin_status taste_features_init(const struct taste *taste, struct taste_features *features,

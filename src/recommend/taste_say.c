@@ -76,8 +76,10 @@ enum akin_status taste_features_init(const struct taste *taste, struct taste_fea
         done &= (features->part[p] = memory_alloc_aligned(taste->size + GEMM_NR_MAX,
                                                           sizeof(float))) != NULL;
     features->log_logits = memory_alloc_aligned(taste->size + GEMM_NR_MAX, sizeof(float));
-    if (taste->reranker.values)
+    if (taste->reranker.values) {
         done &= reranker_scratch_init(&taste->reranker, &features->reranker, NULL) == AKIN_OK;
+        done &= (features->plain = memory_alloc(taste->size, sizeof *features->plain)) != NULL;
+    }
     features->history = memory_alloc(TASTE_HISTORY_MAX, sizeof *features->history);
     if (done && features->history && features->log_logits)
         return AKIN_OK;
@@ -92,6 +94,7 @@ void taste_features_deinit(struct taste_features *features)
     memory_free(features->log_logits);
     reranker_scratch_deinit(&features->reranker);
     memory_free(features->history);
+    memory_free(features->plain);
     *features = (struct taste_features){ 0 };
 }
 
@@ -256,7 +259,7 @@ void taste_situate(const struct taste *t, const struct kernels *kernels, const f
     const uint32_t nobody = (uint32_t)t->size;      /* an event that is left out */
     size_t events = TASTE_HISTORY_MAX - f->first;
     const uint32_t *history = events ? f->history + f->first : &nobody;
-    float *plain = f->part[TASTE_ATTENTION];
+    float *plain = f->plain;
     if (!count)
         return;
     reranker_situate(&t->reranker, kernels, history, events ? events : 1, wanted, places, count,
