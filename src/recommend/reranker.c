@@ -287,17 +287,6 @@ void reranker_encode(const struct reranker *r, const struct kernels *kernels,
     encode(&a);
 }
 
-void reranker_situate(const struct reranker *r, const struct kernels *kernels,
-                      const uint32_t *history, size_t count, const float *wanted,
-                      const uint32_t *items, size_t item_count, struct reranker_scratch *s,
-                      float *plain, float *situated)
-{
-    struct asking a = { r, kernels, history, count, { NULL, wanted }, ASKING_MAX, s };
-    encode(&a);
-    reranker_logits(r, kernels, s->state, NULL, items, item_count, plain);
-    reranker_logits(r, kernels, s->state + r->layout.dim, wanted, items, item_count, situated);
-}
-
 /* logits [count] += D wanted */
 static void add_matches(const struct reranker *r, const float *wanted, const uint32_t *items,
                         size_t count, float *logits)
@@ -309,24 +298,51 @@ static void add_matches(const struct reranker *r, const float *wanted, const uin
             logits[i] += wanted[w] * match[(items ? items[i] : i) * terms + w];
 }
 
+/* For states [askers][dim], askers one or two: logits[a][count] but for D. */
+static void score_items(const struct reranker *r, const struct kernels *kernels,
+                        const float *states, size_t askers, const uint32_t *items, size_t count,
+                        float *const logits[ASKING_MAX])
+{
+    enum { AT_ONCE = 32, LINE = 16 };
+    size_t dim = r->layout.dim;
+    const float **rows = r->rows + MATRICES * dim, *bias = reranker_at(r, RERANKER_BIAS);
+    for (size_t i = 0; i < count; i += AT_ONCE) {
+        const float *own[AT_ONCE];
+        float products[ASKING_MAX * AT_ONCE];
+        size_t live = count - i < AT_ONCE ? count - i : AT_ONCE;
+        for (size_t j = 0; j < live; j++) {         /* rows are all over memory */
+            own[j] = rows[items[i + j]];
+            for (size_t at = 0; at < dim; at += LINE)
+                __builtin_prefetch(own[j] + at);
+        }
+        kernels->score_dot_f32(products, states, askers, own, live, dim);
+        for (size_t a = 0; a < askers; a++)
+            for (size_t j = 0; j < live; j++)
+                logits[a][i + j] = products[a * live + j] + bias[items[i + j]];
+    }
+}
+
+void reranker_situate(const struct reranker *r, const struct kernels *kernels,
+                      const uint32_t *history, size_t count, const float *wanted,
+                      const uint32_t *items, size_t item_count, struct reranker_scratch *s,
+                      float *plain, float *situated)
+{
+    struct asking a = { r, kernels, history, count, { NULL, wanted }, ASKING_MAX, s };
+    encode(&a);
+    score_items(r, kernels, s->state, ASKING_MAX, items, item_count,
+                (float *const[ASKING_MAX]){ plain, situated });
+    add_matches(r, wanted, items, item_count, situated);
+}
+
 void reranker_logits(const struct reranker *r, const struct kernels *kernels, const float *state,
                      const float *wanted, const uint32_t *items, size_t count, float *logits)
 {
-    enum { AT_ONCE = 64 };
     size_t dim = r->layout.dim;
-    const float **rows = r->rows + MATRICES * dim, *bias = reranker_at(r, RERANKER_BIAS);
-    if (!items) {
-        kernels->score_dot_f32(logits, state, 1, rows, count, dim);
-        kernels->add_f32(logits, bias, count);
-    }
-    for (size_t i = 0; items && i < count; i += AT_ONCE) {
-        const float *own[AT_ONCE];
-        size_t live = count - i < AT_ONCE ? count - i : AT_ONCE;
-        for (size_t j = 0; j < live; j++)
-            own[j] = rows[items[i + j]];
-        kernels->score_dot_f32(logits + i, state, 1, own, live, dim);
-        for (size_t j = 0; j < live; j++)
-            logits[i + j] += bias[items[i + j]];
+    if (items) {
+        score_items(r, kernels, state, 1, items, count, (float *const[ASKING_MAX]){ logits, NULL });
+    } else {
+        kernels->score_dot_f32(logits, state, 1, r->rows + MATRICES * dim, count, dim);
+        kernels->add_f32(logits, reranker_at(r, RERANKER_BIAS), count);
     }
     if (wanted)
         add_matches(r, wanted, items, count, logits);

@@ -271,6 +271,16 @@ static void a_request_by_definition(void **state)
                             1, &one);
             assert_int_equal(memory_allocations(), before);
             assert_true(fabsf(one - logits[5]) < 1e-5f);
+            float both[2][ITEMS], alone[ITEMS];
+            uint32_t all[ITEMS];
+            for (uint32_t i = 0; i < ITEMS; i++)
+                all[i] = i;
+            reranker_situate(&r, cpu_kernels(backends[0]), items + count, count, wanted, all,
+                             ITEMS, &scratch, both[0], both[1]);
+            logits_of(&r, items + count, count, NULL, alone);
+            for (size_t i = 0; i < ITEMS; i++)
+                assert_true(fabsf(both[w][i] - logits[i]) < 1e-5f &&
+                            fabsf(both[0][i] - alone[i]) < 1e-5f);
             reranker_scratch_deinit(&scratch);
         }
     reranker_deinit(&r);
