@@ -260,10 +260,21 @@ static void add_and_norm(const struct asking *a, const float *x, enum reranker_t
                                   reranker_at(a->reranker, offset), norm_epsilon, dim);
 }
 
+/* NULL where nothing is wanted, as training has it. */
+static const float *told(const struct reranker *r, const float *wanted)
+{
+    for (size_t w = 0; wanted && w < r->layout.wanted; w++)
+        if (wanted[w] != 0)
+            return wanted;
+    return NULL;
+}
+
 static void encode(struct asking *a)
 {
     struct reranker_scratch *s = a->s;
     ASSERT(a->count > 0);
+    for (size_t i = 0; i < a->asking; i++)
+        a->wanted[i] = told(a->reranker, a->wanted[i]);
     if (a->count > RERANKER_LENGTH) {
         a->history += a->count - RERANKER_LENGTH;
         a->count = RERANKER_LENGTH;

@@ -91,7 +91,7 @@ enum akin_status reranker_scratch_init(const struct reranker *reranker,
 void reranker_scratch_deinit(struct reranker_scratch *scratch);
 
 /* scratch->state = u of a past of at least one item, oldest first. Wanted are weights [wanted] of
- * the rows 1 to wanted of C; NULL: nothing. Allocates nothing. */
+ * the rows 1 to wanted of C; NULL or zeros: nothing. Allocates nothing. */
 void reranker_encode(const struct reranker *reranker, const struct kernels *kernels,
                      const uint32_t *history, size_t count, const float *wanted,
                      struct reranker_scratch *scratch);

@@ -277,7 +277,8 @@ static void a_request_by_definition(void **state)
                 all[i] = i;
             reranker_situate(&r, cpu_kernels(backends[0]), items + count, count, wanted, all,
                              ITEMS, &scratch, both[0], both[1]);
-            logits_of(&r, items + count, count, NULL, alone);
+            const float nothing[WANTED] = { 0 };
+            logits_of(&r, items + count, count, nothing, alone);
             for (size_t i = 0; i < ITEMS; i++)
                 assert_true(fabsf(both[w][i] - logits[i]) < 1e-5f &&
                             fabsf(both[0][i] - alone[i]) < 1e-5f);
