@@ -273,6 +273,7 @@ const struct command command_evaluate = {
                "that use them.\n",
     .examples =
         "  akin evaluate --data films --split ml-100k__llo.csv --recs recs.jsonl\n"
+        "  akin evaluate --data films --split ml-100k__llo.csv --context\n"
         "  akin evaluate --split ml-100k__llo.csv --replay --chart replay.svg --json\n",
     .options = {evaluate_options, sizeof evaluate_options / sizeof evaluate_options[0]},
     .run = run_evaluate,
