@@ -28,6 +28,7 @@ const struct command *const commands[] = {
     &command_search,
     &command_recommend,
     &command_rate,
+    &command_bandits,
     &command_fit,
     &command_evaluate,
     &command_audit_init,
