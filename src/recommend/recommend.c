@@ -417,6 +417,8 @@ static enum akin_status answer(struct asked *a, const float *query_vector,
         request_weigh(a);
         TRY(request_candidates(a, error));
         spent->search_ms = lap_ms(&since);
+        spent->situation_ms = a->situation_ms;
+        spent->situation_candidates = a->situation_candidates;
         TRY(a->request->explore ? request_explore(a, results, found, error)
                                 : request_pick(a, results, found, error));
     }
