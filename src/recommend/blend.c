@@ -28,6 +28,8 @@ static const struct blend next_table[] = {
     { "reranker alone", "attention + pop", PARTS([TASTE_ATTENTION] = 1, [TASTE_POPULARITY] = 1) },
     { "+ reranker", NEXT_FORMULA " + text + 0.25 attention", BLEND_TEXT_BOTH,
       { 1, { NEXT_PARTS, [TASTE_ATTENTION] = 0.25f } } },
+    { "+ graph", NEXT_FORMULA " + text, new items by the graph",
+      BLEND_TEXT_BOTH | BLEND_TEXT_GRAPH, { 1, { NEXT_PARTS } } },
     { "blended without text", NEXT_FORMULA, PARTS(NEXT_PARTS) },
     { "blended", NEXT_FORMULA " + text", BLEND_TEXT_BOTH, { 1, { NEXT_PARTS } } },
 };
@@ -46,6 +48,8 @@ static const struct blend return_table[] = {
     { "reranker alone", "attention + recent", PARTS([TASTE_ATTENTION] = 1, [TASTE_RECENT] = 1) },
     { "+ reranker", RETURN_FORMULA " + text + 0.25 attention", BLEND_TEXT_SLOW,
       { 1, { RETURN_PARTS, [TASTE_ATTENTION] = 0.25f } } },
+    { "+ graph", RETURN_FORMULA " + text, new items by the graph",
+      BLEND_TEXT_SLOW | BLEND_TEXT_GRAPH, { 1, { RETURN_PARTS } } },
     { "blended without text", RETURN_FORMULA, PARTS(RETURN_PARTS) },
     { "blended", RETURN_FORMULA " + text", BLEND_TEXT_SLOW, { 1, { RETURN_PARTS } } },
 };
