@@ -43,6 +43,8 @@ struct akin_fit_settings {
     size_t row_max;            /* weights kept of each item, 200 */
     uint64_t seed;             /* default 1 */
     bool reranker;             /* also train the reranker (docs/evaluation.md): a minute or two */
+    bool graph;                /* also learn the graph (docs/evaluation.md): what it says of items
+                                  that nobody has chosen yet is used from then on */
     struct akin_progress progress;
 };
 
@@ -55,6 +57,8 @@ struct akin_fit_report {
     struct akin_weights_found goes_on, comes_back;  /* for who is at it, and who was away */
     struct akin_weights_found query;    /* query_weight; formula: the number */
     struct akin_training reranker;
+    size_t new_items;              /* of the graph: with a text, and nobody chose them */
+    double graph_seconds;          /* 0: it was not asked for */
     double seconds;
     uint64_t bytes;                /* in memory, once opened */
 };

@@ -78,6 +78,32 @@ done:
     return status;
 }
 
+/* People alone, whose new items a graph ranks; NAN without one. */
+static enum akin_status ask_graph(struct personal_bench *b)
+{
+    enum akin_status status = AKIN_OK;
+    size_t count = 0;
+    double *times = memory_alloc(b->queries, sizeof *times);
+    if (!times)
+        return error_memory(&b->cli->error);
+    for (size_t i = 0; i < b->queries && b->info.users; i++) {
+        struct akin_request request;
+        struct akin_recommendation results[PERSONAL_K];
+        struct akin_recommend_timing timing;
+        size_t found;
+        set_request(b, i, &request);
+        request.query = NULL;
+        TRY_DONE(akin_recommend(b->recommender, &request, results, &found, &timing,
+                                &b->cli->error));
+        times[count] = timing.graph_ms;
+        count += timing.graph_ms > 0;
+    }
+    b->graph = stage_times_of(times, count);
+done:
+    memory_free(times);
+    return status;
+}
+
 enum akin_status personal_latency(struct personal_bench *b)
 {
     struct akin_recommend_timing timing;
@@ -110,6 +136,7 @@ enum akin_status personal_latency(struct personal_bench *b)
     b->without_encoding = stage_times_of(times[STAGES], b->queries);
     if (!b->model)
         b->stages[STAGE_ENCODE] = stage_times_of(NULL, 0);
+    status = ask_graph(b);
 done:
     memory_free(block);
     return status;

@@ -67,7 +67,7 @@ static void take(struct picker *p, uint32_t row)
         .row = row, .similarity = c->values[PART_TEXT], .score = c->score,
         .parts = { .text = parts[PART_TEXT], .title = parts[PART_TITLE],
                    .taste = parts[PART_TASTE], .popularity = parts[PART_POPULARITY],
-                   .context = parts[PART_CONTEXT] },
+                   .context = parts[PART_CONTEXT], .graph = parts[PART_GRAPH] },
     };
 }
 
