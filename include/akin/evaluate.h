@@ -106,6 +106,8 @@ struct akin_cold {
     struct akin_estimate text, mean_text, graph;   /* by the person's slow vector, by the mean of
                                                       the texts, by that and the graph */
     struct akin_estimate over_text, over_mean_text;    /* the graph less these, pair by pair */
+    struct akin_estimate few_text, few_graph, few_over_text;   /* likewise by the three newest
+                                                                  choices of each person alone */
     double seconds;
 };
 

@@ -107,8 +107,8 @@ struct akin_explanation {
 /* Where the time went, milliseconds. */
 struct akin_recommend_timing {
     double encode_ms, fuse_ms, filter_ms, search_ms, rerank_ms, total_ms;
-    double graph_ms;           /* of search_ms: the person in the graph of `akin fit --graph`, and
-                                  the candidates that nobody chose */
+    double graph_ms, new_ms;   /* of search_ms: the person in the graph of `akin fit --graph`, and
+                                  then the candidates that nobody chose */
 };
 
 /* Makes later requests fast: an index of the items in memory, and all that the first request would

@@ -83,9 +83,10 @@ static enum akin_status ask_graph(struct personal_bench *b)
 {
     enum akin_status status = AKIN_OK;
     size_t count = 0;
-    double *times = memory_alloc(b->queries, sizeof *times);
+    double *times = memory_alloc(2 * b->queries, sizeof *times), *fresh;
     if (!times)
         return error_memory(&b->cli->error);
+    fresh = times + b->queries;
     for (size_t i = 0; i < b->queries && b->info.users; i++) {
         struct akin_request request;
         struct akin_recommendation results[PERSONAL_K];
@@ -96,9 +97,11 @@ static enum akin_status ask_graph(struct personal_bench *b)
         TRY_DONE(akin_recommend(b->recommender, &request, results, &found, &timing,
                                 &b->cli->error));
         times[count] = timing.graph_ms;
+        fresh[count] = timing.new_ms;
         count += timing.graph_ms > 0;
     }
     b->graph = stage_times_of(times, count);
+    b->fresh = stage_times_of(fresh, count);
 done:
     memory_free(times);
     return status;

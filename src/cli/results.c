@@ -228,6 +228,7 @@ static enum akin_status tell_answer(struct cli *cli, const struct akin_request *
         json_object_set_new(timing, "filter_ms", json_of_double(t->filter_ms));
         json_object_set_new(timing, "search_ms", json_of_double(t->search_ms));
         json_object_set_new(timing, "graph_ms", json_of_double(t->graph_ms));
+        json_object_set_new(timing, "new_ms", json_of_double(t->new_ms));
         json_object_set_new(timing, "rerank_ms", json_of_double(t->rerank_ms));
         json_object_set_new(timing, "total_ms", json_of_double(t->total_ms));
         json_t *results = results_json(a->catalog, a->results, a->found);

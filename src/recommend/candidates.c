@@ -27,6 +27,7 @@ enum {
     TASTE_BEST = 10,            /* whose mean is the scale of tastes */
     TASTE_FLOOR = 100,          /* which of the model's best is 0 */
     PRODUCT_ROWS = 64,
+    FETCHED = 3,                /* rows of the graph that come while others are added */
     DROP_FROM = 4,              /* candidates for each result: fewer are not worth it */
 };
 
@@ -342,9 +343,13 @@ static enum akin_status read_past(struct asked *a, struct akin_error *error)
         s->graph_of = graph;
     }
     graph_person_begin(graph, &s->graph);
-    for (size_t e = first; e < s->past_count; e++)
+    for (size_t e = first; e < s->past_count; e++) {
+        if (e + FETCHED < s->past_count)
+            graph_fetch(graph, s->past[e + FETCHED],
+                        a->space->vectors + s->past[e + FETCHED] * a->space->dim, false);
         graph_person_take(graph, k, &s->graph, s->past[e],
                           a->space->vectors + s->past[e] * a->space->dim);
+    }
     graph_person_end(graph, k, &s->graph);
     return AKIN_OK;
 }
@@ -362,11 +367,15 @@ static enum akin_status rate_graph(struct asked *a, struct akin_error *error)
     if (!fresh)
         return AKIN_OK;
     TRY(read_past(a, error));
+    a->graph_ms = ms_since(began);
     float mean = graph_mean_text(graph, k, s->vector);
     for (size_t i = 0; i < s->candidate_count; i++) {
         struct candidate *c = &s->candidates[i];
         const float *text = a->space->vectors + c->row * a->space->dim;
         float cosine;
+        if (i + FETCHED < s->candidate_count && graph->fresh[c[FETCHED].row])
+            graph_fetch(graph, c[FETCHED].row,
+                        a->space->vectors + c[FETCHED].row * a->space->dim, true);
         if (!graph->fresh[c->row])
             continue;
         k->score_dot_f32(&cosine, s->vector, 1, &text, 1, a->space->dim);
@@ -374,7 +383,7 @@ static enum akin_status rate_graph(struct asked *a, struct akin_error *error)
         c->values[PART_GRAPH] = graph_instead(graph, &s->graph, mean, score) - cosine;
     }
     a->weights[PART_GRAPH] = a->weights[PART_TEXT];
-    a->graph_ms = ms_since(began);
+    a->new_ms = ms_since(began) - a->graph_ms;
     return AKIN_OK;
 }
 

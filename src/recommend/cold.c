@@ -12,8 +12,11 @@
 #include "recommend/metrics.h"
 
 enum { HELD_OUT = 5 };                          /* one of so many items */
+enum { FEW = 3 };                               /* choices that a new person has */
 enum way { WAY_TEXT, WAY_MEAN, WAY_GRAPH, WAYS };
-enum { GAINS = 2, ALL_COLUMNS = WAYS + GAINS }; /* of the graph over the two others */
+/* Ways of everybody; two of new people; what the graph gains over text, the mean, and text of new
+ * people. */
+enum { FEW_TEXT = WAYS, FEW_GRAPH, OVER_TEXT, OVER_MEAN, FEW_OVER_TEXT, ALL_COLUMNS };
 
 struct testing {
     const struct cold_lesson *lesson;
@@ -154,8 +157,13 @@ static void ask_everybody(struct testing *t)
             score_by(t, (enum way)way, rest, left);
             values[way] = recall(t, items, count);
         }
-        for (int other = 0; other < GAINS; other++)
-            values[WAYS + other] = values[WAY_GRAPH] - values[other];
+        score_by(t, WAY_TEXT, rest + left - FEW, FEW);
+        values[FEW_TEXT] = recall(t, items, count);
+        score_by(t, WAY_GRAPH, rest + left - FEW, FEW);
+        values[FEW_GRAPH] = recall(t, items, count);
+        values[OVER_TEXT] = values[WAY_GRAPH] - values[WAY_TEXT];
+        values[OVER_MEAN] = values[WAY_GRAPH] - values[WAY_MEAN];
+        values[FEW_OVER_TEXT] = values[FEW_GRAPH] - values[FEW_TEXT];
     }
 }
 
@@ -206,8 +214,10 @@ static enum akin_status test(struct testing *t, struct akin_cold *cold, struct a
     *cold = (struct akin_cold){
         .items = t->cold_count, .people = t->people, .text = estimate(intervals[WAY_TEXT]),
         .mean_text = estimate(intervals[WAY_MEAN]), .graph = estimate(intervals[WAY_GRAPH]),
-        .over_text = estimate(intervals[WAYS + WAY_TEXT]),
-        .over_mean_text = estimate(intervals[WAYS + WAY_MEAN])
+        .over_text = estimate(intervals[OVER_TEXT]),
+        .over_mean_text = estimate(intervals[OVER_MEAN]),
+        .few_text = estimate(intervals[FEW_TEXT]), .few_graph = estimate(intervals[FEW_GRAPH]),
+        .few_over_text = estimate(intervals[FEW_OVER_TEXT])
     };
     return AKIN_OK;
 }

@@ -212,8 +212,8 @@ static void multiply_row(void *context, size_t i, int worker)
         l->next[d * basis + i] = products[d];
 }
 
-/* Rows of `next`, made orthonormal one after the other (twice, for the rounding), to the block; their
- * lengths before to `sizes`. What is nothing but the others becomes zeros. */
+/* Rows of `next`, made orthonormal one after the other (twice, for the rounding), to the block;
+ * their lengths before to `sizes`. What is nothing but the others becomes zeros. */
 static void orthonormalize(struct kin_learner *l, float sizes[KIN_RANK_MAX])
 {
     const struct kernels *k = l->lesson->kernels;

@@ -6,8 +6,9 @@
  *     V = Z sqrt(l / (l + KIN_RIDGE))            [basis][rank]
  *
  * is the space in which a person is the sum of what was chosen, and products of people and items
- * are the choices, smoothed: V V' is (G + ridge)^-1 G but for the small eigenvalues. An item that is
- * not of the basis has no part in G, and is put there by what is known of it, a Gaussian process:
+ * are the choices, smoothed: V V' is (G + ridge)^-1 G but for the small eigenvalues. An item that
+ * is not of the basis has no part in G, and is put there by what is known of it, by a Gaussian
+ * process:
  *
  *     v = k (K + KIN_NOISE)^-1 V,   k_i = K(item, basis item i)
  *     K(a, b) = exp(2 (t_a . t_b - 1) + 0.6 (g_a . g_b - 1) + 0.6 (exp(-(y_a - y_b)^2 / 50) - 1))

@@ -3,10 +3,10 @@
  *
  * A person's score of an item is
  *     h_u . h_i  +  10 cos(mean of the texts of the past, t_i)  +  GRAPH_KIN p . v_i / |p|
- * h of graph_sage.h; p the sum of the vectors of the past and v of graph_kin.h. An item is new where
- * nobody had chosen it when the graph was learned, and it has a text. What a request knows of such an item is its
- * text; in the place of its cosine with the person stands, with the same mean over all new items
- * and about the same spread,
+ * h of graph_sage.h; p the sum of the vectors of the past and v of graph_kin.h. An item is new
+ * where nobody had chosen it when the graph was learned, and it has a text. Otherwise a request
+ * knows such an item by its text alone; in the place of its cosine with the person stands, with the
+ * same mean over all new items and about the same spread,
  *     mean cosine + spread (score - mean score)
  * so that new items change places among each other, and hardly with the others. */
 #pragma once
@@ -63,6 +63,17 @@ void graph_person_take(const struct graph_model *model, const struct kernels *ke
                        struct graph_person *person, uint32_t item, const float *text);
 void graph_person_end(const struct graph_model *model, const struct kernels *kernels,
                       struct graph_person *person);
+
+/* Has what will be asked of an item soon brought near. */
+static inline void graph_fetch(const struct graph_model *model, uint32_t item, const float *text,
+                               bool whole)
+{
+    const float *row = model->vectors + item * (model->dim + model->rank);
+    for (size_t at = 0; at < model->dim; at += 16)
+        __builtin_prefetch(text + at);
+    for (size_t at = whole ? 0 : model->dim; at < model->dim + model->rank; at += 16)
+        __builtin_prefetch(row + at);
+}
 
 /* Of a person with a past. */
 float graph_model_score(const struct graph_model *model, const struct kernels *kernels,

@@ -122,8 +122,8 @@ static enum akin_status read_shape(const struct safetensors *file, size_t dim,
         shape[k] = value;
     }
     if (shape[0] != dim)
-        return error_set(error, AKIN_FORMAT, "%s: of vectors of %zu numbers, the catalogue has %zu; "
-                         AGAIN, safetensors_path(file), shape[0], dim);
+        return error_set(error, AKIN_FORMAT, "%s: of vectors of %zu numbers, the catalogue has "
+                         "%zu; " AGAIN, safetensors_path(file), shape[0], dim);
     return AKIN_OK;
 }
 

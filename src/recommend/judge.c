@@ -56,12 +56,12 @@ static void add_graph(const struct judging *g, const struct judged_point *point,
                           j->text->rows[point->history[e]]);
     graph_person_end(graph, j->kernels, p);
     float mean = graph_mean_text(graph, j->kernels, s->vector);
-    for (size_t i = 0; i < g->items; i++)
-        if (graph->fresh[i])
-            s->scores[i] += weight * (graph_instead(graph, p, mean,
-                                                    graph_model_score(graph, j->kernels, p, (uint32_t)i,
-                                                                j->text->rows[i])) -
-                                      s->texts[i]);
+    for (size_t i = 0; i < g->items; i++) {
+        if (!graph->fresh[i])
+            continue;
+        float score = graph_model_score(graph, j->kernels, p, (uint32_t)i, j->text->rows[i]);
+        s->scores[i] += weight * (graph_instead(graph, p, mean, score) - s->texts[i]);
+    }
 }
 
 /* `kind` is what s->texts holds. */

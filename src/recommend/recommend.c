@@ -410,6 +410,7 @@ static enum akin_status answer(struct asked *a, const float *query_vector,
         TRY(request_candidates(a, error));
         spent->search_ms = lap_ms(&since);
         spent->graph_ms = a->graph_ms;
+        spent->new_ms = a->new_ms;
         TRY(request_pick(a, results, found, error));
     }
     if (explanations)

@@ -142,7 +142,7 @@ struct asked {
     size_t row;                 /* of the item */
     struct past past;
     bool returning;             /* the last visit was long ago */
-    double graph_ms;
+    double graph_ms, new_ms;
     bool said;                  /* the model of taste was asked: s->speech */
     float gathered_scale;       /* what s->taste is divided by, */
     float said_floor, said_scale;   /* and what was said, less its floor */

@@ -1,5 +1,6 @@
-/* New items by what they are kin to: the space is the closed form's, a new item's place the formula's,
- * both written out in double; threads change no bit; nothing to learn from, and an interruption. */
+/* New items by what they are kin to: the space is the closed form's, a new item's place the
+ * formula's, both written out in double; threads change no bit; nothing to learn from, and an
+ * interruption. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -133,7 +133,7 @@ static void new_items_change_places(void **state)
         fresh++;
     }
     assert_true(fresh > 10);
-    assert_true(fabs(mean - mean_text) / fresh < 2e-3);     /* those that were not seen, as a whole */
+    assert_true(fabs(mean - mean_text) / fresh < 2e-3);
     graph_person_deinit(&p);
     recommender_use_inputs(rig, &(struct recommend_inputs){ 0 });
 }
