@@ -65,8 +65,8 @@ static enum akin_status write_tensors(const struct graph_model *m,
     return AKIN_OK;
 }
 
-enum akin_status graph_model_write(const struct graph_model *m, const char *path, const char *identity,
-                             struct akin_error *error)
+enum akin_status graph_model_write(const struct graph_model *m, const char *path,
+                                   const char *identity, struct akin_error *error)
 {
     struct safetensors_header header = { 0 };
     struct file_writer *writer;
@@ -176,8 +176,9 @@ static enum akin_status read_all(const struct safetensors *file, const char *ide
     return AKIN_OK;
 }
 
-enum akin_status graph_model_read(const char *path, const char *identity, size_t items, size_t dim,
-                            struct graph_model *model, struct akin_error *error)
+enum akin_status graph_model_read(const char *path, const char *identity, size_t items,
+                                  size_t dim, struct graph_model *model,
+                                  struct akin_error *error)
 {
     struct safetensors *file;
     struct graph_model made = { 0 };

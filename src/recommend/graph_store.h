@@ -8,8 +8,9 @@ enum { GRAPH_FORMAT = 1 };
 
 /* Whole or not at all. */
 enum akin_status graph_model_write(const struct graph_model *model, const char *path,
-                             const char *identity, struct akin_error *error);
+                                   const char *identity, struct akin_error *error);
 /* AKIN_NOT_FOUND; AKIN_FORMAT: of other items, another version or shape, damaged, a number that is
  * not finite; each with what to do about it. `dim`: of the texts. */
-enum akin_status graph_model_read(const char *path, const char *identity, size_t items, size_t dim,
-                            struct graph_model *model, struct akin_error *error);
+enum akin_status graph_model_read(const char *path, const char *identity, size_t items,
+                                  size_t dim, struct graph_model *model,
+                                  struct akin_error *error);
