@@ -407,6 +407,8 @@ def catalogue():
     got = answer("fit", "--data", "films")
     check("fit", got["learned_items"] == 5 and got["events"] == len(rows) and "model.json" in os.listdir("films/taste"), got)
     check("fit for people", b"learned from" in akin("fit", "--data", "films").stdout)
+    refused("too little for a graph", "fit", "--data", "films", "--graph", words="at least 256")
+    check("what was learned is still there", "model.json" in os.listdir("films/taste"))
     found = [got["goes_on"], got["comes_back"], got["query_weight"]]
     check("weights found", all(not f["learned"] or f["gain"]["interval_95"][0] > 0 for f in found)
           and "local" in found[0]["score"] and "recent" in found[1]["score"] and got["live_events"] == 0, found)
