@@ -60,7 +60,9 @@ static const struct rule call_rules[] = {
      "src/cli/* src/train/distributed_fork.c src/train/gpu.c", "a library call"},
     {"signal sigaction", "src/cli/* src/train/distributed_fork.c",
      "struct akin_progress, whose update can say stop"},
-    {"socket bind listen", "src/server/* src/train/distributed_tcp*.c", "libcurl for a client"},
+    {"socket bind listen",
+     "src/server/* src/train/distributed_tcp*.c src/watch/alert_socket.c",
+     "libcurl for a client"},
     {"random srandom rand_r drand48 lrand48 getrandom", "src/base/rng.c", "base/rng.h"},
 };
 
@@ -84,7 +86,8 @@ static const struct rule header_rules[] = {
     {"pthread.h threads.h", "src/base/thread.c", "base/thread.h"},
     {"sys/mman.h", "src/base/file*.c src/base/memory.c", "base/file.h or base/memory.h"},
     {"hwloc.h", "src/base/*", "base/cpu.h or base/system.h"},
-    {"curl/curl.h", "src/model/*", "akin_model_pull"},
+    {"curl/curl.h", "src/model/* src/watch/alert_webhook.c", "akin_model_pull"},
+    {"systemd/sd-bus.h", "src/events/* src/watch/alert_bus.c", "events/source.h"},
     {"sqlite3.h", "src/catalog/*", "akin/catalog.h"},
     {"ini.h", "src/engine/settings.c", "akin/settings.h"},
     {"mpi.h", "src/train/distributed_mpi.c", "train/distributed.h"},

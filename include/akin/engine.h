@@ -39,6 +39,10 @@ struct akin_engine_settings {
     const char *pin;    /* where the threads of an engine that takes all cores are bound: "auto"
                            (NULL) each to a NUMA node, "cores" to a core, "off". Never the caller's
                            own, and none where the threads are fewer than the cores */
+    const char *numa;   /* "auto" (NULL): weights are kept on every NUMA node; "off": nodes are not
+                           looked at; a node's number: the calling thread and all threads of the
+                           engine are bound to that node, with the memory that they touch first, as
+                           numactl does, and the calling thread stays so. With one node: nothing */
     const char *device; /* "auto", "cpu"; other devices are refused with AKIN_UNSUPPORTED */
     const char *cpu; /* highest kernel level allowed: "ref", "avx2", "avx512", "amx"; NULL: best */
     struct akin_log log;
@@ -82,6 +86,8 @@ struct akin_placement {
     int pinned;             /* threads that are bound; the caller's is never among them */
     char pinned_to[8];      /* "cores" or "nodes"; "" where none is */
     char why_not[64];       /* none is: why; otherwise "" */
+    int node;               /* all is bound to this NUMA node; -1: to none */
+    bool node_memory;       /* and so is memory; otherwise it is by first touch */
 };
 
 AKIN_API void akin_engine_placement(const struct akin_engine *engine,

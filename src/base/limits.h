@@ -41,6 +41,11 @@
 #define EVENT_MASKED_BYTES    ((size_t)4096)       /* of an event that its kind is told by */
 #define TEMPLATES_MAX         ((size_t)1 << 20)    /* kinds of events kept */
 #define SESSION_EVENTS_MAX    ((size_t)4096)       /* of one session, in order */
+#define ALARM_KINDS_MAX       1024                 /* told apart at once */
+#define ALARM_BYTES_MAX       ((size_t)8 << 20)    /* the JSON of one alarm */
+#define ALARM_KEPT_BYTES_MAX  ((size_t)32 << 20)   /* of all that may be told again */
+#define ALARM_QUEUE_MAX       ((size_t)1 << 20)    /* alarms that wait for a sink */
+#define ALARM_QUEUE_BYTES_MAX ((size_t)64 << 20)   /* of them */
 #define SESSIONS_MAX          ((size_t)1 << 20)    /* in memory at once */
 
 static_assert(TOKENS_MAX < 65536, "token positions fit in 16 bits");

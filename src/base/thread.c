@@ -10,8 +10,10 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/limits.h"
 #include "base/memory.h"
 #include "base/quota.h"
@@ -133,6 +135,15 @@ void condition_destroy(struct condition **condition)
 void condition_wait(struct condition *condition, struct mutex *mutex)
 {
     pthread_cond_wait(&condition->changed, &mutex->lock);
+}
+
+void condition_wait_for(struct condition *condition, struct mutex *mutex, uint64_t ns)
+{
+    uint64_t now = clock_monotonic_ns(), until = ns < UINT64_MAX / 2 - now ? now + ns
+                                                                           : UINT64_MAX / 2;
+    struct timespec time = { .tv_sec = (time_t)(until / 1000000000),
+                             .tv_nsec = (long)(until % 1000000000) };
+    pthread_cond_clockwait(&condition->changed, &mutex->lock, CLOCK_MONOTONIC, &time);
 }
 
 void condition_wake(struct condition *condition)

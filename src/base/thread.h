@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/topology.h"
 
@@ -57,6 +58,8 @@ struct condition;
 struct condition *condition_create(void);
 void condition_destroy(struct condition **condition);
 void condition_wait(struct condition *condition, struct mutex *mutex);  /* may wake for nothing */
+/* The same, for at most so long. */
+void condition_wait_for(struct condition *condition, struct mutex *mutex, uint64_t ns);
 void condition_wake(struct condition *condition);                       /* all who wait */
 
 /* A thread of its own, for work that goes on beside its callers; with `background` the system runs

@@ -144,6 +144,15 @@ void topology_destroy(struct topology **topology)
     *topology = NULL;
 }
 
+void topology_flatten(struct topology *topology)
+{
+    for (int i = 0; i < topology->cpus; i++)
+        topology->places[i].node = 0;
+    for (int i = 0; i < topology->cpu_end; i++)
+        topology->node_of[i] = topology->node_of[i] < 0 ? -1 : 0;
+    topology->nodes = 1;
+}
+
 int topology_cpus(const struct topology *topology)
 {
     return topology->cpus;

@@ -30,6 +30,8 @@ struct topology_place {
  * tell is one node. */
 struct topology *topology_create(const char *synthetic);
 void topology_destroy(struct topology **topology);
+/* Takes all nodes for one, so that nothing is placed by them. */
+void topology_flatten(struct topology *topology);
 
 /* Places: the first hardware thread of every core, node by node, then the second ones. */
 int topology_cpus(const struct topology *topology);

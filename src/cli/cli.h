@@ -97,4 +97,5 @@ extern const struct command command_doctor, command_config, command_model_list, 
     command_bench_bandits, command_bench_compare,
     command_audit_init, command_audit_append, command_audit_checkpoint, command_audit_verify,
     command_audit_prove, command_audit_verify_proof, command_audit_export,
-    command_audit_rotate_key, command_audit_cosign, command_audit_report, command_bench_audit;
+    command_audit_rotate_key, command_audit_cosign, command_audit_report, command_bench_audit,
+    command_bench_numa;

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "cli/cli.h"
+#include "cli/numa_report.h"
 #include "cli/report.h"
 #include "cli/verdict.h"
 
@@ -21,6 +22,7 @@ enum { FINDINGS_MAX = 8, LIBRARIES_MAX = 64 };
 
 struct doctor {
     struct akin_machine machine;
+    struct numa *numa;              /* NULL: the system does not tell */
     char model_path[PATH_BYTES_MAX], model_state[256];
     struct akin_verdict verdict;    /* count 0: not measured yet */
     char data_state[256];
@@ -50,9 +52,9 @@ find_problem(struct doctor *d, bool essential, const char *what, const char *fix
  * carry the versions. */
 static bool is_ours(const char *file)
 {
-    static const char *const ours[] = {"libcrypto",  "libcurl",     "libhwloc",
-                                       "libinih",    "libjansson",  "libsodium",
-                                       "libsqlite3", "libutf8proc", "libxxhash"};
+    static const char *const ours[] = {"libcrypto",  "libcurl",    "libhwloc",  "libinih",
+                                       "libjansson", "libnats",    "libsodium", "libsqlite3",
+                                       "libsystemd", "libutf8proc", "libxxhash"};
     for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)
         if (strncmp(file, ours[i], strlen(ours[i])) == 0 && file[strlen(ours[i])] == '.')
             return true;
@@ -76,6 +78,14 @@ static void examine_engine(struct cli *cli, struct doctor *d)
     if (cli_engine(cli) != AKIN_OK)
         find_problem(d, true, cli->error.message,
                      "check --device, --threads and AKIN_CPU: akin config");
+}
+
+/* Before the engine, which --numa may bind to a part of the machine. */
+static void examine_machine(struct doctor *d)
+{
+    akin_machine_describe(&d->machine);
+    if (numa_open(NULL, true, &d->numa, NULL) != AKIN_OK)
+        d->numa = NULL;
 }
 
 static void examine_home(struct cli *cli, struct doctor *d)
@@ -139,7 +149,7 @@ static void examine_data(struct cli *cli, struct doctor *d)
 
 static void examine(struct cli *cli, struct doctor *d)
 {
-    akin_machine_describe(&d->machine);
+    examine_machine(d);
     dl_iterate_phdr(see_library, d);
     examine_engine(cli, d);
     examine_home(cli, d);
@@ -186,7 +196,8 @@ static json_t *doctor_json(struct cli *cli, const struct doctor *d, const struct
     json_object_set_new(root, "memory_bytes", json_of_count(d->machine.memory_bytes));
     json_object_set_new(root, "memory_available_bytes",
                         json_of_count(d->machine.memory_available_bytes));
-    json_object_set_new(root, "gpus", json_array());
+    json_object_set_new(root, "numa", d->numa ? numa_json(d->numa) : json_null());
+    json_object_set_new(root, "gpus", d->numa ? numa_gpus_json(d->numa) : json_array());
     json_object_set_new(root, "gpu_support", json_false());
     json_object_set_new(root, "home", json_of_text(cli_setting(cli, "home")));
     json_object_set_new(root, "model", json_of_known(d->model_path));
@@ -252,7 +263,9 @@ static void print_doctor(struct cli *cli, const struct doctor *d, const struct u
         row(&table, "placement", "%s", placement_text(cli->engine, places, sizeof places));
     row(&table, "memory", "%s, %s available", format_bytes(total, d->machine.memory_bytes),
         format_bytes(available, d->machine.memory_available_bytes));
-    row(&table, "GPU", "none: this build has no GPU support");
+    if (d->numa)
+        numa_rows(&table, d->numa);
+    row(&table, "engine", "computes on the CPU: this build's engine has no GPU support");
     row(&table, "home", "%s", cli_setting(cli, "home"));
     row(&table, "model", "%s%s%s", d->model_path, *d->model_path ? ": " : "", d->model_state);
     print_precisions(&table, d);
@@ -289,6 +302,7 @@ static enum akin_status run_doctor(struct cli *cli)
     if (status == AKIN_OK && is_broken(d))
         status =
             error_set(&cli->error, AKIN_UNSUPPORTED, "something essential is broken, see above");
+    numa_close(&d->numa);
     memory_free(d);
     return status;
 }

@@ -49,6 +49,7 @@ const struct command *const commands[] = {
     &command_bench_bandits,
     &command_bench_compare,
     &command_bench_audit,
+    &command_bench_numa,
 };
 
 const size_t command_count = sizeof commands / sizeof commands[0];

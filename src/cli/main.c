@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/numa.h"
 #include "cli/cli.h"
 
 enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_WRONG_USE = 2, EXIT_INTERRUPTED = 130 };
@@ -15,6 +16,8 @@ static const struct option common_options[] = {
     {"device", 0, OPTION_TEXT, "DEVICE", NULL, "auto or cpu", 0, 0},
     {"precision", 0, OPTION_TEXT, "P", NULL, "auto, fp32, bf16, fp16 or int8", 0, 0},
     {"threads", 't', OPTION_TEXT, "N", NULL, "threads; 0: one per CPU", 0, 0},
+    {"numa", 0, OPTION_TEXT, "auto|off|N", NULL, "NUMA nodes: place by them, not, or stay on one",
+     0, 0},
     {"home", 0, OPTION_TEXT, "DIR", NULL, "where models and data live (AKIN_HOME)", 0, 0},
     {"data", 'd', OPTION_TEXT, "DIR", NULL, "catalogue folder (HOME/data)", 0, 0},
     {"json", 0, OPTION_FLAG, "", NULL, "results as JSON", 0, 0},
@@ -158,7 +161,8 @@ static enum akin_status no_such_command(struct cli *cli, char *const *words, siz
 
 static enum akin_status resolve_settings(struct cli *cli, const struct options *before)
 {
-    static const char *const keys[] = {"home", "data", "model", "device", "precision", "threads"};
+    static const char *const keys[] = {"home",      "data",    "model", "device",
+                                       "precision", "threads", "numa"};
     TRY(akin_settings_create(&cli->settings, &cli->error));
     TRY(akin_settings_resolve(cli->settings, &cli->error));
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
@@ -202,6 +206,10 @@ static enum akin_status run_command(struct cli *cli, const struct options *befor
                          command->arguments);
     progress_init(&cli->progress, cli->quiet);
     TRY(resolve_settings(cli, before));
+    /* Here, so that all that a command reads lies on that node; a wrong one is the engine's to
+     * tell, which commands that need none can do without. */
+    struct numa_choice numa;
+    (void)numa_choose(cli_setting(cli, "numa"), &numa, NULL);
     return command->run(cli);
 }
 

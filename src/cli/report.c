@@ -94,7 +94,7 @@ void report_machine(struct cli *cli)
 const char *placement_text(const struct akin_engine *engine, char *text, size_t bytes)
 {
     struct akin_placement p;
-    char pinned[96], quota[48] = "";
+    char pinned[96], quota[48] = "", node[64] = "";
     akin_engine_placement(engine, &p);
     if (p.pinned)
         snprintf(pinned, sizeof pinned, "%d bound to %s, not the caller's", p.pinned, p.pinned_to);
@@ -102,9 +102,11 @@ const char *placement_text(const struct akin_engine *engine, char *text, size_t 
         snprintf(pinned, sizeof pinned, "none bound: %s", p.why_not);
     if (p.quota)
         snprintf(quota, sizeof quota, ", a quota of %d", p.quota);
-    snprintf(text, bytes, "%d thread%s on %d core%s (%d CPU%s%s) of %d NUMA node%s; %s", p.threads,
-             p.threads == 1 ? "" : "s", p.cores, p.cores == 1 ? "" : "s", p.cpus,
-             p.cpus == 1 ? "" : "s", quota, p.nodes, p.nodes == 1 ? "" : "s", pinned);
+    if (p.node >= 0)
+        snprintf(node, sizeof node, " (node %d%s)", p.node, p.node_memory ? ", with memory" : "");
+    snprintf(text, bytes, "%d thread%s on %d core%s (%d CPU%s%s) of %d NUMA node%s%s; %s",
+             p.threads, p.threads == 1 ? "" : "s", p.cores, p.cores == 1 ? "" : "s", p.cpus,
+             p.cpus == 1 ? "" : "s", quota, p.nodes, p.nodes == 1 ? "" : "s", node, pinned);
     return text;
 }
 
@@ -112,9 +114,10 @@ json_t *placement_json(const struct akin_engine *engine)
 {
     struct akin_placement p;
     akin_engine_placement(engine, &p);
-    return json_pack("{s:i,s:i,s:i,s:i,s:i,s:i,s:s,s:s}", "threads", p.threads, "cpus", p.cpus,
-                     "cores", p.cores, "numa_nodes", p.nodes, "quota", p.quota, "pinned", p.pinned,
-                     "pinned_to", p.pinned_to, "why_not", p.why_not);
+    return json_pack("{s:i,s:i,s:i,s:i,s:i,s:i,s:s,s:s,s:i,s:b}", "threads", p.threads, "cpus",
+                     p.cpus, "cores", p.cores, "numa_nodes", p.nodes, "quota", p.quota, "pinned",
+                     p.pinned, "pinned_to", p.pinned_to, "why_not", p.why_not, "node", p.node,
+                     "node_memory", (int)p.node_memory);
 }
 
 int placement_cores(const struct akin_engine *engine)

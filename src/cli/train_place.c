@@ -56,9 +56,11 @@ static enum akin_status open_cpu(struct cli *cli, const struct train_asked *aske
     enum topology_pin pin = !settings.pin || !strcmp(settings.pin, "auto") ? PIN_NODES
                             : !strcmp(settings.pin, "cores")               ? PIN_CORES
                                                                            : PIN_OFF;
-    place->topology = topology_create(NULL);
+    place->topology = topology_create(NULL);    /* where the engine has bound this thread to */
     if (!place->topology)
         return error_memory(&cli->error);
+    if (settings.numa && !strcmp(settings.numa, "off"))
+        topology_flatten(place->topology);
     int threads = akin_engine_threads(cli->engine);
     place->pool = thread_pool_create_on(threads, place->topology, pin);
     if (!place->pool)

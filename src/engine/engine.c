@@ -71,15 +71,20 @@ enum akin_status akin_engine_open(const struct akin_engine_settings *settings,
     if (settings->threads < 0 || settings->threads > THREADS_MAX)
         return error_set(error, AKIN_ARGUMENT, "threads %d: expected 0 to %d", settings->threads,
                          THREADS_MAX);
+    struct numa_choice numa;
     TRY(check_pin(settings->pin, &pin, error));
+    TRY(numa_choose(settings->numa, &numa, error));     /* before anybody counts CPUs */
     struct akin_engine *e = memory_alloc(1, sizeof *e);
     if (!e)
         return error_memory(error);
     e->log = settings->log;
     e->pin = pin;
+    e->numa = numa;
     int threads = settings->threads ? settings->threads : thread_cpus();
     enum akin_status status = AKIN_OK;
     e->topology = topology_create(NULL);
+    if (e->topology && numa.off)
+        topology_flatten(e->topology);
     if (e->topology)
         e->pool = thread_pool_create_on(threads, e->topology, e->pin);
     if (!e->topology)
@@ -129,8 +134,13 @@ void akin_engine_placement(const struct akin_engine *engine, struct akin_placeme
     *placement = (struct akin_placement){
         .threads = threads, .cpus = topology_cpus(t), .cores = topology_cores(t),
         .nodes = topology_nodes(t), .quota = topology_quota(t),
-        .pinned = thread_pool_pinned(engine->pool),
+        .pinned = thread_pool_pinned(engine->pool), .node = engine->numa.node,
+        .node_memory = engine->numa.bound.memory,
     };
+    if (engine->numa.node >= 0 && engine->numa.bound.cpus && engine->pin != PIN_CORES)
+        why = "all stay on one node";
+    else if (engine->numa.off && engine->pin == PIN_NODES)
+        why = "NUMA nodes are not looked at";
     if (placement->pinned)
         snprintf(placement->pinned_to, sizeof placement->pinned_to, "%s",
                  engine->pin == PIN_CORES ? "cores" : "nodes");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "akin/engine.h"
+#include "base/numa.h"
 #include "base/topology.h"
 
 struct backend;
@@ -12,6 +13,7 @@ struct akin_engine {
     struct topology *topology;
     struct thread_pool *pool;
     enum topology_pin pin;  /* asked for */
+    struct numa_choice numa;
     struct backend *backend;
     unsigned cpu_flags;     /* base/cpu.h: what kernels may use */
     char kernels[16];       /* the level chosen */

@@ -12,11 +12,12 @@
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/memory.h"
+#include "base/numa.h"
 #include "base/status.h"
 
 #include "akin/model.h"
 
-enum setting { HOME, DATA, MODEL, DEVICE, PRECISION, THREADS, PIN, CPU, HUB, SETTINGS };
+enum setting { HOME, DATA, MODEL, DEVICE, PRECISION, THREADS, PIN, NUMA, CPU, HUB, SETTINGS };
 
 static const struct {
     const char *key, *environment, *help;
@@ -28,6 +29,7 @@ static const struct {
     [PRECISION] = { "precision", "AKIN_PRECISION", "auto, fp32, bf16, fp16 or int8" },
     [THREADS]   = { "threads", "AKIN_THREADS", "0 for one per CPU" },
     [PIN]       = { "pin", "AKIN_PIN", "threads bound to auto (NUMA nodes), cores or off" },
+    [NUMA]      = { "numa", "AKIN_NUMA", "NUMA nodes: auto, off, or the number of one to stay on" },
     [CPU]       = { "cpu", "AKIN_CPU", "highest kernel level: ref, avx2, avx512 or amx" },
     [HUB]       = { "hub", "AKIN_HUB", "base URL of a hub with the Hugging Face layout" },
 };
@@ -59,6 +61,8 @@ static const char *expectation(int setting, const char *value)
         return !strcmp(value, "auto") || !strcmp(value, "cores") || !strcmp(value, "off")
                    ? NULL
                    : "auto, cores or off";
+    case NUMA:
+        return numa_is_choice(value) ? NULL : "auto, off or the number of a node";
     case PRECISION:
         return akin_precision_parse(value, &precision) ? NULL : "auto, fp32, bf16, fp16 or int8";
     case CPU:
@@ -124,6 +128,7 @@ static enum akin_status store_defaults(struct akin_settings *settings, struct ak
     TRY(store(settings, PRECISION, "fp32", "default", error));
     TRY(store(settings, THREADS, "0", "default", error));
     TRY(store(settings, PIN, "auto", "default", error));
+    TRY(store(settings, NUMA, "auto", "default", error));
     TRY(store(settings, CPU, "", "default", error));
     TRY(store(settings, HUB, "", "default", error));
     return derive_data(settings, error);
@@ -254,6 +259,7 @@ void akin_settings_engine(const struct akin_settings *settings, struct akin_engi
     engine->threads = (int)threads;
     engine->device = settings->values[DEVICE];
     engine->pin = settings->values[PIN];
+    engine->numa = settings->values[NUMA];
     engine->home = settings->values[HOME];
     engine->cpu = *settings->values[CPU] ? settings->values[CPU] : NULL;
 }

@@ -25,7 +25,7 @@ data import movielens|data import jsonl|data embed|data info|index build|index c
 index update|index delete|index info|index check|index compact|index export|search|recommend|rate|
 fit|evaluate|watch|audit init|audit append|audit checkpoint|audit verify|audit prove|audit verify-proof|
 audit export|audit report|audit rotate-key|audit cosign|bench embed|bench search|bench recommend|
-bench personalize|bench train|bench compare|bench bandits|bench audit""".replace("\n", "").split("|")
+bench personalize|bench train|bench compare|bench bandits|bench audit|bench numa""".replace("\n", "").split("|")
 FILMS = """movieId,title,genres
 1,Toy Story (1995),Adventure|Animation|Children|Comedy
 2,Toy Story 2 (1999),Adventure|Animation|Children|Comedy
@@ -182,7 +182,20 @@ def use():
     check("config for people", b"AKIN_MODEL" in akin("config").stdout)
 
     health = answer("doctor")
-    check("doctor", health["ok"] and health["kernels"] and health["threads"] >= 1 and health["gpus"] == [], health)
+    check("doctor", health["ok"] and health["kernels"] and health["threads"] >= 1, health)
+    map_ = health["numa"]
+    check("doctor tells the topology", map_["cores"] >= 1 and len(map_["nodes"]) == health["numa_nodes"]
+          and sum(n["memory_bytes"] for n in map_["nodes"]) > 0 and all("L" in c["name"] for c in map_["caches"])
+          and health["gpus"] == [{k: d[k] for k in ("bus", "name", "known_as", "node")} for d in map_["devices"] if d["kind"] == "gpu"]
+          and b"node %d " % map_["nodes"][0]["number"] in akin("doctor").stdout, map_)
+    here = str(map_["nodes"][0]["number"])
+    for origin, got in (("--numa", answer("config", "--numa", here)["numa"]), ("AKIN_NUMA", answer("config", env={"AKIN_NUMA": here})["numa"])):
+        check(f"{origin}", got == {"value": here, "origin": origin}, got)
+    place = answer("doctor", "--numa", here)["placement"]
+    check("on a node of its own, or the only one", place["node"] == (int(here) if len(map_["nodes"]) > 1 else -1), place)
+    check("nodes not looked at", answer("doctor", "--numa", "off")["placement"]["numa_nodes"] == 1)
+    refused("a node that is none", "config", "--numa", "left", status=2, words="--numa")
+    refused("a node that is none, by environment", "doctor", words="AKIN_NUMA", env={"AKIN_NUMA": "-3"})
     check("doctor sends for data", any("data import" in p["fix"] for p in health["problems"]), health)
     check("doctor for people", b"kernels" in akin("doctor").stdout)
     check("doctor tells where threads run", health["placement"]["threads"] == health["threads"] and b"placement " in akin("doctor").stdout
@@ -939,8 +952,25 @@ def bench_personalize():
           and "Made-up" not in text and "  encode" not in text, text)
 
 
+def bench_numa():
+    got = answer("bench", "numa", "--mebibytes", "32", "--repeats", "1", "--output-dir", "out_numa")
+    nodes = got["numa"]["nodes"]
+    readers = [n for n in nodes if n["cpus"]]
+    check("pairs of nodes", len(got["pairs"]) == len(readers) * len(nodes) and set(REPORT_KEYS) <= set(got)
+          and all(p["latency_ns"] > 0 and p["read_gb_s"] > 0 and p["local"] == (p["reader"] == p["memory"]) for p in got["pairs"]), got)
+    check("remote only where there is one", got["remote"] == (len(nodes) > 1)
+          and (got["latency_remote_per_local"] is None) == (len(nodes) == 1) and got["latency_ns_local"] > 0, got)
+    check("its report", os.listdir("out_numa")[0].startswith("numa_"))
+    if len(nodes) == 1:
+        text = akin("bench", "numa", "--mebibytes", "32", "--repeats", "1", "--output-dir", "out_numa").stdout.decode()
+        check("says that nothing is remote", "nothing is remote" in text, text)
+    refused("a node to measure", "bench", "numa", "--numa", "0", status=2, words="all nodes")
+    refused("no repeats", "bench", "numa", "--repeats", "0", status=2, words="repeats")
+
+
 def bench():
     bench_search()
+    bench_numa()
     refused("no texts", "bench", "embed", "--data", "nowhere", words="-i FILE")
     for option, bad in (("--batch-sizes", "1,x"), ("--threads", "1,-2"), ("--threads", "1,,2"), ("--cost", "1,free"),
                         ("--cost", "-1"), ("--precisions", "fp32,fp31"), ("--precisions", "auto"), ("--precisions", "fp32,fp32"),

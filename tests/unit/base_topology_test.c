@@ -74,6 +74,21 @@ static void pinned_when_all_cores_are_taken(void **state)
     topology_destroy(&t);
 }
 
+static void one_node_when_flattened(void **state)
+{
+    (void)state;
+    struct topology *t = topology_create("node:2 core:3 pu:2");
+    topology_flatten(t);
+    assert_int_equal(topology_nodes(t), 1);
+    assert_int_equal(topology_cpus(t), 12);
+    for (int i = 0; i < 12; i++)
+        assert_int_equal(topology_place(t, i).node, 0);
+    assert_string_equal(topology_refusal(t, 6, PIN_NODES), "one node");
+    assert_null(topology_refusal(t, 6, PIN_CORES));
+    assert_int_equal(topology_node_here(t), 0);
+    topology_destroy(&t);
+}
+
 static void add_one(void *context, size_t item, int worker)
 {
     size_t *counts = context;
@@ -289,6 +304,7 @@ int main(void)
         cmocka_unit_test(one_thread_per_core_first),
         cmocka_unit_test(memory_without_cores_is_no_node),
         cmocka_unit_test(pinned_when_all_cores_are_taken),
+        cmocka_unit_test(one_node_when_flattened),
         cmocka_unit_test(pools_work_wherever_they_run),
         cmocka_unit_test(the_callers_affinity_stays),
         cmocka_unit_test(narrowest_group_counts),

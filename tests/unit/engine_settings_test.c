@@ -110,7 +110,8 @@ static void bad_values_name_their_place(void **state)
     assert_non_null(strstr(error.message, "AKIN_PRECISION"));
     unsetenv("AKIN_PRECISION");
     static const char *const bad[][2] = {{"threads", "-1"}, {"threads", "9999"}, {"home", ""},
-                                         {"cpu", "sse"},    {"device", "tpu"},   {"nothing", "x"}};
+                                         {"cpu", "sse"},    {"device", "tpu"},   {"nothing", "x"},
+                                         {"numa", "near"},  {"numa", "-1"},      {"numa", ""}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_int_equal(akin_settings_set(settings, bad[i][0], bad[i][1], "--x", &error),
                          AKIN_ARGUMENT);
