@@ -38,7 +38,8 @@ struct rule {
 
 static const struct rule call_rules[] = {
     {"malloc calloc realloc free aligned_alloc posix_memalign strdup strndup asprintf vasprintf "
-     "reallocarray", "src/base/memory.c", "base/memory.h"},
+     "reallocarray",
+     "src/base/memory.c", "base/memory.h"},
     {"pthread_* thrd_* mtx_*", "src/base/thread.c", "base/thread.h"},
     {"mmap munmap msync mremap", "src/base/file*.c src/base/memory.c",
      "file_map_open of base/file.h"},
@@ -61,7 +62,8 @@ static const struct rule call_rules[] = {
     {"signal sigaction", "src/cli/* src/train/distributed_fork.c",
      "struct akin_progress, whose update can say stop"},
     {"socket bind listen",
-     "src/server/* src/train/distributed_tcp*.c src/watch/alert_socket.c",
+     "src/server/* src/train/distributed_tcp*.c src/watch/alert_socket.c "
+     "src/events/source_socket.c",
      "libcurl for a client"},
     {"random srandom rand_r drand48 lrand48 getrandom", "src/base/rng.c", "base/rng.h"},
 };
@@ -90,6 +92,7 @@ static const struct rule header_rules[] = {
     {"systemd/sd-bus.h", "src/events/* src/watch/alert_bus.c", "events/source.h"},
     {"sqlite3.h", "src/catalog/*", "akin/catalog.h"},
     {"ini.h", "src/engine/settings.c", "akin/settings.h"},
+    {"nats/nats.h", "src/events/nats_link.h", "struct akin_watch_source"},
     {"mpi.h", "src/train/distributed_mpi.c", "train/distributed.h"},
     {"cuda*.h", "src/compute/cuda/*", "compute/backend.h"},
 };

@@ -16,6 +16,7 @@
 #include "akin/evaluate.h"
 #include "akin/audit.h"
 #include "akin/watch.h"
+#include "akin/events.h"
 
 #define AKIN_VERSION_MAJOR 0
 #define AKIN_VERSION_MINOR 1

@@ -86,6 +86,7 @@ struct akin_watch_source {
                                an address of D-Bus. JOURNAL: a directory, NULL: the system's.
                                NATS: a URL, or several with commas between */
     bool plain;             /* LINES, SOCKET, NATS: a line is the text; else a JSON object */
+    unsigned mode;          /* SOCKET: permissions of its file; 0: 0600 */
     bool follow;            /* LINES: go on at the end of the file, over rotation and truncation */
     struct akin_event_fields fields;
     /* DBUS: match rules, one of which must fit. JOURNAL: FIELD=value, as journalctl joins them. */
@@ -99,11 +100,13 @@ struct akin_watch_source {
 AKIN_API void akin_watch_source_default(enum akin_source_kind kind,
                                         struct akin_watch_source *source);
 
-/* Either function may be NULL; false asks to stop (AKIN_CANCELLED). */
+/* Each function may be NULL; false asks to stop (AKIN_CANCELLED). */
 struct akin_watch_sink {
     void *cookie;
     bool (*event)(void *cookie, const struct akin_event_verdict *verdict);
     bool (*session)(void *cookie, const struct akin_session_verdict *verdict);
+    /* Each alarm as an object of JSON, without a line end. */
+    bool (*alarm)(void *cookie, const char *json, size_t bytes);
 };
 
 struct akin_watch_input {
@@ -115,6 +118,7 @@ struct akin_watch_input {
                      but for which kinds' vectors are there */
     uint64_t session_idle;      /* a session is judged after so many events without one of its own;
                                    0: at the end */
+    bool explain;               /* alarms say which parts fired, and what is near */
     bool skip_bad;              /* a line that is no event is counted, not an error */
     struct akin_progress progress;      /* stage "events", in bytes */
 };
@@ -138,6 +142,90 @@ AKIN_API enum akin_status akin_watch_run(struct akin_watch *watch,
                                          const struct akin_watch_sink *sink,
                                          struct akin_watch_report *report,
                                          struct akin_error *error);
+
+/* ---- live: several sources at once, a store, an audit trail, alarms -------------------------- */
+
+enum akin_severity { AKIN_SEVERITY_LOW, AKIN_SEVERITY_MEDIUM, AKIN_SEVERITY_HIGH,
+                     AKIN_SEVERITY_CRITICAL };
+
+/* Each text may be NULL. */
+struct akin_watch_alerts {
+    const char *file;           /* appended to */
+    const char *socket;         /* of a UNIX socket that is connected to */
+    const char *webhook;        /* URL that gets POSTs */
+    const char *bus;            /* "system", "session" or an address of D-Bus: a signal each */
+    enum akin_severity severity_min;    /* what is below goes nowhere */
+    double repeat_seconds;      /* an alarm that goes on is told again so often; 0: each time */
+    bool explain;               /* which parts fired, and what is near */
+    void *cookie;
+    /* May be NULL: each alarm as one line of JSON, without its end; false asks to stop. */
+    bool (*print)(void *cookie, const char *json, size_t bytes);
+};
+
+struct akin_source_report {
+    char name[256];
+    uint64_t received, dropped; /* handed over by the source; of them, without room */
+    uint64_t lost;              /* that the source itself knows to be lost */
+    uint64_t bad;               /* lines and messages that were no events */
+    size_t waiting;             /* in the queue now */
+    bool ended;
+};
+
+enum { AKIN_WATCH_SOURCES_MAX = 64 };
+
+struct akin_watch_live_report {
+    struct akin_watch_report counts;    /* without sessions_refused nothing is left out of them */
+    uint64_t received, dropped, lost, bad;  /* of all sources */
+    uint64_t stored;            /* durable, those that were there already included */
+    uint64_t again;             /* of them: there already */
+    uint64_t relearned;         /* from the store, at the start */
+    double lag_seconds;         /* how long the oldest event in a queue has waited */
+    /* From arrival to verdict, and to durable. */
+    double latency_us_p50, latency_us_p99, latency_us_max;
+    double stored_us_p50, stored_us_p99;
+    uint64_t alerts_told, alerts_repeated, alerts_delivered, alerts_failed, alerts_dropped;
+    uint64_t rss_bytes;
+    double seconds;
+    bool learning;
+    size_t source_count;
+    struct akin_source_report sources[AKIN_WATCH_SOURCES_MAX];
+};
+
+struct akin_watch_live {
+    const struct akin_watch_source *sources;
+    size_t source_count;        /* 1 to AKIN_WATCH_SOURCES_MAX */
+    const char *store;          /* folder of events, verdicts, vectors and labels; NULL: none */
+    uint64_t keep_seconds, keep_bytes;  /* of the store; 0: without limit */
+    const char *audit;          /* folder of an audit trail, made where there is none; NULL: none */
+    struct akin_watch_alerts alerts;
+    double deadline_ms;         /* an event waits so long for others, to go with them */
+    size_t queue_events;        /* of each source, at most */
+    /* The history, before which nothing raises an alarm: so many events, those that the store has
+     * included; or, where it is above 0, so long since the first of them. */
+    uint64_t learn_events;
+    double learn_seconds;
+    size_t relearn_events;      /* the last ones of the store that are learned from at the start */
+    uint64_t session_idle;      /* as in akin_watch_input */
+    double speed;               /* above 0: events come so many times as fast as their own times
+                                   say; for files */
+    void *cookie;
+    /* Called some ten times a second by the thread that called; false stops. */
+    bool (*tick)(void *cookie, const struct akin_watch_live_report *report);
+    /* May be NULL: hears in one line what does not end the watch. Called by any thread. */
+    void (*note)(void *cookie, const char *line);
+};
+
+AKIN_API void akin_watch_live_default(struct akin_watch_live *live);
+
+/* Watches until the sources have ended or `tick` says stop; what was received by then is judged and
+ * stored first. An event is let go of by its source (acknowledged, or its cursor moved) when it is
+ * in the store and in the audit trail, and alarms are raised after that. *report is filled either
+ * way. AKIN_IO: a source failed, or the disk and it was to stop; the rest is left to the sources.
+ */
+AKIN_API enum akin_status akin_watch_live(struct akin_watch *watch,
+                                          const struct akin_watch_live *live,
+                                          struct akin_watch_live_report *report,
+                                          struct akin_error *error);
 
 #ifdef __cplusplus
 }

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 static uint64_t clock_ns(clockid_t clock)
@@ -57,4 +58,23 @@ void clock_stamp(char *text, size_t bytes)
 void clock_iso(int64_t unix_seconds, char *text, size_t bytes)
 {
     format(unix_seconds, "%Y-%m-%dT%H:%M:%SZ", text, bytes);
+}
+
+void clock_iso_us(int64_t unix_us, char *text, size_t bytes)
+{
+    char seconds[32];
+    int64_t us = unix_us % 1000000;
+    if (us < 0)
+        us += 1000000;
+    clock_iso((unix_us - us) / 1000000, seconds, sizeof seconds);
+    snprintf(text, bytes, "%.*s.%06dZ", (int)strcspn(seconds, "Z"), seconds, (int)us);
+}
+
+/* Years that begin in March have their odd day at the end. */
+int64_t clock_days(int year, int month, int day)
+{
+    int64_t y = month <= 2 ? year - 1 : year, era = (y >= 0 ? y : y - 399) / 400;
+    int64_t of_era = y - era * 400;
+    int64_t of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
+    return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
 }

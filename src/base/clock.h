@@ -22,3 +22,7 @@ void clock_sleep_us(unsigned us);
 /* "20260102T030405Z" for file names, "2026-01-02T03:04:05Z" for people. */
 void clock_stamp(char *text, size_t bytes);
 void clock_iso(int64_t unix_seconds, char *text, size_t bytes);
+/* "2026-01-02T03:04:05.678901Z" */
+void clock_iso_us(int64_t unix_us, char *text, size_t bytes);
+/* Days since 1970 of a date of the Gregorian calendar. */
+int64_t clock_days(int year, int month, int day);

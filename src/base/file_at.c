@@ -248,6 +248,28 @@ enum akin_status file_at_lock(const struct file_at *file, struct akin_error *err
     return AKIN_OK;
 }
 
+enum akin_status file_at_wait_lock(const struct file_at *file, bool shared,
+                                   struct akin_error *error)
+{
+    struct flock lock = { .l_type = shared ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
+    int result;
+    do {
+        result = fcntl(file->fd, F_OFD_SETLKW, &lock);
+    } while (result && errno == EINTR);
+    if (result)
+        return error_system(error, "%s: cannot be locked", file->path);
+    return AKIN_OK;
+}
+
+void file_at_unlock(const struct file_at *file)
+{
+    struct flock lock = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
+    int result;
+    do {
+        result = fcntl(file->fd, F_OFD_SETLK, &lock);
+    } while (result && errno == EINTR);
+}
+
 bool file_at_is_locked(const struct file_at *file)
 {
     struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };

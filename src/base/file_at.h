@@ -60,6 +60,11 @@ enum akin_status file_at_copy(const struct file_at *from, uint64_t from_offset,
  * AKIN_BUSY while another descriptor, of any process, has it. */
 enum akin_status file_at_lock(const struct file_at *file, struct akin_error *error);
 bool file_at_is_locked(const struct file_at *file);     /* by another descriptor */
+/* The same, but waits; `shared` ones keep only exclusive ones out, and need a file open for
+ * reading. */
+enum akin_status file_at_wait_lock(const struct file_at *file, bool shared,
+                                   struct akin_error *error);
+void file_at_unlock(const struct file_at *file);
 /* Permissions of `from` for `to`, as far as we may. */
 void file_at_take_mode(const struct file_at *to, const struct file_at *from);
 /* Whether the file's path still leads to it. */

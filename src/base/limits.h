@@ -38,8 +38,17 @@
 #define AUDIT_QUEUE_BYTES_MAX ((size_t)64 << 20)   /* submitted and not yet durable */
 #define THREADS_MAX           1024
 #define EVENT_BYTES_MAX       ((size_t)1 << 20)    /* one line of events */
+#define EVENT_ID_BYTES_MAX    512
+#define SOURCE_NAME_BYTES_MAX 250
+#define NATS_IN_FLIGHT_MAX    16384                /* events taken and not yet stored */
+#define SOCKET_CLIENTS_MAX    1024                 /* of one socket at once */
+#define SOCKET_BYTES_MAX      ((size_t)64 << 20)   /* of half lines of all its clients */
+#define EVENT_RING_BYTES_MAX  ((size_t)32 << 20)   /* events of a bus that wait to be taken */
 #define EVENT_MASKED_BYTES    ((size_t)4096)       /* of an event that its kind is told by */
+#define EVENT_QUEUE_BYTES_MAX ((size_t)64 << 20)   /* of one source, taken and not yet stored */
+#define EVENT_QUEUE_MAX       ((size_t)1 << 20)    /* events of the same */
 #define TEMPLATES_MAX         ((size_t)1 << 20)    /* kinds of events kept */
+#define LABELS_MAX            ((size_t)4096)       /* of events, that thresholds follow */
 #define SESSION_EVENTS_MAX    ((size_t)4096)       /* of one session, in order */
 #define ALARM_KINDS_MAX       1024                 /* told apart at once */
 #define ALARM_BYTES_MAX       ((size_t)8 << 20)    /* the JSON of one alarm */
@@ -47,5 +56,10 @@
 #define ALARM_QUEUE_MAX       ((size_t)1 << 20)    /* alarms that wait for a sink */
 #define ALARM_QUEUE_BYTES_MAX ((size_t)64 << 20)   /* of them */
 #define SESSIONS_MAX          ((size_t)1 << 20)    /* in memory at once */
+#define EVENT_IDS_MAX         ((size_t)1 << 20)    /* ids by which a store tells what it has */
+#define EVENT_RECORD_BYTES_MAX ((size_t)8 << 20)   /* an event in a store, all its texts */
+#define EVENT_APPEND_BYTES_MAX ((size_t)1 << 30)   /* stored by one call */
+#define EVENT_KIND_TEXT_MAX   ((size_t)1 << 16)    /* the text of a kind */
+#define EVENT_SEGMENT_BYTES   ((uint64_t)32 << 20) /* where a segment of a store ends */
 
 static_assert(TOKENS_MAX < 65536, "token positions fit in 16 bits");

@@ -28,6 +28,7 @@ const struct command *const commands[] = {
     &command_search,
     &command_recommend,
     &command_rate,
+    &command_bandits,
     &command_fit,
     &command_evaluate,
     &command_audit_init,
@@ -40,6 +41,10 @@ const struct command *const commands[] = {
     &command_audit_report,
     &command_audit_rotate_key,
     &command_audit_cosign,
+    &command_watch_search,      /* before the command that its name begins with */
+    &command_watch_label,
+    &command_watch_info,
+    &command_watch_snapshot,
     &command_watch,
     &command_bench_embed,
     &command_bench_search,
@@ -49,6 +54,7 @@ const struct command *const commands[] = {
     &command_bench_bandits,
     &command_bench_compare,
     &command_bench_audit,
+    &command_bench_watch,
     &command_bench_numa,
 };
 

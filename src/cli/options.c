@@ -188,6 +188,9 @@ static enum akin_status parse_option(struct options *options, int argc, char *co
         value = argv[(*at)++];
     }
     TRY(check_value(row, value, error));
+    if (options->seen_count == OPTIONS_SEEN_MAX)
+        return error_set(error, AKIN_LIMIT, "more than %d options", OPTIONS_SEEN_MAX);
+    options->seen[options->seen_count++] = (struct option_seen){row, value};
     options->given[place.table][place.row] = value;
     return AKIN_OK;
 }
@@ -249,6 +252,14 @@ double options_number(const struct options *options, const char *name)
     double value = 0;
     ASSERT(text && parse_double(text, strlen(text), &value));
     return value;
+}
+
+const char *options_nth(const struct options *options, size_t i, const char **value)
+{
+    if (i >= options->seen_count)
+        return NULL;
+    *value = options->seen[i].value;
+    return options->seen[i].option->name;
 }
 
 /* ---- help -------------------------------------------------------------------------------- */

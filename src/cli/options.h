@@ -25,7 +25,7 @@ struct option {
     double min, max;
 };
 
-enum { OPTIONS_MAX = 48, POSITIONALS_MAX = 64 };
+enum { OPTIONS_MAX = 64, POSITIONALS_MAX = 64, OPTIONS_SEEN_MAX = 256 };
 
 struct option_table {
     const struct option *rows;
@@ -36,6 +36,11 @@ struct option_table {
 struct options {
     struct option_table tables[2]; /* the command's own, then the common ones */
     const char *given[2][OPTIONS_MAX];
+    struct option_seen {
+        const struct option *option;
+        const char *value;
+    } seen[OPTIONS_SEEN_MAX];      /* in the order of the command line */
+    size_t seen_count;
     const char *positionals[POSITIONALS_MAX];
     size_t positional_count;
 };
@@ -55,6 +60,9 @@ bool options_flag(const struct options *options, const char *name);
 const char *options_text(const struct options *options, const char *name);
 size_t options_count(const struct options *options, const char *name);
 double options_number(const struct options *options, const char *name);
+/* The i-th option of the command line, for those that may be given several times or whose order
+ * matters; NULL behind the last. The others count as given last. */
+const char *options_nth(const struct options *options, size_t i, const char **value);
 
 /* Appends the aligned help lines of a table. */
 void options_help(struct bytes *out, struct option_table table);

@@ -19,7 +19,7 @@ static const uint64_t line_ns = 5000000000u;  /* plain: at most a line in five s
 /* ---- signals ----------------------------------------------------------------------------- */
 
 /* A signal handler can reach nothing but a global. */
-static volatile sig_atomic_t interrupted, end_at_once;
+static volatile sig_atomic_t interrupted, end_at_once, report_asked;
 
 static void on_signal(int number)
 {
@@ -48,6 +48,29 @@ void signals_install(void)
 bool signals_interrupted(void)
 {
     return interrupted != 0;
+}
+
+static void on_report(int number)
+{
+    (void)number;
+    report_asked = 1;
+}
+
+void signals_take_reports(void)
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    sigemptyset(&action.sa_mask);
+    action.sa_flags = SA_RESTART;
+    action.sa_handler = on_report;
+    sigaction(SIGUSR1, &action, NULL);
+}
+
+bool signals_report_asked(void)
+{
+    bool asked = report_asked;
+    report_asked = 0;
+    return asked;
 }
 
 void signals_end_at_once(bool at_once)

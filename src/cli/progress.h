@@ -11,6 +11,9 @@
  * SIGXFSZ are ignored, so that the write that fails tells. */
 void signals_install(void);
 bool signals_interrupted(void);
+/* From now on SIGUSR1 asks for a report; whether it did since the last call. */
+void signals_take_reports(void);
+bool signals_report_asked(void);
 /* While nothing would be left half done, such as when waiting for input: the first signal ends the
  * process at once. */
 void signals_end_at_once(bool at_once);

@@ -3,11 +3,20 @@
 
 #include "compute/backend.h"
 #include "engine/engine.h"
+#include "events/source.h"
+#include "watch/scorer.h"
+#include "watch/live.h"
+#include "watch/verdict_json.h"
 #include "watch/watch.h"
 
 void akin_watch_settings_default(struct akin_watch_settings *settings)
 {
-    watch_settings_default(settings);
+    scorer_settings_default(settings);
+}
+
+void akin_watch_source_default(enum akin_source_kind kind, struct akin_watch_source *source)
+{
+    source_settings_default(kind, source);
 }
 
 void akin_watch_input_default(struct akin_watch_input *input)
@@ -31,14 +40,12 @@ void akin_watch_close(struct akin_watch **watch)
 
 const char *akin_watch_event_part(size_t part)
 {
-    static const char *const names[] = {"rarity", "burst", "distance", "severity"};
-    return part < AKIN_WATCH_EVENT_PARTS ? names[part] : "?";
+    return watch_event_part(part);
 }
 
 const char *akin_watch_session_part(size_t part)
 {
-    static const char *const names[] = {"counts", "order", "missing", "event"};
-    return part < AKIN_WATCH_SESSION_PARTS ? names[part] : "?";
+    return watch_session_part(part);
 }
 
 enum akin_status akin_watch_run(struct akin_watch *watch, const struct akin_watch_input *input,
@@ -46,4 +53,15 @@ enum akin_status akin_watch_run(struct akin_watch *watch, const struct akin_watc
                                 struct akin_watch_report *report, struct akin_error *error)
 {
     return watch_run((struct watch *)watch, input, sink, report, error);
+}
+
+void akin_watch_live_default(struct akin_watch_live *live)
+{
+    live_watch_default(live);
+}
+
+enum akin_status akin_watch_live(struct akin_watch *watch, const struct akin_watch_live *live,
+                                 struct akin_watch_live_report *report, struct akin_error *error)
+{
+    return watch_live((struct watch *)watch, live, report, error);
 }

@@ -2,10 +2,11 @@
  * stream). A source is driven by one thread of its own, which calls its functions in turn; it never
  * starts threads that call back. What it hands out is copied before it is asked again.
  *
- * Tickets count the events of a source from 1. `stored` says that every event up to a ticket is
- * durable; only then does a source let go of them (acknowledges, moves its cursor). A source that
- * is closed, or whose process dies, delivers the rest again: events are seen at least once, and the
- * store leaves out those whose id it has. */
+ * Tickets count the events of a source from 1: each SOURCE_EVENT takes one, and nothing else does.
+ * `stored` says that every event up to a ticket is durable; only then does a source let go of them
+ * (acknowledges, moves its cursor); of what is bad it lets go by itself. A source that is closed,
+ * or whose process dies, delivers the rest again: events are seen at least once, and the store
+ * leaves out those whose id it has. */
 #pragma once
 
 #include <stdbool.h>
@@ -25,6 +26,9 @@ struct event_source {
     /* What is not asked for waits where it is. Otherwise the one who sends grows or loses, and the
      * reader must take all, drop what finds no room and count that. */
     bool waits;
+    /* Of one that does not wait: `next` with `event` NULL hands out nothing (SOURCE_QUIET), but
+     * takes in what comes, as far as the source has room itself. For who has none just now. */
+    bool keeps;
     uint64_t lost;          /* events that the source itself knows to be lost, so far */
 
     /* Waits at most timeout_ms (0: not at all) for an event. The same error again and again is told
@@ -39,9 +43,10 @@ struct event_source {
 };
 
 /* Opens what `settings` describe (akin/watch.h), to go on behind `cursor` ("" or NULL: from now, or
- * from the start of a file). AKIN_ARGUMENT (a field, named), AKIN_UNSUPPORTED (built without it),
- * AKIN_NOT_FOUND, AKIN_IO. `note` hears in one line of what does not end the source: a restart of
- * the bus, a cursor that does not fit and what is done instead. */
+ * from the start of a file or a folder of journals). AKIN_ARGUMENT (a field, named),
+ * AKIN_UNSUPPORTED (built without it), AKIN_NOT_FOUND, AKIN_IO. `note` hears in one line of what
+ * does not end the source: a restart of the bus, a cursor that does not fit and what is done
+ * instead. */
 struct source_note {
     void *cookie;
     void (*tell)(void *cookie, const char *source, const char *line);
@@ -50,4 +55,9 @@ struct source_note {
 enum akin_status source_open(const struct akin_watch_source *settings, const char *cursor,
                              struct source_note note, struct event_source **source,
                              struct akin_error *error);
+/* The name that such a source has, into name[SOURCE_NAME_BYTES_MAX + 1] (base/limits.h): cursors
+ * are looked up by it before it is opened. AKIN_ARGUMENT as source_open. */
+enum akin_status source_name(const struct akin_watch_source *settings, char *name,
+                             struct akin_error *error);
+void source_settings_default(enum akin_source_kind kind, struct akin_watch_source *settings);
 void source_close(struct event_source **source);    /* NULL: nothing */

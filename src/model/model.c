@@ -1,9 +1,12 @@
 /* Opening a model folder and asking about it. */
 #include "model/model.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/file.h"
+#include "base/hash.h"
 #include "base/memory.h"
 #include "base/thread.h"
 #include "model/config.h"
@@ -128,20 +131,25 @@ static enum akin_status create_encoder(struct model *model, enum compute_precisi
 }
 
 static enum akin_status open_parts(struct model *model, struct thread_pool *pool,
-                                   const char *directory, enum akin_precision precision,
-                                   const struct akin_log *log, struct akin_error *error)
+                                   const struct encoder_cards *cards, const char *directory,
+                                   enum akin_precision precision, const struct akin_log *log,
+                                   struct akin_error *error)
 {
-    enum compute_precision compute;
-    TRY(check_precision(model->backend, precision, &compute, error));
+    enum compute_precision compute = COMPUTE_FP16;
+    if (!cards)
+        TRY(check_precision(model->backend, precision, &compute, error));
     model->precision = precision;
     TRY(model_config_load(directory, log, &model->config, error));
     const struct model_config *config = &model->config;
     TRY(model_open_weights(config->folder, &model->weights, error));
-    TRY(create_encoder(model, compute, log, error));
+    if (cards)
+        TRY(encoder_create_on_cards(cards, model->weights, config, &model->encoder, error));
+    else
+        TRY(create_encoder(model, compute, log, error));
     TRY(open_tokenizer(model, error));
     struct embedder_parts parts = {
-        .backend = model->backend, .encoder = model->encoder, .tokenizer = model->tokenizer,
-        .pool = pool, .dimension = config->hidden, .tokens_max = config->tokens_max,
+        .encoder = model->encoder, .tokenizer = model->tokenizer, .pool = pool,
+        .dimension = config->hidden, .tokens_max = config->tokens_max,
         .position_first = config->position_first, .normalize = config->normalize,
     };
     model->scratch_lock = mutex_create();
@@ -168,22 +176,37 @@ static void name_of(const char *directory, char *name, size_t bytes)
     snprintf(name, bytes, "%.*s", (int)(end - begin), directory + begin);
 }
 
-enum akin_status model_open(struct backend *backend, struct thread_pool *pool,
-                            const char *directory, enum akin_precision precision,
-                            const struct akin_log *log, struct model **model,
-                            struct akin_error *error)
+static enum akin_status open_anywhere(struct backend *backend, struct thread_pool *pool,
+                                      const struct encoder_cards *cards, const char *directory,
+                                      enum akin_precision precision, const struct akin_log *log,
+                                      struct model **model, struct akin_error *error)
 {
     struct model *opened = memory_alloc(1, sizeof *opened);
     if (!opened)
         return error_memory(error);
     opened->backend = backend;
     name_of(directory, opened->name, sizeof opened->name);
-    enum akin_status status = open_parts(opened, pool, directory, precision, log, error);
+    enum akin_status status = open_parts(opened, pool, cards, directory, precision, log, error);
     if (status == AKIN_OK)
         *model = opened;
     else
         model_close(&opened);
     return status;
+}
+
+enum akin_status model_open(struct backend *backend, struct thread_pool *pool,
+                            const char *directory, enum akin_precision precision,
+                            const struct akin_log *log, struct model **model,
+                            struct akin_error *error)
+{
+    return open_anywhere(backend, pool, NULL, directory, precision, log, model, error);
+}
+
+enum akin_status model_open_on_cards(const struct encoder_cards *cards, struct thread_pool *pool,
+                                     const char *directory, const struct akin_log *log,
+                                     struct model **model, struct akin_error *error)
+{
+    return open_anywhere(NULL, pool, cards, directory, AKIN_PRECISION_FP16, log, model, error);
 }
 
 void model_close(struct model **model)
@@ -224,6 +247,35 @@ void model_info(const struct model *model, struct akin_model_info *info)
     snprintf(info->pooling, sizeof info->pooling, "%s", pooling_name(config->pooling));
     snprintf(info->weights, sizeof info->weights, "%s",
              types[encoder_weights_type(model->encoder)]);
+}
+
+static uint64_t hash_tensor(const struct safetensors_tensor *t, uint64_t hash)
+{
+    enum { SAMPLE_BYTES = 4096 };
+    size_t sample = t->bytes < SAMPLE_BYTES ? t->bytes : SAMPLE_BYTES;
+    uint64_t outline[] = { t->type, t->dims, t->elements, t->bytes };
+    hash = hash_bytes_seed(t->name, strlen(t->name), hash);
+    hash = hash_bytes_seed(outline, sizeof outline, hash);
+    hash = hash_bytes_seed(t->data, sample, hash);
+    return hash_bytes_seed(t->data + t->bytes - sample, sample, hash);
+}
+
+void model_identity(const struct model *model, char text[MODEL_IDENTITY_BYTES])
+{
+    const struct model_config *config = &model->config;
+    uint64_t form[] = { config->hidden, config->tokens_max, (uint64_t)config->pooling,
+                        config->normalize, tokenizer_vocabulary_size(model->tokenizer) };
+    uint64_t hash = hash_bytes(form, sizeof form);
+    char path[PATH_BYTES_MAX];
+    struct file_map map;
+    for (size_t i = 0; i < safetensors_count(model->weights); i++)
+        hash = hash_tensor(safetensors_at(model->weights, i), hash);
+    if (path_join(path, sizeof path, config->folder, "tokenizer.json", NULL) == AKIN_OK
+        && file_map_open(path, &map, NULL) == AKIN_OK) {
+        hash = hash_bytes_seed(map.data, map.bytes, hash);
+        file_map_close(&map);
+    }
+    snprintf(text, MODEL_IDENTITY_BYTES, "%016" PRIx64 "/%zu", hash, config->hidden);
 }
 
 bool model_prompt(const struct model *model, size_t i, const char **name, const char **text)

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "akin/model.h"
-#include "compute/backend.h"
+#include "compute/encoder_device.h"
 
 struct model;
 struct safetensors;
@@ -17,9 +17,18 @@ enum akin_status model_open(struct backend *backend, struct thread_pool *pool,
                             const char *directory, enum akin_precision precision,
                             const struct akin_log *log, struct model **model,
                             struct akin_error *error);
+/* The same on cards, in fp16. */
+enum akin_status model_open_on_cards(const struct encoder_cards *cards, struct thread_pool *pool,
+                                     const char *directory, const struct akin_log *log,
+                                     struct model **model, struct akin_error *error);
 void model_close(struct model **model);
 
 void model_info(const struct model *model, struct akin_model_info *info);
+/* What its vectors are known by, whatever the folder is called and in whatever precision it
+ * computes: a hash of the weights' outline and a sample of each tensor, of the tokenizer, the
+ * pooling and the length of vectors, as text. */
+enum { MODEL_IDENTITY_BYTES = 32 };
+void model_identity(const struct model *model, char text[MODEL_IDENTITY_BYTES]);
 bool model_prompt(const struct model *model, size_t i, const char **name, const char **text);
 enum akin_status model_tokenize(struct model *model, struct akin_text text, int32_t *ids,
                                 uint32_t (*offsets)[2], size_t ids_max, size_t *count,

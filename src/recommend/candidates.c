@@ -60,8 +60,7 @@ void request_weigh(struct asked *a)
 
 /* ---- candidates ------------------------------------------------------------------------- */
 
-/* Offers a row; what is not allowed, or there already, adds nothing. */
-static enum akin_status offer(struct scratch *s, uint32_t row, struct akin_error *error)
+enum akin_status request_offer(struct scratch *s, uint32_t row, struct akin_error *error)
 {
     if (!is_allowed(s, row) || s->slots[row])
         return AKIN_OK;
@@ -108,7 +107,7 @@ static enum akin_status offer_gathered(struct asked *a, const struct gather *g, 
     }
     best_select(s->hits, count, wanted);
     for (size_t i = 0; i < count && i < wanted; i++)
-        TRY(offer(s, s->hits[i].row, error));
+        TRY(request_offer(s, s->hits[i].row, error));
     return AKIN_OK;
 }
 
@@ -150,7 +149,7 @@ static enum akin_status offer_text(struct asked *a, size_t wanted, struct akin_e
     TRY(space_search(a->space, a->r->backend, a->r->index, &query, s->hits, &found, error));
     for (size_t i = 0; i < found; i++)
         if (a->space->inverse[s->hits[i].row] > 0)   /* others have no text */
-            TRY(offer(s, s->hits[i].row, error));
+            TRY(request_offer(s, s->hits[i].row, error));
     return AKIN_OK;
 }
 
@@ -254,7 +253,7 @@ static enum akin_status ask_model(struct asked *a, size_t wanted, struct akin_er
     TRY(speech_best(&s->speech, s->allowed, wanted, &hits, &found, error));
     a->said = true;
     for (size_t i = 0; i < found; i++)
-        TRY(offer(s, hits[i].row, error));
+        TRY(request_offer(s, hits[i].row, error));
     if (found == 0)
         return AKIN_OK;
     size_t front = found < TASTE_FLOOR ? found : TASTE_FLOOR;
@@ -306,7 +305,7 @@ static enum akin_status offer_popular(struct asked *a, size_t wanted, struct aki
     for (size_t i = 0, found = 0; i < looked_at && found < wanted; i++) {
         uint32_t row = a->aids->by_popularity[i];
         found += is_allowed(a->s, row);
-        TRY(offer(a->s, row, error));
+        TRY(request_offer(a->s, row, error));
     }
     return AKIN_OK;
 }
@@ -409,18 +408,18 @@ static enum akin_status offer_all(struct asked *a, size_t wanted, struct akin_er
     bool all = s->allowed_count <= 2 * wanted;
     for (size_t w = 0; all && w < (a->r->items + 63) / 64; w++)
         for (uint64_t word = s->allowed[w]; word; word &= word - 1)
-            TRY(offer(s, (uint32_t)(64 * w + (size_t)__builtin_ctzll(word)), error));
+            TRY(request_offer(s, (uint32_t)(64 * w + (size_t)__builtin_ctzll(word)), error));
     for (int part = 0; part < PARTS; part++)
         if (generators[part].offer)
             TRY(generators[part].offer(a, wanted, error));
-    return AKIN_OK;
+    return a->request->explore ? request_offer_unknown(a, error) : AKIN_OK;
 }
 
 static bool only_best_matter(const struct asked *a)
 {
     const struct akin_request *request = a->request;
     return a->points && !a->alone && a->r->index && !a->r->rescorer.rescore &&
-           !(request->diversity > 0) && !request->no_near_duplicates &&
+           !request->explore && !(request->diversity > 0) && !request->no_near_duplicates &&
            a->s->candidate_count > DROP_FROM * request->k;
 }
 

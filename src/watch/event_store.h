@@ -3,9 +3,9 @@
  *
  * Every file is append-only or replaced by rename, so that a snapshot of the file system opens at
  * any instant. Events lie in segments; a record carries its checksum. Who appends holds the
- * folder's lock for that moment, first reads what others have appended since, and leaves out events whose id
- * is there already: each is stored once, however often it is delivered. Old segments go whole, by
- * age and by size. docs/formats.md has the bytes. Any thread may call. */
+ * folder's lock for that moment, first reads what others have appended since, and leaves out events
+ * whose id is there already: each is stored once, however often it is delivered. Old segments go
+ * whole, by age and by size. docs/formats.md has the bytes. Any thread may call. */
 #pragma once
 
 #include <stdbool.h>
@@ -15,6 +15,7 @@
 #include "base/status.h"
 
 struct event_store;
+struct kernels;
 
 struct event_store_settings {
     const char *folder;         /* made where it is not there */
@@ -23,9 +24,15 @@ struct event_store_settings {
     bool durable;               /* appended means: survives a loss of power */
     bool read_only;             /* nothing is written; what another process appends is seen after
                                    event_store_refresh */
+    const struct kernels *kernels;  /* outlive the store */
+    const char *model;          /* what the model of the kinds' vectors is known by, such as the
+                                   hash of its files; vectors of different models are kept apart.
+                                   NULL: none */
+    uint64_t segment_bytes;     /* 0: EVENT_SEGMENT_BYTES */
 };
 
-/* What is told of damage and repairs that do not stop it, in one line each. */
+/* What is told of damage and repairs that do not stop it, in one line each. It may not call the
+ * store. `tell` may be NULL. */
 struct event_store_note {
     void *cookie;
     void (*tell)(void *cookie, const char *line);
@@ -35,7 +42,8 @@ struct stored_event {           /* texts with a NUL behind them; "" for none, ne
     uint64_t number;            /* from 1, in the order of appending; given by the store */
     int64_t time_us;            /* since 1970: when it came */
     const char *origin;         /* name of the event_source that brought it */
-    const char *id;             /* the same for the same event; "": none, and it is always new */
+    const char *id;             /* the same for the same event, whatever brings it; "": none, and
+                                   it is always new. Known among the last EVENT_IDS_MAX */
     const char *cursor;         /* where its origin goes on behind it */
     const char *text, *time, *source, *level, *session;
     size_t text_bytes, session_bytes;
@@ -49,6 +57,8 @@ enum akin_status event_store_open(const struct event_store_settings *settings,
                                   struct event_store_note note, struct event_store **store,
                                   struct akin_error *error);
 void event_store_close(struct event_store **store);
+/* Whether `folder` says that it is one. */
+bool event_store_is_there(const char *folder);
 
 /* Appends all that are new, in order, and returns once they are durable: numbers[i] is the number
  * of event i, or 0 where it was there already. AKIN_IO with nothing acknowledged where the disk is
@@ -71,6 +81,7 @@ struct event_store_info {
     uint64_t first, last;       /* numbers that are kept; last 0: none */
     uint64_t events, alerts, labels, kinds, bytes;
     size_t segments, damaged;   /* of them: served without what is damaged */
+    size_t dimension;           /* of the kinds' vectors; 0: there are none */
 };
 
 void event_store_info(struct event_store *store, struct event_store_info *info);
@@ -92,10 +103,18 @@ enum akin_status event_store_read(struct event_store *store, uint64_t from, bool
                                   bool (*take)(void *cookie, const struct stored_event *event),
                                   void *cookie, struct akin_error *error);
 
-/* Kinds, with the vector of their text by one model. Appended once each, fp16. */
+/* Kinds, with the vector of their text by the model of the settings (dimension 0: none). Appended
+ * once each, fp16, by the next append at the latest; beyond TEMPLATES_MAX they are left out. */
 enum akin_status event_store_put_kind(struct event_store *store, uint64_t kind, const char *text,
                                       const float *vector, size_t dimension,
                                       struct akin_error *error);
+
+/* All kinds that have a vector by this model: what a cache begins with. `take` may not call the
+ * store; false stops. */
+enum akin_status event_store_kinds(struct event_store *store,
+                                   bool (*take)(void *cookie, uint64_t kind, const char *text,
+                                                const float *vector, size_t dimension),
+                                   void *cookie, struct akin_error *error);
 
 struct event_hit {
     uint64_t number;

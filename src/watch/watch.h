@@ -1,5 +1,4 @@
-/* Lines in, verdicts out: parse, mask, find the kind, embed the kinds that are new, score, learn. A
- * source is where lines come from; there is one so far, a file or standard input. */
+/* A file or standard input from its start to its end, through a scorer; live sources in live.h. */
 #pragma once
 
 #include "akin/watch.h"
@@ -13,7 +12,8 @@ enum akin_status watch_open(const struct kernels *kernels, struct model *model,
                             const struct akin_watch_settings *settings, struct watch **watch,
                             struct akin_error *error);
 void watch_close(struct watch **watch);
-void watch_settings_default(struct akin_watch_settings *settings);
 enum akin_status watch_run(struct watch *watch, const struct akin_watch_input *input,
                            const struct akin_watch_sink *sink, struct akin_watch_report *report,
                            struct akin_error *error);
+enum akin_status watch_live(struct watch *watch, const struct akin_watch_live *live,
+                            struct akin_watch_live_report *report, struct akin_error *error);

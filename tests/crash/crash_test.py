@@ -1,5 +1,5 @@
-"""An index file, or the folder of an audit log, that is written to while the writer is killed, its
-system calls fail, or the power goes. After each blow a fresh process looks: it opens, nothing that was
+"""An index file, or the folder of an audit log or a store of events, that is written to while the
+writer is killed, its system calls fail, or the power goes. After each blow a fresh process looks: it opens, nothing that was
 acknowledged is missing, and what it holds is exactly what some number of operations make.
 
     crash_test.py kill   DRIVER --trials 25
@@ -62,14 +62,17 @@ def kill(args, folder):
             clear(folder)
             acked = 0
         command = [args.driver, "write", path, "100000000", str(rng.choice([1, 1, 2, 7]))]
-        writer = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        time.sleep(rng.choice([0.002, 0.02, 0.1, 0.3]) * rng.random())
-        writer.send_signal(signal.SIGKILL)
-        output, errors = writer.communicate()
-        kills += writer.returncode == -signal.SIGKILL
-        if writer.returncode != -signal.SIGKILL:
-            fail(f"trial {trial}: the writer ended by itself: {errors.decode().strip()}")
-        acked = max(acked, last_ack(output))
+        writers = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                   for _ in range(args.writers)]
+        for writer in writers:          # the others go on for a while
+            time.sleep(rng.choice([0.002, 0.02, 0.1, 0.3]) * rng.random())
+            writer.send_signal(signal.SIGKILL)
+        for writer in writers:
+            output, errors = writer.communicate()
+            kills += writer.returncode == -signal.SIGKILL
+            if writer.returncode != -signal.SIGKILL:
+                fail(f"trial {trial}: the writer ended by itself: {errors.decode().strip()}")
+            acked = max(acked, last_ack(output))
         most = max(most, acked)
         verify(args.driver, path, acked, f"trial {trial}")
         left = [name for name in os.listdir(folder) if name != args.name]
@@ -332,6 +335,7 @@ def main():
     parser.add_argument("--name", default="x.akx", help="of the file or folder that is written")
     parser.add_argument("--skip", default="fdatasync,fsync", help="what control leaves out")
     parser.add_argument("--trials", type=int, default=25)
+    parser.add_argument("--writers", type=int, default=1, help="that kill starts at once")
     parser.add_argument("--operations", default="336")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()

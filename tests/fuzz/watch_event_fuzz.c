@@ -18,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (int form = EVENT_JSONL; form <= EVENT_PLAIN && kinds; form++) {
         struct akin_error error;
         bool added;
-        if (event_parse(&event, (enum event_form)form, (const char *)data, size, "session", 0,
+        if (event_parse(&event, (enum event_form)form, (const char *)data, size, NULL, 0,
                         "fuzz:1", &error) != AKIN_OK)
             continue;
         for (size_t i = 0; i < event.text_bytes; i++)

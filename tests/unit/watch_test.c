@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/limits.h"
 #include "events/event.h"
+#include "watch/scorer.h"
 #include "watch/tail.h"
 #include "watch/template.h"
 #include "watch/watch.h"
@@ -41,9 +42,10 @@ static void events_are_read(void **state)
     static const char line[] =
         "{\"seq\":7,\"message\":\"a\\u0000b\",\"src\":\"s\",\"level\":\"ERROR\","
         "\"vm\":\"v\",\"ts\":\"t\"}";
+    const struct akin_event_fields vm = {.session = "vm"};
     struct event e = {0};
     (void)state;
-    assert_int_equal(event_parse(&e, EVENT_JSONL, line, sizeof line - 1, "vm", 3, "x", NULL), 0);
+    assert_int_equal(event_parse(&e, EVENT_JSONL, line, sizeof line - 1, &vm, 3, "x", NULL), 0);
     assert_int_equal(e.seq, 7);
     assert_int_equal(e.text_bytes, 3);
     assert_memory_equal(e.text, "a\0b", 3);
@@ -51,7 +53,7 @@ static void events_are_read(void **state)
     assert_string_equal(e.session, "v");
     assert_string_equal(e.time, "t");
     assert_int_equal(event_severity(e.level), 2);
-    assert_int_equal(event_parse(&e, EVENT_PLAIN, "x\xff", 2, "vm", 3, "x", NULL), 0);
+    assert_int_equal(event_parse(&e, EVENT_PLAIN, "x\xff", 2, &vm, 3, "x", NULL), 0);
     assert_int_equal(e.seq, 3);
     assert_string_equal(e.text, "x\xef\xbf\xbd");
     event_clear(&e);
@@ -71,15 +73,16 @@ static void bad_events_are_named(void **state)
     struct akin_error error;
     (void)state;
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
-        assert_int_equal(event_parse(&e, EVENT_JSONL, lines[i], strlen(lines[i]), "session", 0,
+        assert_int_equal(event_parse(&e, EVENT_JSONL, lines[i], strlen(lines[i]), NULL, 0,
                                      "f:9", &error), AKIN_FORMAT);
         assert_non_null(strstr(error.message, "f:9"));
     }
     char *large = memory_alloc(EVENT_BYTES_MAX + 1, 1);
     assert_non_null(large);
-    assert_int_equal(event_parse(&e, EVENT_PLAIN, large, EVENT_BYTES_MAX + 1, "", 0, "f:9", &error),
+    assert_int_equal(event_parse(&e, EVENT_PLAIN, large, EVENT_BYTES_MAX + 1, NULL, 0, "f:9",
+                                 &error),
                      AKIN_LIMIT);
-    assert_int_equal(event_parse(&e, EVENT_PLAIN, large, EVENT_BYTES_MAX, "", 0, "f:9", &error),
+    assert_int_equal(event_parse(&e, EVENT_PLAIN, large, EVENT_BYTES_MAX, NULL, 0, "f:9", &error),
                      AKIN_OK);
     memory_free(large);
     event_clear(&e);
@@ -200,8 +203,8 @@ static enum akin_status run(const struct akin_watch_input *input, struct seen *s
 {
     struct akin_watch_settings settings;
     struct watch *watch = NULL;
-    struct akin_watch_sink sink = {seen, see_event, see_session};
-    watch_settings_default(&settings);
+    struct akin_watch_sink sink = {seen, see_event, see_session, NULL};
+    scorer_settings_default(&settings);
     assert_int_equal(watch_open(NULL, NULL, &settings, &watch, NULL), AKIN_OK);
     enum akin_status status = watch_run(watch, input, &sink, report, error);
     watch_close(&watch);
