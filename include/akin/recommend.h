@@ -116,6 +116,8 @@ struct akin_recommend_timing {
     double encode_ms, fuse_ms, filter_ms, search_ms, rerank_ms, total_ms;
     double graph_ms, new_ms;   /* of search_ms: the person in the graph of `akin fit --graph`, and
                                   then the candidates that nobody chose */
+    double situation_ms;       /* of search_ms what a trained reranker took for the context, */
+    size_t situation_candidates;       /* and how many it rescored; 0: there was nothing to do */
 };
 
 /* Makes later requests fast: an index of the items in memory, and all that the first request would

@@ -56,6 +56,8 @@ struct personal_bench {
     struct stage_times graph, fresh;    /* of people alone: graph_ms and new_ms of
                                            struct akin_recommend_timing */
     size_t visitors;
+    struct stage_times situation;       /* the reranker for a context; NAN: none was trained */
+    size_t situation_candidates;        /* of a request, the mean */
     struct personal_batch batches[PERSONAL_BATCHES];
     struct cache_rates rates;
     struct cache_times cache;

@@ -115,9 +115,10 @@ const struct command command_fit = {
         "beside\nthe catalogue's files: which items go together, what comes next, what is "
         "popular now.\nWith --reranker also a model that attends to the past in its "
         "order; it is used where choices that\nare held back are foretold better with it beyond "
-        "doubt.\nWith --graph also vectors of people and items from who chose what, and of items "
-        "that nobody\nchose from their texts, genres and years: those are ranked by it among each "
-        "other. docs/evaluation.md says how good it is.\n",
+        "doubt, and for what\nakin recommend --context tells.\nWith --graph also vectors of people "
+        "and items from who chose what, and of items that nobody\nchose from their texts, genres "
+        "and years: those are ranked by it among each other.\ndocs/evaluation.md says how good it "
+        "is.\n",
     .examples = "  akin fit --data films\n"
                 "  akin fit --data films --reranker --curve losses.svg\n"
                 "  akin fit --data films --graph\n",

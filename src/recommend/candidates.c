@@ -317,12 +317,52 @@ static void rate_popular(struct asked *a)
             a->aids->popularity[a->s->candidates[i].row];
 }
 
+static float matched(const struct asked *a, uint32_t row)
+{
+    struct akin_item item;
+    catalog_item(a->r->catalog, row, &item);
+    return context_match(&a->context, &item);
+}
+
+/* Nobody is offered for a situation: all who are are rated, by the model where it learned any of it
+ * and knows the past. */
+static enum akin_status offer_context(struct asked *a, size_t wanted, struct akin_error *error)
+{
+    struct scratch *s = a->s;
+    float told[SITUATION_TERMS_MAX];
+    size_t count = s->candidate_count;
+    (void)wanted;
+    if (!a->said)
+        return AKIN_OK;
+    a->weights[PART_CONTEXT] = a->others * BLEND_MATCH / a->said_scale;
+    if (!speaker_minds(a->inputs->speaker, &a->context, told))
+        return AKIN_OK;
+    if (!array_reserve((void **)&s->marks, &s->mark_capacity, 2 * count + 1, sizeof *s->marks))
+        return error_memory(error);
+    float *lifts = s->marks;
+    uint32_t *rows = (uint32_t *)(void *)(lifts + count);
+    for (size_t i = 0; i < count; i++)
+        rows[i] = s->candidates[i].row;
+    uint64_t began = clock_monotonic_ns();
+    TRY(speech_situate(&s->speech, told, rows, count, lifts, error));
+    a->situation_ms = 1e3 * seconds_since(began);
+    a->situation_candidates = count;
+    a->weights[PART_CONTEXT] = a->others / a->said_scale;
+    for (size_t i = 0; i < count; i++) {
+        struct candidate *c = &s->candidates[i];
+        c->values[PART_CONTEXT] = isnan(lifts[i]) ? BLEND_MATCH * matched(a, c->row) : lifts[i];
+    }
+    a->minded = true;
+    return AKIN_OK;
+}
+
 static void rate_context(struct asked *a)
 {
+    if (a->minded)
+        return;
     for (size_t i = 0; a->context.has_genres && i < a->s->candidate_count; i++) {
-        struct akin_item item;
-        catalog_item(a->r->catalog, a->s->candidates[i].row, &item);
-        a->s->candidates[i].values[PART_CONTEXT] = context_match(&a->context, &item);
+        struct candidate *c = &a->s->candidates[i];
+        c->values[PART_CONTEXT] = matched(a, c->row);
     }
 }
 
@@ -398,7 +438,7 @@ static const struct generator generators[PARTS] = {
     [PART_TITLE] = { offer_titles, rate_titles },
     [PART_TASTE] = { offer_taste, rate_taste },
     [PART_POPULARITY] = { offer_popular, rate_popular },
-    [PART_CONTEXT] = { NULL, rate_context },
+    [PART_CONTEXT] = { offer_context, rate_context },
     [PART_GRAPH] = { NULL, NULL },      /* rate_graph, which may fail */
 };
 

@@ -426,6 +426,8 @@ static enum akin_status answer(struct asked *a, const float *query_vector,
         spent->search_ms = lap_ms(&since);
         spent->graph_ms = a->graph_ms;
         spent->new_ms = a->new_ms;
+        spent->situation_ms = a->situation_ms;
+        spent->situation_candidates = a->situation_candidates;
         TRY(a->request->explore ? request_explore(a, results, found, error)
                                 : request_pick(a, results, found, error));
     }

@@ -152,6 +152,9 @@ struct asked {
     float said_floor, said_scale;   /* and what was said, less its floor */
     float others;               /* the share of what is not the query */
     struct context context;
+    bool minded;                /* the model says what it is worth, */
+    double situation_ms;        /* which took so long */
+    size_t situation_candidates;
     float weights[PARTS];
     uint32_t new_rows[EXPLORE_NEW_POOL];    /* that explore_list.c offered */
     size_t new_count;

@@ -309,6 +309,7 @@ enum akin_status request_resolve(struct asked *a, const float *query_vector,
     struct scratch *s = a->s;
     s->skip_count = s->history_count = s->past_count = 0;
     TRY(context_parse(request->context, &a->context, error));
+    TRY(context_check(&a->context, r->catalog, error));
     TRY(choose_ranking(a, error));
     TRY(name_rows(a, error));
     if (a->personal)

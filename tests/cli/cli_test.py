@@ -415,6 +415,13 @@ def catalogue():
     text = akin("evaluate", "--data", "films", "--split", split, "--replay").stdout.decode()
     refused("no such catalogue", "evaluate", "--data", "nowhere", "--split", split, words="nowhere")
     check("replay for people", "blended" in text and "events" in text, text)
+    got = answer("evaluate", "--data", "films", "--split", split, "--context")
+    told = {r["name"]: r for r in got["rows"] if "context" in r["name"]}
+    check("evaluate situations", got["protocol"] == "replay" and got["rows"][-1]["name"] == "blended" and set(told) == {"+ context",
+          "context: hour", "context: others, later", "context: told, by hand", "context: told", "context: exactly, by hand", "context: told exactly"}
+          and all(r["ndcg_over_last_row"]["interval_95"][0] <= r["ndcg_over_last_row"]["mean"] for r in told.values()), got)
+    refused("recs of situations", "evaluate", "--data", "films", "--split", split, "--context", "--recs", "r", status=2, words="--recs")
+    refused("unknown genre", "recommend", "--data", "films", "--user", "1", "--context", '{"genre_prefs": {"Sci-Fy": 1}}', status=2, words="Sci-Fy")
     refused("recs of a replay", "evaluate", "--data", "films", "--split", split, "--replay", "--recs", "r", status=2, words="--recs")
     refused("bad split", "evaluate", "--data", "films", "--split", write("bad.csv", "userId,movieId,rating,timestamp,split\n1,2,x,4,test\n"),
             words="bad.csv:2: rating")
