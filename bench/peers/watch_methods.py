@@ -117,7 +117,7 @@ def river(log):
 
 def tfidf(log):
     """Squared error of what PCA leaves, of sessions by their kinds or of events by their words."""
-    from sklearn.decomposition import TruncatedSVD
+    from sklearn.decomposition import PCA
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     began = time.perf_counter()
@@ -130,13 +130,13 @@ def tfidf(log):
         documents = [log.texts[: log.half], log.texts[log.half :]]
     maker = TfidfVectorizer(token_pattern=r"\S+", sublinear_tf=True)
     history = maker.fit_transform(documents[0])
-    svd = TruncatedSVD(min(20, min(history.shape) - 1), random_state=0).fit(history)
+    history = history.toarray()
+    pca = PCA(0.95, random_state=0, svd_solver="full").fit(history)
 
     def left_over(matrix):
-        low = svd.transform(matrix)
-        return np.maximum(np.asarray(matrix.multiply(matrix).sum(1)).ravel() - (low**2).sum(1), 0)
+        return ((matrix - pca.inverse_transform(pca.transform(matrix))) ** 2).sum(1)
 
-    scores = left_over(history), left_over(maker.transform(documents[1]))
+    scores = left_over(history), left_over(maker.transform(documents[1]).toarray())
     return scores + (log.mask_seconds + time.perf_counter() - began,)
 
 
