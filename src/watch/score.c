@@ -57,8 +57,8 @@ static double distance(struct event_model *m, uint32_t slot)
     return used ? sum / (double)used : 1;
 }
 
-/* How unlikely it is that so many of a kind come close together, in nats, where they come one by one
- * at the pace of the whole past or of late, whichever is higher (Poisson). */
+/* How unlikely it is that so many of a kind come close together, in nats, where they come one by
+ * one at the pace of the whole past or of late, whichever is higher (Poisson). */
 static double burst(const struct event_model *m, const struct template *t)
 {
     double span = burst_half_life / log(2), lately = pace_half_life / log(2);

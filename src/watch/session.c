@@ -26,7 +26,7 @@ struct followers {
 struct session_model {
     double sessions;                /* aged */
     size_t learned;                 /* since all was halved */
-    struct number_map grams;        /* hash of three kinds -> sessions that had it, since all was halved */
+    struct number_map grams; /* hash of three kinds -> sessions that had it, since all was halved */
     struct number_map grams_before; /* the same of the time before, which counts half */
     size_t learned_before;
     struct number_map vectors;      /* hash of a count vector -> row */
@@ -244,6 +244,20 @@ static double measure_order(const struct session_model *m, const struct session 
     return sum / (double)(s->step_count + 1);
 }
 
+/* Square of the weighted distance; the same lanes on every machine. */
+static float row_distance(const float *row, const float *vector, const float *weight)
+{
+    enum { LANES = 8 };
+    float lane[LANES] = {0};
+    for (size_t b = 0; b < BUCKETS; b += LANES)
+        for (size_t l = 0; l < LANES; l++) {
+            float d = (row[b + l] - vector[b + l]) * weight[b + l];
+            lane[l] += d * d;
+        }
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) +
+           ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+}
+
 /* The distance within which at least three sessions lie, and half a per cent of all: a few bad
  * sessions of one kind in the history do not vouch for the next one. Relative to the length of the
  * vector, buckets weighed by how few sessions have them. */
@@ -262,11 +276,7 @@ static double measure_counts(const struct session_model *m, const struct session
     }
     for (size_t r = 0; r < m->row_count; r++) {
         const float *row = m->rows + r * BUCKETS;
-        float sum = 0;
-        for (size_t b = 0; b < BUCKETS; b++) {
-            float d = (row[b] - vector[b]) * weight[b];
-            sum += d * d;
-        }
+        float sum = row_distance(row, vector, weight);
         double others = m->counts[r] - (own && memcmp(row, vector, sizeof vector) == 0);
         if (others <= 0 || (count == NEAR && (double)sum >= near[NEAR - 1]))
             continue;

@@ -1,4 +1,5 @@
-/* What labels do to thresholds; the queue between a source and the scorer; latencies; times of logs. */
+/* What labels do to thresholds; the queue between a source and the scorer; latencies; times of
+ * logs. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
