@@ -109,7 +109,7 @@ double event_model_measure(struct event_model *m, uint32_t slot, int severity,
     if (m->burst_limit <= 0)
         m->burst_limit = burst_limit(m);
     parts[EVENT_RARITY] = -log((count + 0.5) / (m->total + 1));
-    parts[EVENT_BURST] = 
+    parts[EVENT_BURST] =
         strength > m->burst_limit ? burst_weight * log(strength / m->burst_limit) : 0;
     parts[EVENT_DISTANCE] = distance_weight * distance(m, slot);
     parts[EVENT_SEVERITY] = severity_weight * severity;
