@@ -178,10 +178,13 @@ static size_t hex_word(const struct place *p, size_t at)
     return digits && (is(p, at, DIGIT) || count >= 4) ? count : 0;
 }
 
-/* Digits inside a word begin a value of their own; letters only at the start of a word. */
+/* Digits inside a word begin a value of their own; letters only at the start of a word, or where so
+ * many of them follow each other that they are an identifier (tapdcdf1f2a-3c). */
 static size_t match_hex(const struct place *p)
 {
-    if (!is(p, p->at, DIGIT) && before_is(p, DIGIT | LETTER))
+    enum { GLUED_MIN = 8 };
+    if (!is(p, p->at, DIGIT) && before_is(p, DIGIT | LETTER)
+        && (before_is(p, HEX) || run_of(p, p->at, HEX) < GLUED_MIN))
         return 0;
     size_t count = hex_word(p, p->at);
     if (!count)
@@ -354,7 +357,8 @@ void mask_text(const char *text, size_t bytes, struct bytes *out)
         /* Letters inside a word begin nothing: the usual byte is passed by here. */
         if (kind & (DIGIT | SLASH | COLON | MINUS)
             || (kind & LETTER && !before_is(&p, DIGIT | LETTER)) || text[p.at] == '+'
-            || (kind & HEX && is(&p, p.at + 8, MINUS)))
+            || (kind & HEX && is(&p, p.at + 7, HEX)
+                && (!before_is(&p, HEX) || is(&p, p.at + 8, MINUS))))
             count = match_any(&p, kind, &name);
         if (!count) {
             p.at++;
