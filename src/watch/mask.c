@@ -190,7 +190,9 @@ static size_t match_hex(const struct place *p)
     if (!count)
         return 0;
     size_t decimal = run_of(p, p->at, DIGIT);
-    if (decimal == count)
+    bool port = count == 8 && byte_at(p, p->at + 8) == '-' && run_of(p, p->at + 9, HEX) == 2
+                && !is(p, p->at + 11, DIGIT | LETTER); /* tap12345678-4f, once without letters */
+    if (decimal == count && !port)
         return 0; /* a number: decimals may follow */
     while (count >= 4 && byte_at(p, p->at + count) == '-') { /* 8327ce4e-4f */
         size_t more = run_of(p, p->at + count + 1, HEX);
@@ -345,6 +347,20 @@ static size_t match_any(const struct place *p, int kind, const char **name)
     return 0;
 }
 
+/* Letters inside a word begin nothing but what is long, and few begin more than hexadecimal digits:
+ * the usual byte is passed by here. */
+static bool may_begin(const struct place *p, int kind)
+{
+    if (kind & (DIGIT | SLASH | COLON | MINUS))
+        return true;
+    if (!(kind & LETTER))
+        return p->text[p->at] == '+';
+    if (before_is(p, DIGIT | LETTER))
+        return kind & HEX && is(p, p->at + 7, HEX)
+               && (!before_is(p, HEX) || is(p, p->at + 8, MINUS));
+    return kind & HEX || p->ats || is(p, p->at + 3, PATH_END) || in_base64(byte_at(p, p->at + 19));
+}
+
 void mask_text(const char *text, size_t bytes, struct bytes *out)
 {
     struct place p = {text, 0, bytes, bytes && memchr(text, '@', bytes)};
@@ -354,11 +370,7 @@ void mask_text(const char *text, size_t bytes, struct bytes *out)
         int kind = classes[(unsigned char)text[p.at]];
         const char *name;
         size_t count = 0;
-        /* Letters inside a word begin nothing: the usual byte is passed by here. */
-        if (kind & (DIGIT | SLASH | COLON | MINUS)
-            || (kind & LETTER && !before_is(&p, DIGIT | LETTER)) || text[p.at] == '+'
-            || (kind & HEX && is(&p, p.at + 7, HEX)
-                && (!before_is(&p, HEX) || is(&p, p.at + 8, MINUS))))
+        if (may_begin(&p, kind))
             count = match_any(&p, kind, &name);
         if (!count) {
             p.at++;

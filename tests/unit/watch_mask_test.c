@@ -55,6 +55,7 @@ static void hexadecimals(void **state)
     CHECK({"at 0x0b85eee0, mask 0x05", "at <n>, mask <n>"},
           {"iar 0098bbcc dear fee1c7c", "iar <n> dear <n>"}, {"tap8327ce4e-4f", "tap<n>"},
           {"(tap8327ce4e-4f)", "(tap<n>)"}, {"tapdcdf1f2a-3c'", "tap<n>'"},
+          {"tap12345678-4f tap12345678-45", "tap<n> tap<n>"}, {"12345678-1", "<n>-<n>"},
           {"qvb8327ce4e-4f qvbdcdf1f2a-3c", "qv<n> qv<n>"}, {"vethdeadbee", "vethdeadbee"},
           {"vethfacade12x", "vethfacade<n>x"}, {"d41d8cd98f00b204e9800998ecf8427e", "<n>"},
           {"core.1a2b", "core.<n>"}, {"feed face added deadbeef", "feed face added deadbeef"},
