@@ -90,7 +90,7 @@ static const struct kind KINDS[] = {
     {"cuda-bf16", TRAIN_BF16, CUDA, {3e-2, 1.5e-1}, {2e-1, 6e-1}},
 };
 
-static unsigned cpu_flags;
+static unsigned allowed_flags;
 
 static enum akin_status create_cuda(enum train_precision precision, struct train_device **device,
                                     struct akin_error *error)
@@ -114,7 +114,7 @@ static struct train_device *create(const struct kind *kind, struct thread_pool *
     if (kind->runs == PLAIN)
         status = reference_train_create(&device, &error);
     if (kind->runs == CPU)
-        status = cpu_train_create(cpu_flags, pool, kind->precision, &device, &error);
+        status = cpu_train_create(allowed_flags, pool, kind->precision, &device, &error);
     if (kind->runs == CUDA)
         status = create_cuda(kind->precision, &device, &error);
     if (status == AKIN_UNSUPPORTED || status == AKIN_NOT_FOUND)
@@ -476,11 +476,11 @@ int main(int argc, char **argv)
     argc -= small;
     const struct kind *kind = argc > 1 ? find_kind(argv[1]) : NULL;
     const char *level = argc == 4 && !strcmp(argv[2], "--level") ? argv[3] : NULL;
-    if (!kind || (argc != 2 && !level) || !cpu_level(level, cpu_detect(), &cpu_flags)) {
+    if (!kind || (argc != 2 && !level) || !cpu_level(level, cpu_detect(), &allowed_flags)) {
         fputs("usage: train_devicecheck DEVICE [--level ref|avx2|avx512|amx] [--small]\n", stderr);
         return 2;
     }
-    if (level && strcmp(cpu_level_name(cpu_flags), level)) {
+    if (level && strcmp(cpu_level_name(allowed_flags), level)) {
         printf("skipped: this machine has no %s\n", level);
         return 77;
     }
@@ -500,7 +500,7 @@ int main(int argc, char **argv)
         printf("skipped: there is no %s here\n", kind->name);
         return 77;
     }
-    printf("%s %s: %d checks, %d failures\n", kind->name, cpu_level_name(cpu_flags), checks,
+    printf("%s %s: %d checks, %d failures\n", kind->name, cpu_level_name(allowed_flags), checks,
            failures);
     return failures != 0;
 }

@@ -20,15 +20,18 @@ struct akin_bandits_settings {
     uint64_t seed;
     float prior_alpha;         /* 1: what is believed before the first reward, */
     float prior_beta;          /* 1; 0.01 to 1e6 each */
-    double half_life; /* 5000. 0: evidence counts for ever; otherwise that of an arm counts half
+    double half_life; /* 3000. 0: evidence counts for ever; otherwise that of an arm counts half
                          after as many rewards of its bandit, at least 1 */
-    double arm_half_life;      /* 100: the same by rewards of the arm itself */
-    float sharpness; /* 4. 1: as the model says; above, a reward counts as so many, and less
+    double arm_half_life;      /* 200: the same by rewards of the arm itself */
+    float sharpness; /* 8. 1: as the model says; above, a reward counts as so many, and less
                         is tried that does not look best; 0.01 to 100 */
     double open_rate;          /* 0.5. 0: all arms are tried from the start; otherwise the first
                                   max(10, open_rate * sqrt(1 + rewards of its bandit)) of an order
                                   by lot, so that many arms are not all learned of before any is
                                   used; at most 1e6 */
+    float pooled_max; /* 100. 0: each arm starts from the prior above; otherwise, once all are open
+                         and where their means lie close together, from the mean of them, with the
+                         weight of as many rewards as that allows, at most this; to 1e6 */
 };
 
 AKIN_API void akin_bandits_settings_default(struct akin_bandits_settings *settings);
@@ -68,6 +71,29 @@ AKIN_API enum akin_status akin_bandits_choose(struct akin_bandits *bandits,
  * such arm, or a reward that is not 0 to 1; nothing is changed. */
 AKIN_API enum akin_status akin_bandits_reward(struct akin_bandits *bandits, size_t bandit,
                                               size_t arm, float reward, struct akin_error *error);
+
+/* How often each arm would be chosen: the share of 1 + round->replicas draws in which it is the
+ * best of those that are allowed [arms] (NULL: all), to shares [arms]. Arms that are not open have
+ * 0, and all have where none is allowed; round->k is not looked at. A caller who draws an arm from
+ * these shares knows its propensity exactly. Any thread. */
+AKIN_API enum akin_status akin_bandits_shares(struct akin_bandits *bandits,
+                                              const struct akin_bandit_round *round,
+                                              const bool *allowed, float *shares,
+                                              struct akin_error *error);
+
+/* What a bandit has learned, to look at and to keep: restored, it goes on as it would have. */
+struct akin_bandit_posterior {
+    float alpha, beta;         /* of the mean reward, alpha / (alpha + beta) on average */
+};
+
+/* posterior [arms]; *rewards: that the bandit had so far. Any thread. AKIN_ARGUMENT: no such
+ * bandit; restored: a number that is not 0.01 to 1e7, and nothing is changed. */
+AKIN_API enum akin_status akin_bandits_posterior(struct akin_bandits *bandits, size_t bandit,
+                                                 struct akin_bandit_posterior *posterior,
+                                                 uint64_t *rewards, struct akin_error *error);
+AKIN_API enum akin_status akin_bandits_restore(struct akin_bandits *bandits, size_t bandit,
+                                               const struct akin_bandit_posterior *posterior,
+                                               uint64_t rewards, struct akin_error *error);
 
 #ifdef __cplusplus
 }

@@ -43,7 +43,9 @@ struct akin_engine_settings {
                            looked at; a node's number: the calling thread and all threads of the
                            engine are bound to that node, with the memory that they touch first, as
                            numactl does, and the calling thread stays so. With one node: nothing */
-    const char *device; /* "auto", "cpu"; other devices are refused with AKIN_UNSUPPORTED */
+    const char *device; /* where models encode: "cpu"; "cuda", "cuda:N", "cuda:all", which fail
+                           where there is no such GPU; "auto" (NULL): a GPU where there is one that
+                           the model fits, else the CPU. Asked for when a model is first opened */
     const char *cpu; /* highest kernel level allowed: "ref", "avx2", "avx512", "amx"; NULL: best */
     struct akin_log log;
     const char *home;   /* where to keep what is measured, when a model's folder cannot be written;
@@ -61,7 +63,8 @@ AKIN_API enum akin_status akin_engine_open(const struct akin_engine_settings *se
 AKIN_API void akin_engine_close(struct akin_engine **engine);
 
 AKIN_API int akin_engine_threads(const struct akin_engine *engine);
-AKIN_API const char *akin_engine_device(const struct akin_engine *engine);  /* "cpu" */
+/* "cpu", "cuda:0", "cuda:all"; "cuda" where one was asked for that is not there. */
+AKIN_API const char *akin_engine_device(const struct akin_engine *engine);
 AKIN_API const char *akin_engine_kernels(const struct akin_engine *engine); /* such as "avx512" */
 
 enum akin_precision {

@@ -80,6 +80,8 @@ struct akin_evaluate_settings {
                                   the column split does not count */
     size_t replay_points;      /* of one person, default 25 */
     bool reranker;             /* also train the reranker and judge it: a minute or two */
+    bool context;              /* also the rows of a situation that is told; with replay, reranker
+                                  and texts */
     bool graph;                /* also train the graph, and judge it on items nobody chose */
     uint64_t seed;             /* of learning, of the halves and of the intervals; default 1 */
     struct akin_progress progress;
@@ -88,10 +90,10 @@ struct akin_evaluate_settings {
 AKIN_API void akin_evaluate_settings_default(struct akin_evaluate_settings *settings);
 
 /* One way to rank. `difference` is its NDCG@10 less that of popularity, pair by pair, and
- * `over_recent` less that of recent popularity. */
+ * `over_recent` less that of recent popularity, `over_last` less that of the last row. */
 struct akin_evaluation_row {
     const char *name, *formula;    /* constant */
-    struct akin_estimate ndcg, recall, hit_rate, mrr, difference, over_recent;
+    struct akin_estimate ndcg, recall, hit_rate, mrr, difference, over_recent, over_last;
     double coverage;               /* share of all items that is among somebody's ten */
     double novelty;                /* mean of -log2 of the share of people who chose the item */
 };
@@ -105,7 +107,7 @@ struct akin_cold {
     double seconds;
 };
 
-enum { AKIN_EVALUATION_ROWS_MAX = 20 };
+enum { AKIN_EVALUATION_ROWS_MAX = 24 };
 
 struct akin_evaluation {
     size_t users, items;           /* of the file */

@@ -22,6 +22,7 @@ struct akin_recommender_settings {
                                   the user is active */
     bool durable; /* true: acknowledged once flushed to disk, so that they survive a loss
                      of power; otherwise they survive the end of the process only */
+    uint64_t explore_seed;     /* 1: of what is drawn where a request explores */
 };
 
 AKIN_API void akin_recommender_settings_default(struct akin_recommender_settings *settings);
@@ -72,6 +73,10 @@ struct akin_request {
     bool include_seen;         /* also what the user has rated, and the history */
     bool no_near_duplicates;   /* nothing that is nearly the same as another result, or as what is
                                   left out */
+    bool explore; /* some places are given to what a bandit draws, which is kept in akin.db with its
+                     probability: docs/recommend.md. For a user, by parts */
+    uint64_t request_number;   /* of an exploring request: the same one draws the same; 0: the next
+                                  one */
 };
 
 AKIN_API void akin_request_default(struct akin_request *request);
@@ -86,6 +91,8 @@ struct akin_recommendation {
     float similarity;          /* cosine to the request's vector, -1 to 1 */
     float score;               /* what it is ranked by; by vectors: the similarity */
     struct akin_score_parts parts;
+    const char *arm;           /* that proposed it, at a place that a bandit gave away, or NULL; */
+    float propensity;          /* the probability that this arm was drawn there */
 };
 
 enum { AKIN_BECAUSE_MAX = 3, AKIN_SHARED_MAX = 8 };
@@ -106,6 +113,8 @@ struct akin_explanation {
 /* Where the time went, milliseconds. */
 struct akin_recommend_timing {
     double encode_ms, fuse_ms, filter_ms, search_ms, rerank_ms, total_ms;
+    double situation_ms;       /* of search_ms what a trained reranker took for the context, */
+    size_t situation_candidates;       /* and how many it rescored; 0: there was nothing to do */
 };
 
 /* Makes later requests fast: an index of the items in memory, and all that the first request would
@@ -117,7 +126,8 @@ AKIN_API enum akin_status akin_recommender_prepare(struct akin_recommender *reco
 /* Best first, ties by row; writes at most k to `results` and their number to *found, which is
  * below k only when fewer items pass. `timing` may be NULL. Any thread.
  * Errors: AKIN_NOT_FOUND (title, with near ones), AKIN_ARGUMENT (filter, with column; context, with
- * field; nothing asked). */
+ * field; nothing asked); where it explores AKIN_BUSY, AKIN_IO and AKIN_FORMAT: akin.db could not
+ * keep the choice. */
 AKIN_API enum akin_status akin_recommend(struct akin_recommender *recommender,
                                          const struct akin_request *request,
                                          struct akin_recommendation *results, size_t *found,
@@ -190,6 +200,23 @@ AKIN_API enum akin_status akin_recommend_update_batch(struct akin_recommender *r
                                                       const struct akin_feedback *feedback,
                                                       size_t count, size_t *refused,
                                                       struct akin_error *error);
+
+/* What exploring requests have learned: an arm among people of a segment ("few/Drama": how many
+ * ratings are known of them, and of which genre the last ones are most; "all": everybody). */
+struct akin_arm {
+    char segment[64], name[64];
+    double alpha, beta;        /* of the mean reward, alpha / (alpha + beta) on average */
+    double share;              /* the probability with which it is drawn now, where all can be; NaN:
+                                  an arm that this program does not have */
+    uint64_t choices, rewards; /* made; of these with a reward: a rating, or 0 after seven days */
+    double reward;             /* their sum */
+};
+
+/* By segment and name, to arms [capacity]; *count may be greater. Looks for rewards first. No
+ * memory of its own: may be asked twice. Any thread. */
+AKIN_API enum akin_status akin_recommender_arms(struct akin_recommender *recommender,
+                                                struct akin_arm *arms, size_t capacity,
+                                                size_t *count, struct akin_error *error);
 
 /* Bytes held, by component; the total is of what stands before it. The block of active users is
  * reserved for max_active_users at once, and the system gives it memory as places are taken. */

@@ -6,9 +6,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 
 /* ---- reading the machine ---------------------------------------------------------------- */
+
+/* PCI devices as the kernel tells them. The part of hwloc that asks libpciaccess leaks memory, and
+ * those for OpenCL and displays load drivers of GPUs and talk to X servers. */
+static bool leave_out(hwloc_topology_t topology)
+{
+    static const char *const parts[] = { "pci", "opencl", "gl", "cuda", "nvml", "rsmi",
+                                         "levelzero" };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        (void)hwloc_topology_set_components(topology, HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST,
+                                            parts[i]);  /* refused: it is not there */
+    return !hwloc_topology_set_io_types_filter(topology, HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
+}
 
 static bool load(struct numa *n, const char *made_up, bool devices)
 {
@@ -18,8 +31,7 @@ static bool load(struct numa *n, const char *made_up, bool devices)
     }
     size_t length = made_up ? strlen(made_up) : 0;
     bool xml = length > 4 && !strcmp(made_up + length - 4, ".xml");
-    return (!devices || !hwloc_topology_set_io_types_filter(n->hwloc,
-                                                            HWLOC_TYPE_FILTER_KEEP_IMPORTANT)) &&
+    return (!devices || leave_out(n->hwloc)) &&
            (!xml || !hwloc_topology_set_xml(n->hwloc, made_up)) &&
            (!made_up || xml || !hwloc_topology_set_synthetic(n->hwloc, made_up)) &&
            !hwloc_topology_load(n->hwloc);
@@ -82,11 +94,13 @@ static bool read_distances(struct numa *n)
 
 /* ---- devices ---------------------------------------------------------------------------- */
 
+enum { NVIDIA = 0x10de, AMD = 0x1002, INTEL = 0x8086 };
+
 /* A display that cannot compute, as servers have them for their console, is no GPU. */
 static enum numa_device_kind kind_of(const struct hwloc_pcidev_attr_s *pci)
 {
-    enum { NVIDIA = 0x10de, AMD = 0x1002, INTEL = 0x8086, DISPLAY = 0x03, DISPLAY_3D = 0x0302,
-           ACCELERATOR = 0x12, NETWORK = 0x02, STORAGE = 0x01 };
+    enum { DISPLAY = 0x03, DISPLAY_3D = 0x0302, ACCELERATOR = 0x12, NETWORK = 0x02,
+           STORAGE = 0x01 };
     int class = pci->class_id >> 8;
     if (class == ACCELERATOR || pci->class_id == DISPLAY_3D ||
         (class == DISPLAY && (pci->vendor_id == NVIDIA || pci->vendor_id == AMD ||
@@ -103,6 +117,26 @@ static int nearest_node(const struct numa *n, hwloc_obj_t device)
     return hwloc_bitmap_first(near->nodeset);
 }
 
+bool numa_nvidia_name(const char *folder, const char *bus, char *name, size_t bytes)
+{
+    static const char label[] = "Model:";
+    char path[256];
+    struct bytes text = { 0 };
+    snprintf(path, sizeof path, "%s/%s/information", folder, bus);
+    const char *line = NULL;
+    if (file_read(path, 1 << 16, &text, NULL) == AKIN_OK && text.count)
+        line = strstr(text.data, label);
+    if (line) {
+        line += sizeof label - 1;
+        line += strspn(line, " \t");
+    }
+    size_t count = line ? strcspn(line, "\r\n") : 0;
+    if (count)
+        snprintf(name, bytes, "%.*s", (int)count, line);
+    bytes_deinit(&text);
+    return count > 0;
+}
+
 static void read_device(const struct numa *n, hwloc_obj_t object, struct numa_device *device)
 {
     const struct hwloc_pcidev_attr_s *pci = &object->attr->pcidev;
@@ -113,11 +147,13 @@ static void read_device(const struct numa *n, hwloc_obj_t object, struct numa_de
     device->node = nearest_node(n, object);
     snprintf(device->bus, sizeof device->bus, "%04x:%02x:%02x.%01x", pci->domain, pci->bus,
              pci->dev, pci->func);
+    snprintf(device->name, sizeof device->name, "%04x:%04x", pci->vendor_id, pci->device_id);
     if (vendor || name)
         snprintf(device->name, sizeof device->name, "%s%s%s", vendor ? vendor : "",
                  vendor && name ? " " : "", name ? name : "");
-    else
-        snprintf(device->name, sizeof device->name, "%04x:%04x", pci->vendor_id, pci->device_id);
+    if (pci->vendor_id == NVIDIA && hwloc_topology_is_thissystem(n->hwloc))
+        (void)numa_nvidia_name("/proc/driver/nvidia/gpus", device->bus, device->name,
+                               sizeof device->name);
     for (hwloc_obj_t child = object->io_first_child; child; child = child->next_sibling)
         if (child->type == HWLOC_OBJ_OS_DEVICE && child->name &&
             used + strlen(child->name) + 2 < sizeof device->known_as)

@@ -30,7 +30,7 @@ enum numa_device_kind { NUMA_GPU, NUMA_NETWORK, NUMA_STORAGE, NUMA_OTHER };
 struct numa_device {            /* on PCI */
     enum numa_device_kind kind;
     char bus[24];               /* "0000:07:00.0" */
-    char name[128];             /* as the system's list of names has it, or "10de:20b0" */
+    char name[128];             /* "NVIDIA A100-SXM4-40GB" by its driver, or "10de:20b0" */
     char known_as[64];          /* by the system: "eth0", "cuda0"; "": nothing */
     int node;                   /* the nearest; -1: none is told, or several are as near */
 };
@@ -69,6 +69,10 @@ struct numa_bound {
 
 enum akin_status numa_bind(const struct numa *numa, size_t at, struct numa_bound *bound,
                            struct akin_error *error);
+
+/* What NVIDIA's driver calls a GPU, by files such as FOLDER/0000:07:00.0/information; false: it is
+ * not known there. The driver's own folder is /proc/driver/nvidia/gpus. */
+bool numa_nvidia_name(const char *folder, const char *bus, char *name, size_t bytes);
 
 /* The number of the node that all pages of a block are on; -1: several, or unknown. */
 int numa_node_of(const struct numa *numa, const void *block, size_t bytes);

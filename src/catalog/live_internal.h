@@ -47,6 +47,9 @@ struct live_store {
     bool items_added;               /* in this transaction */
 };
 
+/* A connection to the database; the caller closes it, also where this fails. */
+enum akin_status live_connect(const struct live_store *store, sqlite3 **db,
+                              struct akin_error *error);
 /* The reason why `db` refused, with its remedy. */
 enum akin_status live_error(const struct live_store *store, sqlite3 *db, const char *doing,
                             struct akin_error *error);

@@ -137,8 +137,8 @@ static enum akin_status ask(const struct live_store *store, sqlite3 *db, const c
 
 /* ---- opening ---------------------------------------------------------------------------- */
 
-static enum akin_status connect(const struct live_store *store, sqlite3 **db,
-                                struct akin_error *error)
+enum akin_status live_connect(const struct live_store *store, sqlite3 **db,
+                              struct akin_error *error)
 {
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
     if (sqlite3_open_v2(store->path, db, flags, NULL) != SQLITE_OK)
@@ -238,7 +238,7 @@ static enum akin_status open_database(struct live_store *store, struct akin_erro
 {
     bool fresh;
     int64_t last = 0;
-    TRY(connect(store, &store->writer, error));
+    TRY(live_connect(store, &store->writer, error));
     store->read_only = sqlite3_db_readonly(store->writer, "main") == 1;
     TRY(execute(store, store->writer, "BEGIN", error));
     TRY(check_identity(store, &fresh, error));
@@ -252,7 +252,7 @@ static enum akin_status open_database(struct live_store *store, struct akin_erro
     if (fresh)
         TRY(make_schema(store, error));
     TRY(prepare(store, store->writer, writer_sql, W_COUNT, store->write, error));
-    TRY(connect(store, &store->reader, error));
+    TRY(live_connect(store, &store->reader, error));
     TRY(prepare(store, store->reader, reader_sql, R_COUNT, store->read, error));
     if (!store->settings.from_start)
         TRY(ask(store, store->writer, "SELECT ifnull(max(seq), 0) FROM events", &last, error));

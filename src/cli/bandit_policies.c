@@ -37,6 +37,8 @@ enum akin_status player_create(struct akin_engine *engine, enum player_kind kind
             settings.half_life = settings.arm_half_life = settings.open_rate = 0;
         if (kind == PLAYER_PLAIN)
             settings.sharpness = 1;
+        if (kind == PLAYER_PLAIN)
+            settings.pooled_max = 0;
         TRY_DONE(akin_bandits_create(engine, &settings, &p->bandits, error));
     }
     p->sums = memory_alloc(arms, sizeof *p->sums);

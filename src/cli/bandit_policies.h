@@ -6,7 +6,7 @@
 
 enum player_kind {
     PLAYER_THOMPSON, /* akin_bandits as they are by default */
-    PLAYER_PLAIN,    /* akin_bandits without decay, sharpness and an order: the textbook */
+    PLAYER_PLAIN,    /* akin_bandits without decay, sharpness, an order and pooling: the textbook */
     PLAYER_EPSILON,  /* the greatest mean of rewards so far, or with probability epsilon any arm; an
                         arm without rewards has mean 0, equal ones by lot (R. S. Sutton  and A. G.
                         Barto, "Reinforcement learning", 2nd edition, 2.4) */

@@ -54,6 +54,8 @@ struct personal_bench {
     struct stage_times without_encoding;
     struct stage_times first_visits;    /* without encoding, of people who were not active */
     size_t visitors;
+    struct stage_times situation;       /* the reranker for a context; NAN: none was trained */
+    size_t situation_candidates;        /* of a request, the mean */
     struct personal_batch batches[PERSONAL_BATCHES];
     struct cache_rates rates;
     struct cache_times cache;

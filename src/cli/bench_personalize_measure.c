@@ -48,13 +48,14 @@ static void set_request(const struct personal_bench *b, size_t i, struct akin_re
         request->similar = item.id;
 }
 
-static enum akin_status ask(struct personal_bench *b, size_t i,
+static enum akin_status ask(struct personal_bench *b, size_t i, const char *context,
                             struct akin_recommend_timing *timing)
 {
     struct akin_request request;
     struct akin_recommendation results[PERSONAL_K];
     size_t found;
     set_request(b, i, &request);
+    request.context = context;
     return akin_recommend(b->recommender, &request, results, &found, timing, &b->cli->error);
 }
 
@@ -68,11 +69,34 @@ static enum akin_status first_visits(struct personal_bench *b)
     if (!times)
         return error_memory(&b->cli->error);
     for (size_t i = 0; i < count; i++) {
-        TRY_DONE(ask(b, i, &timing));
+        TRY_DONE(ask(b, i, NULL, &timing));
         times[i] = timing.total_ms - timing.encode_ms;
     }
     b->visitors = count;
     b->first_visits = stage_times_of(times, count);
+done:
+    memory_free(times);
+    return status;
+}
+
+/* The same requests with a context, where a reranker minds it. */
+static enum akin_status situations(struct personal_bench *b)
+{
+    struct akin_recommend_timing timing;
+    enum akin_status status = AKIN_OK;
+    size_t told = 0, candidates = 0;
+    double *times = memory_alloc(b->queries, sizeof *times);
+    if (!times)
+        return error_memory(&b->cli->error);
+    for (size_t i = 0; i < b->queries; i++) {
+        TRY_DONE(ask(b, i, "{\"genre_prefs\": [0.7, 0.2, 0.1]}", &timing));
+        if (!timing.situation_candidates)
+            continue;
+        candidates += timing.situation_candidates;
+        times[told++] = timing.situation_ms;
+    }
+    b->situation_candidates = told ? candidates / told : 0;
+    b->situation = stage_times_of(times, told);
 done:
     memory_free(times);
     return status;
@@ -84,11 +108,11 @@ enum akin_status personal_latency(struct personal_bench *b)
     double *times[STAGES + 1];
     enum akin_status status = AKIN_OK;
     uint64_t began = akin_clock_ns();
-    TRY(ask(b, b->queries + WARM_UPS, &timing));
+    TRY(ask(b, b->queries + WARM_UPS, NULL, &timing));
     b->cold_ms = ms_since(began);
     TRY(first_visits(b));
     for (size_t i = 0; i < WARM_UPS; i++)
-        TRY(ask(b, b->queries + i, &timing));
+        TRY(ask(b, b->queries + i, NULL, &timing));
     double *block = memory_alloc(b->queries * (STAGES + 1), sizeof *block);
     if (!block)
         return error_memory(&b->cli->error);
@@ -96,7 +120,7 @@ enum akin_status personal_latency(struct personal_bench *b)
         times[s] = block + s * b->queries;
     for (size_t i = 0; i < b->queries; i++) {
         began = akin_clock_ns();
-        TRY_DONE(ask(b, i, &timing));
+        TRY_DONE(ask(b, i, NULL, &timing));
         times[STAGE_TOTAL][i] = ms_since(began);
         times[STAGE_ENCODE][i] = timing.encode_ms;
         times[STAGE_FUSE][i] = timing.fuse_ms;
@@ -110,6 +134,7 @@ enum akin_status personal_latency(struct personal_bench *b)
     b->without_encoding = stage_times_of(times[STAGES], b->queries);
     if (!b->model)
         b->stages[STAGE_ENCODE] = stage_times_of(NULL, 0);
+    TRY_DONE(situations(b));
 done:
     memory_free(block);
     return status;

@@ -53,6 +53,8 @@ size_t personal_targets(const struct personal_bench *b, struct bench_target *tar
         {"fusion, median", "ms", BENCH_BELOW, b->stages[STAGE_FUSE].median, 0.01, ""},
         {"cached look-up, mean", "ms", BENCH_BELOW, b->cache.hit_ms, 0.02, ""},
         {"query without encoding, median", "ms", BENCH_BELOW, b->without_encoding.median, 0.3, ""},
+        {"reranker for a context, median", "ms", BENCH_BELOW, b->situation.median, 0.2,
+         "needs akin fit --reranker"},
         {"query with encoding, median", "ms", BENCH_BELOW,
          known(b->stages[STAGE_TOTAL].median, b->model != NULL), 3, no_model},
         {"batch of 1000 ready queries", "QPS", BENCH_AT_LEAST,
@@ -92,7 +94,8 @@ static json_t *latency_json(const struct personal_bench *b)
     json_object_set_new(stages, "fuse_ms", json_of_double(b->stages[STAGE_FUSE].median));
     json_object_set_new(stages, "filter_ms", json_of_double(b->stages[STAGE_FILTER].median));
     json_object_set_new(stages, "search_ms", json_of_double(b->stages[STAGE_SEARCH].median));
-    json_object_set_new(stages, "rerank_ms", json_null());  /* there is no such stage yet */
+    json_object_set_new(stages, "rerank_ms", json_of_double(b->situation.median));
+    json_object_set_new(stages, "rerank_candidates", json_of_count(b->situation_candidates));
     json_object_set_new(root, "stages", stages);
     json_object_set_new(rest, "mean_ms", json_of_double(other->mean));
     json_object_set_new(rest, "median_ms", json_of_double(other->median));

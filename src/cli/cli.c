@@ -63,7 +63,10 @@ enum akin_status cli_model(struct cli *cli, const char *name, struct akin_model 
     if (*wanted && !akin_precision_parse(wanted, &precision))
         return wrong_use(cli, "precision: '%.40s' is not one of auto, fp32, bf16, fp16, int8",
                          wanted);
-    if (precision == AKIN_PRECISION_AUTO)
+    bool on_cpu = !strcmp(akin_engine_device(cli->engine), "cpu");
+    if (!*wanted && !on_cpu)
+        precision = AKIN_PRECISION_AUTO;
+    if (precision == AKIN_PRECISION_AUTO && on_cpu)
         TRY(verdict_decide(cli, path, &precision));
     return akin_model_open(cli->engine, path, precision, model, &cli->error);
 }

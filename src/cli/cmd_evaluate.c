@@ -5,6 +5,7 @@
 #include "cli/report.h"
 
 #include <math.h>
+#include <string.h>
 
 static const struct option evaluate_options[] = {
     {"split", 0, OPTION_TEXT, "FILE", NULL,
@@ -17,11 +18,19 @@ static const struct option evaluate_options[] = {
      "half of the users teach, the others are replayed event by event", 0, 0},
     {"points", 0, OPTION_COUNT, "N", "25", "events of a user that a replay judges", 1, 1000000},
     {"reranker", 0, OPTION_FLAG, "", NULL, "also train the reranker, and judge it", 0, 0},
+    {"context", 0, OPTION_FLAG, "", NULL,
+     "a replay in which the situation is told: the reranker with the hour and genres wanted", 0,
+     0},
     {"graph", 0, OPTION_FLAG, "", NULL,
      "also train the graph, and judge it on items that nobody chose before", 0, 0},
     {"seed", 0, OPTION_COUNT, "N", "1", "of learning, halves and intervals", 0, 1e9},
     {"chart", 0, OPTION_TEXT, "FILE", NULL, "also draw the table's NDCG@10, as SVG", 0, 0},
 };
+
+static bool is_replay(const struct cli *cli)
+{
+    return options_flag(&cli->options, "replay") || options_flag(&cli->options, "context");
+}
 
 static json_t *row_json(const struct akin_evaluation_row *row)
 {
@@ -34,6 +43,7 @@ static json_t *row_json(const struct akin_evaluation_row *row)
     json_object_set_new(object, "mrr_at_10", estimate_json(&row->mrr));
     json_object_set_new(object, "ndcg_over_popularity", estimate_json(&row->difference));
     json_object_set_new(object, "ndcg_over_recent_popularity", estimate_json(&row->over_recent));
+    json_object_set_new(object, "ndcg_over_last_row", estimate_json(&row->over_last));
     json_object_set_new(object, "coverage", json_of_double(row->coverage));
     json_object_set_new(object, "novelty_bits", json_of_double(row->novelty));
     return object;
@@ -69,7 +79,7 @@ static enum akin_status tell_json(struct cli *cli, const struct akin_evaluation 
     report_common(cli, root);
     json_object_set_new(root, "split", json_of_text(options_text(&cli->options, "split")));
     json_object_set_new(root, "protocol",
-                        json_string(options_flag(&cli->options, "replay") ? "replay"
+                        json_string(is_replay(cli) ? "replay"
                                                                           : "held-out"));
     json_object_set_new(root, "part", json_of_text(options_text(&cli->options, "part")));
     json_object_set_new(root, "context", json_string(e->later ? "return" : "next"));
@@ -127,6 +137,23 @@ static void tell_cold(const struct akin_cold *cold)
                 cold->over_mean_text.mean, cold->over_mean_text.low, cold->over_mean_text.high);
 }
 
+/* What was trained, over what is shipped, pair by pair. */
+static void tell_trained(const struct akin_evaluation *e)
+{
+    double shipped = e->rows[e->row_count - 1].ndcg.mean;
+    bool first = true;
+    for (size_t r = 0; r + 1 < e->row_count && shipped > 0; r++) {
+        const struct akin_evaluation_row *row = &e->rows[r];
+        if (strncmp(row->name, "+ reranker", 10) && strncmp(row->name, "+ context", 9) &&
+            strncmp(row->name, "context:", 8))
+            continue;
+        report_line(first ? "over blended" : "", "%s: %+.1f %%, %+.4f, 95 %% %+.4f to %+.4f",
+                    row->name, 100 * row->over_last.mean / shipped, row->over_last.mean,
+                    row->over_last.low, row->over_last.high);
+        first = false;
+    }
+}
+
 static void tell_table(struct cli *cli, const struct akin_evaluation *e)
 {
     static const struct table_column columns[] = {
@@ -141,7 +168,7 @@ static void tell_table(struct cli *cli, const struct akin_evaluation *e)
                 format_count(events, e->learned_events), format_count(users, e->learned_users),
                 e->learn_seconds);
     report_line("judged", "%s %s, in %.2f s", format_count(judged, e->judged),
-                options_flag(&cli->options, "replay") ? "events" : "users", e->judge_seconds);
+                is_replay(cli) ? "events" : "users", e->judge_seconds);
     report_line("people", "%s",
                 e->later ? "come back: all that is judged lies behind all that was learned"
                          : "go on: the next choice of a session");
@@ -163,11 +190,12 @@ static void tell_table(struct cli *cli, const struct akin_evaluation *e)
     table_print(&table, stdout);
     table_deinit(&table);
     weights_found_print("weights", &e->weights);
-    if (options_flag(&cli->options, "reranker"))
+    if (e->reranker.epochs)
         training_print(&e->reranker);
     if (e->cold.people)
         tell_cold(&e->cold);
     tell_personal(e);
+    tell_trained(e);
 }
 
 static enum akin_status draw(struct cli *cli, const char *path, const struct akin_evaluation *e)
@@ -176,7 +204,7 @@ static enum akin_status draw(struct cli *cli, const char *path, const struct aki
     char note[256];
     snprintf(note, sizeof note, "%s, %zu %s, 95 %% intervals over them",
              path_last(options_text(&cli->options, "split")), e->judged,
-             options_flag(&cli->options, "replay") ? "events replayed" : "users");
+             is_replay(cli) ? "events replayed" : "users");
     struct chart chart = {.title = "NDCG@10, whole catalogue ranked", .note = note,
                           .x_label = "NDCG@10", .digits = 4};
     for (size_t r = 0; r < e->row_count; r++)
@@ -211,8 +239,9 @@ static enum akin_status run_evaluate(struct cli *cli)
     TRY(need_text(cli, "split", &settings.split));
     settings.recs = options_text(o, "recs");
     settings.valid = options_text(o, "part")[0] == 'v';
-    settings.replay = options_flag(o, "replay");
-    settings.reranker = options_flag(o, "reranker");
+    settings.context = options_flag(o, "context");
+    settings.replay = options_flag(o, "replay") || settings.context;
+    settings.reranker = options_flag(o, "reranker") || settings.context;
     settings.graph = options_flag(o, "graph");
     settings.replay_points = options_count(o, "points");
     settings.seed = options_count(o, "seed");
@@ -244,6 +273,7 @@ const struct command command_evaluate = {
                "that use them.\n",
     .examples =
         "  akin evaluate --data films --split ml-100k__llo.csv --recs recs.jsonl\n"
+        "  akin evaluate --data films --split ml-100k__llo.csv --context\n"
         "  akin evaluate --split ml-100k__llo.csv --replay --chart replay.svg --json\n",
     .options = {evaluate_options, sizeof evaluate_options / sizeof evaluate_options[0]},
     .run = run_evaluate,

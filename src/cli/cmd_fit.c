@@ -105,7 +105,8 @@ const struct command command_fit = {
         "beside\nthe catalogue's files: which items go together, what comes next, what is "
         "popular now.\nWith --reranker also a model that attends to the past in its "
         "order; it is used where choices that\nare held back are foretold better with it beyond "
-        "doubt. docs/evaluation.md says how good it is.\n",
+        "doubt, and for what\nakin recommend --context tells. docs/evaluation.md says how good it "
+        "is.\n",
     .examples = "  akin fit --data films\n"
                 "  akin fit --data films --reranker --curve losses.svg\n",
     .options = {fit_options, sizeof fit_options / sizeof fit_options[0]},

@@ -26,6 +26,11 @@ static const struct option recommend_options[] = {
      "nothing that is nearly another result, or what was seen", 0, 0},
     {"include-seen", 0, OPTION_FLAG, "", NULL, "also what the user has rated, and the history", 0,
      0},
+    {"explore", 0, OPTION_FLAG, "", NULL,
+     "one place in five goes to what a bandit draws; what the user rates of it teaches the bandit",
+     0, 0},
+    {"request", 0, OPTION_COUNT, "N", NULL, "with --explore: the same number draws the same", 1,
+     9e15},
     {"explain", 0, OPTION_FLAG, "", NULL, "why each of them: parts of the score and whence", 0, 0},
 };
 
@@ -51,11 +56,16 @@ static enum akin_status run_recommend(struct cli *cli)
     request.diversity = (float)options_number(o, "diversity");
     request.include_seen = options_flag(o, "include-seen");
     request.no_near_duplicates = options_flag(o, "no-near-duplicates");
+    request.explore = options_flag(o, "explore");
+    if (options_given(o, "request"))
+        request.request_number = options_count(o, "request");
     if (options_given(o, "popularity"))
         request.popularity = (float)options_number(o, "popularity");
     if (!request.similar && !request.user && !request.query && !options_text(o, "history"))
         return wrong_use(cli, "recommend needs --similar TITLE, --user ID, --history ITEMS or "
                          "--query TEXT");
+    if (request.explore && !request.user)
+        return wrong_use(cli, "--explore needs --user ID, whose ratings say what it was worth");
     return results_for_request(cli, &request, true, options_flag(o, "explain"));
 }
 
@@ -68,6 +78,7 @@ const struct command command_recommend = {
     .examples = "  akin recommend --similar 'toy story'\n"
                 "  akin recommend --user 1 --filter 'genre=Drama AND NOT genre=Horror' -k 20\n"
                 "  akin recommend --query 'a robot that learns to love' --user 1 --json\n"
+                "  akin recommend --user 1 --explore\n"
                 "  akin recommend --history 'heat, casino' --exclude 'goodfellas' --explain\n",
     .options = {recommend_options, sizeof recommend_options / sizeof recommend_options[0]},
     .run = run_recommend,

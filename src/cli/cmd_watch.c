@@ -46,7 +46,7 @@ static const struct option watch_options[] = {
     {"subject", 0, OPTION_TEXT, "S", NULL, "of nats: only this subject", 0, 0},
     {"format", 0, OPTION_CHOICE, "jsonl|text", NULL, "of socket, nats: what a line is", 0, 0},
     {"field", 0, OPTION_TEXT, "X=F", NULL,
-     "of JSON: text, time, source, level, session or id is field F; several times", 0, 0},
+     "its text, time, source, level, session or id is field F; several times", 0, 0},
     {"name", 0, OPTION_TEXT, "N", NULL, "what the source is remembered under", 0, 0},
     {"store", 0, OPTION_TEXT, "DIR", NULL, "keep events, verdicts, vectors and labels there", 0, 0},
     {"keep", 0, OPTION_TEXT, "TIME", NULL, "of the store: so long, such as 30d", 0, 0},
@@ -61,7 +61,7 @@ static const struct option watch_options[] = {
     {"repeat", 0, OPTION_NUMBER, "S", "60",
      "the same alarm is told again, with its count, after so many seconds; 0: each", 0, 1e6},
     {"deadline", 0, OPTION_NUMBER, "MS", "5", "live: an event waits so long for others", 0, 10000},
-    {"queue", 0, OPTION_COUNT, "N", "4096", "live: events that wait, of each source", 16, 1 << 20},
+    {"queue", 0, OPTION_COUNT, "N", "8192", "live: events that wait, of each source", 16, 1 << 20},
     {"report", 0, OPTION_NUMBER, "S", NULL,
      "live: counters as a line of JSON on standard error every S seconds (or at SIGUSR1)", 0.1,
      1e6},
@@ -181,8 +181,7 @@ static enum akin_status run_replay(struct cli *cli, struct akin_watch *watch)
         TRY_DONE(open_scores(cli, &v, scores));
     }
     status = akin_watch_run(watch, &input, &sink, &report, &cli->error);
-    TRY_DONE(v.status);
-    TRY_DONE(status);
+    TRY_DONE(v.status != AKIN_OK ? v.status : status);
     if (scores) {
         TRY_DONE(file_writer_commit(&v.events, &cli->error));
         TRY_DONE(file_writer_commit(&v.sessions, &cli->error));

@@ -28,6 +28,7 @@ const struct command *const commands[] = {
     &command_search,
     &command_recommend,
     &command_rate,
+    &command_bandits,
     &command_fit,
     &command_evaluate,
     &command_audit_init,
@@ -53,6 +54,7 @@ const struct command *const commands[] = {
     &command_bench_bandits,
     &command_bench_compare,
     &command_bench_audit,
+    &command_bench_watch,
     &command_bench_numa,
 };
 

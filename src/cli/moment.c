@@ -15,6 +15,8 @@ bool duration_parse(const char *text, double *seconds)
     if (text[0] < '0' || text[0] > '9')
         return false;
     double count = strtod(text, &end);
+    if (end != text + strspn(text, "0123456789."))
+        return false;
     for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
         double value = count * units[i].seconds;
         if (*end != units[i].letter || end[1] || !isfinite(value) || value > 1e11)

@@ -32,6 +32,10 @@ json_t *results_json(const struct akin_catalog *catalog, const struct akin_recom
         if (scored)
             json_object_set_new(row, "score", json_of_double((double)results[i].score));
         json_object_set_new(row, "genres", json_of_strings(item.genres, item.genre_count));
+        if (results[i].arm) {
+            json_object_set_new(row, "arm", json_of_text(results[i].arm));
+            json_object_set_new(row, "propensity", json_of_double((double)results[i].propensity));
+        }
         json_array_append_new(array, row);
     }
     return array;
@@ -188,6 +192,14 @@ static void print_reasons(const struct answer *a)
 
 /* ---- one request, told ------------------------------------------------------------------- */
 
+static void print_explored(const struct answer *a)
+{
+    for (size_t i = 0; i < a->found; i++)
+        if (a->results[i].arm)
+            printf("Explored: %zu by %s, drawn with probability %.2f\n", i + 1, a->results[i].arm,
+                   (double)a->results[i].propensity);
+}
+
 static void print_question(const struct answer *a, const struct akin_request *request)
 {
     const char *joint = "";
@@ -242,6 +254,7 @@ static enum akin_status tell_answer(struct cli *cli, const struct akin_request *
     print_question(a, request);
     if (a->found)
         results_print(a->catalog, a->results, a->found);
+    print_explored(a);
     if (a->found && a->reasons)
         print_reasons(a);
     if (a->found < request->k)

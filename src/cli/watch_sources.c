@@ -92,7 +92,7 @@ static enum akin_status set_match(struct setting *s)
 static enum akin_status set_unit(struct setting *s)
 {
     char rule[300];
-    snprintf(rule, sizeof rule, "_SYSTEMD_UNIT=%.255s", s->value);
+    snprintf(rule, sizeof rule, "unit=%.255s", s->value);
     const char *kept = string_pool_add(&s->all->texts, rule, strlen(rule));
     return kept ? add_match(s, kept) : error_memory(&s->cli->error);
 }
@@ -153,7 +153,7 @@ static const struct source_option {
     {"match", DBUS | JOURNAL, set_match},
     {"unit", JOURNAL, set_unit},       {"priority", JOURNAL, set_priority},
     {"format", SOCKET | NATS, set_format},
-    {"field", LINES | SOCKET | NATS, set_field},
+    {"field", ANY, set_field},
     {"name", ANY, set_name},
 };
 

@@ -60,8 +60,9 @@ enum activation {
 }; /* GELU is the exact erf form; in BF16 and INT8 within 2^-14 of it */
 enum pooling { POOLING_MEAN, POOLING_CLS, POOLING_MAX };
 /* What a linear multiplies in; what lies between the linears is float32. BF16: weights and x
- * rounded to bfloat16. INT8: weights on 255 levels per output, x on 256 per row, as it comes. */
-enum compute_precision { COMPUTE_FP32, COMPUTE_BF16, COMPUTE_INT8 };
+ * rounded to bfloat16. INT8: weights on 255 levels per output, x on 256 per row, as it comes. FP16
+ * is for cards (encoder_device.h). */
+enum compute_precision { COMPUTE_FP32, COMPUTE_BF16, COMPUTE_INT8, COMPUTE_FP16 };
 
 struct backend;     /* a device, its kernels */
 struct lane;        /* one stream of work with its scratch: one thread at a time */

@@ -3,6 +3,8 @@
  * program or library that asks, in ../lib from there, and where the system looks. */
 #pragma once
 
+#include "compute/encoder_device.h"
+#include "compute/search_device.h"
 #include "compute/train_ops.h"
 
 /* What a card is, and what it is used through. Versions as CUDA numbers them: 13000 is 13.0. */
@@ -16,7 +18,7 @@ struct cuda_description {
 };
 
 /* What the library gives. `version` is of this struct: another is refused. */
-enum { CUDA_PLUGIN_VERSION = 2 };
+enum { CUDA_PLUGIN_VERSION = 3 };
 
 enum { CUDA_SUM_ID_BYTES = 128 };
 struct cuda_sum;
@@ -27,6 +29,9 @@ struct cuda_plugin {
     int (*device_count)(void);
     enum akin_status (*device_describe)(int ordinal, struct cuda_description *description,
                                         struct akin_error *error);
+    const struct encoder_device_ops *encoder;
+    const struct search_device_ops *search;
+
     enum akin_status (*train_create)(int ordinal, enum train_precision precision,
                                      struct train_device **device, struct akin_error *error);
     /* The most bytes of the card that a training device has held at once. */

@@ -32,18 +32,6 @@ void akin_engine_settings_default(struct akin_engine_settings *settings)
     *settings = (struct akin_engine_settings){ .device = "auto" };
 }
 
-static enum akin_status check_device(const char *device, struct akin_error *error)
-{
-    if (!device || !strcmp(device, "auto") || !strcmp(device, "cpu"))
-        return AKIN_OK;
-    if (!strncmp(device, "cuda", 4))
-        return error_set(error, AKIN_UNSUPPORTED,
-                         "device %s: this build computes on the CPU only; use --device cpu",
-                         device);
-    return error_set(error, AKIN_ARGUMENT, "device \"%s\" is not known: expected auto or cpu",
-                     device);
-}
-
 static enum akin_status check_pin(const char *name, enum topology_pin *pin,
                                   struct akin_error *error)
 {
@@ -61,7 +49,6 @@ enum akin_status akin_engine_open(const struct akin_engine_settings *settings,
 {
     unsigned flags, detected = cpu_detect();
     enum topology_pin pin = PIN_OFF;
-    TRY(check_device(settings->device, error));
     if (!cpu_level(settings->cpu, detected, &flags))
         return error_set(error, AKIN_ARGUMENT,
                          "cpu level \"%s\" is not known: ref, avx2, avx512, amx", settings->cpu);
@@ -92,6 +79,8 @@ enum akin_status akin_engine_open(const struct akin_engine_settings *settings,
     else if (!e->pool)
         status = error_set(error, AKIN_MEMORY, "%d threads cannot be started", threads);
     if (status == AKIN_OK)
+        status = engine_cards_create(settings->device, &e->cards, error);
+    if (status == AKIN_OK)
         status = cpu_backend_create(flags, e->pool, &e->backend, error);
     if (status == AKIN_OK && settings->home && !(e->home = memory_copy_string(settings->home)))
         status = error_memory(error);
@@ -114,6 +103,7 @@ void akin_engine_close(struct akin_engine **engine)
     if (!e)
         return;
     cpu_backend_destroy(&e->backend);
+    engine_cards_destroy(&e->cards);
     thread_pool_destroy(&e->pool);
     topology_destroy(&e->topology);
     memory_free(e->home);
@@ -147,11 +137,6 @@ void akin_engine_placement(const struct akin_engine *engine, struct akin_placeme
     else
         snprintf(placement->why_not, sizeof placement->why_not, "%s",
                  why ? why : "the system refused");
-}
-
-const char *akin_engine_device(const struct akin_engine *engine)
-{
-    return engine->backend->ops->name;
 }
 
 const char *akin_engine_kernels(const struct akin_engine *engine)

@@ -6,6 +6,9 @@
 #include "base/topology.h"
 
 struct backend;
+struct encoder_cards;
+struct search_device_ops;
+struct engine_cards;
 struct thread_pool;
 
 struct akin_engine {
@@ -15,6 +18,7 @@ struct akin_engine {
     enum topology_pin pin;  /* asked for */
     struct numa_choice numa;
     struct backend *backend;
+    struct engine_cards *cards;     /* that models may be opened on */
     unsigned cpu_flags;     /* base/cpu.h: what kernels may use */
     char kernels[16];       /* the level chosen */
     char instruction_sets[128];
@@ -38,12 +42,28 @@ struct akin_recommender {
     const struct catalog *catalog;
     struct recommender *recommender;
     struct users *users;
+    struct explore *explore;    /* NULL: without a store */
     struct taste *taste;        /* what `akin fit` learned; NULL: nothing, or not asked for yet */
     struct speaker *speaker;    /* of it */
     struct neighbors *neighbors;    /* the cache that answers, or NULL */
     struct model *model;        /* NULL: requests with a query are refused */
     size_t dimension;
 };
+
+/* engine_device.c: `device` is auto (or NULL), cpu, cuda, cuda:N or cuda:all; AKIN_ARGUMENT. */
+enum akin_status engine_cards_create(const char *device, struct engine_cards **cards,
+                                     struct akin_error *error);
+void engine_cards_destroy(struct engine_cards **cards);
+/* Looked for by the first call. *cards NULL: none, and with "auto" that is no error.
+ * AKIN_NOT_FOUND, AKIN_UNSUPPORTED: a card was asked for, and why there is none. Any thread. */
+enum akin_status engine_cards_find(const struct akin_engine *engine,
+                                   const struct encoder_cards **cards, struct akin_error *error);
+/* The same for search, on the first of them; *ops NULL: none. */
+enum akin_status engine_cards_search(const struct akin_engine *engine,
+                                     const struct search_device_ops **ops, int *ordinal,
+                                     struct akin_error *error);
+/* Whether the CPU will not do instead. */
+bool engine_cards_required(const struct akin_engine *engine);
 
 /* engine_recommend.c: whether queries of this model may be compared with the catalogue's vectors.
  */

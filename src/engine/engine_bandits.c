@@ -52,3 +52,24 @@ enum akin_status akin_bandits_reward(struct akin_bandits *bandits, size_t bandit
 {
     return bandits_reward(bandits->bandits, bandit, arm, reward, error);
 }
+
+enum akin_status akin_bandits_shares(struct akin_bandits *bandits,
+                                     const struct akin_bandit_round *round, const bool *allowed,
+                                     float *shares, struct akin_error *error)
+{
+    return bandits_shares(bandits->bandits, round, allowed, shares, error);
+}
+
+enum akin_status akin_bandits_posterior(struct akin_bandits *bandits, size_t bandit,
+                                        struct akin_bandit_posterior *posterior,
+                                        uint64_t *rewards, struct akin_error *error)
+{
+    return bandits_posterior(bandits->bandits, bandit, posterior, rewards, error);
+}
+
+enum akin_status akin_bandits_restore(struct akin_bandits *bandits, size_t bandit,
+                                      const struct akin_bandit_posterior *posterior,
+                                      uint64_t rewards, struct akin_error *error)
+{
+    return bandits_restore(bandits->bandits, bandit, posterior, rewards, error);
+}

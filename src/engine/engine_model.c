@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "engine/engine.h"
@@ -73,10 +74,44 @@ enum akin_status akin_model_quantized(const char *directory, enum akin_precision
     return model_quantized(directory, precision, state, error);
 }
 
+static enum akin_status open_on_cards(struct akin_engine *engine,
+                                      const struct encoder_cards *cards, const char *directory,
+                                      struct akin_model **model, struct akin_error *error)
+{
+    struct akin_model *m = memory_alloc(1, sizeof *m);
+    if (!m)
+        return error_memory(error);
+    enum akin_status status = model_open_on_cards(cards, engine->pool, directory, &engine->log,
+                                                  &m->model, error);
+    if (status == AKIN_OK)
+        *model = m;
+    else
+        memory_free(m);
+    return status;
+}
+
 enum akin_status akin_model_open(struct akin_engine *engine, const char *directory,
                                  enum akin_precision precision, struct akin_model **model,
                                  struct akin_error *error)
 {
+    const struct encoder_cards *cards = NULL;
+    bool half = precision == AKIN_PRECISION_AUTO || precision == AKIN_PRECISION_FP16;
+    if (half || engine_cards_required(engine))
+        TRY(engine_cards_find(engine, &cards, error));
+    if (cards && !half)
+        return error_set(error, AKIN_UNSUPPORTED, "precision %s: a GPU computes in fp16; use "
+                         "precision auto or fp16, or device cpu", akin_precision_name(precision));
+    if (cards) {
+        struct akin_error reason = { 0 };
+        enum akin_status status = open_on_cards(engine, cards, directory, model, &reason);
+        if (status == AKIN_OK)
+            return AKIN_OK;
+        bool instead = status == AKIN_UNSUPPORTED || status == AKIN_MEMORY || status == AKIN_IO;
+        if (engine_cards_required(engine) || !instead)
+            return error_set(error, status, "%s", reason.message);
+        log_write(&engine->log, AKIN_LOG_WARNING, "computing on the CPU: %s", reason.message);
+        precision = AKIN_PRECISION_AUTO;
+    }
     if (precision == AKIN_PRECISION_AUTO)
         TRY(decide(engine, directory, &precision, error));
     struct akin_model *m = memory_alloc(1, sizeof *m);

@@ -12,6 +12,7 @@
 #include "compute/backend.h"
 #include "engine/engine.h"
 #include "model/model.h"
+#include "recommend/explore.h"
 #include "recommend/neighbors.h"
 #include "recommend/recommend.h"
 #include "recommend/space.h"
@@ -85,6 +86,12 @@ static enum akin_status open_live(struct akin_recommender *handle,
     live.store_path = live.live.store ? path : NULL;
     TRY(users_open(&live, &handle->users, error));
     recommender_use_live(handle->recommender, handle->users);
+    if (!live.store_path)
+        return AKIN_OK;
+    struct explore_settings explore = { .kernels = live.kernels, .catalog = handle->catalog,
+                                        .users = handle->users, .seed = live.live.explore_seed };
+    TRY(explore_create(&explore, &handle->explore, error));
+    recommender_use_explore(handle->recommender, handle->explore);
     return AKIN_OK;
 }
 
@@ -152,6 +159,7 @@ void akin_recommender_close(struct akin_recommender **recommender)
 {
     if (!*recommender)
         return;
+    explore_destroy(&(*recommender)->explore);
     users_close(&(*recommender)->users);    /* who live in the recommender's space */
     recommender_close(&(*recommender)->recommender);
     speaker_destroy(&(*recommender)->speaker);
@@ -179,7 +187,20 @@ static enum akin_status encode(const struct akin_recommender *recommender, const
 enum akin_status akin_recommender_prepare(struct akin_recommender *recommender,
                                           struct akin_progress progress, struct akin_error *error)
 {
-    return recommender_prepare(recommender->recommender, progress, error);
+    const struct search_device_ops *ops = NULL;
+    const struct akin_engine *engine = recommender->engine;
+    struct akin_error reason = { 0 };
+    int ordinal = 0;
+    TRY(recommender_prepare(recommender->recommender, progress, error));
+    TRY(engine_cards_search(engine, &ops, &ordinal, error));
+    enum akin_status status =
+        ops ? recommender_use_card(recommender->recommender, ops, ordinal, &reason) : AKIN_OK;
+    if (status == AKIN_OK)
+        return AKIN_OK;
+    if (engine_cards_required(engine))
+        return error_set(error, status, "%s", reason.message);
+    log_write(&engine->log, AKIN_LOG_WARNING, "searching on the CPU: %s", reason.message);
+    return AKIN_OK;
 }
 
 enum akin_status akin_recommend(struct akin_recommender *recommender,
@@ -246,6 +267,16 @@ enum akin_status akin_recommender_count(struct akin_recommender *recommender, co
                                         size_t *count, struct akin_error *error)
 {
     return recommender_count(recommender->recommender, filter, count, error);
+}
+
+enum akin_status akin_recommender_arms(struct akin_recommender *recommender,
+                                       struct akin_arm *arms, size_t capacity, size_t *count,
+                                       struct akin_error *error)
+{
+    *count = 0;
+    if (!recommender->explore)
+        return AKIN_OK;
+    return explore_arms(recommender->explore, clock_unix_seconds(), arms, capacity, count, error);
 }
 
 void akin_recommender_memory(const struct akin_recommender *recommender,

@@ -25,7 +25,7 @@ static const struct {
     [HOME]      = { "home", "AKIN_HOME", "folder of models, data and caches" },
     [DATA]      = { "data", "AKIN_DATA", "catalogue folder (default: data under home)" },
     [MODEL]     = { "model", "AKIN_MODEL", "model folder, or its name under home/models" },
-    [DEVICE]    = { "device", "AKIN_DEVICE", "auto or cpu" },
+    [DEVICE]    = { "device", "AKIN_DEVICE", "auto, cpu, cuda, cuda:N or cuda:all" },
     [PRECISION] = { "precision", "AKIN_PRECISION", "auto, fp32, bf16, fp16 or int8" },
     [THREADS]   = { "threads", "AKIN_THREADS", "0 for one per CPU" },
     [PIN]       = { "pin", "AKIN_PIN", "threads bound to auto (NUMA nodes), cores or off" },

@@ -26,6 +26,9 @@ struct event_source {
     /* What is not asked for waits where it is. Otherwise the one who sends grows or loses, and the
      * reader must take all, drop what finds no room and count that. */
     bool waits;
+    /* Of one that does not wait: `next` with `event` NULL hands out nothing (SOURCE_QUIET), but
+     * takes in what comes, as far as the source has room itself. For who has none just now. */
+    bool keeps;
     uint64_t lost;          /* events that the source itself knows to be lost, so far */
 
     /* Waits at most timeout_ms (0: not at all) for an event. The same error again and again is told
@@ -40,9 +43,10 @@ struct event_source {
 };
 
 /* Opens what `settings` describe (akin/watch.h), to go on behind `cursor` ("" or NULL: from now, or
- * from the start of a file). AKIN_ARGUMENT (a field, named), AKIN_UNSUPPORTED (built without it),
- * AKIN_NOT_FOUND, AKIN_IO. `note` hears in one line of what does not end the source: a restart of
- * the bus, a cursor that does not fit and what is done instead. */
+ * from the start of a file or a folder of journals). AKIN_ARGUMENT (a field, named),
+ * AKIN_UNSUPPORTED (built without it), AKIN_NOT_FOUND, AKIN_IO. `note` hears in one line of what
+ * does not end the source: a restart of the bus, a cursor that does not fit and what is done
+ * instead. */
 struct source_note {
     void *cookie;
     void (*tell)(void *cookie, const char *source, const char *line);

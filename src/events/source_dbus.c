@@ -328,7 +328,7 @@ static enum akin_status dbus_next(struct event_source *source, int timeout_ms, s
         if (!s->bus && now >= s->retry_ns && join(s, s->rules, s->rule_count) < 0)
             stay_away(s);
         drain(s);
-        if (event_ring_take(&s->ring, event)) {
+        if (event && event_ring_take(&s->ring, event)) {
             *state = SOURCE_EVENT;
             return AKIN_OK;
         }
@@ -350,6 +350,10 @@ static enum akin_status dbus_stored(struct event_source *source, uint64_t ticket
 static void dbus_close(struct event_source *source)
 {
     struct dbus_source *s = (struct dbus_source *)source;
+    event_ring_release(&s->ring);
+    if (s->ring.count)
+        source_tell(&s->note, s->name, "%zu events that %s said were not taken before the end",
+                    s->ring.count, s->address);
     leave(s);
     event_ring_deinit(&s->ring);
     bytes_deinit(&s->text);
@@ -362,19 +366,17 @@ static void dbus_close(struct event_source *source)
 
 /* ---- opening ------------------------------------------------------------------------------- */
 
-static enum akin_status find_header(const struct dbus_source *s, const char *field,
-                                    const char *wanted, enum header *header,
-                                    struct akin_error *error)
+/* A name that no message has is told, not refused: it may be for the other sources of a watch. */
+static enum header find_header(const struct dbus_source *s, const char *field, const char *wanted)
 {
-    for (int i = SENDER; wanted && i < HEADERS; i++)
-        if (!strcmp(wanted, header_names[i])) {
-            *header = (enum header)i;
-            return AKIN_OK;
-        }
-    if (!wanted || !*wanted)
-        return AKIN_OK;
-    return error_set(error, AKIN_ARGUMENT, "%s: fields.%s: a message of a bus has no field \"%s\"; "
-                     "use sender, destination, path, interface or member", s->name, field, wanted);
+    if (!wanted || !*wanted || !strcmp(wanted, field))
+        return HEADER_USUAL;
+    for (int i = SENDER; i < HEADERS; i++)
+        if (!strcmp(wanted, header_names[i]))
+            return (enum header)i;
+    source_tell(&s->note, s->name, "a message of a bus has no field \"%s\", so %s is not taken "
+                "from it; use sender, destination, path, interface or member", wanted, field);
+    return HEADER_USUAL;
 }
 
 static enum akin_status take_settings(struct dbus_source *s,
@@ -396,8 +398,13 @@ static enum akin_status take_settings(struct dbus_source *s,
     }
     if (!s->rules || !event_ring_init(&s->ring, EVENT_RING_BYTES_MAX))
         return error_memory(error);
-    TRY(find_header(s, "source", settings->fields.source, &s->source, error));
-    return find_header(s, "session", settings->fields.session, &s->session, error);
+    const struct akin_event_fields *fields = &settings->fields;
+    s->source = find_header(s, "source", fields->source);
+    s->session = find_header(s, "session", fields->session);
+    if (fields->text || fields->time || fields->level || fields->id)
+        source_tell(&s->note, s->name, "of a message of a bus only source and session can be taken "
+                    "from another field");
+    return AKIN_OK;
 }
 
 /* "system" and "session" are where libsystemd looks for them; it tells once it is connected. */
@@ -488,7 +495,7 @@ enum akin_status source_dbus_open(const struct akin_watch_source *settings, cons
     s->name = memory_copy_string(settings->name);
     s->note = note;
     s->retry_ms = RETRY_MS_MIN;
-    s->base = (struct event_source){.name = s->name, .waits = false, .next = dbus_next,
+    s->base = (struct event_source){.name = s->name, .keeps = true, .next = dbus_next,
                                     .stored = dbus_stored, .close = dbus_close};
     if (!s->name)
         TRY_DONE(error_memory(error));

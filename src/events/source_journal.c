@@ -119,7 +119,7 @@ static int go_by_time(struct journal_source *s, const char *cursor)
 static int find_place(struct journal_source *s, const char *cursor)
 {
     if (!cursor || !*cursor)
-        return go_to_end(s);
+        return s->what.folder ? sd_journal_seek_head(s->journal) : go_to_end(s);
     int r = sd_journal_seek_cursor(s->journal, cursor);
     if (r >= 0)
         r = sd_journal_next(s->journal);

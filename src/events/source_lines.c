@@ -420,6 +420,10 @@ static enum akin_status lines_next(struct event_source *source, int timeout_ms, 
             source_too_long(s->path, s->lines.number, EVENT_BYTES_MAX, state, error);
             return AKIN_OK;
         }
+        if (!begin && bytes >= 3 && !memcmp(line, "\xef\xbb\xbf", 3)) {
+            line += 3;          /* a mark of UTF-8 at the start of a file is no text */
+            bytes -= 3;
+        }
         if (found == LINE_WHOLE && bytes)
             return deliver(s, line, bytes, begin, event, state, error);
         if (found == LINE_WHOLE)

@@ -181,9 +181,7 @@ static void keep_up(struct nats_source *s)
         s->retry_ns = 0;
         s->heard_ns = now;
         if (again)
-            look_up(s);
-        if (s->retry_ns)
-            return;
+            look_up(s);     /* a cluster that cannot say now may deliver nevertheless */
     }
     ask(s, now);
     say_progress(s, now);

@@ -3,7 +3,10 @@
  * A window is one run of the pool. Whoever is free first takes some texts of the next window to
  * tokenise, then micro-batches of this one, so that nobody waits between tokenising and computing,
  * nor between micro-batches; the workers meet once a window. A run ends early when another caller
- * waits for its turn, and goes on later. */
+ * waits for its turn, and goes on later.
+ *
+ * On cards there are fewer lanes than threads; those without one tokenise. A lane that fails is not
+ * used again, and its batch is computed in another: nothing is lost or computed twice. */
 #include "model/embed.h"
 
 #include <math.h>
@@ -16,10 +19,6 @@
 #include "model/window.h"
 #include "text/tokenizer.h"
 
-/* Tokens computed together by one thread: large enough for the matrix products to run at speed,
- * small enough for the activations to stay near the core (192 tokens of MiniLM are 2 MB, used a
- * part at a time). Measured with the embed benchmark; it never changes a bit of the result. */
-enum { BATCH_TOKENS = 192 };
 /* Token ids held at once, 4 bytes each, in two windows; decides how many texts are sorted together.
  */
 enum { WINDOW_TOKENS = 1 << 21 };
@@ -27,10 +26,13 @@ enum { WINDOW_TOKENS = 1 << 21 };
 enum { CHUNK_TEXTS = 16 };
 /* Micro-batches for each thread before a call lets another one have its turn. */
 enum { TURN_BATCHES_PER_THREAD = 8 };
+/* Each lane of a card fails once at most. */
+enum { FAILURES_MAX = 256 };
 
 /* What one thread needs; used during the embedder's turn only. */
 struct worker {
-    struct lane *lane;
+    struct encoder_lane lane;
+    bool computes;              /* has a lane that has not failed */
     struct tokenizer_scratch *scratch;
     int32_t *ids, *positions;   /* [batch_tokens_max] */
     uint32_t *offsets;          /* [batch_tokens_max + 1] */
@@ -43,9 +45,12 @@ struct worker {
 
 struct embedder {
     struct embedder_parts parts;
-    size_t batch_tokens_max;
+    size_t batch_tokens, batch_tokens_max;  /* wanted; of one long text */
     struct worker *workers;
-    size_t worker_count;
+    size_t worker_count, lanes;
+    struct mutex *failed_lock;
+    struct akin_error failure;  /* of the first lane that failed; under failed_lock */
+    enum akin_status failed;    /* its status */
     struct turnstile *turns;    /* whoever uses the workers is inside */
     struct window single;       /* of a call of one text, which so allocates nothing */
     atomic_bool single_taken;   /* by such a call; another one makes its own */
@@ -53,21 +58,22 @@ struct embedder {
 
 /* ---- create, destroy -------------------------------------------------------------------- */
 
-static enum akin_status worker_init(const struct embedder *embedder, struct worker *worker,
-                                    struct akin_error *error)
+static enum akin_status lane_init(const struct embedder *embedder, struct worker *worker,
+                                  struct akin_error *error)
 {
-    size_t tokens = embedder->batch_tokens_max;
+    size_t tokens = embedder->batch_tokens_max, floats;
     worker->ids = memory_alloc(tokens, sizeof *worker->ids);
     worker->positions = memory_alloc(tokens, sizeof *worker->positions);
     worker->offsets = memory_alloc(tokens + 1, sizeof *worker->offsets);
-    size_t floats;
     if (!size_mul(tokens, embedder->parts.dimension, &floats))
         return error_memory(error);
     worker->vectors = memory_alloc_aligned(floats, sizeof *worker->vectors);
     if (!worker->ids || !worker->positions || !worker->offsets || !worker->vectors)
         return error_memory(error);
-    TRY(tokenizer_scratch_create(&worker->scratch, error));
-    return encoder_lane_create(embedder->parts.encoder, tokens, tokens, &worker->lane, error);
+    TRY(encoder_lane_create(embedder->parts.encoder, (size_t)(worker - embedder->workers), tokens,
+                            tokens, &worker->lane, error));
+    worker->computes = true;
+    return AKIN_OK;
 }
 
 enum akin_status embedder_create(const struct embedder_parts *parts, struct embedder **embedder,
@@ -77,15 +83,22 @@ enum akin_status embedder_create(const struct embedder_parts *parts, struct embe
     if (!e)
         return error_memory(error);
     e->parts = *parts;
-    e->batch_tokens_max = parts->tokens_max > BATCH_TOKENS ? parts->tokens_max : BATCH_TOKENS;
+    e->batch_tokens = encoder_batch_tokens(parts->encoder);
+    e->batch_tokens_max = parts->tokens_max > e->batch_tokens ? parts->tokens_max : e->batch_tokens;
     e->worker_count = (size_t)thread_pool_size(parts->pool);
+    e->lanes = encoder_lanes(parts->encoder, e->worker_count);
+    ASSERT(encoder_on_cpu(parts->encoder) || e->lanes <= FAILURES_MAX);
     e->workers = memory_alloc(e->worker_count, sizeof *e->workers);
     e->turns = turnstile_create();
-    enum akin_status status = e->workers && e->turns ? AKIN_OK : error_memory(error);
+    e->failed_lock = mutex_create();
+    enum akin_status status = e->workers && e->turns && e->failed_lock ? AKIN_OK
+                                                                       : error_memory(error);
     if (status == AKIN_OK)
         status = window_init(&e->single, 1, parts->tokens_max, error);
     for (size_t i = 0; status == AKIN_OK && i < e->worker_count; i++)
-        status = worker_init(e, &e->workers[i], error);
+        status = tokenizer_scratch_create(&e->workers[i].scratch, error);
+    for (size_t i = 0; status == AKIN_OK && i < e->lanes; i++)
+        status = lane_init(e, &e->workers[i], error);
     if (status == AKIN_OK)
         *embedder = e;
     else
@@ -100,8 +113,7 @@ void embedder_destroy(struct embedder **embedder)
         return;
     for (size_t i = 0; e->workers && i < e->worker_count; i++) {
         struct worker *worker = &e->workers[i];
-        if (worker->lane)
-            e->parts.backend->ops->lane_destroy(&worker->lane);
+        encoder_lane_destroy(e->parts.encoder, &worker->lane);
         tokenizer_scratch_destroy(&worker->scratch);
         memory_free(worker->ids);
         memory_free(worker->positions);
@@ -111,6 +123,7 @@ void embedder_destroy(struct embedder **embedder)
     }
     memory_free(e->workers);
     turnstile_destroy(&e->turns);
+    mutex_destroy(&e->failed_lock);
     window_deinit(&e->single);
     memory_free(e);
     *embedder = NULL;
@@ -136,6 +149,8 @@ struct call {
     atomic_size_t next_row;     /* of `next`, to be tokenised */
     atomic_size_t tokenized;    /* rows of `next` that are */
     atomic_size_t next_batch;   /* of `current` */
+    size_t redo[FAILURES_MAX];  /* batches whose lane failed; under failed_lock, as is */
+    size_t redo_count;
     size_t turn_end;            /* batches before it are computed even if others wait */
     atomic_bool stop;           /* no batch is begun any more */
     atomic_size_t done;         /* texts whose vectors are written */
@@ -232,7 +247,8 @@ static bool tokenize_some(struct call *call, struct worker *worker)
         worker->failed_row = i;
     }
     if (atomic_fetch_add(&call->tokenized, count) + count == window->row_count)
-        window_cut(window, BATCH_TOKENS, call->batch_texts, call->embedder->worker_count);
+        window_cut(window, call->embedder->batch_tokens, call->batch_texts,
+                   call->embedder->lanes);
     return true;
 }
 
@@ -253,11 +269,26 @@ static enum akin_status tokenize_result(const struct call *call)
 
 /* ---- computing -------------------------------------------------------------------------- */
 
-static void compute_batch(struct call *call, const struct micro_batch *batch,
-                          struct worker *worker)
+/* The lane is done with; its batch is not. */
+static void fail_batch(struct call *call, size_t number, struct worker *worker,
+                       enum akin_status status, const struct akin_error *why)
+{
+    struct embedder *e = call->embedder;
+    worker->computes = false;
+    mutex_lock(e->failed_lock);
+    if (e->failed == AKIN_OK) {
+        e->failed = status;
+        e->failure = *why;
+    }
+    call->redo[call->redo_count++] = number;
+    mutex_unlock(e->failed_lock);
+}
+
+static void compute_batch(struct call *call, size_t number, struct worker *worker)
 {
     const struct embedder_parts *parts = &call->embedder->parts;
     const struct window *window = call->current;
+    const struct micro_batch *batch = &window->batches[number];
     struct packed_batch packed = { .ids = worker->ids, .positions = worker->positions,
                                    .offsets = worker->offsets };
     worker->offsets[0] = 0;
@@ -272,8 +303,14 @@ static void compute_batch(struct call *call, const struct micro_batch *batch,
         worker->offsets[++packed.sequences] = (uint32_t)packed.tokens;
     }
     size_t row_bytes = parts->dimension * sizeof *call->vectors;
-    if (packed.sequences)
-        encoder_forward(parts->encoder, worker->lane, &packed, call->normalize, worker->vectors);
+    struct akin_error why = { 0 };
+    enum akin_status status =
+        packed.sequences ? encoder_forward(parts->encoder, &worker->lane, &packed, call->normalize,
+                                           worker->vectors, &why) : AKIN_OK;
+    if (status != AKIN_OK) {
+        fail_batch(call, number, worker, status, &why);
+        return;
+    }
     for (size_t i = batch->begin, s = 0; i < batch->end; i++, s++) {
         float *vector = call->vectors + window->rows[i].text * parts->dimension;
         if (s < packed.sequences)
@@ -284,14 +321,40 @@ static void compute_batch(struct call *call, const struct micro_batch *batch,
     atomic_fetch_add(&call->done, batch->end - batch->begin);
 }
 
+/* The next micro-batch, or one that has to be done again; false: there is none. */
+static bool take_batch(struct call *call, size_t *number)
+{
+    struct embedder *e = call->embedder;
+    *number = atomic_fetch_add(&call->next_batch, 1);
+    if (*number < call->current->batch_count)
+        return true;
+    mutex_lock(e->failed_lock);
+    bool again = call->redo_count > 0;
+    if (again)
+        *number = call->redo[--call->redo_count];
+    mutex_unlock(e->failed_lock);
+    return again;
+}
+
+/* Batches of the window that nobody has taken; no run is under way. */
+static size_t batches_left(const struct call *call)
+{
+    size_t taken = call->next_batch, all = call->current->batch_count;
+    return (taken < all ? all - taken : 0) + call->redo_count;
+}
+
 /* One micro-batch alone, such as a query: the threads share its operations instead. */
 static void compute_together(struct call *call)
 {
-    const struct backend_ops *ops = call->embedder->parts.backend->ops;
-    struct worker *worker = &call->embedder->workers[0];
-    ops->lane_team(worker->lane, true);
-    compute_batch(call, &call->current->batches[atomic_fetch_add(&call->next_batch, 1)], worker);
-    ops->lane_team(worker->lane, false);
+    const struct embedder *e = call->embedder;
+    struct worker *worker = e->workers;
+    size_t number;
+    while (!worker->computes)
+        worker++;
+    encoder_lane_team(e->parts.encoder, &worker->lane, true);
+    if (take_batch(call, &number))
+        compute_batch(call, number, worker);
+    encoder_lane_team(e->parts.encoder, &worker->lane, false);
 }
 
 /* ---- runs ------------------------------------------------------------------------------- */
@@ -310,11 +373,8 @@ static void work(void *context, size_t item, int number)
     (void)item;
     while (tokenize_some(call, worker))
         ;
-    while (!atomic_load(&call->stop)) {
-        size_t i = atomic_fetch_add(&call->next_batch, 1);
-        if (i >= call->current->batch_count)
-            return;
-        compute_batch(call, &call->current->batches[i], worker);
+    for (size_t i; worker->computes && !atomic_load(&call->stop) && take_batch(call, &i);) {
+        compute_batch(call, i, worker);
         if (number == 0)        /* the caller's own thread */
             report_progress(call);
         if (i + 1 >= call->turn_end && others_wait(call))
@@ -322,12 +382,26 @@ static void work(void *context, size_t item, int number)
     }
 }
 
-/* Threads that have something to do: no other is woken. */
+/* Threads that have something to do: no other is woken. Which ones take part is not known, so all
+ * are asked where some have no lane. */
 static size_t run_workers(const struct call *call, size_t batches)
 {
+    const struct embedder *e = call->embedder;
     size_t rows = call->next->row_count - call->tokenized;
     size_t items = (rows + CHUNK_TEXTS - 1) / CHUNK_TEXTS + batches;
-    return items < call->embedder->worker_count ? items : call->embedder->worker_count;
+    return items < e->worker_count && e->lanes == e->worker_count ? items : e->worker_count;
+}
+
+/* AKIN_OK while a lane is left. */
+static enum akin_status lanes_result(const struct call *call)
+{
+    const struct embedder *e = call->embedder;
+    for (size_t i = 0; i < e->lanes; i++)
+        if (e->workers[i].computes)
+            return AKIN_OK;
+    if (call->error)
+        *call->error = e->failure;
+    return e->failed;
 }
 
 /* One turn: what is left to be tokenised, and micro-batches until all are done or others wait. */
@@ -335,11 +409,17 @@ static void run_turn(struct call *call)
 {
     struct embedder *e = call->embedder;
     turnstile_enter(e->turns);
-    size_t batches = call->current->batch_count - call->next_batch;
+    size_t batches = batches_left(call);
     for (size_t i = 0; i < e->worker_count; i++)
         e->workers[i].status = AKIN_OK;
     atomic_store(&call->stop, false);
-    call->turn_end = call->next_batch + TURN_BATCHES_PER_THREAD * e->worker_count;
+    call->turn_end = call->next_batch + TURN_BATCHES_PER_THREAD * e->lanes;
+    if (call->status == AKIN_OK)
+        call->status = lanes_result(call);
+    if (call->status != AKIN_OK) {
+        turnstile_leave(e->turns);
+        return;
+    }
     if (batches == 1 && call->next->row_count == call->tokenized)
         compute_together(call);
     else
@@ -355,10 +435,11 @@ static void compute_window(struct call *call)
     struct window *window = call->current;
     size_t row_floats = call->embedder->parts.dimension;
     call->next_row = call->tokenized = call->next_batch = 0;
+    call->redo_count = 0;
     do {
         run_turn(call);
         report_progress(call);
-    } while (call->status == AKIN_OK && call->next_batch < window->batch_count);
+    } while (call->status == AKIN_OK && batches_left(call) > 0);
     if (call->status != AKIN_OK)
         return;
     for (size_t i = 0; i < window->repeat_count; i++)

@@ -14,7 +14,6 @@ struct thread_pool;
 struct tokenizer;
 
 struct embedder_parts {
-    const struct backend *backend;
     const struct encoder *encoder;
     const struct tokenizer *tokenizer;
     struct thread_pool *pool;
@@ -24,7 +23,7 @@ struct embedder_parts {
 };
 
 /* The parts must outlive it; every id of the tokenizer has a row in the encoder's table. It owns
- * one lane for each thread of the pool. */
+ * the encoder's lanes. */
 enum akin_status embedder_create(const struct embedder_parts *parts, struct embedder **embedder,
                                  struct akin_error *error);
 void embedder_destroy(struct embedder **embedder);

@@ -18,7 +18,10 @@ struct layer {
 };
 
 struct encoder {
-    struct backend *backend;
+    struct backend *backend;    /* NULL where it is on cards */
+    const struct encoder_device_ops *card_ops;
+    struct encoder_device *cards[ENCODER_CARDS_MAX];
+    size_t card_count;
     size_t hidden, heads, intermediate, layer_count;
     float epsilon;
     enum pooling pooling;
@@ -139,13 +142,47 @@ static enum akin_status load_narrowed(struct loader *loader, const char *scope, 
     return cpu_linear_restore(loader->encoder->backend, &stored, bias, linear, loader->error);
 }
 
+/* Which linear map of which layer. */
+struct place {
+    size_t layer;
+    enum encoder_linear which;
+};
+
+static struct linear **linear_at(struct layer *layer, enum encoder_linear which)
+{
+    switch (which) {
+    case ENCODER_QKV:
+        return &layer->qkv;
+    case ENCODER_ATTENTION_OUTPUT:
+        return &layer->attention_output;
+    case ENCODER_INTERMEDIATE:
+        return &layer->intermediate;
+    default:
+        return &layer->output;
+    }
+}
+
+static enum akin_status put_linear(struct loader *loader, struct place place,
+                                   const struct host_matrix *weight, const float *bias,
+                                   const float *range)
+{
+    struct encoder *e = loader->encoder;
+    if (e->backend)
+        return e->backend->ops->linear_create(e->backend, weight, bias, range, loader->precision,
+                                              linear_at(&e->layers[place.layer], place.which),
+                                              loader->error);
+    for (size_t i = 0; i < e->card_count; i++)
+        TRY(e->card_ops->set_linear(e->cards[i], place.layer, place.which, weight, bias,
+                                    loader->error));
+    return AKIN_OK;
+}
+
 /* `count` linear maps [rows][cols] of the same input, one below the other in one. `range` [cols]
  * (NULL: not known) of that input is overwritten. */
 static enum akin_status load_linear(struct loader *loader, const char *scope,
                                     const char *const *names, size_t count, size_t rows,
-                                    size_t cols, float *range, struct linear **linear)
+                                    size_t cols, float *range, struct place place)
 {
-    struct backend *backend = loader->encoder->backend;
     size_t rows_all, floats;
     if (!size_mul(count, rows, &rows_all) || !size_mul(rows_all, cols, &floats))
         return error_memory(loader->error);
@@ -169,7 +206,8 @@ static enum akin_status load_linear(struct loader *loader, const char *scope,
     }
     if (status == AKIN_OK && loader->narrowed) {
         status = load_narrowed(loader, scope, count > 1 ? "self.qkv" : names[0], rows_all, cols,
-                               bias, linear);
+                               bias, linear_at(&loader->encoder->layers[place.layer],
+                                               place.which));
         goto done;
     }
     /* The last one decides: of query, key and value the errors of the last weigh most, because no
@@ -180,12 +218,24 @@ static enum akin_status load_linear(struct loader *loader, const char *scope,
         weight = (struct host_matrix){ .data = joined, .type = ELEMENT_F32, .rows = rows_all,
                                        .cols = cols };
     if (status == AKIN_OK)
-        status = backend->ops->linear_create(backend, &weight, bias, range, loader->precision,
-                                             linear, loader->error);
+        status = put_linear(loader, place, &weight, bias, range);
 done:
     memory_free(joined);
     memory_free(bias);
     return status;
+}
+
+static enum akin_status put_norms(struct loader *loader, size_t index)
+{
+    struct encoder *e = loader->encoder;
+    const struct layer *layer = &e->layers[index];
+    for (size_t i = 0; i < e->card_count; i++) {
+        TRY(e->card_ops->set_norm(e->cards[i], index, ENCODER_ATTENTION_NORM,
+                                  layer->attention_gamma, layer->attention_beta, loader->error));
+        TRY(e->card_ops->set_norm(e->cards[i], index, ENCODER_OUTPUT_NORM, layer->output_gamma,
+                                  layer->output_beta, loader->error));
+    }
+    return AKIN_OK;
 }
 
 static enum akin_status load_layer(struct loader *loader, size_t index)
@@ -201,16 +251,21 @@ static enum akin_status load_layer(struct loader *loader, size_t index)
     snprintf(scope, sizeof scope, "encoder.layer.%zu.attention.", index);
     norm_range(before ? before->output_gamma : e->embedding_gamma,
                before ? before->output_beta : e->embedding_beta, hidden, range);
-    TRY(load_linear(loader, scope, qkv, 3, hidden, hidden, range, &layer->qkv));
+    TRY(load_linear(loader, scope, qkv, 3, hidden, hidden, range,
+                    (struct place){index, ENCODER_QKV}));
     snprintf(scope, sizeof scope, "encoder.layer.%zu.attention.output.", index);
-    TRY(load_linear(loader, scope, dense, 1, hidden, hidden, NULL, &layer->attention_output));
+    TRY(load_linear(loader, scope, dense, 1, hidden, hidden, NULL,
+                    (struct place){index, ENCODER_ATTENTION_OUTPUT}));
     TRY(load_norm(loader, scope, &layer->attention_gamma, &layer->attention_beta));
     snprintf(scope, sizeof scope, "encoder.layer.%zu.intermediate.", index);
     norm_range(layer->attention_gamma, layer->attention_beta, hidden, range);
-    TRY(load_linear(loader, scope, dense, 1, intermediate, hidden, range, &layer->intermediate));
+    TRY(load_linear(loader, scope, dense, 1, intermediate, hidden, range,
+                    (struct place){index, ENCODER_INTERMEDIATE}));
     snprintf(scope, sizeof scope, "encoder.layer.%zu.output.", index);
-    TRY(load_linear(loader, scope, dense, 1, hidden, intermediate, NULL, &layer->output));
-    return load_norm(loader, scope, &layer->output_gamma, &layer->output_beta);
+    TRY(load_linear(loader, scope, dense, 1, hidden, intermediate, NULL,
+                    (struct place){index, ENCODER_OUTPUT}));
+    TRY(load_norm(loader, scope, &layer->output_gamma, &layer->output_beta));
+    return put_norms(loader, index);
 }
 
 static enum akin_status load_embeddings(struct loader *loader, const struct model_config *config)
@@ -230,31 +285,60 @@ static enum akin_status load_embeddings(struct loader *loader, const struct mode
     return AKIN_OK;
 }
 
+/* An encoder without weights, for the CPU or for cards. */
+static enum akin_status encoder_new(const struct model_config *config,
+                                    enum compute_precision precision, struct encoder **encoder,
+                                    struct akin_error *error)
+{
+    struct encoder *e = memory_alloc(1, sizeof *e);
+    if (!e)
+        return error_memory(error);
+    *e = (struct encoder){ .hidden = config->hidden, .heads = config->heads,
+                           .intermediate = config->intermediate, .layer_count = config->layers,
+                           .epsilon = config->epsilon, .pooling = config->pooling,
+                           .precision = precision };
+    e->layers = memory_alloc(config->layers, sizeof *e->layers);
+    *encoder = e;
+    return e->layers ? AKIN_OK : error_memory(error);
+}
+
+static enum akin_status load_all(struct loader *loader, const struct model_config *config,
+                                 const struct encoder_cards *cards)
+{
+    struct encoder *e = loader->encoder;
+    loader->range = memory_alloc(config->hidden, sizeof *loader->range);
+    if (!loader->range)
+        return error_memory(loader->error);
+    TRY(load_embeddings(loader, config));
+    struct encoder_shape shape = { .hidden = e->hidden, .heads = e->heads, .layers = e->layer_count,
+                                   .intermediate = e->intermediate, .epsilon = e->epsilon,
+                                   .pooling = e->pooling };
+    for (size_t i = 0; cards && i < cards->count; i++) {
+        TRY(cards->ops->create(cards->ordinals[i], &shape, &e->tables, &e->cards[i],
+                               loader->error));
+        e->card_count++;
+    }
+    for (size_t i = 0; i < e->layer_count; i++) {
+        TRY(load_layer(loader, i));
+        safetensors_release(loader->weights);   /* a layer's packed weights are copies */
+        if (loader->narrowed)
+            quantized_release(loader->narrowed);
+    }
+    return AKIN_OK;
+}
+
 enum akin_status encoder_create(struct backend *backend, const struct safetensors *weights,
                                 const struct model_config *config, enum compute_precision precision,
                                 struct quantized *narrowed, struct encoder **encoder,
                                 struct akin_error *error)
 {
-    struct encoder *e = memory_alloc(1, sizeof *e);
-    if (!e)
-        return error_memory(error);
-    *e = (struct encoder){ .backend = backend, .hidden = config->hidden, .heads = config->heads,
-                           .intermediate = config->intermediate, .layer_count = config->layers,
-                           .epsilon = config->epsilon, .pooling = config->pooling,
-                           .precision = precision };
-    e->layers = memory_alloc(config->layers, sizeof *e->layers);
-    struct loader loader = { .weights = weights, .prefix = find_prefix(weights),
-                             .precision = precision, .narrowed = narrowed, .encoder = e,
-                             .error = error,
-                             .range = memory_alloc(config->hidden, sizeof(float)) };
-    enum akin_status status = e->layers && loader.range ? AKIN_OK : error_memory(error);
-    if (status == AKIN_OK)
-        status = load_embeddings(&loader, config);
-    for (size_t i = 0; status == AKIN_OK && i < e->layer_count; i++) {
-        status = load_layer(&loader, i);
-        safetensors_release(weights);   /* a layer's packed weights are copies */
-        if (narrowed)
-            quantized_release(narrowed);
+    struct encoder *e = NULL;
+    enum akin_status status = encoder_new(config, precision, &e, error);
+    struct loader loader = { .weights = weights, .prefix = find_prefix(weights), .encoder = e,
+                             .precision = precision, .narrowed = narrowed, .error = error };
+    if (status == AKIN_OK) {
+        e->backend = backend;
+        status = load_all(&loader, config, NULL);
     }
     memory_free(loader.range);
     if (status == AKIN_OK)
@@ -264,13 +348,34 @@ enum akin_status encoder_create(struct backend *backend, const struct safetensor
     return status;
 }
 
-static void layer_deinit(const struct backend_ops *ops, struct layer *layer)
+enum akin_status encoder_create_on_cards(const struct encoder_cards *cards,
+                                         const struct safetensors *weights,
+                                         const struct model_config *config,
+                                         struct encoder **encoder, struct akin_error *error)
 {
-    struct linear **linears[] = { &layer->qkv, &layer->attention_output, &layer->intermediate,
-                                  &layer->output };
-    for (size_t i = 0; i < sizeof linears / sizeof *linears; i++)
-        if (*linears[i])
-            ops->linear_destroy(linears[i]);
+    struct encoder *e = NULL;
+    enum akin_status status = encoder_new(config, COMPUTE_FP16, &e, error);
+    struct loader loader = { .weights = weights, .prefix = find_prefix(weights), .encoder = e,
+                             .precision = COMPUTE_FP16, .error = error };
+    if (status == AKIN_OK) {
+        e->card_ops = cards->ops;
+        status = load_all(&loader, config, cards);
+    }
+    memory_free(loader.range);
+    if (status == AKIN_OK)
+        *encoder = e;
+    else
+        encoder_destroy(&e);
+    return status;
+}
+
+static void layer_deinit(const struct backend *backend, struct layer *layer)
+{
+    for (int i = 0; backend && i < ENCODER_LINEARS; i++) {
+        struct linear **linear = linear_at(layer, (enum encoder_linear)i);
+        if (*linear)
+            backend->ops->linear_destroy(linear);
+    }
     memory_free(layer->attention_gamma);
     memory_free(layer->attention_beta);
     memory_free(layer->output_gamma);
@@ -283,7 +388,9 @@ void encoder_destroy(struct encoder **encoder)
     if (!e)
         return;
     for (size_t i = 0; e->layers && i < e->layer_count; i++)
-        layer_deinit(e->backend->ops, &e->layers[i]);
+        layer_deinit(e->backend, &e->layers[i]);
+    for (size_t i = 0; i < e->card_count; i++)
+        e->card_ops->destroy(&e->cards[i]);
     memory_free(e->layers);
     memory_free(e->embedding_gamma);
     memory_free(e->embedding_beta);
@@ -338,8 +445,30 @@ static size_t feed_forward_tokens(const struct encoder *encoder, size_t tokens)
     return tokens < most ? tokens : most;
 }
 
-enum akin_status encoder_lane_create(const struct encoder *encoder, size_t tokens, size_t sequences,
-                                     struct lane **lane, struct akin_error *error)
+/* Tokens computed together by one thread: large enough for the matrix products to run at speed,
+ * small enough for the activations to stay near the core (192 tokens of MiniLM are 2 MB, used a
+ * part at a time). Measured with the embed benchmark. */
+enum { BATCH_TOKENS = 192 };
+
+bool encoder_on_cpu(const struct encoder *encoder)
+{
+    return encoder->backend != NULL;
+}
+
+size_t encoder_batch_tokens(const struct encoder *encoder)
+{
+    return encoder->backend ? BATCH_TOKENS : encoder->card_ops->batch_tokens;
+}
+
+size_t encoder_lanes(const struct encoder *encoder, size_t threads)
+{
+    size_t wanted = encoder->card_count * (encoder->backend ? 0 : encoder->card_ops->streams);
+    return encoder->backend || wanted > threads ? threads : wanted;
+}
+
+static enum akin_status cpu_lane_create(const struct encoder *encoder, size_t tokens,
+                                        size_t sequences, struct lane **lane,
+                                        struct akin_error *error)
 {
     /* x, qkv, context, y [tokens][.], wide [feed_forward_tokens][.]; pooled [sequences][hidden];
      * and what a backend may lose by aligning six tensors */
@@ -352,6 +481,30 @@ enum akin_status encoder_lane_create(const struct encoder *encoder, size_t token
         !size_add(floats, TENSORS * ALIGNMENT_FLOATS, &floats))
         return error_memory(error);
     return encoder->backend->ops->lane_create(encoder->backend, floats, lane, error);
+}
+
+enum akin_status encoder_lane_create(const struct encoder *encoder, size_t number, size_t tokens,
+                                     size_t sequences, struct encoder_lane *lane,
+                                     struct akin_error *error)
+{
+    if (encoder->backend)
+        return cpu_lane_create(encoder, tokens, sequences, &lane->cpu, error);
+    return encoder->card_ops->stream_create(encoder->cards[number % encoder->card_count], tokens,
+                                            sequences, &lane->stream, error);
+}
+
+void encoder_lane_destroy(const struct encoder *encoder, struct encoder_lane *lane)
+{
+    if (lane->cpu)
+        encoder->backend->ops->lane_destroy(&lane->cpu);
+    if (lane->stream)
+        encoder->card_ops->stream_destroy(&lane->stream);
+}
+
+void encoder_lane_team(const struct encoder *encoder, struct encoder_lane *lane, bool together)
+{
+    if (lane->cpu)
+        encoder->backend->ops->lane_team(lane->cpu, together);
 }
 
 /* The rows [first, first + rows) of a tensor. */
@@ -378,8 +531,8 @@ static void feed_forward(const struct encoder *encoder, struct lane *lane,
     }
 }
 
-void encoder_forward(const struct encoder *encoder, struct lane *lane,
-                     const struct packed_batch *batch, bool normalize, float *vectors)
+static void cpu_forward(const struct encoder *encoder, struct lane *lane,
+                        const struct packed_batch *batch, bool normalize, float *vectors)
 {
     const struct backend_ops *op = encoder->backend->ops;
     size_t tokens = batch->tokens, hidden = encoder->hidden;
@@ -407,4 +560,14 @@ void encoder_forward(const struct encoder *encoder, struct lane *lane,
     if (normalize)
         op->normalize(lane, &pooled);
     op->download(lane, &pooled, vectors);
+}
+
+enum akin_status encoder_forward(const struct encoder *encoder, struct encoder_lane *lane,
+                                 const struct packed_batch *batch, bool normalize, float *vectors,
+                                 struct akin_error *error)
+{
+    if (lane->stream)
+        return encoder->card_ops->run(lane->stream, batch, normalize, vectors, error);
+    cpu_forward(encoder, lane->cpu, batch, normalize, vectors);
+    return AKIN_OK;
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "compute/backend.h"
+#include "compute/encoder_device.h"
 #include "model/config.h"
 #include "model/quantized.h"
 #include "model/safetensors.h"
@@ -18,6 +19,12 @@ enum akin_status encoder_create(struct backend *backend, const struct safetensor
                                 const struct model_config *config, enum compute_precision precision,
                                 struct quantized *narrowed, struct encoder **encoder,
                                 struct akin_error *error);
+/* The same in fp16 on cards, each of which gets the weights. AKIN_UNSUPPORTED: a shape that they
+ * have no kernels for. */
+enum akin_status encoder_create_on_cards(const struct encoder_cards *cards,
+                                         const struct safetensors *weights,
+                                         const struct model_config *config,
+                                         struct encoder **encoder, struct akin_error *error);
 void encoder_destroy(struct encoder **encoder);
 
 /* The stored type of the word embeddings. */
@@ -27,10 +34,28 @@ size_t encoder_part_count(const struct encoder *encoder);
 void encoder_parts(const struct encoder *encoder, struct quantized_part *parts);
 uint64_t encoder_parameters(const struct encoder *encoder);
 
-/* A lane large enough for batches of at most `tokens` tokens and `sequences` sequences. */
-enum akin_status encoder_lane_create(const struct encoder *encoder, size_t tokens, size_t sequences,
-                                     struct lane **lane, struct akin_error *error);
+bool encoder_on_cpu(const struct encoder *encoder);
+/* Tokens that are computed well together; it changes no bit. */
+size_t encoder_batch_tokens(const struct encoder *encoder);
+/* How many lanes are worth having for so many threads, at least 1 and at most as many. */
+size_t encoder_lanes(const struct encoder *encoder, size_t threads);
 
-/* vectors [sequences][hidden]. One thread per lane. */
-void encoder_forward(const struct encoder *encoder, struct lane *lane,
-                     const struct packed_batch *batch, bool normalize, float *vectors);
+/* One at a time is computed in a lane. */
+struct encoder_lane {
+    struct lane *cpu;
+    struct encoder_stream *stream;  /* of a card; else NULL */
+};
+
+/* Lane `number`, large enough for batches of at most `tokens` tokens and `sequences` sequences. */
+enum akin_status encoder_lane_create(const struct encoder *encoder, size_t number, size_t tokens,
+                                     size_t sequences, struct encoder_lane *lane,
+                                     struct akin_error *error);
+void encoder_lane_destroy(const struct encoder *encoder, struct encoder_lane *lane);
+/* As backend_ops.lane_team; nothing on a card. */
+void encoder_lane_team(const struct encoder *encoder, struct encoder_lane *lane, bool together);
+
+/* vectors [sequences][hidden]. One thread per lane. Fails on cards only; the lane is then of no use
+ * any more. */
+enum akin_status encoder_forward(const struct encoder *encoder, struct encoder_lane *lane,
+                                 const struct packed_batch *batch, bool normalize, float *vectors,
+                                 struct akin_error *error);

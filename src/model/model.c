@@ -131,20 +131,25 @@ static enum akin_status create_encoder(struct model *model, enum compute_precisi
 }
 
 static enum akin_status open_parts(struct model *model, struct thread_pool *pool,
-                                   const char *directory, enum akin_precision precision,
-                                   const struct akin_log *log, struct akin_error *error)
+                                   const struct encoder_cards *cards, const char *directory,
+                                   enum akin_precision precision, const struct akin_log *log,
+                                   struct akin_error *error)
 {
-    enum compute_precision compute;
-    TRY(check_precision(model->backend, precision, &compute, error));
+    enum compute_precision compute = COMPUTE_FP16;
+    if (!cards)
+        TRY(check_precision(model->backend, precision, &compute, error));
     model->precision = precision;
     TRY(model_config_load(directory, log, &model->config, error));
     const struct model_config *config = &model->config;
     TRY(model_open_weights(config->folder, &model->weights, error));
-    TRY(create_encoder(model, compute, log, error));
+    if (cards)
+        TRY(encoder_create_on_cards(cards, model->weights, config, &model->encoder, error));
+    else
+        TRY(create_encoder(model, compute, log, error));
     TRY(open_tokenizer(model, error));
     struct embedder_parts parts = {
-        .backend = model->backend, .encoder = model->encoder, .tokenizer = model->tokenizer,
-        .pool = pool, .dimension = config->hidden, .tokens_max = config->tokens_max,
+        .encoder = model->encoder, .tokenizer = model->tokenizer, .pool = pool,
+        .dimension = config->hidden, .tokens_max = config->tokens_max,
         .position_first = config->position_first, .normalize = config->normalize,
     };
     model->scratch_lock = mutex_create();
@@ -171,22 +176,37 @@ static void name_of(const char *directory, char *name, size_t bytes)
     snprintf(name, bytes, "%.*s", (int)(end - begin), directory + begin);
 }
 
-enum akin_status model_open(struct backend *backend, struct thread_pool *pool,
-                            const char *directory, enum akin_precision precision,
-                            const struct akin_log *log, struct model **model,
-                            struct akin_error *error)
+static enum akin_status open_anywhere(struct backend *backend, struct thread_pool *pool,
+                                      const struct encoder_cards *cards, const char *directory,
+                                      enum akin_precision precision, const struct akin_log *log,
+                                      struct model **model, struct akin_error *error)
 {
     struct model *opened = memory_alloc(1, sizeof *opened);
     if (!opened)
         return error_memory(error);
     opened->backend = backend;
     name_of(directory, opened->name, sizeof opened->name);
-    enum akin_status status = open_parts(opened, pool, directory, precision, log, error);
+    enum akin_status status = open_parts(opened, pool, cards, directory, precision, log, error);
     if (status == AKIN_OK)
         *model = opened;
     else
         model_close(&opened);
     return status;
+}
+
+enum akin_status model_open(struct backend *backend, struct thread_pool *pool,
+                            const char *directory, enum akin_precision precision,
+                            const struct akin_log *log, struct model **model,
+                            struct akin_error *error)
+{
+    return open_anywhere(backend, pool, NULL, directory, precision, log, model, error);
+}
+
+enum akin_status model_open_on_cards(const struct encoder_cards *cards, struct thread_pool *pool,
+                                     const char *directory, const struct akin_log *log,
+                                     struct model **model, struct akin_error *error)
+{
+    return open_anywhere(NULL, pool, cards, directory, AKIN_PRECISION_FP16, log, model, error);
 }
 
 void model_close(struct model **model)

@@ -14,7 +14,9 @@ enum {
     LOCKS = 64,
     BANDITS_MAX = 1 << 16,
     ARMS_MAX = 1 << 16,
-    ALL_ARMS_MAX = 1 << 26
+    ALL_ARMS_MAX = 1 << 26,
+    POOLED_EACH = 2,    /* rewards of an arm, on average, and */
+    POOLED_FROM = 2     /* times the evidence of the prior, below which nothing is pooled */
 };
 
 struct bandits {
@@ -29,9 +31,9 @@ struct bandits {
 void bandits_settings_default(struct akin_bandits_settings *settings)
 {
     *settings = (struct akin_bandits_settings){ .bandits = 1000, .arms = 1000, .prior_alpha = 1,
-                                                .prior_beta = 1, .half_life = 5000,
-                                                .arm_half_life = 100, .sharpness = 4,
-                                                .open_rate = 0.5 };
+                                                .prior_beta = 1, .half_life = 3000,
+                                                .arm_half_life = 200, .sharpness = 8,
+                                                .open_rate = 0.5, .pooled_max = 100 };
 }
 
 static enum akin_status check_settings(const struct akin_bandits_settings *s,
@@ -58,6 +60,9 @@ static enum akin_status check_settings(const struct akin_bandits_settings *s,
                          (double)s->sharpness);
     if (!(s->open_rate >= 0 && s->open_rate <= 1e6))
         return error_set(error, AKIN_ARGUMENT, "open_rate: %g, must be 0 to 1e6", s->open_rate);
+    if (!(s->pooled_max >= 0 && s->pooled_max <= 1e6f))
+        return error_set(error, AKIN_ARGUMENT, "pooled_max: %g, must be 0 to 1e6",
+                         (double)s->pooled_max);
     return AKIN_OK;
 }
 
@@ -170,6 +175,74 @@ static size_t open_arms(const struct bandits *b, size_t bandit, size_t k)
     return b->settings.open_rate == 0 || open >= (double)arms ? arms : (size_t)open;
 }
 
+/* ---- what arms have in common ------------------------------------------------------------ */
+
+/* Rewards of one arm so far, without sharpness. */
+struct tried {
+    double won, rewards;
+};
+
+static struct tried tried_at(const struct akin_bandits_settings *s, const float *alpha,
+                             const float *beta, size_t i)
+{
+    double won = (double)(alpha[i] - s->prior_alpha) / (double)s->sharpness;
+    return (struct tried){ won, won + (double)(beta[i] - s->prior_beta) / (double)s->sharpness };
+}
+
+/* How many rewards the prior of an arm is worth, by how far the means of the arms lie apart; 0: so
+ * far that nothing is known of one from the others. *mean: of the arms. */
+static double pooled_strength(const struct akin_bandits_settings *s, const float *alpha,
+                              const float *beta, size_t arms, double *mean)
+{
+    double won = 0, total = 0, squares = 0, apart = 0, weights = 0, arms_tried = 0;
+    for (size_t i = 0; i < arms; i++) {
+        struct tried t = tried_at(s, alpha, beta, i);
+        won += t.won;
+        total += t.rewards;
+        squares += t.rewards * t.rewards;
+        arms_tried += t.rewards > 0;
+    }
+    double least = (double)s->prior_alpha + (double)s->prior_beta, first = won / total;
+    double within = first * (1 - first);
+    if (!(arms_tried > 1 && total > POOLED_EACH * arms_tried && within > 0))
+        return 0;
+    for (size_t i = 0; i < arms; i++) {
+        struct tried t = tried_at(s, alpha, beta, i);
+        double off = t.won - t.rewards * first;
+        apart += t.rewards > 0 ? off * off / t.rewards : 0;
+    }
+    double between = (apart - (arms_tried - 1) * within) / (total - squares / total);
+    double strength = fmin((double)s->pooled_max, within / fmax(between, 1e-9) - 1);
+    if (!(strength > POOLED_FROM * least))
+        return 0;
+    for (size_t i = 0; i < arms; i++) {
+        struct tried t = tried_at(s, alpha, beta, i);
+        double weight = t.rewards / (t.rewards + strength);
+        weights += weight;
+        *mean += t.rewards > 0 ? weight * t.won / t.rewards : 0;
+    }
+    *mean /= weights;
+    return strength;
+}
+
+/* The prior in copies [open] becomes what the arms have in common. Only where all are open: those
+ * that were tried first are the better ones by now, and say too much of those that were not. */
+static void pool(const struct akin_bandits_settings *s, float *alpha, float *beta, size_t open)
+{
+    double mean = 0;
+    bool all = s->pooled_max > 0 && open == s->arms;
+    double strength = all ? pooled_strength(s, alpha, beta, open, &mean) : 0;
+    if (!(strength > 0))
+        return;
+    strength *= (double)s->sharpness;
+    for (size_t i = 0; i < open; i++) {
+        alpha[i] += (float)(strength * mean) - s->prior_alpha;
+        beta[i] += (float)(strength * (1 - mean)) - s->prior_beta;
+        alpha[i] = fminf(fmaxf(alpha[i], BETA_SHAPE_MIN), BETA_SHAPE_MAX);
+        beta[i] = fminf(fmaxf(beta[i], BETA_SHAPE_MIN), BETA_SHAPE_MAX);
+    }
+}
+
 /* ---- choosing --------------------------------------------------------------------------- */
 
 /* What a round works on. */
@@ -188,16 +261,21 @@ static void best_of(const float *drawn, size_t arms, struct hit *hits, size_t k)
     best_drain(&best, hits);
 }
 
+static struct beta_key key_of(const struct bandits *b, const struct akin_bandit_round *round)
+{
+    return (struct beta_key){
+        .seed = { (uint32_t)b->settings.seed, (uint32_t)(b->settings.seed >> 32) },
+        .round = { (uint32_t)round->round, (uint32_t)(round->round >> 32) },
+        .stream = (uint32_t)round->bandit,
+    };
+}
+
 static void choose(const struct bandits *b, const struct akin_bandit_round *round,
                    const struct draws *d, struct akin_bandit_choice *choices)
 {
     size_t open = d->open, k = round->k;
     struct order order = order_of(b, round->bandit);
-    struct beta_key key = {
-        .seed = { (uint32_t)b->settings.seed, (uint32_t)(b->settings.seed >> 32) },
-        .round = { (uint32_t)round->round, (uint32_t)(round->round >> 32) },
-        .stream = (uint32_t)round->bandit,
-    };
+    struct beta_key key = key_of(b, round);
     b->kernels->draw_beta_f32(d->drawn, d->alpha, d->beta, open, &key);
     best_of(d->drawn, open, d->hits, k);
     for (size_t i = 0; i < k; i++)
@@ -218,8 +296,8 @@ static void choose(const struct bandits *b, const struct akin_bandit_round *roun
         choices[i].propensity /= (float)(round->replicas + 1);
 }
 
-enum akin_status bandits_choose(struct bandits *b, const struct akin_bandit_round *round,
-                                struct akin_bandit_choice *choices, struct akin_error *error)
+static enum akin_status check_round(const struct bandits *b, const struct akin_bandit_round *round,
+                                    struct akin_error *error)
 {
     size_t arms = b->settings.arms;
     TRY(check_bandit(b, round->bandit, error));
@@ -229,23 +307,134 @@ enum akin_status bandits_choose(struct bandits *b, const struct akin_bandit_roun
     if (round->replicas > AKIN_BANDIT_REPLICAS_MAX)
         return error_set(error, AKIN_ARGUMENT, "replicas: %zu, must be 0 to %d", round->replicas,
                          AKIN_BANDIT_REPLICAS_MAX);
+    return AKIN_OK;
+}
+
+static void free_draws(struct draws *d)
+{
+    memory_free(d->alpha);
+    memory_free(d->hits);
+}
+
+/* Memory of a round, with copies of the posteriors of its open arms. */
+static enum akin_status take_draws(const struct bandits *b, const struct akin_bandit_round *round,
+                                   struct draws *d, struct akin_error *error)
+{
+    size_t arms = b->settings.arms;
     float *block = memory_alloc_aligned(3 * arms, sizeof *block);
     struct hit *hits = memory_alloc(2 * round->k, sizeof *hits);
-    struct draws draws = { .hits = hits, .alpha = block };
-    if (block && hits) {
-        draws.beta = block + arms;
-        draws.drawn = block + 2 * arms;
-        draws.others = hits + round->k;
-        mutex_lock(lock_of(b, round->bandit));
-        draws.open = open_arms(b, round->bandit, round->k);
-        memcpy(draws.alpha, b->alpha + round->bandit * arms, draws.open * sizeof *draws.alpha);
-        memcpy(draws.beta, b->beta + round->bandit * arms, draws.open * sizeof *draws.beta);
-        mutex_unlock(lock_of(b, round->bandit));
-        choose(b, round, &draws, choices);
+    *d = (struct draws){ .alpha = block, .hits = hits };
+    if (!block || !hits) {
+        free_draws(d);
+        return error_memory(error);
     }
-    memory_free(block);
-    memory_free(hits);
-    return block && hits ? AKIN_OK : error_memory(error);
+    d->beta = block + arms;
+    d->drawn = block + 2 * arms;
+    d->others = hits + round->k;
+    mutex_lock(lock_of(b, round->bandit));
+    d->open = open_arms(b, round->bandit, round->k);
+    memcpy(d->alpha, b->alpha + round->bandit * arms, d->open * sizeof *d->alpha);
+    memcpy(d->beta, b->beta + round->bandit * arms, d->open * sizeof *d->beta);
+    mutex_unlock(lock_of(b, round->bandit));
+    pool(&b->settings, d->alpha, d->beta, d->open);
+    return AKIN_OK;
+}
+
+enum akin_status bandits_choose(struct bandits *b, const struct akin_bandit_round *round,
+                                struct akin_bandit_choice *choices, struct akin_error *error)
+{
+    struct draws draws;
+    TRY(check_round(b, round, error));
+    TRY(take_draws(b, round, &draws, error));
+    choose(b, round, &draws, choices);
+    free_draws(&draws);
+    return AKIN_OK;
+}
+
+/* ---- shares ----------------------------------------------------------------------------- */
+
+/* Which of the open arms that are allowed has the greatest draw, ties by place; SIZE_MAX: none. */
+static size_t best_allowed(const struct order *order, const float *drawn, size_t open,
+                           const bool *allowed)
+{
+    size_t best = SIZE_MAX;
+    for (size_t i = 0; i < open; i++)
+        if ((!allowed || allowed[arm_at(order, i)]) && (best == SIZE_MAX || drawn[i] > drawn[best]))
+            best = i;
+    return best == SIZE_MAX ? best : arm_at(order, best);
+}
+
+static void share(const struct bandits *b, const struct akin_bandit_round *round,
+                  const struct draws *d, const bool *allowed, float *shares)
+{
+    struct order order = order_of(b, round->bandit);
+    struct beta_key key = key_of(b, round);
+    for (size_t i = 0; i < b->settings.arms; i++)
+        shares[i] = 0;
+    for (size_t r = 0; r <= round->replicas; r++) {
+        key.replica = (uint32_t)r;
+        b->kernels->draw_beta_f32(d->drawn, d->alpha, d->beta, d->open, &key);
+        size_t best = best_allowed(&order, d->drawn, d->open, allowed);
+        if (best != SIZE_MAX)
+            shares[best] += 1;
+    }
+    for (size_t i = 0; i < b->settings.arms; i++)
+        shares[i] /= (float)(round->replicas + 1);
+}
+
+enum akin_status bandits_shares(struct bandits *b, const struct akin_bandit_round *round,
+                                const bool *allowed, float *shares, struct akin_error *error)
+{
+    struct draws draws;
+    struct akin_bandit_round first = *round;
+    first.k = 1;
+    TRY(check_round(b, &first, error));
+    TRY(take_draws(b, &first, &draws, error));
+    share(b, &first, &draws, allowed, shares);
+    free_draws(&draws);
+    return AKIN_OK;
+}
+
+/* ---- what was learned ------------------------------------------------------------------- */
+
+enum akin_status bandits_posterior(struct bandits *b, size_t bandit,
+                                   struct akin_bandit_posterior *posterior, uint64_t *rewards,
+                                   struct akin_error *error)
+{
+    size_t arms = b->settings.arms;
+    TRY(check_bandit(b, bandit, error));
+    struct order order = order_of(b, bandit);
+    mutex_lock(lock_of(b, bandit));
+    for (size_t place = 0; place < arms; place++)
+        posterior[arm_at(&order, place)] = (struct akin_bandit_posterior){
+            b->alpha[bandit * arms + place], b->beta[bandit * arms + place] };
+    *rewards = b->rewards[bandit];
+    mutex_unlock(lock_of(b, bandit));
+    return AKIN_OK;
+}
+
+enum akin_status bandits_restore(struct bandits *b, size_t bandit,
+                                 const struct akin_bandit_posterior *posterior, uint64_t rewards,
+                                 struct akin_error *error)
+{
+    size_t arms = b->settings.arms;
+    TRY(check_bandit(b, bandit, error));
+    for (size_t i = 0; i < 2 * arms; i++) {
+        float shape = i % 2 ? posterior[i / 2].beta : posterior[i / 2].alpha;
+        if (!(shape >= BETA_SHAPE_MIN && shape <= BETA_SHAPE_MAX))
+            return error_set(error, AKIN_ARGUMENT, "arm %zu: %s is %g, must be %g to %g", i / 2,
+                             i % 2 ? "beta" : "alpha", (double)shape, (double)BETA_SHAPE_MIN,
+                             (double)BETA_SHAPE_MAX);
+    }
+    struct order order = order_of(b, bandit);
+    mutex_lock(lock_of(b, bandit));
+    for (size_t place = 0; place < arms; place++) {
+        b->alpha[bandit * arms + place] = posterior[arm_at(&order, place)].alpha;
+        b->beta[bandit * arms + place] = posterior[arm_at(&order, place)].beta;
+    }
+    b->rewards[bandit] = rewards;
+    mutex_unlock(lock_of(b, bandit));
+    return AKIN_OK;
 }
 
 /* ---- learning --------------------------------------------------------------------------- */

@@ -10,8 +10,10 @@
  * with k arms and n rounds, k > sqrt(n), learning of all of them costs more than the best of
  * sqrt(n) arms lacks (M. Bayati, N. Hamidi, R. Johari and K. Khosravi, "Unreasonable effectiveness
  * of greedy algorithms in multi-armed bandit with many arms", NeurIPS 2020). Arms lie in an order
- * by lot of each bandit, open ones in front. The posteriors are one block, alpha of all and beta of
- * all. */
+ * by lot of each bandit, open ones in front. Where the means of the arms lie close
+ * together, their common prior is learned from them: its strength from the spread of the means less
+ * what chance makes of it (R. DerSimonian and N. Laird, Controlled Clinical Trials 7, 1986). The
+ * posteriors are one block, alpha of all and beta of all. */
 #pragma once
 
 #include "akin/bandits.h"
@@ -30,3 +32,11 @@ enum akin_status bandits_choose(struct bandits *bandits, const struct akin_bandi
                                 struct akin_bandit_choice *choices, struct akin_error *error);
 enum akin_status bandits_reward(struct bandits *bandits, size_t bandit, size_t arm, float reward,
                                 struct akin_error *error);
+enum akin_status bandits_shares(struct bandits *bandits, const struct akin_bandit_round *round,
+                                const bool *allowed, float *shares, struct akin_error *error);
+enum akin_status bandits_posterior(struct bandits *bandits, size_t bandit,
+                                   struct akin_bandit_posterior *posterior, uint64_t *rewards,
+                                   struct akin_error *error);
+enum akin_status bandits_restore(struct bandits *bandits, size_t bandit,
+                                 const struct akin_bandit_posterior *posterior, uint64_t rewards,
+                                 struct akin_error *error);

@@ -3,8 +3,9 @@
 
 #include <stdio.h>
 
-#define PARTS(...) BLEND_TEXT_NONE, { 0, { __VA_ARGS__ } }
-#define TEXT(kind) kind, { 1, { 0 } }
+#define UNTOLD SITUATION_NONE, 0, 0
+#define PARTS(...) BLEND_TEXT_NONE, { 0, { __VA_ARGS__ } }, UNTOLD
+#define TEXT(kind) kind, { 1, { 0 } }, UNTOLD
 #define POPULARITY { "popularity", "pop", PARTS([TASTE_POPULARITY] = 1) }
 #define RECENT { "recent popularity", "recent", PARTS([TASTE_RECENT] = 1) }
 #define TEXT_ITEM { "text only", "cosine to the last item's text", TEXT(BLEND_TEXT_ITEM) }
@@ -27,10 +28,30 @@ static const struct blend next_table[] = {
       PARTS([TASTE_SEQUENCE] = 1, [TASTE_POPULARITY] = 1) },
     { "reranker alone", "attention + pop", PARTS([TASTE_ATTENTION] = 1, [TASTE_POPULARITY] = 1) },
     { "+ reranker", NEXT_FORMULA " + text + 0.25 attention", BLEND_TEXT_BOTH,
-      { 1, { NEXT_PARTS, [TASTE_ATTENTION] = 0.25f } } },
+      { 1, { NEXT_PARTS, [TASTE_ATTENTION] = 0.25f } }, UNTOLD },
+    { "+ context", NEXT_FORMULA " + text + context, sitting under way", BLEND_TEXT_BOTH,
+      { 1, { NEXT_PARTS } }, SITUATION_UNDER_WAY, 1, 0 },
     { "blended without text", NEXT_FORMULA, PARTS(NEXT_PARTS) },
-    { "blended", NEXT_FORMULA " + text", BLEND_TEXT_BOTH, { 1, { NEXT_PARTS } } },
+    { "blended", NEXT_FORMULA " + text", BLEND_TEXT_BOTH, { 1, { NEXT_PARTS } }, UNTOLD },
 };
+
+#define SITUATION(kind, lift, match) BLEND_TEXT_BOTH, { 1, { NEXT_PARTS } }, kind, lift, match
+
+static const struct blend situation_table[] = {
+    { "context: hour", "blended + lift", SITUATION(SITUATION_HOUR, 1, 0) },
+    { "context: others, later", "blended + lift", SITUATION(SITUATION_OTHERS, 1, 0) },
+    { "context: told, by hand", "blended + 2 match", SITUATION(SITUATION_TOLD, 0, BLEND_MATCH) },
+    { "context: told", "blended + lift", SITUATION(SITUATION_TOLD, 1, 0) },
+    { "context: exactly, by hand", "blended + 2 match",
+      SITUATION(SITUATION_TOLD_EXACTLY, 0, BLEND_MATCH) },
+    { "context: told exactly", "blended + lift", SITUATION(SITUATION_TOLD_EXACTLY, 1, 0) },
+};
+
+const struct blend *blend_situations(size_t *count)
+{
+    *count = sizeof situation_table / sizeof *situation_table;
+    return situation_table;
+}
 
 #define RETURN_FORMULA "recent + 0.2 young + 0.8 back + 0.3 ease_scaled"
 #define RETURN_PARTS                                                                     \
@@ -45,9 +66,11 @@ static const struct blend return_table[] = {
     { "what was close in time", "back + recent", PARTS([TASTE_BACK] = 1, [TASTE_RECENT] = 1) },
     { "reranker alone", "attention + recent", PARTS([TASTE_ATTENTION] = 1, [TASTE_RECENT] = 1) },
     { "+ reranker", RETURN_FORMULA " + text + 0.25 attention", BLEND_TEXT_SLOW,
-      { 1, { RETURN_PARTS, [TASTE_ATTENTION] = 0.25f } } },
+      { 1, { RETURN_PARTS, [TASTE_ATTENTION] = 0.25f } }, UNTOLD },
+    { "+ context", RETURN_FORMULA " + text + context, sitting under way", BLEND_TEXT_SLOW,
+      { 1, { RETURN_PARTS } }, SITUATION_UNDER_WAY, 1, 0 },
     { "blended without text", RETURN_FORMULA, PARTS(RETURN_PARTS) },
-    { "blended", RETURN_FORMULA " + text", BLEND_TEXT_SLOW, { 1, { RETURN_PARTS } } },
+    { "blended", RETURN_FORMULA " + text", BLEND_TEXT_SLOW, { 1, { RETURN_PARTS } }, UNTOLD },
 };
 
 const struct blend *blend_table(enum blend_context context, size_t *count)

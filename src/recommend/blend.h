@@ -17,6 +17,8 @@ enum { BLEND_SESSION_SECONDS = 3600 };
 
 /* The weight of a query beside a person, unless another was learned or asked for. */
 #define BLEND_QUERY 0.7f
+/* That of the mean over an item's genres of what is wanted, where no reranker says better. */
+#define BLEND_MATCH 2.0f
 
 /* What texts are compared with. */
 enum blend_text {
@@ -30,11 +32,17 @@ struct blend {
     const char *name, *formula;
     enum blend_text text;
     struct taste_weights weights;   /* that of text is 0 where text is NONE */
+    enum situation_kind situation;  /* that is told, */
+    float lift, match;              /* and weights of what it is worth by the reranker, and of the
+                                       mean over an item's genres of what is wanted */
 };
 
 /* What is shipped, and what its text is compared with. */
 const struct taste_weights *blend_default(enum blend_context context);
 enum blend_text blend_text_of(enum blend_context context);
+
+/* Rows of a situation that is told, for replays: the default with it. */
+const struct blend *blend_situations(size_t *count);
 
 /* The rows of the ablation table: popularity first, then recent popularity; the default last, and
  * before it the default without text. */

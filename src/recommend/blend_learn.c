@@ -200,6 +200,7 @@ static enum akin_status judge_grid(struct learning *l, struct evaluation_plan *p
     settings.cpu_flags = cpu_flags(l->backend);
     settings.texts = lesson->text->space ? lesson->text->rows : NULL;
     settings.text_dim = lesson->text->dim;
+    settings.situations = lesson->text->space ? &lesson->text->situations : NULL;
     TRY(taste_learn(cpu_kernels(l->backend), cpu_threads(l->backend), &plan->learned, &settings,
                     &taste, error));
     if (lesson->curve && settings.parts & TASTE_BIT(TASTE_ATTENTION))

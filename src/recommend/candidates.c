@@ -9,6 +9,7 @@
  * common (docs/recommend.md). */
 #include <math.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "catalog/catalog.h"
 #include "compute/best.h"
@@ -58,8 +59,7 @@ void request_weigh(struct asked *a)
 
 /* ---- candidates ------------------------------------------------------------------------- */
 
-/* Offers a row; what is not allowed, or there already, adds nothing. */
-static enum akin_status offer(struct scratch *s, uint32_t row, struct akin_error *error)
+enum akin_status request_offer(struct scratch *s, uint32_t row, struct akin_error *error)
 {
     if (!is_allowed(s, row) || s->slots[row])
         return AKIN_OK;
@@ -106,7 +106,7 @@ static enum akin_status offer_gathered(struct asked *a, const struct gather *g, 
     }
     best_select(s->hits, count, wanted);
     for (size_t i = 0; i < count && i < wanted; i++)
-        TRY(offer(s, s->hits[i].row, error));
+        TRY(request_offer(s, s->hits[i].row, error));
     return AKIN_OK;
 }
 
@@ -141,7 +141,7 @@ static enum akin_status offer_text(struct asked *a, size_t wanted, struct akin_e
     TRY(space_search(a->space, a->r->backend, a->r->index, &query, s->hits, &found, error));
     for (size_t i = 0; i < found; i++)
         if (a->space->inverse[s->hits[i].row] > 0)   /* others have no text */
-            TRY(offer(s, s->hits[i].row, error));
+            TRY(request_offer(s, s->hits[i].row, error));
     return AKIN_OK;
 }
 
@@ -245,7 +245,7 @@ static enum akin_status ask_model(struct asked *a, size_t wanted, struct akin_er
     TRY(speech_best(&s->speech, s->allowed, wanted, &hits, &found, error));
     a->said = true;
     for (size_t i = 0; i < found; i++)
-        TRY(offer(s, hits[i].row, error));
+        TRY(request_offer(s, hits[i].row, error));
     if (found == 0)
         return AKIN_OK;
     size_t front = found < TASTE_FLOOR ? found : TASTE_FLOOR;
@@ -297,7 +297,7 @@ static enum akin_status offer_popular(struct asked *a, size_t wanted, struct aki
     for (size_t i = 0, found = 0; i < looked_at && found < wanted; i++) {
         uint32_t row = a->aids->by_popularity[i];
         found += is_allowed(a->s, row);
-        TRY(offer(a->s, row, error));
+        TRY(request_offer(a->s, row, error));
     }
     return AKIN_OK;
 }
@@ -309,12 +309,52 @@ static void rate_popular(struct asked *a)
             a->aids->popularity[a->s->candidates[i].row];
 }
 
+static float matched(const struct asked *a, uint32_t row)
+{
+    struct akin_item item;
+    catalog_item(a->r->catalog, row, &item);
+    return context_match(&a->context, &item);
+}
+
+/* Nobody is offered for a situation: all who are are rated, by the model where it learned any of it
+ * and knows the past. */
+static enum akin_status offer_context(struct asked *a, size_t wanted, struct akin_error *error)
+{
+    struct scratch *s = a->s;
+    float told[SITUATION_TERMS_MAX];
+    size_t count = s->candidate_count;
+    (void)wanted;
+    if (!a->said)
+        return AKIN_OK;
+    a->weights[PART_CONTEXT] = a->others * BLEND_MATCH / a->said_scale;
+    if (!speaker_minds(a->inputs->speaker, &a->context, told))
+        return AKIN_OK;
+    if (!array_reserve((void **)&s->marks, &s->mark_capacity, 2 * count + 1, sizeof *s->marks))
+        return error_memory(error);
+    float *lifts = s->marks;
+    uint32_t *rows = (uint32_t *)(void *)(lifts + count);
+    for (size_t i = 0; i < count; i++)
+        rows[i] = s->candidates[i].row;
+    uint64_t began = clock_monotonic_ns();
+    TRY(speech_situate(&s->speech, told, rows, count, lifts, error));
+    a->situation_ms = 1e3 * seconds_since(began);
+    a->situation_candidates = count;
+    a->weights[PART_CONTEXT] = a->others / a->said_scale;
+    for (size_t i = 0; i < count; i++) {
+        struct candidate *c = &s->candidates[i];
+        c->values[PART_CONTEXT] = isnan(lifts[i]) ? BLEND_MATCH * matched(a, c->row) : lifts[i];
+    }
+    a->minded = true;
+    return AKIN_OK;
+}
+
 static void rate_context(struct asked *a)
 {
+    if (a->minded)
+        return;
     for (size_t i = 0; a->context.has_genres && i < a->s->candidate_count; i++) {
-        struct akin_item item;
-        catalog_item(a->r->catalog, a->s->candidates[i].row, &item);
-        a->s->candidates[i].values[PART_CONTEXT] = context_match(&a->context, &item);
+        struct candidate *c = &a->s->candidates[i];
+        c->values[PART_CONTEXT] = matched(a, c->row);
     }
 }
 
@@ -330,7 +370,7 @@ static const struct generator generators[PARTS] = {
     [PART_TITLE] = { offer_titles, rate_titles },
     [PART_TASTE] = { offer_taste, rate_taste },
     [PART_POPULARITY] = { offer_popular, rate_popular },
-    [PART_CONTEXT] = { NULL, rate_context },
+    [PART_CONTEXT] = { offer_context, rate_context },
 };
 
 static enum akin_status offer_all(struct asked *a, size_t wanted, struct akin_error *error)
@@ -339,18 +379,18 @@ static enum akin_status offer_all(struct asked *a, size_t wanted, struct akin_er
     bool all = s->allowed_count <= 2 * wanted;
     for (size_t w = 0; all && w < (a->r->items + 63) / 64; w++)
         for (uint64_t word = s->allowed[w]; word; word &= word - 1)
-            TRY(offer(s, (uint32_t)(64 * w + (size_t)__builtin_ctzll(word)), error));
+            TRY(request_offer(s, (uint32_t)(64 * w + (size_t)__builtin_ctzll(word)), error));
     for (int part = 0; part < PARTS; part++)
         if (generators[part].offer)
             TRY(generators[part].offer(a, wanted, error));
-    return AKIN_OK;
+    return a->request->explore ? request_offer_unknown(a, error) : AKIN_OK;
 }
 
 static bool only_best_matter(const struct asked *a)
 {
     const struct akin_request *request = a->request;
     return a->points && !a->alone && a->r->index && !a->r->rescorer.rescore &&
-           !(request->diversity > 0) && !request->no_near_duplicates &&
+           !request->explore && !(request->diversity > 0) && !request->no_near_duplicates &&
            a->s->candidate_count > DROP_FROM * request->k;
 }
 

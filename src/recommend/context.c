@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "base/json.h"
+#include "catalog/catalog.h"
 
 static enum akin_status wrong(struct akin_error *error, const char *field, const char *expected,
                               const json_t *found)
@@ -56,6 +57,7 @@ static enum akin_status read_genres(json_t *object, struct context *c, struct ak
     }
     if (!json_is_object(object))
         return wrong(error, "genre_prefs", "an object of genres or three numbers", object);
+    c->named = true;
     json_object_foreach(object, name, value) {
         char field[32 + CONTEXT_GENRE_BYTES];
         if (c->genre_count == CONTEXT_GENRES_MAX || *name == 0 ||
@@ -115,6 +117,57 @@ enum akin_status context_parse(const char *text, struct context *context,
     if (text)
         TRY(parse(text, &c, error));
     *context = c;
+    return AKIN_OK;
+}
+
+static bool has_genre(const struct akin_item *item, const char *genre)
+{
+    bool has = false;
+    for (size_t g = 0; g < item->genre_count; g++)
+        has |= !strcasecmp(item->genres[g], genre);
+    return has;
+}
+
+/* "Action, Drama, ...": of the first items, each once, as many as fit. */
+static void list_genres(const struct catalog *catalog, char *text, size_t bytes)
+{
+    enum { LISTED_MAX = 32, LOOKED_AT = 4096 };
+    const char *listed[LISTED_MAX];
+    size_t count = 0, at = 0, items = catalog_item_count(catalog);
+    *text = 0;
+    for (size_t row = 0; row < items && row < LOOKED_AT; row++) {
+        struct akin_item item;
+        catalog_item(catalog, row, &item);
+        for (size_t g = 0; g < item.genre_count && count < LISTED_MAX; g++) {
+            bool known = false;
+            for (size_t i = 0; i < count; i++)
+                known |= !strcasecmp(listed[i], item.genres[g]);
+            if (known || at + strlen(item.genres[g]) + 3 > bytes)
+                continue;
+            at += (size_t)snprintf(text + at, bytes - at, "%s%s", at ? ", " : "", item.genres[g]);
+            listed[count++] = item.genres[g];
+        }
+    }
+}
+
+enum akin_status context_check(const struct context *c, const struct catalog *catalog,
+                               struct akin_error *error)
+{
+    size_t items = catalog_item_count(catalog);
+    for (size_t i = 0; c->named && i < c->genre_count; i++) {
+        bool found = c->wanted[i] == 0;
+        for (size_t row = 0; row < items && !found; row++) {
+            struct akin_item item;
+            catalog_item(catalog, row, &item);
+            found = has_genre(&item, c->genres[i]);
+        }
+        char there[256];
+        if (found)
+            continue;
+        list_genres(catalog, there, sizeof there);
+        return error_set(error, AKIN_ARGUMENT, "context: genre_prefs: %s: no item is of this "
+                         "genre; there are %s", c->genres[i], *there ? there : "none at all");
+    }
     return AKIN_OK;
 }
 

@@ -56,19 +56,23 @@ static enum akin_status select_best(struct asked *a, size_t wanted, size_t *coun
     return AKIN_OK;
 }
 
-static void take(struct picker *p, uint32_t row)
+void request_result(const struct asked *a, uint32_t row, struct akin_recommendation *result)
 {
-    const struct asked *a = p->asked;
     const struct candidate *c = &a->s->candidates[a->s->slots[row] - 1];
     float parts[PARTS];
     for (int part = 0; part < PARTS; part++)
         parts[part] = a->weights[part] * c->values[part];
-    p->results[p->found++] = (struct akin_recommendation){
+    *result = (struct akin_recommendation){
         .row = row, .similarity = c->values[PART_TEXT], .score = c->score,
         .parts = { .text = parts[PART_TEXT], .title = parts[PART_TITLE],
                    .taste = parts[PART_TASTE], .popularity = parts[PART_POPULARITY],
                    .context = parts[PART_CONTEXT] },
     };
+}
+
+static void take(struct picker *p, uint32_t row)
+{
+    request_result(p->asked, row, &p->results[p->found++]);
 }
 
 /* Whether it is nearly the same as an item that the request leaves out. */

@@ -12,8 +12,9 @@
 #include "recommend/cold.h"
 #include "recommend/judge.h"
 
-/* Of a row of the table for a point: the metrics, and NDCG less that of the first two rows. */
-enum { OVER_POPULARITY = METRIC_COUNT, OVER_RECENT, COLUMNS };
+/* Of a row of the table for a point: the metrics, and NDCG less that of the first two rows and
+ * of the last. */
+enum { OVER_POPULARITY = METRIC_COUNT, OVER_RECENT, OVER_LAST, COLUMNS };
 
 enum { ROW_POPULARITY, ROW_RECENT };
 
@@ -53,7 +54,8 @@ static enum akin_status fill_row(const struct evaluating *e, size_t r,
         .name = e->table[r]->name, .formula = e->table[r]->formula,
         .ndcg = estimate(own[METRIC_NDCG]), .recall = estimate(own[METRIC_RECALL]),
         .hit_rate = estimate(own[METRIC_HIT]), .mrr = estimate(own[METRIC_MRR]),
-        .difference = estimate(own[OVER_POPULARITY]), .over_recent = estimate(own[OVER_RECENT])
+        .difference = estimate(own[OVER_POPULARITY]), .over_recent = estimate(own[OVER_RECENT]),
+        .over_last = estimate(own[OVER_LAST])
     };
     for (size_t at = 0; at < e->plan.point_count; at++) {
         if (!e->plan.points[at].positive_count)
@@ -79,6 +81,8 @@ static void fill_values(const struct evaluating *e, double *values)
             memcpy(to, from, METRIC_COUNT * sizeof *to);
             to[OVER_POPULARITY] =
                 from[METRIC_NDCG] - point[ROW_POPULARITY * METRIC_COUNT + METRIC_NDCG];
+            to[OVER_LAST] =
+                from[METRIC_NDCG] - point[(rows - 1) * METRIC_COUNT + METRIC_NDCG];
             to[OVER_RECENT] = from[METRIC_NDCG] - point[ROW_RECENT * METRIC_COUNT + METRIC_NDCG];
         }
 }
@@ -137,8 +141,17 @@ static void choose_rows(struct evaluating *e)
     ASSERT(count < AKIN_EVALUATION_ROWS_MAX);
     for (size_t r = 0; r < count; r++)
         if ((table[r].text == BLEND_TEXT_NONE || e->text.space) &&
-            (table[r].weights.part[TASTE_ATTENTION] == 0 || e->settings->reranker))
+            ((table[r].weights.part[TASTE_ATTENTION] == 0 && table[r].lift == 0) ||
+             e->settings->reranker))
             e->table[e->row_count++] = &table[r];
+    if (!e->settings->context)
+        return;
+    const struct blend *told = blend_situations(&count);
+    const struct blend *last = e->table[--e->row_count];
+    for (size_t r = 0; r < count; r++)
+        e->table[e->row_count++] = &told[r];
+    ASSERT(e->row_count < AKIN_EVALUATION_ROWS_MAX);
+    e->table[e->row_count++] = last;
 }
 
 /* The weights that the events teach, as one more row where they are not the default. */
@@ -179,6 +192,7 @@ static enum akin_status learn_taste(struct evaluating *e, struct akin_error *err
     wanted.cpu_flags = cpu_flags(e->backend);
     wanted.texts = e->text.space ? e->text.rows : NULL;
     wanted.text_dim = e->text.dim;
+    wanted.situations = e->text.space ? &e->text.situations : NULL;
     wanted.reranker.fixed = e->training.best;
     wanted.progress = e->settings->progress;
     TRY(taste_learn(cpu_kernels(e->backend), cpu_threads(e->backend), &e->plan.learned, &wanted,
@@ -211,7 +225,7 @@ static enum akin_status judge_table(struct evaluating *e, struct akin_evaluation
 {
     struct judge judge = { .kernels = cpu_kernels(e->backend), .pool = cpu_threads(e->backend),
                            .plan = &e->plan, .text = &e->text, .taste = e->taste,
-                           .table = e->table, .row_count = e->row_count,
+                           .table = e->table, .row_count = e->row_count, .seed = e->settings->seed,
                            .progress = e->settings->progress };
     TRY(judge_points(&judge, &e->judged, error));
     TRY(fill_table(e, evaluation, error));
@@ -252,6 +266,9 @@ enum akin_status evaluate(const struct backend *backend, const struct catalog *c
     struct akin_evaluation made = { 0 };
     if (!settings->split)
         return error_set(error, AKIN_ARGUMENT, "no split file was given");
+    if (settings->context && !(settings->replay && settings->reranker && catalog))
+        return error_set(error, AKIN_ARGUMENT, "situations are told in a replay, to the reranker, "
+                         "by the genres of a catalogue: one of these is missing");
     TRY(split_read(settings->split, &split, error));
     struct evaluating e = { .backend = backend, .settings = settings, .split = &split };
     enum akin_status status = run(&e, catalog, &made, error);

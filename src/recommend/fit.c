@@ -63,6 +63,7 @@ static enum akin_status learn_taste(const struct fitting *f, struct taste **tast
     wanted.cpu_flags = cpu_flags(lesson->backend);
     wanted.texts = f->text.space ? f->text.rows : NULL;
     wanted.text_dim = f->text.dim;
+    wanted.situations = f->text.space ? &f->text.situations : NULL;
     if (lesson->settings->reranker) {
         wanted.parts |= TASTE_BIT(TASTE_ATTENTION);
         wanted.reranker.fixed = f->report.reranker.best ? f->report.reranker.best : 1;

@@ -46,8 +46,10 @@ enum akin_status histories_create(const struct history_event *events, size_t cou
     struct histories h = { user_count, item_count, count,
                            memory_alloc(user_count + 2, sizeof *h.offsets),
                            memory_alloc(count, sizeof *h.items),
+                           memory_alloc(count, sizeof *h.times),
                            memory_alloc(count, sizeof *h.sequence) };
-    if (!h.offsets || !h.items || !h.sequence || !make_sequence(events, count, h.sequence)) {
+    if (!h.offsets || !h.items || !h.times || !h.sequence ||
+        !make_sequence(events, count, h.sequence)) {
         histories_deinit(&h);
         return error_memory(error);
     }
@@ -56,8 +58,11 @@ enum akin_status histories_create(const struct history_event *events, size_t cou
         h.offsets[events[e].user + 2]++;
     for (size_t u = 0; u < user_count; u++)
         h.offsets[u + 2] += h.offsets[u + 1];
-    for (size_t e = 0; e < count; e++)
-        h.items[h.offsets[events[e].user + 1]++] = events[e].item;
+    for (size_t e = 0; e < count; e++) {
+        size_t at = h.offsets[events[e].user + 1]++;
+        h.items[at] = events[e].item;
+        h.times[at] = events[e].timestamp;
+    }
     *histories = h;
     return AKIN_OK;
 }
@@ -66,6 +71,7 @@ void histories_deinit(struct histories *histories)
 {
     memory_free(histories->offsets);
     memory_free(histories->items);
+    memory_free(histories->times);
     memory_free(histories->sequence);
     *histories = (struct histories){ 0 };
 }

@@ -9,6 +9,7 @@ struct histories {
     size_t user_count, item_count, event_count;
     size_t *offsets;            /* [users + 1] into items */
     uint32_t *items;            /* [events] of user 0, of user 1, ..., each oldest first */
+    int64_t *times;             /* [events] of items, likewise */
     uint32_t *sequence;         /* [events] the items of all events in order of time */
 };
 

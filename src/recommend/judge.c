@@ -1,7 +1,9 @@
 /* See judge.h. */
 #include "recommend/judge.h"
 
+#include "base/rng.h"
 #include "base/thread.h"
+#include "compute/best.h"
 #include "compute/cpu/kernels.h"
 
 enum { POINTS_AT_ONCE = 64 };   /* between two reports of progress */
@@ -9,6 +11,10 @@ enum { POINTS_AT_ONCE = 64 };   /* between two reports of progress */
 struct judge_scratch {
     struct taste_features features;
     float *scores, *texts;      /* [items] */
+    struct hit *hits;           /* [items] */
+    uint32_t places[JUDGE_CANDIDATES];
+    float lift[JUDGE_CANDIDATES];
+    float wanted[SITUATION_TERMS_MAX];
     float *person, *vector;     /* [2][dim], [dim] */
     bool *seen;                 /* [items] */
 };
@@ -42,6 +48,47 @@ static size_t best_items(const float *scores, const bool *seen, size_t items, ui
     return count;
 }
 
+/* The best unseen by the scores, of which a request rescores so many; returns how many. */
+static size_t best_candidates(const struct judging *g, struct judge_scratch *s)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < g->items; i++)
+        if (!s->seen[i])
+            s->hits[count++] = (struct hit){ s->scores[i], (uint32_t)i };
+    best_select(s->hits, count, JUDGE_CANDIDATES);
+    return count < JUDGE_CANDIDATES ? count : JUDGE_CANDIDATES;
+}
+
+/* What is told is the same for all rows of a kind. Only candidates are rescored. */
+static void add_situation(const struct judging *g, const struct judged_point *point,
+                          const struct blend *row, struct judge_scratch *s)
+{
+    const struct judge *j = g->judge;
+    const struct situations *situations = &j->text->situations;
+    struct situation_events events = { point->history, point->times,
+                                       point->count + point->following, point->count,
+                                       point->when };
+    struct rng rng;
+    size_t places = 0;
+    rng_seed(&rng, (j->seed * 0x100000001u + point->user) * 0x100000001u + point->count);
+    situation_of(situations, row->situation, &events, &rng, s->wanted);
+    size_t count = best_candidates(g, s);
+    for (size_t i = 0; i < g->items; i++)
+        s->scores[i] = -INFINITY;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t item = s->hits[i].row;
+        s->scores[item] = s->hits[i].score +
+                          row->match * situation_match(situations, s->wanted, item);
+        if (row->lift != 0 && j->taste->places[item] != UINT32_MAX)
+            s->places[places++] = j->taste->places[item];
+    }
+    if (row->lift == 0)
+        return;
+    taste_situate(j->taste, j->kernels, s->wanted, s->places, places, &s->features, s->lift);
+    for (size_t p = 0; p < places; p++)
+        s->scores[j->taste->items[s->places[p]]] += row->lift * s->lift[p];
+}
+
 /* `kind` is what s->texts holds. */
 static void score_row(const struct judging *g, const struct judged_point *point,
                       const struct blend *row, struct judge_scratch *s, enum blend_text *kind)
@@ -55,6 +102,8 @@ static void score_row(const struct judging *g, const struct judged_point *point,
                        s->vector, s->texts);
     *kind = row->text;
     j->kernels->add_scaled_f32(s->scores, s->texts, row->weights.text, g->items);
+    if (row->situation != SITUATION_NONE)       /* which come with texts alone */
+        add_situation(g, point, row, s);
 }
 
 static void judge_point(void *context, size_t number, int worker)
@@ -120,10 +169,11 @@ static bool judging_init(struct judging *g, size_t threads)
         struct judge_scratch *s = &g->scratch[t];
         s->scores = memory_alloc(g->items, sizeof *s->scores);
         s->texts = memory_alloc(g->items, sizeof *s->texts);
+        s->hits = memory_alloc(g->items, sizeof *s->hits);
         s->person = memory_alloc(j->text->dim, 2 * sizeof *s->person);
         s->vector = memory_alloc(j->text->dim, sizeof *s->vector);
         s->seen = memory_alloc(g->items, sizeof *s->seen);
-        done = s->scores && s->texts && s->person && s->vector && s->seen &&
+        done = s->scores && s->texts && s->hits && s->person && s->vector && s->seen &&
                taste_features_init(j->taste, &s->features, NULL) == AKIN_OK;
     }
     return done;
@@ -134,6 +184,7 @@ static void judging_deinit(struct judging *g, size_t threads)
     for (size_t t = 0; g->scratch && t < threads; t++) {
         memory_free(g->scratch[t].scores);
         memory_free(g->scratch[t].texts);
+        memory_free(g->scratch[t].hits);
         memory_free(g->scratch[t].person);
         memory_free(g->scratch[t].vector);
         memory_free(g->scratch[t].seen);
@@ -149,6 +200,8 @@ unsigned judge_parts(const struct blend *const *table, size_t row_count)
     for (size_t r = 0; r < row_count; r++)
         for (int p = 0; p < TASTE_PARTS; p++)
             parts |= table[r]->weights.part[p] != 0 ? TASTE_BIT(p) : 0;
+    for (size_t r = 0; r < row_count; r++)
+        parts |= table[r]->lift != 0 ? TASTE_BIT(TASTE_ATTENTION) : 0;
     return parts;
 }
 

@@ -8,6 +8,9 @@
 #include "recommend/plan.h"
 #include "recommend/split_text.h"
 
+/* That the reranker rescores by a situation. */
+enum { JUDGE_CANDIDATES = 200 };
+
 struct judge {
     const struct kernels *kernels;
     struct thread_pool *pool;
@@ -17,6 +20,7 @@ struct judge {
     const struct blend *const *table;   /* [rows]; those of one kind of text behind each other are
                                            cheapest */
     size_t row_count;
+    uint64_t seed;                      /* of what is told of situations */
     struct akin_progress progress;
 };
 

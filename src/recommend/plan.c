@@ -44,6 +44,14 @@ static size_t unseen(uint32_t *items, size_t count, const uint32_t *history, siz
     return kept;
 }
 
+static int64_t earliest(const int64_t *times, size_t count)
+{
+    int64_t first = times[0];
+    for (size_t i = 1; i < count; i++)
+        first = times[i] < first ? times[i] : first;
+    return first;
+}
+
 /* ---- the rows of a part, person by person ------------------------------------------------ */
 
 static enum akin_status judge_part(const struct split *split, enum split_part part,
@@ -63,6 +71,8 @@ static enum akin_status judge_part(const struct split *split, enum split_part pa
         point.history = histories_of(&plan->learned, u, &point.count);
         if (!count || !point.count)
             continue;
+        point.times = plan->learned.times + plan->learned.offsets[u];
+        point.when = earliest(chosen.times + point.first_positive, count);
         point.positive_count = unseen(chosen.items + point.first_positive, count, point.history,
                                       point.count, seen);
         plan->judged += point.positive_count > 0;
@@ -126,10 +136,15 @@ static enum akin_status draw_teachers(size_t users, uint64_t seed, bool *teacher
 }
 
 /* Points of one person: each set of that size is as likely. A choice made before is none. */
-static void draw_points(const uint32_t *items, size_t count, size_t user, bool *seen,
+static void draw_points(const struct histories *others, size_t user, bool *seen,
                         const struct akin_evaluate_settings *settings, struct evaluation_plan *plan)
 {
     struct rng rng;
+    size_t count;
+    const uint32_t *items = histories_of(others, user, &count);
+    const int64_t *times = others->times + others->offsets[user];
+    if (count < 2)
+        return;
     rng_seed(&rng, settings->seed * 0x100000001u + user + 1);
     size_t wanted = count - 1 < settings->replay_points ? count - 1 : settings->replay_points;
     size_t taken = 0;
@@ -140,7 +155,9 @@ static void draw_points(const uint32_t *items, size_t count, size_t user, bool *
             if (!seen[items[c]]) {
                 plan->positives[plan->point_count] = items[c];
                 plan->points[plan->point_count] = (struct judged_point){
-                    (uint32_t)user, items, c, plan->point_count, 1
+                    .user = (uint32_t)user, .history = items, .count = c, .times = times,
+                    .following = count - c, .when = times[c],
+                    .first_positive = plan->point_count, .positive_count = 1
                 };
                 plan->point_count++;
                 plan->judged++;
@@ -163,14 +180,12 @@ static enum akin_status draw_all_points(const struct split *split, const bool *l
         rest[e] = !learn[e];
     if (status == AKIN_OK)
         status = gather(split, rest, &others, error);
-    for (size_t u = 0; status == AKIN_OK && u < split->user_count; u++) {
-        size_t count;
-        const uint32_t *items = histories_of(&others, u, &count);
-        if (count >= 2)
-            draw_points(items, count, u, seen, settings, plan);
-    }
+    for (size_t u = 0; status == AKIN_OK && u < split->user_count; u++)
+        draw_points(&others, u, seen, settings, plan);
     plan->own = others.items;
+    plan->own_times = others.times;
     others.items = NULL;
+    others.times = NULL;
     histories_deinit(&others);
     memory_free(rest);
     return status;
@@ -229,6 +244,7 @@ void plan_deinit(struct evaluation_plan *plan)
     histories_deinit(&plan->learned);
     memory_free(plan->learn);
     memory_free(plan->own);
+    memory_free(plan->own_times);
     memory_free(plan->points);
     memory_free(plan->positives);
     *plan = (struct evaluation_plan){ 0 };

@@ -11,6 +11,9 @@ struct judged_point {
     uint32_t user;
     const uint32_t *history;        /* [count] items, oldest first */
     size_t count;
+    const int64_t *times;           /* [count], and those of what is behind, */
+    size_t following;               /* so many, which history has too: a replay */
+    int64_t when;                   /* the first of what was chosen behind it */
     size_t first_positive, positive_count;      /* ascending, unseen, in positives; 0: not judged,
                                                    but recommended for */
 };
@@ -18,7 +21,8 @@ struct judged_point {
 struct evaluation_plan {
     struct histories learned;
     bool *learn;                    /* [events of the split] whether it was learned from */
-    uint32_t *own;                  /* items of histories that were not learned */
+    uint32_t *own;                  /* items of histories that were not learned, */
+    int64_t *own_times;             /* and their times */
     struct judged_point *points;
     uint32_t *positives;
     size_t point_count, judged, learned_users;

@@ -143,6 +143,11 @@ void recommender_use_live(struct recommender *recommender, struct users *users)
     recommender->users = users;
 }
 
+void recommender_use_explore(struct recommender *recommender, struct explore *explore)
+{
+    recommender->explore = explore;
+}
+
 void recommender_use_source(struct recommender *recommender,
                             const struct recommend_source *source)
 {
@@ -308,6 +313,16 @@ enum akin_status recommender_prepare(struct recommender *recommender,
     return space_index_create(recommender->backend, space, progress, &recommender->index, error);
 }
 
+enum akin_status recommender_use_card(struct recommender *recommender,
+                                      const struct search_device_ops *ops, int ordinal,
+                                      struct akin_error *error)
+{
+    const struct space *space;
+    TRY(recommender_space(recommender, &space, error));
+    ASSERT(recommender->index);
+    return space_index_use_card(recommender->index, space, ops, ordinal, error);
+}
+
 /* ---- filter ---------------------------------------------------------------------------- */
 
 /* Allocates the bitmap of a filter; leaves it NULL for no filter. */
@@ -402,7 +417,10 @@ static enum akin_status answer(struct asked *a, const float *query_vector,
         request_weigh(a);
         TRY(request_candidates(a, error));
         spent->search_ms = lap_ms(&since);
-        TRY(request_pick(a, results, found, error));
+        spent->situation_ms = a->situation_ms;
+        spent->situation_candidates = a->situation_candidates;
+        TRY(a->request->explore ? request_explore(a, results, found, error)
+                                : request_pick(a, results, found, error));
     }
     if (explanations)
         TRY(recommender_space(a->r, &a->space, error));
@@ -425,7 +443,10 @@ static enum akin_status run(const struct recommender *r, const struct akin_reque
     struct scratch *s = scratch_take(r);
     if (!s)
         return error_memory(error);
-    struct asked asked = { .r = r, .request = request, .s = s, .anew = anew };
+    struct akin_request longer = *request;
+    longer.k += request->explore ? explore_places(request->k) : 0;
+    struct asked asked = { .r = r, .request = &longer, .wanted = request->k, .s = s,
+                           .anew = anew };
     enum akin_status status =
         answer(&asked, query_vector, results, explanations, &count, &spent, error);
     scratch_give(r, s);

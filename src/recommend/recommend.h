@@ -19,12 +19,14 @@
 
 #include "akin/recommend.h"
 #include "base/status.h"
+#include "compute/search_device.h"
 #include "recommend/cooccur.h"
 
 struct asked;
 struct backend;
 struct candidate;
 struct catalog;
+struct explore;
 struct neighbors;
 struct recommender;
 struct space;
@@ -39,6 +41,8 @@ void recommender_close(struct recommender **recommender);
 /* From now on a user is who is known live, and what was rated since the import is left out as well.
  * `users` must outlive the recommender and live in recommender_space; NULL: nobody is live. */
 void recommender_use_live(struct recommender *recommender, struct users *users);
+/* Requests may explore from now on. `explore` must outlive the recommender. */
+void recommender_use_explore(struct recommender *recommender, struct explore *explore);
 /* The text space, made by whoever asks first; it lives as long as the recommender. Any thread. */
 enum akin_status recommender_space(const struct recommender *recommender,
                                    const struct space **space, struct akin_error *error);
@@ -86,6 +90,10 @@ enum akin_status recommender_fitted(const struct recommender *recommender, bool 
 enum akin_status recommender_use_neighbors(struct recommender *recommender,
                                            struct neighbors *neighbors, struct akin_error *error);
 
+/* Once prepared: searches of the text space run on a card; as space_index_use_card. */
+enum akin_status recommender_use_card(struct recommender *recommender,
+                                      const struct search_device_ops *ops, int ordinal,
+                                      struct akin_error *error);
 /* As akin_recommender_prepare. */
 enum akin_status recommender_prepare(struct recommender *recommender,
                                      struct akin_progress progress, struct akin_error *error);

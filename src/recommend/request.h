@@ -4,6 +4,7 @@
  *   resolve.c     names to rows, people and words to vectors; who is left out
  *   candidates.c  generators offer rows and rate them; the parts are weighed into a score
  *   diversity.c   the best of them, one by one
+ *   explore_list.c  places that a bandit gives away
  *   ready.c       answers from the neighbour cache instead
  *   explain.c     why
  *   recommend.c   all of it in order, and the answer by published vectors
@@ -18,6 +19,7 @@
 #include "recommend/blend.h"
 #include "recommend/context.h"
 #include "recommend/cooccur.h"
+#include "recommend/explore.h"
 #include "recommend/gather.h"
 #include "recommend/recommend.h"
 #include "recommend/space.h"
@@ -63,6 +65,7 @@ struct recommender {
     struct space_index *index;  /* NULL: every search scores every item */
     struct item_rows rows;      /* starts NULL: counted when they are needed */
     struct users *users;        /* NULL: nobody is live */
+    struct explore *explore;    /* NULL: nobody explores */
     struct recommend_rescorer rescorer;
     struct ready ready;
     struct shared *shared;
@@ -124,7 +127,8 @@ void scratch_free(struct scratch *scratch);
 /* What a request asks for, resolved. */
 struct asked {
     const struct recommender *r;
-    const struct akin_request *request;
+    const struct akin_request *request;     /* exploring: for a longer list */
+    size_t wanted;              /* results, as the caller said */
     struct scratch *s;
     const struct space *space;  /* NULL where nothing is compared in it */
     const struct recommend_inputs *inputs;
@@ -143,7 +147,12 @@ struct asked {
     float said_floor, said_scale;   /* and what was said, less its floor */
     float others;               /* the share of what is not the query */
     struct context context;
+    bool minded;                /* the model says what it is worth, */
+    double situation_ms;        /* which took so long */
+    size_t situation_candidates;
     float weights[PARTS];
+    uint32_t new_rows[EXPLORE_NEW_POOL];    /* that explore_list.c offered */
+    size_t new_count;
 };
 
 /* ---- resolve.c -------------------------------------------------------------------------- */
@@ -180,6 +189,8 @@ enum akin_status request_ready(struct asked *asked, struct akin_recommendation *
 /* ---- candidates.c ----------------------------------------------------------------------- */
 
 void request_weigh(struct asked *asked);
+/* Makes a row a candidate; what is not allowed, or there already, adds nothing. */
+enum akin_status request_offer(struct scratch *scratch, uint32_t row, struct akin_error *error);
 /* s->year_terms for the years there are. */
 enum akin_status request_reserve_years(struct asked *asked, struct akin_error *error);
 /* s->candidates, scored, in no particular order; s->slots say where each row is. The k best are
@@ -196,6 +207,8 @@ void request_products(const struct space *space, const struct backend *backend,
 /* Writes the k best to results; *found of them. */
 enum akin_status request_pick(struct asked *asked, struct akin_recommendation *results,
                               size_t *found, struct akin_error *error);
+/* What a candidate looks like as a result. */
+void request_result(const struct asked *asked, uint32_t row, struct akin_recommendation *result);
 enum akin_status request_explain(struct asked *asked, const struct akin_recommendation *results,
                                  size_t found, struct akin_explanation *explanations,
                                  struct akin_error *error);

@@ -1,15 +1,17 @@
 /* The reranker: attention of eight heads from the newest item of a past, and of whatever is wanted
  * beside, over the past in its order, and every candidate's vector against what comes of it. One
- * causal layer with learned positions, so SASRec (Kang and McAuley 2018), with what is asked for
- * beside added to its input:
+ * causal layer with learned positions, so SASRec (Kang and McAuley 2018), with the situation
+ * (situation.h) added to who asks, not to the past:
  *
- *     x_t = W[item_t] + P[t] + C[wanted after t]
- *     y = norm(x + out(attention(x)));  u = norm(y + down(relu(up(y))))
- *     logit_j = W_j . u_t + b_j
+ *     m_t = W[item_t] + P[t];  x_t = m_t + C[wanted after t]
+ *     y = norm(x_t + out(attention(q(x_t), k(m), v(m))));  u = norm(y + down(relu(up(y))))
+ *     logit_j = W_j . u_t + D_j . wanted after t + b_j
  *
- * W starts as the text vectors (centred, length 1), and learns what the events add: an item that
- * nobody chose keeps its text. Trained with the parts of compute/train_ops.h: softmax over all
- * items of what came next, AdamW. */
+ * What a situation is worth to an item is ln p(item | past, wanted) - ln p(item | past).
+ *
+ * D starts at an item's genres, W as the text vectors (centred, length 1), and learns what the
+ * events add: an item that nobody chose keeps its text. Trained with the parts of
+ * compute/train_ops.h: softmax over all items of what came next, AdamW. */
 #pragma once
 
 #include "akin/evaluate.h"
@@ -17,13 +19,13 @@
 #include "base/status.h"
 #include "compute/train_ops.h"
 #include "recommend/sequence.h"
+#include "recommend/situation.h"
 
 enum {
     RERANKER_HEADS = 8,
     RERANKER_LENGTH = 50,       /* events of a past that count, the newest */
     RERANKER_DIM = 384,         /* where there are no texts */
     RERANKER_DIM_MAX = 1024,
-    RERANKER_WANTED_MAX = 256,  /* rows of C */
 };
 
 /* Where the parameters lie in one block of float32, each from a multiple of 16 on. */
@@ -32,6 +34,7 @@ enum reranker_tensor {
     RERANKER_WANTED,            /* [wanted + 1][dim] C; the first is for nothing that is wanted */
     RERANKER_POSITIONS,         /* [LENGTH][dim] P */
     RERANKER_BIAS,              /* [items] b */
+    RERANKER_MATCH,             /* [items][wanted] D */
     RERANKER_IN, RERANKER_IN_BIAS,      /* [3 dim][dim], [3 dim]: q, k, v */
     RERANKER_OUT, RERANKER_OUT_BIAS,
     RERANKER_GAIN1, RERANKER_OFFSET1,
@@ -51,9 +54,11 @@ struct reranker_layout {
 struct reranker {
     struct reranker_layout layout;
     float *values;              /* [layout.values] */
+    struct situation_term *names;       /* [wanted + 1] of the rows of C; the first is empty */
     /* made of them by reranker_derive: the three projections of W, C and P (with the biases), so
      * that a request adds rows instead of multiplying */
-    float *item_parts, *wanted_parts, *position_parts;     /* [rows][3 dim] */
+    float *item_parts, *position_parts;     /* [rows][3 dim] */
+    float *wanted_parts;        /* [rows][dim]: q alone */
     const float **rows;         /* of OUT, UP, DOWN [3][dim] and then of W [items] */
 };
 
@@ -74,24 +79,31 @@ static inline float *reranker_at(const struct reranker *r, enum reranker_tensor 
 enum akin_status reranker_derive(const struct kernels *kernels, struct thread_pool *pool,
                                  struct reranker *reranker, struct akin_error *error);
 
-/* What is wanted: weights [wanted] of the rows 1 to wanted of C; NULL: nothing. */
 struct reranker_scratch {
     float *block;               /* all below in one */
     float *parts;               /* [LENGTH][3 dim] */
-    float *state, *wide, *sum;  /* [dim] */
+    float *state, *wide, *sum;  /* [2][dim] of two that ask, or of one */
+    float *query;               /* likewise */
     float *weights;             /* [LENGTH] */
 };
 enum akin_status reranker_scratch_init(const struct reranker *reranker,
                                        struct reranker_scratch *scratch, struct akin_error *error);
 void reranker_scratch_deinit(struct reranker_scratch *scratch);
 
-/* scratch->state = u of a past of at least one item, oldest first. Allocates nothing. */
+/* scratch->state = u of a past of at least one item, oldest first. Wanted are weights [wanted] of
+ * the rows 1 to wanted of C; NULL or zeros: nothing. Allocates nothing. */
 void reranker_encode(const struct reranker *reranker, const struct kernels *kernels,
                      const uint32_t *history, size_t count, const float *wanted,
                      struct reranker_scratch *scratch);
-/* logits [count] of items, by the state; `items` NULL: of all. */
+/* Logits [count] of items where nothing is wanted, and with what is: one past, read once. */
+void reranker_situate(const struct reranker *reranker, const struct kernels *kernels,
+                      const uint32_t *history, size_t count, const float *wanted,
+                      const uint32_t *items, size_t item_count, struct reranker_scratch *scratch,
+                      float *plain, float *situated);
+/* logits [count] of items, by the state and what is wanted (or NULL); `items` NULL: of all. */
 void reranker_logits(const struct reranker *reranker, const struct kernels *kernels,
-                     const float *state, const uint32_t *items, size_t count, float *logits);
+                     const float *state, const float *wanted, const uint32_t *items, size_t count,
+                     float *logits);
 
 /* ---- training ---------------------------------------------------------------------------- */
 
@@ -101,7 +113,7 @@ struct reranker_settings {
     size_t batch;               /* windows of a step */
     float rate, decay, dropout;
     float left_out;             /* share of the past that is hidden, anew in every step */
-    float wanted_share;         /* of events whose next item says what it is among */
+    float wanted_share;         /* of events of whose next one the situation is told */
     enum train_precision precision;
     uint64_t seed;
     struct akin_progress progress;
@@ -113,16 +125,12 @@ struct reranker_lesson {
     const struct kernels *kernels;
     struct thread_pool *pool;
     const struct item_lists *lists;
+    const int64_t *times;       /* of the events of the lists; NULL: no situation is learned */
     const double *counts;       /* [items] */
     const float *const *texts;  /* [items] rows [dim], length 1 or zeros; NULL: drawn */
     size_t dim;
-    /* What may be wanted: of item i the rows of C wanted_of[wanted_offsets[i] ..
-     * wanted_offsets[i + 1]), from 1 on. Both NULL: nothing. */
-    size_t wanted;
-    const size_t *wanted_offsets;
-    const uint16_t *wanted_of;
+    const struct situations *situations;    /* of the items; NULL: likewise */
 };
-
 
 /* Derived. The last event of every list is the validation slice. The same bits for the same lists,
  * texts, settings and kernels, whatever the threads. AKIN_CANCELLED, AKIN_NUMERIC. */

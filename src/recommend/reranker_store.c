@@ -9,6 +9,7 @@
 #include "model/safetensors_write.h"
 
 #define AGAIN "run akin fit --reranker again"
+#define TERM_KEY "wanted.%zu"
 
 static const char *const shape_keys[] = { "dimension", "wanted" };
 
@@ -16,11 +17,19 @@ enum { SHAPE_KEYS = sizeof shape_keys / sizeof *shape_keys };
 
 /* ---- writing ---------------------------------------------------------------------------- */
 
+/* Nothing can be told. */
+static bool is_absent(const struct reranker *r, int tensor)
+{
+    return tensor == RERANKER_MATCH && !r->layout.wanted;
+}
+
 static enum akin_status write_tensors(const struct reranker *r, struct safetensors_header *header,
                                       struct file_writer *writer, struct akin_error *error)
 {
     for (int t = 0; t < RERANKER_TENSORS; t++) {
         const struct reranker_place *at = &r->layout.at[t];
+        if (is_absent(r, t))
+            continue;
         safetensors_describe_tensor(header, reranker_tensor_name((enum reranker_tensor)t),
                                     SAFETENSORS_F32, at->cols ? 2 : 1,
                                     (const size_t[]){ at->rows, at->cols });
@@ -28,6 +37,8 @@ static enum akin_status write_tensors(const struct reranker *r, struct safetenso
     TRY(safetensors_put_header(header, writer, error));
     for (int t = 0; t < RERANKER_TENSORS; t++) {
         const struct reranker_place *at = &r->layout.at[t];
+        if (is_absent(r, t))
+            continue;
         TRY(file_writer_write(writer, r->values + at->offset,
                               at->rows * (at->cols ? at->cols : 1) * sizeof(float), error));
     }
@@ -48,6 +59,10 @@ enum akin_status reranker_write(const struct reranker *r, const char *path, cons
     for (size_t k = 0; k < SHAPE_KEYS; k++) {
         snprintf(text, sizeof text, "%zu", shape[k]);
         safetensors_describe_text(&header, shape_keys[k], text);
+    }
+    for (size_t w = 1; w <= r->layout.wanted; w++) {
+        snprintf(text, sizeof text, TERM_KEY, w);
+        safetensors_describe_text(&header, text, r->names[w].text);
     }
     enum akin_status status = write_tensors(r, &header, writer, error);
     safetensors_header_deinit(&header);
@@ -92,6 +107,21 @@ static enum akin_status read_shape(const struct safetensors *file, size_t shape[
     return AKIN_OK;
 }
 
+static enum akin_status read_names(const struct safetensors *file, struct reranker *r,
+                                   struct akin_error *error)
+{
+    char key[32];
+    for (size_t w = 1; w <= r->layout.wanted; w++) {
+        snprintf(key, sizeof key, TERM_KEY, w);
+        const char *name = safetensors_metadata(file, key);
+        if (!name || !*name || strlen(name) >= SITUATION_TERM_BYTES)
+            return error_set(error, AKIN_FORMAT, "%s: __metadata__: %s: no name of a situation; "
+                             AGAIN, safetensors_path(file), key);
+        snprintf(r->names[w].text, SITUATION_TERM_BYTES, "%s", name);
+    }
+    return AKIN_OK;
+}
+
 static enum akin_status read_tensor(const struct safetensors *file, const struct reranker *r,
                                     enum reranker_tensor tensor, struct akin_error *error)
 {
@@ -126,8 +156,10 @@ static enum akin_status read_all(const struct kernels *kernels, const struct saf
         return error_set(error, AKIN_FORMAT, "%s: %s; " AGAIN, safetensors_path(file),
                          why.message);
     TRY(reranker_init(&layout, r, error));
+    TRY(read_names(file, r, error));
     for (int t = 0; t < RERANKER_TENSORS; t++)
-        TRY(read_tensor(file, r, (enum reranker_tensor)t, error));
+        if (!is_absent(r, t))
+            TRY(read_tensor(file, r, (enum reranker_tensor)t, error));
     return reranker_derive(kernels, NULL, r, error);
 }
 

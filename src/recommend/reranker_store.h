@@ -4,7 +4,7 @@
 
 #include "recommend/reranker.h"
 
-enum { RERANKER_FORMAT = 1 };
+enum { RERANKER_FORMAT = 2 };
 
 /* Whole or not at all. `identity`: of the items, in their order. */
 enum akin_status reranker_write(const struct reranker *reranker, const char *path,

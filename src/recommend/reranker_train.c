@@ -8,8 +8,12 @@
 #include "compute/cpu/kernels.h"
 #include "recommend/reranker.h"
 
-enum { LINEARS = 5, SLICE = 8, WARM = 20, PATIENCE = 2, NOT_JUDGED = -1, ATTEND_SITE = 0,
+enum { HEAD_ALIGN = 32 };       /* of what follows dim numbers in a row of the projection */
+
+enum { LINEARS = 6, SLICE = 8, WARM = 20, PATIENCE = 2, NOT_JUDGED = -1, ATTEND_SITE = 0,
        FORWARD_SITE = 2 };
+
+static const float start_match = 0.7f;      /* about what a genre that is told is worth, in nats */
 
 struct window {
     uint32_t list, first, count;        /* inputs are events first to first + count - 1 */
@@ -25,11 +29,15 @@ struct learner {
     struct train_feed_forward forward;
     struct train_linear projection;
     float *values, *gradients, *first, *second, *best;  /* [layout.values] */
-    float *x[3], *wanted_x, *gradient;                  /* [SLICE * LENGTH][dim] */
-    float *nowhere;             /* [LENGTH][dim] positions of what is wanted: zeros */
-    float *nowhere_gradient;    /* whatever comes there */
+    float *past, *x[3], *gradient, *past_gradient;      /* [SLICE * LENGTH][dim] */
+    float *wanted;              /* [SLICE * LENGTH][layout.wanted + 1] of rows of C */
+    /* The projection reads W and D beside each other, and what comes of it likewise: rows of
+     * `head` numbers. */
+    size_t head;                /* dim, and padded what can be wanted */
+    float *head_weight, *head_gradient;         /* [items][head] */
+    float *head_x, *head_x_gradient;            /* [SLICE * LENGTH][head] */
     void *saved[2];
-    int32_t *ids, *wanted, *labels;     /* [SLICE * LENGTH] */
+    int32_t *ids, *labels;      /* [SLICE * LENGTH] */
     double *loss;
     struct window *windows;
     size_t window_count, window_capacity;
@@ -41,20 +49,22 @@ void reranker_settings_default(struct reranker_settings *settings)
 {
     *settings = (struct reranker_settings){ .epochs = 5, .batch = 16, .rate = 3e-3f,
                                             .decay = 0.01f, .dropout = 0.3f, .left_out = 0.2f,
-                                            .wanted_share = 0.3f, .precision = TRAIN_BF16,
+                                            .wanted_share = 0.5f, .precision = TRAIN_BF16,
                                             .seed = 1 };
 }
 
 /* ---- the parts -------------------------------------------------------------------------- */
 
+/* Of rows [first, first + outputs) of the weight. */
 static struct train_linear linear_of(const struct learner *l, enum reranker_tensor weight,
-                                     enum reranker_tensor bias, size_t outputs)
+                                     enum reranker_tensor bias, size_t first, size_t outputs)
 {
-    const struct reranker_place *w = &l->layout.at[weight], *b = &l->layout.at[bias];
-    return (struct train_linear){ .weight = l->values + w->offset, .bias = l->values + b->offset,
-                                  .weight_gradient = l->gradients + w->offset,
-                                  .bias_gradient = l->gradients + b->offset, .outputs = outputs,
-                                  .inputs = l->layout.dim };
+    size_t dim = l->layout.dim, w = l->layout.at[weight].offset + first * dim;
+    size_t b = l->layout.at[bias].offset + first;
+    return (struct train_linear){ .weight = l->values + w, .bias = l->values + b,
+                                  .weight_gradient = l->gradients + w,
+                                  .bias_gradient = l->gradients + b, .outputs = outputs,
+                                  .inputs = dim };
 }
 
 static struct train_norm norm_of(const struct learner *l, enum reranker_tensor gain,
@@ -69,31 +79,48 @@ static void make_parts(struct learner *l)
 {
     size_t dim = l->layout.dim;
     l->attention = (struct train_attention){
-        .query = linear_of(l, RERANKER_IN, RERANKER_IN_BIAS, 3 * dim),
-        .out = linear_of(l, RERANKER_OUT, RERANKER_OUT_BIAS, dim),
+        .query = linear_of(l, RERANKER_IN, RERANKER_IN_BIAS, 0, dim),
+        .memory = linear_of(l, RERANKER_IN, RERANKER_IN_BIAS, dim, 2 * dim),
+        .out = linear_of(l, RERANKER_OUT, RERANKER_OUT_BIAS, 0, dim),
         .norm = norm_of(l, RERANKER_GAIN1, RERANKER_OFFSET1), .heads = RERANKER_HEADS,
         .causal = true, .site = ATTEND_SITE
     };
     l->forward = (struct train_feed_forward){
-        .up = linear_of(l, RERANKER_UP, RERANKER_UP_BIAS, dim),
-        .down = linear_of(l, RERANKER_DOWN, RERANKER_DOWN_BIAS, dim),
+        .up = linear_of(l, RERANKER_UP, RERANKER_UP_BIAS, 0, dim),
+        .down = linear_of(l, RERANKER_DOWN, RERANKER_DOWN_BIAS, 0, dim),
         .norm = norm_of(l, RERANKER_GAIN2, RERANKER_OFFSET2), .site = FORWARD_SITE
     };
-    l->projection = linear_of(l, RERANKER_ITEMS, RERANKER_BIAS, l->layout.items);
+    l->projection = linear_of(l, RERANKER_ITEMS, RERANKER_BIAS, 0, l->layout.items);
+    l->projection.weight = l->head_weight;
+    l->projection.weight_gradient = l->head_gradient;
+    l->projection.inputs = l->head;
 }
 
 static void linears_of(struct learner *l, struct train_linear *linears[LINEARS])
 {
     linears[0] = &l->attention.query;
-    linears[1] = &l->attention.out;
-    linears[2] = &l->forward.up;
-    linears[3] = &l->forward.down;
-    linears[4] = &l->projection;
+    linears[1] = &l->attention.memory;
+    linears[2] = &l->attention.out;
+    linears[3] = &l->forward.up;
+    linears[4] = &l->forward.down;
+    linears[5] = &l->projection;
+}
+
+/* Rows [rows] of `count` numbers, one every `from_width` numbers, to one every `to_width`. */
+static void copy_columns(const float *from, size_t from_width, float *to, size_t to_width,
+                         size_t count, size_t rows)
+{
+    for (size_t row = 0; row < rows; row++)
+        memcpy(to + row * to_width, from + row * from_width, count * sizeof *to);
 }
 
 static enum akin_status prepare(struct learner *l, struct akin_error *error)
 {
     struct train_linear *linears[LINEARS];
+    copy_columns(l->values + l->layout.at[RERANKER_ITEMS].offset, l->layout.dim, l->head_weight,
+                 l->head, l->layout.dim, l->layout.items);
+    copy_columns(l->values + l->layout.at[RERANKER_MATCH].offset, l->layout.wanted,
+                 l->head_weight + l->layout.dim, l->head, l->layout.wanted, l->layout.items);
     linears_of(l, linears);
     for (size_t i = 0; i < LINEARS; i++)
         TRY(l->ops->linear_prepare(l->device, linears[i], error));
@@ -118,9 +145,9 @@ static enum akin_status take_all(struct learner *l, struct akin_error *error)
 {
     size_t rows = SLICE * RERANKER_LENGTH, dim = l->layout.dim, values = l->layout.values;
     float **blocks[] = { &l->values, &l->gradients, &l->first, &l->second, &l->best };
-    float **tensors[] = { &l->x[0], &l->x[1], &l->x[2], &l->wanted_x, &l->gradient, &l->nowhere,
-                          &l->nowhere_gradient };
-    int32_t **numbers[] = { &l->ids, &l->wanted, &l->labels };
+    float **tensors[] = { &l->past, &l->x[0], &l->x[1], &l->x[2], &l->gradient,
+                          &l->past_gradient };
+    int32_t **numbers[] = { &l->ids, &l->labels };
     struct train_shape shape = { SLICE, RERANKER_LENGTH, RERANKER_LENGTH };
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         TRY(take(l, values, sizeof(float), blocks[i], error));
@@ -128,6 +155,11 @@ static enum akin_status take_all(struct learner *l, struct akin_error *error)
         TRY(take(l, rows * dim, sizeof(float), tensors[i], error));
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         TRY(take(l, rows, sizeof(int32_t), numbers[i], error));
+    TRY(take(l, rows * (l->layout.wanted + 1), sizeof(float), &l->wanted, error));
+    TRY(take(l, l->layout.items * l->head, sizeof(float), &l->head_weight, error));
+    TRY(take(l, l->layout.items * l->head, sizeof(float), &l->head_gradient, error));
+    TRY(take(l, rows * l->head, sizeof(float), &l->head_x, error));
+    TRY(take(l, rows * l->head, sizeof(float), &l->head_x_gradient, error));
     TRY(take(l, 1, sizeof *l->loss, &l->loss, error));
     make_parts(l);
     TRY(take(l, l->ops->attention_saved_bytes(l->device, &l->attention, &shape), 1, &l->saved[0],
@@ -139,9 +171,10 @@ static enum akin_status take_all(struct learner *l, struct akin_error *error)
 static void release_all(struct learner *l)
 {
     struct train_linear *linears[LINEARS];
-    void *blocks[] = { l->values, l->gradients, l->first, l->second, l->best, l->x[0], l->x[1],
-                       l->x[2], l->wanted_x, l->gradient, l->nowhere, l->nowhere_gradient, l->ids,
-                       l->wanted, l->labels, l->loss, l->saved[0], l->saved[1] };
+    void *blocks[] = { l->values, l->gradients, l->first, l->second, l->best, l->past, l->x[0],
+                       l->x[1], l->x[2], l->gradient, l->past_gradient, l->wanted, l->ids,
+                       l->head_weight, l->head_gradient, l->head_x, l->head_x_gradient,
+                       l->labels, l->loss, l->saved[0], l->saved[1] };
     linears_of(l, linears);
     for (size_t i = 0; i < LINEARS; i++)
         l->ops->linear_forget(l->device, linears[i]);
@@ -183,6 +216,11 @@ static void draw_all(const struct learner *l, float *values)
         if (lesson->texts)
             lesson->kernels->add_f32(item, lesson->texts[i], dim);
     }
+    const struct situations *told = l->layout.wanted ? lesson->situations : NULL;
+    for (size_t i = 0; told && i < l->layout.items; i++)
+        for (size_t g = told->offsets[i]; g < told->offsets[i + 1]; g++)
+            values[l->layout.at[RERANKER_MATCH].offset + i * told->terms + told->of[g] - 1] =
+                start_match;
     for (size_t d = 0; d < dim; d++)
         values[l->layout.at[RERANKER_GAIN1].offset + d] =
             values[l->layout.at[RERANKER_GAIN2].offset + d] = 1;
@@ -248,15 +286,21 @@ static enum akin_status last_windows(struct learner *l, struct akin_error *error
     return AKIN_OK;
 }
 
-/* A row of what the next item is among, drawn; 0 where nothing is told. */
-static int32_t draw_wanted(const struct learner *l, uint32_t item, struct rng *rng)
+/* What is told of event `at` of a list, to the weights of row `row`. */
+static void tell_situation(struct learner *l, size_t list, size_t at, struct rng *rng, size_t row)
 {
-    const size_t *offsets = l->lesson->wanted_offsets;
-    if (!offsets || rng_float(rng) >= l->settings.wanted_share ||
-        offsets[item] == offsets[item + 1])
-        return 0;
-    return l->lesson->wanted_of[offsets[item] +
-                                rng_below(rng, offsets[item + 1] - offsets[item])];
+    const struct reranker_lesson *lesson = l->lesson;
+    size_t first = lesson->lists->offsets[list], width = l->layout.wanted + 1;
+    float *wanted = l->wanted + row * width, sum = 0;
+    memset(wanted, 0, width * sizeof *wanted);
+    if (rng && l->layout.wanted) {
+        struct situation_events events = { lesson->lists->items + first, lesson->times + first,
+                                           learned(l, list), at, lesson->times[first + at] };
+        situation_draw(lesson->situations, l->settings.wanted_share, &events, rng, wanted + 1);
+    }
+    for (size_t w = 1; w < width; w++)
+        sum += wanted[w];
+    wanted[0] = sum == 0;
 }
 
 /* rng NULL: nothing is left out or wanted, and only the last event of a window is judged. */
@@ -269,12 +313,29 @@ static void fill_window(struct learner *l, const struct window *w, size_t at, st
         bool left_out = !there || (rng && rng_float(rng) < l->settings.left_out);
         bool judged = there && (rng || e + 1 == w->count);
         l->ids[row] = left_out ? (int32_t)l->layout.items : (int32_t)items[e];
-        l->wanted[row] = there && rng ? draw_wanted(l, items[e + 1], rng) : 0;
         l->labels[row] = judged ? (int32_t)items[e + 1] : NOT_JUDGED;
+        tell_situation(l, w->list, w->first + e + 1, there ? rng : NULL, row);
     }
 }
 
 /* ---- one slice -------------------------------------------------------------------------- */
+
+/* x = past + C wanted, or, on the way back, C's gradient += that of x. */
+static void add_situations(struct learner *l, size_t rows, bool back)
+{
+    const struct kernels *k = l->lesson->kernels;
+    size_t dim = l->layout.dim, width = l->layout.wanted + 1;
+    size_t table = l->layout.at[RERANKER_WANTED].offset;
+    for (size_t row = 0; row < rows; row++)
+        for (size_t w = 0; w < width; w++) {
+            float weight = l->wanted[row * width + w];
+            if (weight != 0 && back)
+                k->add_scaled_f32(l->gradients + table + w * dim, l->gradient + row * dim, weight,
+                                  dim);
+            else if (weight != 0)
+                k->add_scaled_f32(l->x[0] + row * dim, l->values + table + w * dim, weight, dim);
+        }
+}
 
 static void pass_forward(struct learner *l, const struct train_pass *pass, size_t samples)
 {
@@ -283,11 +344,10 @@ static void pass_forward(struct learner *l, const struct train_pass *pass, size_
     struct train_shape shape = { samples, RERANKER_LENGTH, RERANKER_LENGTH };
     l->ops->embed_forward(l->device, l->ids, values + l->layout.at[RERANKER_ITEMS].offset,
                           values + l->layout.at[RERANKER_POSITIONS].offset, samples,
-                          RERANKER_LENGTH, dim, l->x[0]);
-    l->ops->embed_forward(l->device, l->wanted, values + l->layout.at[RERANKER_WANTED].offset,
-                          l->nowhere, samples, RERANKER_LENGTH, dim, l->wanted_x);
-    l->ops->add(l->device, l->x[0], l->wanted_x, rows * dim);
-    l->ops->attention_forward(l->device, pass, &l->attention, &shape, l->x[0], NULL, l->x[1],
+                          RERANKER_LENGTH, dim, l->past);
+    memcpy(l->x[0], l->past, rows * dim * sizeof(float));
+    add_situations(l, rows, false);
+    l->ops->attention_forward(l->device, pass, &l->attention, &shape, l->x[0], l->past, l->x[1],
                               l->saved[0]);
     l->ops->feed_forward_forward(l->device, pass, &l->forward, samples, RERANKER_LENGTH, l->x[1],
                                  l->x[2], l->saved[1]);
@@ -295,20 +355,45 @@ static void pass_forward(struct learner *l, const struct train_pass *pass, size_
 
 static void pass_backward(struct learner *l, const struct train_pass *pass, size_t samples)
 {
-    size_t dim = l->layout.dim;
+    size_t rows = samples * RERANKER_LENGTH, dim = l->layout.dim;
     float *gradients = l->gradients;
     struct train_shape shape = { samples, RERANKER_LENGTH, RERANKER_LENGTH };
     l->ops->feed_forward_backward(l->device, pass, &l->forward, samples, RERANKER_LENGTH, l->x[1],
                                   l->saved[1], l->gradient);
-    l->ops->attention_backward(l->device, pass, &l->attention, &shape, l->x[0], NULL, l->saved[0],
-                               l->gradient, NULL);
-    l->ops->embed_backward(l->device, l->ids, l->gradient, samples, RERANKER_LENGTH, dim,
+    l->ops->clear(l->device, l->past_gradient, rows * dim * sizeof(float));
+    l->ops->attention_backward(l->device, pass, &l->attention, &shape, l->x[0], l->past,
+                               l->saved[0], l->gradient, l->past_gradient);
+    add_situations(l, rows, true);
+    l->ops->add(l->device, l->past_gradient, l->gradient, rows * dim);
+    l->ops->embed_backward(l->device, l->ids, l->past_gradient, samples, RERANKER_LENGTH, dim,
                            l->layout.items + 1,
                            gradients + l->layout.at[RERANKER_ITEMS].offset,
                            gradients + l->layout.at[RERANKER_POSITIONS].offset);
-    l->ops->embed_backward(l->device, l->wanted, l->gradient, samples, RERANKER_LENGTH, dim,
-                           l->layout.wanted + 1,
-                           gradients + l->layout.at[RERANKER_WANTED].offset, l->nowhere_gradient);
+}
+
+/* The softmax of what came of a slice; the gradient of it too, unless `back` is false. */
+static void judge_slice(struct learner *l, const struct train_pass *pass, size_t samples,
+                        double row_weight, bool back)
+{
+    size_t rows = samples * RERANKER_LENGTH, dim = l->layout.dim, wanted = l->layout.wanted;
+    copy_columns(l->x[2], dim, l->head_x, l->head, dim, rows);
+    copy_columns(l->wanted + 1, wanted + 1, l->head_x + dim, l->head, wanted, rows);
+    l->ops->cross_entropy(l->device, pass, &l->projection, l->labels, l->head_x, rows, row_weight,
+                          l->loss, back ? l->head_x_gradient : NULL);
+    if (back)
+        copy_columns(l->head_x_gradient, l->head, l->gradient, dim, dim, rows);
+}
+
+/* What the projection learned belongs to W and D. */
+static void share_gradient(struct learner *l)
+{
+    size_t dim = l->layout.dim, wanted = l->layout.wanted;
+    float *items = l->gradients + l->layout.at[RERANKER_ITEMS].offset;
+    for (size_t i = 0; i < l->layout.items; i++)
+        l->lesson->kernels->add_f32(items + i * dim, l->head_gradient + i * l->head, dim);
+    copy_columns(l->head_gradient + dim, l->head,
+                 l->gradients + l->layout.at[RERANKER_MATCH].offset, wanted, wanted,
+                 l->layout.items);
 }
 
 static size_t count_labels(const struct learner *l, size_t samples)
@@ -348,6 +433,7 @@ static enum akin_status learn_batch(struct learner *l, size_t first, size_t tota
     for (size_t w = 0; w < windows; w++)
         rows += l->windows[first + w].count;
     l->ops->clear(l->device, l->gradients, l->layout.values * sizeof(float));
+    l->ops->clear(l->device, l->head_gradient, l->layout.items * l->head * sizeof(float));
     for (size_t begin = 0; begin < windows; begin += SLICE) {
         size_t samples = windows - begin < SLICE ? windows - begin : SLICE;
         struct train_pass pass = { .dropout = l->settings.dropout, .seed = l->settings.seed,
@@ -357,10 +443,10 @@ static enum akin_status learn_batch(struct learner *l, size_t first, size_t tota
             fill_window(l, &l->windows[first + begin + s], s, &rng);
         l->judged += count_labels(l, samples);
         pass_forward(l, &pass, samples);
-        l->ops->cross_entropy(l->device, &pass, &l->projection, l->labels, l->x[2],
-                              samples * RERANKER_LENGTH, 1 / (double)rows, l->loss, l->gradient);
+        judge_slice(l, &pass, samples, 1 / (double)rows, true);
         pass_backward(l, &pass, samples);
     }
+    share_gradient(l);
     update(l, total_steps);
     TRY(prepare(l, error));
     return l->ops->finish(l->device, error);
@@ -378,8 +464,7 @@ static enum akin_status validate(struct learner *l, double *loss, struct akin_er
             fill_window(l, &l->windows[begin + s], s, NULL);
         l->judged += count_labels(l, samples);
         pass_forward(l, &pass, samples);
-        l->ops->cross_entropy(l->device, &pass, &l->projection, l->labels, l->x[2],
-                              samples * RERANKER_LENGTH, 1, l->loss, NULL);
+        judge_slice(l, &pass, samples, 1, false);
     }
     *loss = l->judged ? *l->loss / (double)l->judged : 0;
     return l->ops->finish(l->device, error);
@@ -460,11 +545,16 @@ enum akin_status reranker_train(const struct reranker_lesson *lesson,
     struct reranker made = { 0 };
     uint64_t began = clock_monotonic_ns();
     *curve = (struct akin_training){ 0 };
-    TRY(reranker_lay_out(lesson->lists->item_count, lesson->dim, lesson->wanted, &l.layout, error));
+    bool situations = lesson->situations && lesson->times;
+    TRY(reranker_lay_out(lesson->lists->item_count, lesson->dim,
+                         situations ? lesson->situations->terms : 0, &l.layout, error));
     TRY(cpu_train_create(lesson->cpu_flags, lesson->pool, settings->precision, &l.device,
                          error));
     l.ops = l.device->ops;
+    l.head = l.layout.dim + (l.layout.wanted + HEAD_ALIGN - 1) / HEAD_ALIGN * HEAD_ALIGN;
     enum akin_status status = reranker_init(&l.layout, &made, error);
+    if (status == AKIN_OK && situations)
+        memcpy(made.names, lesson->situations->names, (l.layout.wanted + 1) * sizeof *made.names);
     if (status == AKIN_OK)
         status = train(&l, &made, curve, error);
     release_all(&l);

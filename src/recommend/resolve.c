@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 #include "catalog/catalog.h"
 #include "compute/cpu/kernels.h"
 #include "index/filter.h"
@@ -23,6 +24,26 @@ static enum akin_status check_share(const char *name, float value, struct akin_e
     if (!(value >= 0 && value <= 1))
         return error_set(error, AKIN_ARGUMENT, "%s %g: it is a number from 0 to 1", name,
                          (double)value);
+    return AKIN_OK;
+}
+
+/* Rewards are what a user says later, and are kept. */
+static enum akin_status check_explore(const struct recommender *r,
+                                      const struct akin_request *request, struct akin_error *error)
+{
+    size_t bytes = request->user ? strnlen(request->user, USER_NAME_BYTES_MAX + 1) : 0;
+    if (!r->explore)
+        return error_set(error, AKIN_ARGUMENT, "explore: choices are kept in akin.db, and this "
+                         "recommender was opened without it: set `store`");
+    if (bytes == 0 || bytes > USER_NAME_BYTES_MAX || !utf8_valid(request->user, bytes))
+        return error_set(error, AKIN_ARGUMENT, "explore: it needs a user of 1 to %d bytes of "
+                         "UTF-8, whose ratings say what the choices were worth",
+                         USER_NAME_BYTES_MAX);
+    if (request->ranking == AKIN_RANK_VECTORS)
+        return error_set(error, AKIN_ARGUMENT, "explore: it goes by parts, not by vectors");
+    if (request->now < 0)
+        return error_set(error, AKIN_ARGUMENT, "now: %lld: it is in seconds since 1970",
+                         (long long)request->now);
     return AKIN_OK;
 }
 
@@ -49,6 +70,8 @@ enum akin_status request_check(const struct recommender *r, const struct akin_re
     if (!request->similar && !request->user && !request->query && !request->history_count)
         return error_set(error, AKIN_ARGUMENT,
                          "nothing to recommend by: name an item, a user, a history or a query");
+    if (request->explore)
+        TRY(check_explore(r, request, error));
     if (request->query && !query_vector)
         return error_set(error, AKIN_ARGUMENT, "a query needs a model to understand it: open one");
     for (size_t i = 0; query_vector && i < r->dimension; i++)
@@ -286,6 +309,7 @@ enum akin_status request_resolve(struct asked *a, const float *query_vector,
     struct scratch *s = a->s;
     s->skip_count = s->history_count = s->past_count = 0;
     TRY(context_parse(request->context, &a->context, error));
+    TRY(context_check(&a->context, r->catalog, error));
     TRY(choose_ranking(a, error));
     TRY(name_rows(a, error));
     if (a->personal)

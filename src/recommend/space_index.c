@@ -1,9 +1,11 @@
 /* See space_index.h: a build whose blocks go to memory instead of a file. */
 #include "recommend/space_index.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/thread.h"
 #include "index/flat.h"
 
 enum { BLOCKS_MAX = 8 };
@@ -14,6 +16,10 @@ struct space_index {
     struct bytes pending;       /* of the last block */
     size_t count;
     uint64_t bytes;
+    const struct search_device_ops *card_ops;
+    struct search_device *card;         /* NULL: none, or it failed; under the lock */
+    struct mutex *card_lock;
+    atomic_bool card_works;
 };
 
 /* ---- the sink --------------------------------------------------------------------------- */
@@ -87,6 +93,9 @@ void space_index_destroy(struct space_index **index)
     struct space_index *made = *index;
     if (!made)
         return;
+    if (made->card)
+        made->card_ops->destroy(&made->card);
+    mutex_destroy(&made->card_lock);
     segment_close(&made->segment);
     for (size_t i = 0; i < made->count; i++)
         memory_free((void *)made->blocks[i].data);
@@ -106,12 +115,52 @@ bool space_bound(const struct space_index *index, const float *vector, const uin
     return flat_bound(segment_flat(index->segment), vector, items, count, values, errors);
 }
 
+/* ---- a card ----------------------------------------------------------------------------- */
+
+enum akin_status space_index_use_card(struct space_index *index, const struct space *space,
+                                      const struct search_device_ops *ops, int ordinal,
+                                      struct akin_error *error)
+{
+    if (!index->card_lock)
+        index->card_lock = mutex_create();
+    if (!index->card_lock)
+        return error_memory(error);
+    if (index->card)
+        return AKIN_OK;
+    index->card_ops = ops;
+    TRY(ops->create(ordinal, space->vectors, space->items, space->dim, &index->card, error));
+    atomic_store(&index->card_works, true);
+    return AKIN_OK;
+}
+
+/* false: the index itself has to answer. */
+static bool search_on_card(struct space_index *index, const struct space_query *query,
+                           size_t items, struct hit *hits, size_t *found)
+{
+    if (!index->card || query->k > SEARCH_DEVICE_K_MAX || !atomic_load(&index->card_works))
+        return false;
+    struct device_query asked = {
+        .queries = query->vectors, .query_count = query->count, .k = query->k,
+        .masks = query->allowed, .mask_count = query->allowed ? 1 : 0,
+        .mask_words = (items + 63) / 64,
+    };
+    mutex_lock(index->card_lock);
+    bool works = atomic_load(&index->card_works) &&
+                 index->card_ops->search(index->card, &asked, hits, found, NULL, NULL) == AKIN_OK;
+    if (!works)
+        atomic_store(&index->card_works, false);
+    mutex_unlock(index->card_lock);
+    return works;
+}
+
 /* ---- search ----------------------------------------------------------------------------- */
 
 enum akin_status space_search(const struct space *space, struct backend *backend,
-                              const struct space_index *index, const struct space_query *query,
+                              struct space_index *index, const struct space_query *query,
                               struct hit *hits, size_t *found, struct akin_error *error)
 {
+    if (index && search_on_card(index, query, space->items, hits, found))
+        return AKIN_OK;
     if (index) {
         struct segment_query asked = {
             .queries = query->vectors, .count = query->count, .k = query->k,

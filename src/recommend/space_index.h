@@ -1,11 +1,14 @@
 /* The text space, made fast: a segment of the flat kind (index/flat.h) in memory. Exact where that
  * is asked for; otherwise the best of sketches first, to a recall that was measured when it was
  * made. One query and many of them take the same way, so a query has the same answer in any batch.
- * Without an index the same is answered exactly by scoring every item. */
+ * Without an index the same is answered exactly by scoring every item.
+ *
+ * A card, where there is one, answers everything exactly; when it fails, the index goes on without
+ * it. */
 #pragma once
 
 #include "akin/engine.h"
-#include "compute/backend.h"
+#include "compute/search_device.h"
 #include "recommend/space.h"
 
 struct space_index;
@@ -16,6 +19,12 @@ enum akin_status space_index_create(struct backend *backend, const struct space 
                                     struct akin_error *error);
 void space_index_destroy(struct space_index **index);
 uint64_t space_index_bytes(const struct space_index *index);
+
+/* From now on card `ordinal` searches. AKIN_UNSUPPORTED: not this space; AKIN_MEMORY, AKIN_IO. No
+ * search may be under way. */
+enum akin_status space_index_use_card(struct space_index *index, const struct space *space,
+                                      const struct search_device_ops *ops, int ordinal,
+                                      struct akin_error *error);
 
 struct space_query {
     const float *vectors;       /* [count][dim], of length 1 */
@@ -33,5 +42,5 @@ bool space_bound(const struct space_index *index, const float *vector, const uin
 /* The k nearest of each, best first, ties by row, to hits [count][k]; found [count]. `index` may be
  * NULL. Blank items are found like others, with a score of 0: `allowed` leaves them out. */
 enum akin_status space_search(const struct space *space, struct backend *backend,
-                              const struct space_index *index, const struct space_query *query,
+                              struct space_index *index, const struct space_query *query,
                               struct hit *hits, size_t *found, struct akin_error *error);

@@ -112,6 +112,7 @@ void speech_deinit(struct speech *speech)
     taste_features_deinit(&speech->features);
     memory_free(speech->scores);
     memory_free(speech->hits);
+    memory_free(speech->places);
     *speech = (struct speech){ 0 };
 }
 
@@ -140,6 +141,38 @@ enum akin_status speaker_say(const struct speaker *s, const uint32_t *past, size
     for (size_t j = 0; j < t->size; j++)
         speech->scores[j] = mood->standing[t->items[j]];
     taste_add(t, s->kernels, &speech->features, mood->weights->part, speech->scores);
+    return AKIN_OK;
+}
+
+bool speaker_minds(const struct speaker *s, const struct context *context, float *wanted)
+{
+    const struct reranker *r = &s->taste->reranker;
+    return r->values && situation_asked(r->names, r->layout.wanted, context, wanted);
+}
+
+enum akin_status speech_situate(struct speech *speech, const float *wanted, const uint32_t *rows,
+                                size_t count, float *lifts, struct akin_error *error)
+{
+    const struct taste *t = speech->speaker->taste;
+    size_t known = 0;
+    if (!array_reserve((void **)&speech->places, &speech->place_capacity, 2 * count + 1,
+                       sizeof *speech->places))
+        return error_memory(error);
+    uint32_t *from = speech->places + count;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t place = t->places[rows[i]];
+        if (place == UINT32_MAX)
+            continue;
+        speech->places[known] = place;
+        from[known++] = (uint32_t)i;
+    }
+    taste_situate(t, speech->speaker->kernels, wanted, speech->places, known, &speech->features,
+                  lifts);
+    for (size_t i = count; i-- > 0;) {      /* apart again, from behind */
+        bool is_known = known && from[known - 1] == i;
+        lifts[i] = is_known ? lifts[known - 1] : NAN;
+        known -= is_known;
+    }
     return AKIN_OK;
 }
 

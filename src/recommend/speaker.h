@@ -6,6 +6,7 @@
 #include "compute/backend.h"
 #include "recommend/taste.h"
 
+struct context;
 struct speaker;
 
 /* The taste must outlive it, and must have learned what the blends weigh. */
@@ -23,7 +24,8 @@ struct speech {
     const struct speaker *speaker;  /* that the memory is of; NULL: there is none */
     bool returning;
     struct hit *hits;           /* of speech_best */
-    size_t hit_capacity;
+    uint32_t *places;           /* of speech_situate, and where they come from */
+    size_t hit_capacity, place_capacity;
 };
 
 void speech_deinit(struct speech *speech);
@@ -33,6 +35,13 @@ void speech_deinit(struct speech *speech);
  * Allocates where the speech is of another speaker. Any thread. */
 enum akin_status speaker_say(const struct speaker *speaker, const uint32_t *past, size_t count,
                              bool returning, struct speech *speech, struct akin_error *error);
+
+/* Whether a word of it was learned: then wanted [SITUATION_TERMS_MAX] is filled in. */
+bool speaker_minds(const struct speaker *speaker, const struct context *context, float *wanted);
+/* What that is worth to rows [count], in nats and among them, after the past that was said last.
+ * NAN: the model does not know the item. */
+enum akin_status speech_situate(struct speech *speech, const float *wanted, const uint32_t *rows,
+                                size_t count, float *lifts, struct akin_error *error);
 
 float speech_score(const struct speech *speech, uint32_t row);
 /* The `wanted` best of the rows whose bits are set, in any order, ties by row: *best [*found],

@@ -44,7 +44,7 @@ enum akin_status split_text_create(const struct backend *backend, const struct c
         text->places[i] = known ? (uint32_t)row : UINT32_MAX;
         text->rows[i] = known ? text->space->vectors + row * text->dim : text->nothing;
     }
-    return AKIN_OK;
+    return situations_create(catalog, text->places, text->items, &text->situations, error);
 }
 
 void split_text_deinit(struct split_text *text)
@@ -53,6 +53,7 @@ void split_text_deinit(struct split_text *text)
     memory_free(text->places);
     memory_free(text->rows);
     memory_free(text->nothing);
+    situations_deinit(&text->situations);
     *text = (struct split_text){ 0 };
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "recommend/blend.h"
+#include "recommend/situation.h"
 #include "recommend/split.h"
 
 struct backend;
@@ -14,6 +15,7 @@ struct split_text {
     const float **rows;             /* [items] in the space; zeros for what it does not have */
     float *nothing;                 /* [dim] zeros */
     size_t dim, items;
+    struct situations situations;   /* of the items */
 };
 
 /* Of a split's items, found as ml_<id> or by the id as it is; `split` NULL: of the catalogue's.

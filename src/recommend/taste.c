@@ -84,6 +84,7 @@ struct own_lists {
     struct item_lists lists;
     size_t *offsets;
     uint32_t *items;
+    int64_t *times;             /* of them */
 };
 
 /* The histories as places in the model, each item where it came last. */
@@ -93,7 +94,8 @@ static enum akin_status make_lists(const struct histories *h, const struct taste
     size_t *last = memory_alloc(t->size, sizeof *last);
     own->offsets = memory_alloc(h->user_count + 1, sizeof *own->offsets);
     own->items = memory_alloc(h->event_count, sizeof *own->items);
-    bool done = last && own->offsets && own->items;
+    own->times = memory_alloc(h->event_count, sizeof *own->times);
+    bool done = last && own->offsets && own->items && own->times;
     size_t at = 0;
     for (size_t u = 0; done && u < h->user_count; u++) {
         size_t count;
@@ -102,8 +104,10 @@ static enum akin_status make_lists(const struct histories *h, const struct taste
             if (t->places[items[e]] != UINT32_MAX)
                 last[t->places[items[e]]] = e;
         for (size_t e = 0; e < count; e++)
-            if (t->places[items[e]] != UINT32_MAX && last[t->places[items[e]]] == e)
+            if (t->places[items[e]] != UINT32_MAX && last[t->places[items[e]]] == e) {
+                own->times[at] = h->times[h->offsets[u] + e];
                 own->items[at++] = t->places[items[e]];
+            }
         own->offsets[u + 1] = at;
     }
     own->lists = (struct item_lists){ h->user_count, t->size, own->offsets, own->items };
@@ -115,6 +119,7 @@ static void lists_deinit(struct own_lists *own)
 {
     memory_free(own->offsets);
     memory_free(own->items);
+    memory_free(own->times);
 }
 
 /* ---- matrices ---------------------------------------------------------------------------- */
@@ -189,28 +194,37 @@ enum {
 };
 
 /* Texts of the model's items. */
-static enum akin_status learn_reranker(const struct closed_form *form, const double *counts,
+static enum akin_status learn_reranker(const struct closed_form *form, const int64_t *times,
+                                       const double *counts,
                                        const struct taste_settings *settings, struct taste *t,
                                        struct akin_error *error)
 {
+    struct situations situations = { 0 };
+    if (settings->situations)
+        TRY(situations_pick(settings->situations, t->items, t->size, &situations, error));
     const float **texts = memory_alloc(t->size, sizeof *texts);
-    if (!texts)
+    if (!texts) {
+        situations_deinit(&situations);
         return error_memory(error);
+    }
     for (size_t j = 0; settings->texts && j < t->size; j++)
         texts[j] = settings->texts[t->items[j]];
     struct reranker_lesson lesson = {
         .cpu_flags = settings->cpu_flags, .kernels = form->kernels, .pool = form->pool,
-        .lists = form->lists, .counts = counts, .texts = settings->texts ? texts : NULL,
+        .lists = form->lists, .times = times, .counts = counts,
+        .situations = settings->situations ? &situations : NULL,
+        .texts = settings->texts ? texts : NULL,
         .dim = settings->texts ? settings->text_dim : RERANKER_DIM
     };
     struct reranker_settings reranker = settings->reranker;
     reranker.progress = settings->progress;
     enum akin_status status = reranker_train(&lesson, &reranker, &t->reranker, &t->curve, error);
     memory_free(texts);
+    situations_deinit(&situations);
     return status;
 }
 
-static enum akin_status learn_models(const struct closed_form *form,
+static enum akin_status learn_models(const struct closed_form *form, const int64_t *times,
                                      const struct taste_settings *settings, struct taste *t,
                                      struct akin_error *error)
 {
@@ -224,12 +238,12 @@ static enum akin_status learn_models(const struct closed_form *form,
         status = sequence_train(form->kernels, form->pool, form->lists, counts, &sequence,
                                 &t->sequence, error);
     if (status == AKIN_OK && settings->parts & TASTE_BIT(TASTE_ATTENTION))
-        status = learn_reranker(form, counts, settings, t, error);
+        status = learn_reranker(form, times, counts, settings, t, error);
     memory_free(counts);
     return status;
 }
 
-static enum akin_status learn_parts(const struct closed_form *form,
+static enum akin_status learn_parts(const struct closed_form *form, const int64_t *times,
                                     const struct taste_settings *settings, struct taste *t,
                                     struct akin_error *error)
 {
@@ -244,7 +258,7 @@ static enum akin_status learn_parts(const struct closed_form *form,
     if (parts & EASE_PARTS)
         TRY(learn_ease(form, t, error));
     TRY(tell(settings, 3, error));
-    return learn_models(form, settings, t, error);
+    return learn_models(form, times, settings, t, error);
 }
 
 static enum akin_status learn(const struct kernels *kernels, struct thread_pool *pool,
@@ -259,7 +273,7 @@ static enum akin_status learn(const struct kernels *kernels, struct thread_pool 
     enum akin_status status = make_lists(histories, t, &own, error);
     struct closed_form form = { kernels, pool, &own.lists };
     if (status == AKIN_OK)
-        status = learn_parts(&form, settings, t, error);
+        status = learn_parts(&form, own.times, settings, t, error);
     lists_deinit(&own);
     return status;
 }

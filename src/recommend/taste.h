@@ -83,6 +83,8 @@ struct taste_settings {
     const float *const *texts;  /* [items of the catalogue][text_dim], length 1 or zeros; NULL: the
                                    reranker starts without them */
     size_t text_dim;
+    const struct situations *situations;    /* of the items of the catalogue, which the reranker
+                                               learns to mind; NULL: none */
     struct akin_progress progress;      /* those of sequence and reranker are not used */
 };
 
@@ -105,6 +107,8 @@ struct taste_features {
     float *log_logits;
     struct reranker_scratch reranker;
     uint32_t *history;          /* [TASTE_HISTORY_MAX] places */
+    size_t first;               /* of those that were said something about */
+    float *plain;               /* [size] of taste_situate, where there is a reranker */
 };
 
 enum akin_status taste_features_init(const struct taste *taste, struct taste_features *features,
@@ -115,6 +119,13 @@ void taste_features_deinit(struct taste_features *features);
  * model knows count. `parts` must have been learned. A history of nothing gives zeros. */
 void taste_say(const struct taste *taste, const struct kernels *kernels, const uint32_t *history,
                size_t count, unsigned parts, struct taste_features *features);
+
+/* lifts [count] = ln p(item | past, wanted) - ln p(item | past) among these places of the model,
+ * each at most once, by the reranker, which must be there, of the history that taste_say was asked
+ * last. Allocates nothing. */
+void taste_situate(const struct taste *taste, const struct kernels *kernels, const float *wanted,
+                   const uint32_t *places, size_t count, struct taste_features *features,
+                   float *lifts);
 
 /* scores [item_count] = sum over parts of weights[part] * part; weights that are 0 are not read. It
  * is taste_stand, the parts of popularity, and then taste_add, which adds the others to the scores

@@ -76,8 +76,10 @@ enum akin_status taste_features_init(const struct taste *taste, struct taste_fea
         done &= (features->part[p] = memory_alloc_aligned(taste->size + GEMM_NR_MAX,
                                                           sizeof(float))) != NULL;
     features->log_logits = memory_alloc_aligned(taste->size + GEMM_NR_MAX, sizeof(float));
-    if (taste->reranker.values)
+    if (taste->reranker.values) {
         done &= reranker_scratch_init(&taste->reranker, &features->reranker, NULL) == AKIN_OK;
+        done &= (features->plain = memory_alloc(taste->size, sizeof *features->plain)) != NULL;
+    }
     features->history = memory_alloc(TASTE_HISTORY_MAX, sizeof *features->history);
     if (done && features->history && features->log_logits)
         return AKIN_OK;
@@ -92,6 +94,7 @@ void taste_features_deinit(struct taste_features *features)
     memory_free(features->log_logits);
     reranker_scratch_deinit(&features->reranker);
     memory_free(features->history);
+    memory_free(features->plain);
     *features = (struct taste_features){ 0 };
 }
 
@@ -181,15 +184,22 @@ static void say_lift(const struct told *told, const struct taste_rows *rows, dou
         out[j] = (out[j] == 0 ? nothing : logf(out[j] / total + floor)) - shares[j];
 }
 
+/* ln of the sum of exp, by a scratch. */
+static float log_total(const struct kernels *kernels, const float *logits, size_t count,
+                       float *scratch)
+{
+    float top = logits[0];
+    for (size_t j = 1; j < count; j++)
+        top = logits[j] > top ? logits[j] : top;
+    memcpy(scratch, logits, count * sizeof *logits);
+    return logf(kernels->exp_sum_f32(scratch, top, count)) + top;
+}
+
 /* Logits become log softmax less the log of the items' shares. */
 static void say_lift_of(const struct told *told, float *out, float *scratch)
 {
     const struct taste *t = told->taste;
-    float top = out[0];
-    for (size_t j = 1; j < t->size; j++)
-        top = out[j] > top ? out[j] : top;
-    memcpy(scratch, out, t->size * sizeof *out);
-    float total = logf(told->kernels->exp_sum_f32(scratch, top, t->size)) + top;
+    float total = log_total(told->kernels, out, t->size, scratch);
     for (size_t j = 0; j < t->size; j++)
         out[j] -= total + t->sequence_share[j];
 }
@@ -217,7 +227,7 @@ static void say_parts(const struct told *told, unsigned parts, struct taste_feat
     if (parts & TASTE_BIT(TASTE_ATTENTION)) {
         reranker_encode(&t->reranker, told->kernels, told->history, told->count, NULL,
                         &f->reranker);
-        reranker_logits(&t->reranker, told->kernels, f->reranker.state, NULL, t->size,
+        reranker_logits(&t->reranker, told->kernels, f->reranker.state, NULL, NULL, t->size,
                         f->part[TASTE_ATTENTION]);
         say_lift_of(told, f->part[TASTE_ATTENTION], f->log_logits);
     }
@@ -231,6 +241,7 @@ void taste_say(const struct taste *taste, const struct kernels *kernels, const u
     for (size_t e = count; e-- > 0 && first > 0;)   /* filled from its end */
         if (taste->places[history[e]] != UINT32_MAX)
             features->history[--first] = taste->places[history[e]];
+    features->first = first;
     told.history += first;
     told.count = TASTE_HISTORY_MAX - first;
     ASSERT(!(parts & ~taste->parts & (TASTE_BIT(TASTE_PARTS) - 1)));
@@ -240,6 +251,23 @@ void taste_say(const struct taste *taste, const struct kernels *kernels, const u
     }
     for (int p = TASTE_EASE; p < TASTE_PARTS; p++)
         memset(features->part[p], 0, taste->size * sizeof(float));
+}
+
+void taste_situate(const struct taste *t, const struct kernels *kernels, const float *wanted,
+                   const uint32_t *places, size_t count, struct taste_features *f, float *lifts)
+{
+    const uint32_t nobody = (uint32_t)t->size;      /* an event that is left out */
+    size_t events = TASTE_HISTORY_MAX - f->first;
+    const uint32_t *history = events ? f->history + f->first : &nobody;
+    float *plain = f->plain;
+    if (!count)
+        return;
+    reranker_situate(&t->reranker, kernels, history, events ? events : 1, wanted, places, count,
+                     &f->reranker, plain, lifts);
+    float level = log_total(kernels, plain, count, f->log_logits) -
+                  log_total(kernels, lifts, count, f->log_logits);
+    for (size_t j = 0; j < count; j++)
+        lifts[j] += level - plain[j];
 }
 
 void taste_stand(const struct taste *taste, const struct kernels *kernels,

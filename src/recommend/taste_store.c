@@ -241,8 +241,8 @@ static enum akin_status write_reranker(const struct taste *t, const char *folder
     return reranker_write(&t->reranker, path, identity, error);
 }
 
-/* Where its weight says that it is of use. What is wrong with it does not stop the rest: then it
- * is left aside. */
+/* Where its weight says that it is of use, or where it knows what situations are worth. What is
+ * wrong with it does not stop the rest: then it is left aside. */
 static enum akin_status read_reranker(const struct kernels *kernels, const char *folder,
                                       const struct catalog *catalog, struct taste *t,
                                       struct akin_error *error)
@@ -251,9 +251,9 @@ static enum akin_status read_reranker(const struct kernels *kernels, const char 
     bool wanted = false;
     for (size_t c = 0; c < CONTEXTS; c++)
         wanted |= t->weights[c].part[TASTE_ATTENTION] != 0;
-    if (!wanted)
-        return AKIN_OK;
     TRY(path_join(path, sizeof path, folder, "reranker.safetensors", error));
+    if (!wanted && !path_exists(path))
+        return AKIN_OK;
     identity_of(t, catalog, identity);
     enum akin_status status = reranker_read(kernels, path, identity, t->size, &t->reranker,
                                             &t->left_aside);

@@ -366,6 +366,17 @@ static enum akin_status open_store(struct users *users, bool late, struct akin_e
     return status;
 }
 
+enum akin_status users_store(struct users *users, bool make, struct live_store **store,
+                             struct akin_error *error)
+{
+    if (!users->settings.store_path)
+        return error_set(error, AKIN_ARGUMENT, "people live without a store here");
+    if (!atomic_load(&users->store) && (make || path_exists(users->path)))
+        TRY(open_store(users, true, error));
+    *store = atomic_load(&users->store);
+    return AKIN_OK;
+}
+
 /* Learns now and then what other processes did. */
 static enum akin_status refresh(struct users *users, struct akin_error *error)
 {
@@ -420,7 +431,7 @@ void users_settings_default(struct akin_recommender_settings *settings)
 {
     *settings = (struct akin_recommender_settings){
         .max_active_users = 100000, .fast_rate = 0.3f, .slow_rate = 0.02f,
-        .store = true, .durable = true,
+        .store = true, .durable = true, .explore_seed = 1,
     };
 }
 

@@ -81,6 +81,12 @@ enum akin_status users_fold(struct users *users, const struct akin_rating *ratin
                             double rating_max, struct user_profile *profile,
                             struct akin_error *error);
 
+/* The store they are kept in, for what else is kept there; made where there is none if `make`.
+ * NULL: there is none. AKIN_ARGUMENT: they live without one. */
+struct live_store;
+enum akin_status users_store(struct users *users, bool make, struct live_store **store,
+                             struct akin_error *error);
+
 /* The rates of its settings. */
 void users_rates(const struct users *users, float *fast, float *slow);
 

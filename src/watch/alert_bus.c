@@ -80,6 +80,8 @@ static int signal_and_ask(struct bus_sink *b, char *line, size_t bytes, const at
         result = sd_bus_process(b->bus, NULL);
         if (result == 0)
             result = sd_bus_wait(b->bus, SLICE_US);
+        if (result == -EINTR)   /* a signal of the host's */
+            result = 0;
         if (result >= 0 && !b->answered && seconds_since(began) > ANSWER_SECONDS)
             result = -ETIMEDOUT;
         if (atomic_load(stop) && !b->answered)

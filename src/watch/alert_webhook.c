@@ -102,7 +102,7 @@ static enum akin_status check_url(const char *url, struct alert_sink *sink,
     curl_url_cleanup(parts);
     return good ? AKIN_OK
                 : error_set(error, AKIN_ARGUMENT,
-                            "'%s': not the URL of a webhook; it is http://... or https://...", url);
+                            "a webhook's URL is http://... or https://...; this one is not");
 }
 
 static bool prepare(struct webhook *w, const char *url, int timeout_ms)

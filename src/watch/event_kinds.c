@@ -188,14 +188,10 @@ enum akin_status event_kinds_catch_up(struct event_kinds *k, const struct kernel
     TRY(file_at_size(&k->file, &size, error));
     if (size <= k->end)
         return AKIN_OK;
-    size_t bytes = (size_t)(size - k->end);
-    unsigned char *data = memory_alloc_aligned(bytes, 1);
-    if (!data)
-        return error_memory(error);
-    enum akin_status status = file_at_read(&k->file, k->end, data, bytes, error);
-    if (status == AKIN_OK)
-        status = take(k, kernels, data, bytes, error);
-    memory_free(data);
+    struct file_window window;      /* it may be a gigabyte at first */
+    TRY(file_window_open(&k->file, k->end, (size_t)(size - k->end), &window, error));
+    enum akin_status status = take(k, kernels, window.data, window.bytes, error);
+    file_window_close(&window);
     if (status == AKIN_OK && exclusive && k->end < size) {
         *cut += size - k->end;
         status = file_at_truncate(&k->file, k->end, error);
@@ -271,7 +267,7 @@ enum akin_status event_kinds_flush(struct event_kinds *k, bool durable, struct a
 }
 
 void event_kinds_score(const struct event_kinds *k, const struct kernels *kernels,
-                       const float *query, float *scores)
+                       const float *query, size_t begin, size_t end, float *scores)
 {
     _Alignas(64) float wide[ROWS_AT_ONCE * 1024];
     size_t dim = k->dimension, step = dim && dim <= 1024 ? ROWS_AT_ONCE : 1;
@@ -280,12 +276,13 @@ void event_kinds_score(const struct event_kinds *k, const struct kernels *kernel
     for (size_t i = 0; i < dim; i++)
         square += (double)query[i] * (double)query[i];
     float factor = isfinite(square) && square > 0 ? (float)(1 / sqrt(square)) : 0;
-    memset(scores, 0, k->count * sizeof *scores);
+    for (size_t row = begin; row < end; row++)
+        scores[row] = 0;
     if (!dim)
         return;
-    for (size_t row = 0; rows && row < k->count; row += step) {
+    for (size_t row = begin; rows && row < end; row += step) {
         const float *pointers[ROWS_AT_ONCE];
-        size_t count = k->count - row < step ? k->count - row : step;
+        size_t count = end - row < step ? end - row : step;
         for (size_t i = 0; i < count; i++) {
             pointers[i] = rows + i * dim;
             kernels->widen_f16(rows + i * dim, k->halves + (row + i) * dim, dim);

@@ -40,9 +40,9 @@ enum akin_status event_kinds_put(struct event_kinds *kinds, const struct kernels
 /* Appends what is pending; the caller has the store's lock, and has caught up. */
 enum akin_status event_kinds_flush(struct event_kinds *kinds, bool durable,
                                    struct akin_error *error);
-/* Cosines of all rows with query[dimension], into scores[count]. */
+/* Cosines of rows [begin, end) with query[dimension], into scores[begin..end). */
 void event_kinds_score(const struct event_kinds *kinds, const struct kernels *kernels,
-                       const float *query, float *scores);
+                       const float *query, size_t begin, size_t end, float *scores);
 
 /* ---- the file -------------------------------------------------------------------------------- */
 

@@ -55,12 +55,12 @@ enum akin_status store_take_labels(struct event_store *s, bool exclusive,
     if (!data)
         return error_memory(error);
     enum akin_status status = file_at_read(&s->label_log, s->label_end, data, bytes, error);
-    mutex_lock(s->state);
+    turnstile_enter(s->state);
     for (size_t at = 0; status == AKIN_OK && bytes - at >= LABEL_BYTES; at += LABEL_BYTES)
         if (take_label(s, data + at, &memory))
             taken = at + LABEL_BYTES;
     s->label_end += status == AKIN_OK ? taken : 0;
-    mutex_unlock(s->state);
+    turnstile_leave(s->state);
     memory_free(data);
     if (!memory)
         return error_memory(error);
@@ -107,11 +107,11 @@ static enum akin_status append_label(struct event_store *s, uint64_t number, int
     if (status == AKIN_OK && s->settings.durable)
         status = file_at_sync(&s->label_log, error);
     if (status == AKIN_OK) {
-        mutex_lock(s->state);
+        turnstile_enter(s->state);
         s->label_end += record.count;
         if (!number_map_set(&s->labels, number, (uint64_t)(label + 1)))
             status = error_memory(error);
-        mutex_unlock(s->state);
+        turnstile_leave(s->state);
     } else if (s->label_log.fd >= 0) {
         file_at_truncate(&s->label_log, s->label_end, NULL);
     }
@@ -156,10 +156,10 @@ static void take_sidecar(struct event_store *s, struct event_segment *ended)
     store_segment_path(s, ended->first, SIDECAR_FILE, path);
     if (sidecar_open(path, ended->first, ended->end, &mapped, NULL) != AKIN_OK)
         return;
-    mutex_lock(s->state);
+    turnstile_enter(s->state);
     segment_deinit(ended);
     *ended = mapped;
-    mutex_unlock(s->state);
+    turnstile_leave(s->state);
 }
 
 static enum akin_status take_segments(struct event_store *s, bool exclusive,
@@ -197,10 +197,10 @@ enum akin_status store_catch_up(struct event_store *s, bool exclusive, struct ak
     TRY(store_take_labels(s, exclusive, error));
     if (!s->settings.kernels)
         return AKIN_OK;
-    mutex_lock(s->state);
+    turnstile_enter(s->state);
     status =
         event_kinds_catch_up(&s->kinds, s->settings.kernels, exclusive, &cut, error);
-    mutex_unlock(s->state);
+    turnstile_leave(s->state);
     return status;
 }
 
@@ -213,11 +213,11 @@ static void drop_removed(struct event_store *s)
         store_segment_path(s, oldest->first, LOG_FILE, path);
         if (path_exists(path))
             return;
-        mutex_lock(s->state);
+        turnstile_enter(s->state);
         memmove(s->segments, s->segments + 1, --s->segment_count * sizeof *s->segments);
         segment_deinit(oldest);
         memory_free(oldest);
-        mutex_unlock(s->state);
+        turnstile_leave(s->state);
     }
 }
 
@@ -354,10 +354,10 @@ static enum akin_status flush_kinds(struct event_store *s, struct akin_error *er
 {
     if (!s->settings.kernels)
         return AKIN_OK;
-    mutex_lock(s->state);
+    turnstile_enter(s->state);
     enum akin_status status = event_kinds_flush(&s->kinds, false, error);
     bool unsynced = s->kinds.unsynced;
-    mutex_unlock(s->state);
+    turnstile_leave(s->state);
     if (status == AKIN_OK && unsynced && s->settings.durable) {
         status = file_at_sync(&s->kinds.file, error);
         s->kinds.unsynced = status != AKIN_OK;
@@ -386,14 +386,14 @@ static enum akin_status write_records(struct event_store *s, struct akin_error *
 static enum akin_status take_records(struct event_store *s, struct akin_error *error)
 {
     struct event_segment *last = s->segments[s->segment_count - 1];
-    mutex_lock(s->state);
+    turnstile_enter(s->state);
     enum akin_status status = segment_take(last, (unsigned char *)s->scratch.data,
                                            s->scratch.count, false,
                                            (struct segment_sink){ s, store_see_event }, error);
     if (status == AKIN_OK && s->cursors_failed)
         status = error_memory(error);
     s->stale = s->stale || status != AKIN_OK;
-    mutex_unlock(s->state);
+    turnstile_leave(s->state);
     return status;
 }
 
@@ -437,7 +437,7 @@ enum akin_status event_store_cursor(struct event_store *s, const char *origin, c
 {
     enum akin_status status = AKIN_OK;
     size_t needed = 0;
-    mutex_lock(s->state);
+    turnstile_enter(s->state);
     if (bytes)
         text[0] = 0;
     for (size_t i = 0; i < s->cursor_count; i++) {
@@ -448,7 +448,7 @@ enum akin_status event_store_cursor(struct event_store *s, const char *origin, c
         if (needed <= bytes)
             memcpy(text, cursor->data, needed);
     }
-    mutex_unlock(s->state);
+    turnstile_leave(s->state);
     if (needed > bytes)
         status = error_set(error, AKIN_LIMIT, "%s: the cursor of %s has %zu bytes, of %zu that "
                            "there is room for", s->folder, origin, needed, bytes);
@@ -463,16 +463,16 @@ enum akin_status event_store_put_kind(struct event_store *s, uint64_t kind, cons
         return refuse_reader(s, error);
     if (!s->settings.kernels)
         return error_set(error, AKIN_ARGUMENT, "%s: was opened without kernels", s->folder);
-    mutex_lock(s->state);
+    turnstile_enter(s->state);
     enum akin_status status = event_kinds_put(&s->kinds, s->settings.kernels, kind, text, vector,
                                               dimension, error);
-    mutex_unlock(s->state);
+    turnstile_leave(s->state);
     return status;
 }
 
 void event_store_info(struct event_store *s, struct event_store_info *info)
 {
-    mutex_lock(s->state);
+    turnstile_enter(s->state);
     *info = (struct event_store_info){ .labels = s->labels.count, .kinds = s->kinds.count,
                                        .dimension = s->kinds.dimension,
                                        .segments = s->segment_count + s->lost_segments,
@@ -488,5 +488,5 @@ void event_store_info(struct event_store *s, struct event_store_info *info)
         info->bytes += segment_disk_bytes(segment);
         info->damaged += segment->damaged > 0;
     }
-    mutex_unlock(s->state);
+    turnstile_leave(s->state);
 }

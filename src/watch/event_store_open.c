@@ -98,12 +98,12 @@ enum akin_status store_take_log(struct event_store *s, bool exclusive, struct ak
         return error_memory(error);
     enum akin_status status = file_at_read(&s->log, begin, data, (size_t)(size - begin), error);
     if (status == AKIN_OK) {
-        mutex_lock(s->state);
+        turnstile_enter(s->state);
         status = segment_take(segment, data, (size_t)(size - begin), false,
                               (struct segment_sink){ s, store_see_event }, error);
         if (status == AKIN_OK && s->cursors_failed)
             status = error_memory(error);
-        mutex_unlock(s->state);
+        turnstile_leave(s->state);
     }
     memory_free(data);
     if (status != AKIN_OK)
@@ -178,7 +178,7 @@ enum akin_status store_follow(struct event_store *s, uint64_t first, struct akin
     store_segment_path(s, first, LOG_FILE, path);
     enum akin_status status = file_at_open(
         path, s->settings.read_only ? FILE_AT_READ : FILE_AT_WRITE, &log, error);
-    mutex_lock(s->state);
+    turnstile_enter(s->state);
     if (status == AKIN_OK && !array_reserve((void **)&s->segments, &s->segment_capacity,
                                             s->segment_count + 1, sizeof *s->segments))
         status = error_memory(error);
@@ -193,7 +193,7 @@ enum akin_status store_follow(struct event_store *s, uint64_t first, struct akin
         file_at_close(&log);
         memory_free(segment);
     }
-    mutex_unlock(s->state);
+    turnstile_leave(s->state);
     return status;
 }
 
@@ -325,9 +325,9 @@ enum akin_status store_load(struct event_store *s, struct akin_error *error)
 {
     struct names names = { 0 };
     uint64_t last = 0;
-    mutex_lock(s->state);
+    turnstile_enter(s->state);
     forget_all(s);
-    mutex_unlock(s->state);
+    turnstile_leave(s->state);
     enum akin_status status = path_list(s->folder, &names, error);
     if (status == AKIN_OK && !s->settings.read_only)
         tidy_up(s, &names);
@@ -336,9 +336,9 @@ enum akin_status store_load(struct event_store *s, struct akin_error *error)
         if (!first)
             continue;
         if (last) {
-            mutex_lock(s->state);
+            turnstile_enter(s->state);
             status = load_sealed(s, last, error);
-            mutex_unlock(s->state);
+            turnstile_leave(s->state);
         }
         last = first;
     }
@@ -440,7 +440,7 @@ enum akin_status event_store_open(const struct event_store_settings *settings,
     event_ids_init(&s->ids, EVENT_IDS_MAX);
     event_kinds_init(&s->kinds);
     s->writing = mutex_create();
-    s->state = mutex_create();
+    s->state = turnstile_create();
     enum akin_status status = s->writing && s->state ? AKIN_OK : error_memory(error);
     if (status == AKIN_OK && !settings->read_only)
         status = path_make_folders(s->folder, error);
@@ -484,12 +484,10 @@ void event_store_close(struct event_store **store)
         forget_all(s);
         close_files(s);
     }
-    mutex_destroy(&s->state);
+    turnstile_destroy(&s->state);
     mutex_destroy(&s->writing);
     memory_free(s->segments);
     memory_free(s->cursors);
-    memory_free(s->scores);
-    memory_free(s->heap);
     bytes_deinit(&s->scratch);
     memory_free(s);
     *store = NULL;

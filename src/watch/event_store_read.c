@@ -195,12 +195,12 @@ enum akin_status event_store_read(struct event_store *s, uint64_t from, bool new
                         .at = newest && !from ? UINT64_MAX : from };
     while (status == AKIN_OK && !w->ended) {
         w->count = 0;
-        mutex_lock(s->state);
+        turnstile_enter(s->state);
         if (newest)
             gather_down(w);
         else
             gather_up(w);
-        mutex_unlock(s->state);
+        turnstile_leave(s->state);
         for (size_t i = 0; i < w->count && status == AKIN_OK; i++) {
             struct stored_event event = { 0 };
             bool there;
@@ -226,17 +226,15 @@ enum akin_status event_store_kinds(struct event_store *s,
 {
     if (!s->settings.kernels)
         return error_set(error, AKIN_ARGUMENT, "%s: was opened without kernels", s->folder);
+    turnstile_enter(s->state);
     size_t dimension = s->kinds.dimension;
     float *vector = memory_alloc_aligned(dimension ? dimension : 1, sizeof *vector);
-    if (!vector)
-        return error_memory(error);
-    mutex_lock(s->state);
-    for (size_t i = 0; i < s->kinds.count; i++) {
+    for (size_t i = 0; vector && i < s->kinds.count; i++) {
         s->settings.kernels->widen_f16(vector, s->kinds.halves + i * dimension, dimension);
         if (!take(cookie, s->kinds.ids[i], s->kinds.texts[i], vector, dimension))
             break;
     }
-    mutex_unlock(s->state);
+    turnstile_leave(s->state);
     memory_free(vector);
-    return AKIN_OK;
+    return vector ? AKIN_OK : error_memory(error);
 }

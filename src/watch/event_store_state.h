@@ -35,7 +35,7 @@ struct event_store {
     bool stale;                     /* what is in memory is not all: to be loaded anew */
     struct bytes scratch;
 
-    struct mutex *state;            /* guards all below */
+    struct turnstile *state; /* guards all below; fair, as searches may come without a pause */
     struct event_segment **segments;        /* ascending; the last one grows */
     size_t segment_count, segment_capacity;
     size_t lost_segments;           /* which nothing can be read of */
@@ -45,9 +45,6 @@ struct event_store {
     bool cursors_failed;            /* memory ran out */
     struct number_map labels;       /* number -> label + 1 */
     struct event_kinds kinds;
-    float *scores;                  /* of a search, one for each kind; and its heap of kinds */
-    uint32_t *heap;
-    size_t score_capacity, heap_capacity;
 };
 
 /* ---- event_store_open.c ------------------------------------------------------------------- */

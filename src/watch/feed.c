@@ -10,6 +10,7 @@
 enum {
     IDLE_MS = 100,              /* that a source is waited for, before it is looked for a stop */
     UNSTORED_MS = 5,            /* the same while something is on its way to be stored */
+    KEEP_MS = 1,                /* the same while there is no room in the queue */
     DRAIN_MS = 2000,            /* that a source which goes on sending is read from after a stop */
 };
 
@@ -117,20 +118,27 @@ static void count_bad(struct feed *f, const struct akin_error *error)
     tell(f, "left out, %" PRIu64 " so far: %s", bad, error->message);
 }
 
-/* One look at the source; false: it has ended, or failed. */
+/* One look at the source; false: it has ended, or failed. Without room here, one that can keep what
+ * comes is asked to. */
 static bool read_one(struct feed *f, struct arrival *slot, int timeout_ms, bool *quiet)
 {
-    struct event event = {0};
     struct akin_error error;
     enum source_state state = SOURCE_QUIET;
-    enum akin_status status = f->source->next(f->source, timeout_ms, &event, &state, &error);
-    *quiet = state == SOURCE_QUIET;
+    bool keep = !slot && f->source->keeps;
+    enum akin_status status = f->source->next(f->source, keep ? KEEP_MS : timeout_ms,
+                                              keep ? NULL : &f->event, &state, &error);
+    *quiet = state == SOURCE_QUIET && !keep;
+    if (keep) {
+        mutex_lock(f->meeting->lock);
+        f->lost = f->source->lost;
+        mutex_unlock(f->meeting->lock);
+    }
     if (status != AKIN_OK) {
         fail(f, status, &error);
         return false;
     }
     if (state == SOURCE_EVENT)
-        take(f, slot, &event);
+        take(f, slot, &f->event);
     else if (state == SOURCE_BAD)
         count_bad(f, &error);
     return state != SOURCE_END;
@@ -171,6 +179,7 @@ static void run(void *context)
     mutex_unlock(m->lock);
     if (f->status == AKIN_OK)
         (void)acknowledge(f, &pending);
+    event_clear(&f->event);
 }
 
 enum akin_status feed_start(struct feed *feed, struct meeting *meeting,

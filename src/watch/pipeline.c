@@ -12,6 +12,8 @@ enum {
     TICK_MS = 100,              /* of the caller */
     HOUSEKEEPING_MS = 200,      /* between looks at alarms that go on, at most */
     LABELS_EVERY = 5,           /* of these looks, one is for labels */
+    JUDGE_MS = 40,              /* what scoring a batch should take at most */
+    BATCH_MIN = 64,
     FLUSH_MS = 5000,            /* for alarms on their way, at the end */
 };
 
@@ -26,6 +28,7 @@ struct pipeline {
     /* The judging thread's. */
     struct live_batch batch;
     struct akin_watch_report counts;
+    size_t batch_max;           /* by what the last batch took */
     uint64_t seen;              /* events, those learned before the start included */
     uint64_t tended_ns, tended;
     enum akin_status status;
@@ -43,7 +46,7 @@ struct pipeline {
 /* Under the lock. Each source in turn gets an equal share, then what is left goes round again. */
 static void collect(struct pipeline *p)
 {
-    size_t active = 0, room = SCORER_BATCH_MAX;
+    size_t active = 0, room = p->batch_max;
     for (size_t i = 0; i < p->feed_count; i++) {
         active += p->feeds[i].queue.count > 0;
         p->taken[i] = 0;
@@ -79,7 +82,7 @@ static bool is_ready(struct pipeline *p, uint64_t *wait_ns)
     *wait_ns = (uint64_t)HOUSEKEEPING_MS * 1000000;
     if (!total)
         return ended == p->feed_count;
-    if (full || total >= SCORER_BATCH_MAX || ended == p->feed_count || oldest + deadline <= now)
+    if (full || total >= p->batch_max || ended == p->feed_count || oldest + deadline <= now)
         return true;
     if (oldest + deadline - now < *wait_ns)
         *wait_ns = oldest + deadline - now;
@@ -138,12 +141,24 @@ static void release(struct pipeline *p)
     condition_wake(p->meeting.room);
 }
 
+/* Kinds that are new take the model's time, known ones next to none: so batches are as long as fits
+ * into JUDGE_MS by the pace of the last one, and no event waits long for others of its batch. */
+static void plan_next(struct pipeline *p, uint64_t took_ns)
+{
+    double each = (double)took_ns / (double)(p->batch.count ? p->batch.count : 1);
+    double fits = each > 0 ? JUDGE_MS * 1e6 / each : SCORER_BATCH_MAX;
+    p->batch_max = fits < BATCH_MIN ? BATCH_MIN : fits < SCORER_BATCH_MAX ? (size_t)fits
+                                                                        : SCORER_BATCH_MAX;
+}
+
 /* Judges and keeps a batch; with `end` the sessions that are open still. */
 static enum akin_status pass(struct pipeline *p, bool end)
 {
+    uint64_t began_ns = clock_monotonic_ns();
     mark_history(p);
     TRY(live_batch_judge(&p->batch, end, p->s->live->session_idle, &p->counts, p->error));
     uint64_t judged_ns = clock_monotonic_ns();
+    plan_next(p, judged_ns - began_ns);
     TRY(live_batch_keep(&p->batch, p->error));
     uint64_t kept_ns = clock_monotonic_ns();
     mutex_lock(p->meeting.lock);
@@ -303,7 +318,7 @@ enum akin_status pipeline_run(const struct pipeline_settings *settings,
     struct akin_error judging;
     uint64_t began_ns = clock_monotonic_ns();
     struct pipeline p = {
-        .s = settings, .seen = settings->learned, .error = &judging,
+        .s = settings, .seen = settings->learned, .batch_max = BATCH_MIN, .error = &judging,
         .meeting = { .stopping = settings->stopping, .cookie = settings->live->cookie,
                      .note = settings->live->note },
         .batch = { .scorer = settings->scorer, .keeper = settings->keeper,

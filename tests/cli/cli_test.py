@@ -23,9 +23,10 @@ import time
 COMMANDS = """doctor|config|model list|model pull|model info|model check|model quantize|tokenize|embed|
 data import movielens|data import jsonl|data embed|data info|index build|index create|index add|
 index update|index delete|index info|index check|index compact|index export|search|recommend|rate|
-fit|evaluate|watch|audit init|audit append|audit checkpoint|audit verify|audit prove|audit verify-proof|
+fit|evaluate|watch|watch search|watch label|watch info|watch snapshot|audit init|audit append|audit checkpoint|audit verify|audit prove|audit verify-proof|
 audit export|audit report|audit rotate-key|audit cosign|bench embed|bench search|bench recommend|
-bench personalize|bench train|bench compare|bench bandits|bench audit|bench numa""".replace("\n", "").split("|")
+bench personalize|bench train|bench compare|bench bandits|bench audit|bench numa|
+bench watch""".replace("\n", "").split("|")
 FILMS = """movieId,title,genres
 1,Toy Story (1995),Adventure|Animation|Children|Comedy
 2,Toy Story 2 (1999),Adventure|Animation|Children|Comedy
@@ -414,6 +415,13 @@ def catalogue():
     text = akin("evaluate", "--data", "films", "--split", split, "--replay").stdout.decode()
     refused("no such catalogue", "evaluate", "--data", "nowhere", "--split", split, words="nowhere")
     check("replay for people", "blended" in text and "events" in text, text)
+    got = answer("evaluate", "--data", "films", "--split", split, "--context")
+    told = {r["name"]: r for r in got["rows"] if "context" in r["name"]}
+    check("evaluate situations", got["protocol"] == "replay" and got["rows"][-1]["name"] == "blended" and set(told) == {"+ context",
+          "context: hour", "context: others, later", "context: told, by hand", "context: told", "context: exactly, by hand", "context: told exactly"}
+          and all(r["ndcg_over_last_row"]["interval_95"][0] <= r["ndcg_over_last_row"]["mean"] for r in told.values()), got)
+    refused("recs of situations", "evaluate", "--data", "films", "--split", split, "--context", "--recs", "r", status=2, words="--recs")
+    refused("unknown genre", "recommend", "--data", "films", "--user", "1", "--context", '{"genre_prefs": {"Sci-Fy": 1}}', status=2, words="Sci-Fy")
     refused("recs of a replay", "evaluate", "--data", "films", "--split", split, "--replay", "--recs", "r", status=2, words="--recs")
     refused("bad split", "evaluate", "--data", "films", "--split", write("bad.csv", "userId,movieId,rating,timestamp,split\n1,2,x,4,test\n"),
             words="bad.csv:2: rating")
@@ -573,6 +581,45 @@ def rate():
     write("other/akin.db", b"rubbish" * 1000)
     refused("a damaged database", "rate", "1", "heat", "1", "--data", "other", words="akin.db")
 
+
+# ---------------------------------------------------------------- exploring
+def explore():
+    make_catalogue()
+    ask = ["recommend", "--data", "films", "--user", "1"]
+    plain = answer(*ask)["results"]
+    none = akin("bandits", "--data", "films")
+    check("nothing was explored", none.stdout == b"" and b"--explore" in none.stderr and not os.path.exists("films/akin.db"), none)
+    check("nor as JSON", answer("bandits", "--data", "films") == {"arms": []})
+    shown = answer(*ask, "--explore", "-k", "2", "--request", "12")["results"]
+    tried = shown[1]
+    check("one place is a bandit's", "arm" not in shown[0] and tried["arm"] in "blend text taste popular new".split()
+          and 0 < tried["propensity"] <= 1, shown)
+    check("the same number, the same draw", answer(*ask, "--explore", "-k", "2", "--request", "12")["results"] == shown)
+    text = akin(*ask, "--explore", "-k", "2", "--request", "12").stdout.decode()
+    check("and for people", f"Explored: 2 by {tried['arm']}, drawn with probability" in text, text)
+    check("without it nothing changes", answer(*ask)["results"] == plain)
+
+    def arm(segment):
+        got = answer("bandits", "--segment", segment, "--data", "films")["arms"]
+        check("shares of a segment", len(got) == 5 and abs(sum(a["share"] for a in got) - 1) < 1e-5, got)
+        return next(a for a in got if a["arm"] == tried["arm"])
+    before = arm("all")
+    check("a choice, and no reward", (before["choices"], before["rewards"], before["mean_reward"]) == (1, 0, None), before)
+    akin("rate", "1", tried["media_id"], "0.5", "--data", "films")
+    after = arm("all")
+    check("the reward is the rating", (after["choices"], after["rewards"], after["mean_reward"]) == (1, 1, 0.5), after)
+    check("and is learned", after["alpha"] > before["alpha"] and after["beta"] > before["beta"]
+          and near(after["posterior_mean"], 0.5), (before, after))
+    akin("rate", "1", tried["media_id"], "1", "--data", "films")
+    check("it is paid once", arm("all") == after)
+    segments = {a["segment"] for a in answer("bandits", "--data", "films")["arms"]}
+    check("people of a kind", len(segments) == 2 and any(s.startswith("few/") for s in segments), segments)
+    check("arms for people", b"believed" in akin("bandits", "--data", "films").stdout)
+    refused("exploring for nobody", "recommend", "--data", "films", "--query", "x", "--explore", status=2, words="--user")
+    refused("by vectors", *ask, "--explore", "--rank", "vectors", status=2, words="parts")
+    refused("a number of nothing", *ask, "--explore", "--request", "0", status=2, words="--request")
+    refused("no such segment", "bandits", "--segment", "few/Opera", "--data", "films", words="few/Opera")
+    refused("bandits of no catalogue", "bandits", "--data", "nowhere", words="nowhere")
 
 
 # ---------------------------------------------------------------- index files
@@ -1254,6 +1301,14 @@ def compare():
 
 def watch():
     """Replay and live: a kind that never was raises an alarm, bad lines are told."""
+    for command in (["info"], ["search"], ["label", 1, "normal"]):
+        refused("no store", "watch", *command, "--store", "nothing", words="nothing: no such folder" if command[0] != "label" else "nothing: no store")
+        refused("no --store", "watch", *command, status=2, words="--store")
+    refused("no moment", "watch", "search", "--store", "nothing", "--since", "yesterday", status=2, words="yesterday")
+    refused("no number", "watch", "label", "x", "normal", "--store", "nothing", status=2, words="'x'")
+    refused("no label", "watch", "label", 1, "odd", "--store", "nothing", status=2, words="'odd'")
+    refused("no store for a snapshot", "watch", "snapshot", "snaps", "--store", "nothing", words="nothing: no store")
+    check("no half of a snapshot is left", os.listdir("snaps") == [], os.listdir("snaps"))
     lines = [{"seq": i, "text": f"took {i} s", "level": "INFO", "session": f"s{i // 4}"} for i in range(400)]
     lines.append({"seq": 400, "text": "kernel panic", "level": "FATAL", "session": "s100"})
     text = "".join(json.dumps(line) + "\n" for line in lines)
@@ -1264,12 +1319,35 @@ def watch():
     check("the last one is the strangest", max(events, key=lambda e: e["score"])["seq"] == 400 and events[-1]["alert"], events)
     sessions = [json.loads(line) for line in open("s.sessions.jsonl")]
     check("sessions have verdicts", {"s99", "s100"} <= {s["session"] for s in sessions}, sessions)
-    live = akin("watch", "--source", "jsonl", "--train-until", 390, "--explain", input=(text + "no event\n").encode())
+    live = akin("watch", "--source", "jsonl", "--learn", 390, "--explain", input=(text + "no event\n").encode())
     alerts = [json.loads(line) for line in live.stdout.splitlines()]
     check("alerts are lines", any(a["alert"] == "event" and a["text"] == "kernel panic" and a["parts"]["severity"] > 0 for a in alerts), live.stdout)
     check("bad lines are counted", b"1 lines were no events" in live.stderr, live.stderr)
     write("bad.jsonl", "{\n")
     refused("a bad line in a file", "watch", "--replay", "bad.jsonl", words="bad.jsonl:1")
+    refused("no source", "watch", status=2, words="--source")
+    refused("an option before its source", "watch", "--bus", "system", "--source", "dbus", status=2, words="--bus")
+    refused("an option of no source", "watch", "--source", "jsonl", "--stream", "s", status=2, words="--stream")
+    refused("a socket without a path", "watch", "--source", "socket", status=2, words="--listen")
+    refused("a field of no name", "watch", "--source", "jsonl", "--field", "what=f", status=2, words="--field")
+    refused("scores of a live watch", "watch", "--source", "jsonl", "--scores", "x", status=2, words="--scores")
+    refused("a time that is none", "watch", "--source", "jsonl", "--learn", "5x", status=2, words="--learn")
+    refused("a size that is none", "watch", "--source", "jsonl", "--store", "st", "--keep-bytes", "5Q", status=2,
+            words="--keep-bytes")
+    refused("to keep nothing", "watch", "--source", "jsonl", "--keep", "5d", status=2, words="--store")
+    refused("one name twice", "watch", "--source", "jsonl", "--file", "e.jsonl", "--source", "jsonl", "--file",
+            "e.jsonl", words="e.jsonl")
+    live = akin("watch", "--source", "jsonl", "--file", "e.jsonl", "--learn", 390, "--store", "st", "--audit", "au",
+                "--alert-file", "alarms", "--severity", "critical", "--report", 9)
+    alarms = [json.loads(line) for line in open("alarms")]
+    check("the alarm has a number", [a["id"] for a in alarms] == [401] and alarms[0]["severity"] == "critical", alarms)
+    report = json.loads(next(line for line in live.stderr.splitlines() if line.startswith(b"{")))
+    check("the report counts", (report["received"], report["stored"], report["learned"]) == (401, 401, 390), report)
+    akin("audit", "verify", "au")
+    again = akin("watch", "--source", "jsonl", "--file", "e.jsonl", "--store", "st", "--report", 9)
+    report = json.loads(next(line for line in again.stderr.splitlines() if line.startswith(b"{")))
+    check("a second run goes on behind", (report["received"], report["relearned"]) == (0, 401), report)
+    akin("watch", "--replay", "e.jsonl", "--speed", 1000, "--no-model")
 
 
 def audit():
@@ -1342,7 +1420,7 @@ def audit():
 
 def main():
     global AKIN, MODEL, SCRATCH
-    groups = {g.__name__: g for g in (use, embed, stop, catalogue, rate, index, forms, memory, bench,
+    groups = {g.__name__: g for g in (use, embed, stop, catalogue, rate, explore, index, forms, memory, bench,
                                       precision, train, compare, audit, watch)}
     if len(sys.argv) not in (3, 4) or (len(sys.argv) == 4 and sys.argv[3] not in groups):
         sys.exit(__doc__)

@@ -38,8 +38,15 @@ namespace {
 
 enum { STACK_BYTES = 128 << 10, WARP = 32 };
 
+struct copy {
+    void *to;
+    const void *from;
+    bool valid, last;           // last of its group
+};
+
 struct fiber {
     void *top;                  // of its stack, while it does not run
+    std::vector<copy> copies;   // that are under way
     std::vector<char> stack;
     dim3 index;
     bool done;
@@ -70,6 +77,10 @@ void enter()
 {
     threadIdx = fibers[current].index;
     (*body)();
+    if (!fibers[current].copies.empty()) {
+        fprintf(stderr, "a thread of block %u ends with copies under way\n", blockIdx.x);
+        abort();
+    }
     fibers[current].done = true;
     leave();
     abort();
@@ -187,6 +198,37 @@ const unsigned char *gather(const void *mine, size_t bytes)
         leave();
     f.warp_barriers++;
     return &w.lanes[turn][0][0];
+}
+
+void copy_async(void *to, const void *from, bool valid)
+{
+    fibers[current].copies.push_back({to, from, valid, false});
+}
+
+void copy_commit()
+{
+    std::vector<copy> &copies = fibers[current].copies;
+    if (!copies.empty() && !copies.back().last)
+        copies.back().last = true;
+    else
+        copies.push_back({nullptr, nullptr, false, true});      // an empty group counts as well
+}
+
+void copy_wait(size_t left)
+{
+    std::vector<copy> &copies = fibers[current].copies;
+    size_t groups = 0, done = 0;
+    for (const copy &each : copies)
+        groups += each.last;
+    for (; groups > left; done++) {
+        const copy &each = copies[done];
+        if (each.to && each.valid)
+            memcpy(each.to, each.from, 16);
+        else if (each.to)
+            memset(each.to, 0, 16);
+        groups -= each.last;
+    }
+    copies.erase(copies.begin(), copies.begin() + (ptrdiff_t)done);
 }
 
 void *shared()

@@ -41,16 +41,36 @@ void sync_block();
 // All lanes of the warp arrive with `bytes` of their own; returns those of all, [32][64].
 const unsigned char *gather(const void *mine, size_t bytes);
 void *shared();
+// Of this thread: kept until it waits for them, as late as they may come on a card.
+void copy_async(void *to, const void *from, bool valid);
+void copy_commit();
+void copy_wait(size_t left);
 enum { LANE_BYTES = 64 };
 }
 
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                       \
     emulation::run(grid, block, shared_bytes, [=] { (void)(stream); kernel(__VA_ARGS__); })
+#define UNROLL
 #define SHARED(type, name) type *name = reinterpret_cast<type *>(emulation::shared())
 
 inline void __syncthreads()
 {
     emulation::sync_block();
+}
+
+inline void copy_async(void *shared, const void *global, bool valid)
+{
+    emulation::copy_async(shared, global, valid);
+}
+
+inline void copy_commit(void)
+{
+    emulation::copy_commit();
+}
+
+template <int N> inline void copy_wait(void)
+{
+    emulation::copy_wait(N);
 }
 
 inline unsigned atomicAnd(unsigned *word, unsigned value)
@@ -91,6 +111,26 @@ inline uint32_t float_to_bits(float f)
     return bits;
 }
 
+inline uint32_t warp_ballot(bool yes)
+{
+    const unsigned char *lanes = emulation::gather(&yes, sizeof yes);
+    uint32_t bits = 0;
+    for (int i = 0; i < 32; i++)
+        bits |= (uint32_t)(lanes[i * emulation::LANE_BYTES] != 0) << i;
+    return bits;
+}
+
+inline uint32_t score_bits(float x) { return float_to_bits(x); }
+inline float bits_score(uint32_t bits) { return bits_to_float(bits); }
+inline int count_bits(uint32_t bits) { return __builtin_popcount(bits); }
+
+inline unsigned atomicAdd(unsigned *word, unsigned value)
+{
+    unsigned old = *word;
+    *word += value;
+    return old;
+}
+
 struct bfloat_t {
     uint16_t bits;
 };
@@ -111,6 +151,9 @@ inline float to_float(half_t x)
                                     : ldexpf((float)(fraction + 1024), (int)exponent - 25);
     return sign ? -magnitude : magnitude;
 }
+
+inline float low_half(uint32_t pair) { return to_float(half_t{(uint16_t)pair}); }
+inline float high_half(uint32_t pair) { return to_float(half_t{(uint16_t)(pair >> 16)}); }
 
 template <typename T> inline T from_float(float x);
 template <> inline float from_float<float>(float x) { return x; }

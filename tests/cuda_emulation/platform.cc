@@ -35,6 +35,21 @@ void platform_close(platform *p)
     delete p;
 }
 
+void platform_enter(platform *)
+{
+}
+
+enum akin_status platform_allocate_pinned(platform *p, size_t bytes, void **memory,
+                                          struct akin_error *error)
+{
+    return platform_allocate(p, bytes, memory, error);
+}
+
+void platform_release_pinned(platform *p, void *memory)
+{
+    platform_release(p, memory);
+}
+
 size_t platform_peak_bytes(const platform *)
 {
     return 0;
@@ -93,6 +108,16 @@ enum akin_status platform_finish(platform *p, struct akin_error *error)
 {
     not_recording(p, "waiting");
     return p->status == AKIN_OK ? AKIN_OK : error_set(error, p->status, "%s", p->message);
+}
+
+size_t platform_shared_bytes(const platform *)
+{
+    return 227 << 10;
+}
+
+size_t platform_processors(const platform *)
+{
+    return 6;
 }
 
 void platform_allow_shared(platform *, const void *, size_t)

@@ -108,6 +108,29 @@ static void other_machines(void **state)
     }
 }
 
+static void names_by_the_driver(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/akin_nvidia_test_XXXXXX", path[128], name[32] = "";
+    static const char text[] = "Model: \t\t NVIDIA A100-SXM4-40GB\nIRQ:   \t\t 120\n";
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/0000:07:00.0", folder);
+    assert_int_equal(path_make_folders(path, NULL), AKIN_OK);
+    snprintf(path, sizeof path, "%s/0000:07:00.0/information", folder);
+    assert_int_equal(file_write(path, text, strlen(text), NULL), AKIN_OK);
+    assert_true(numa_nvidia_name(folder, "0000:07:00.0", name, sizeof name));
+    assert_string_equal(name, "NVIDIA A100-SXM4-40GB");
+    assert_false(numa_nvidia_name(folder, "0000:08:00.0", name, sizeof name));
+    assert_string_equal(name, "NVIDIA A100-SXM4-40GB");
+    static const char *const wrong[] = { "", "IRQ: 1\n", "Model:", "Model:   \nIRQ" };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        assert_int_equal(file_write(path, wrong[i], strlen(wrong[i]), NULL), AKIN_OK);
+        assert_false(numa_nvidia_name(folder, "0000:07:00.0", name, sizeof name));
+        assert_string_equal(name, "NVIDIA A100-SXM4-40GB");
+    }
+    assert_int_equal(path_remove_tree(folder, NULL), AKIN_OK);
+}
+
 static void this_machine(void **state)
 {
     (void)state;
@@ -200,6 +223,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_dgx_a100),
         cmocka_unit_test(other_machines),
+        cmocka_unit_test(names_by_the_driver),
         cmocka_unit_test(this_machine),
         cmocka_unit_test(a_thread_is_bound_alone),
         cmocka_unit_test(choices),

@@ -187,6 +187,21 @@ static void bad_cursors_begin_at_the_start(void **state)
     }
 }
 
+static void a_mark_of_utf8_is_no_text(void **state)
+{
+    (void)state;
+    fresh();
+    add(path, "\xef\xbb\xbf{\"text\":\"a\"}\n");
+    struct event_source *s = open_lines(false, false, "");
+    expect(s, "a");
+    source_close(&s);
+    fresh();
+    add(path, "\xef\xbb\xbf\n\xef\xbb\xbf" "b\n");
+    s = open_lines(false, true, "");
+    expect(s, "\xef\xbb\xbf" "b");
+    source_close(&s);
+}
+
 static void bad_lines_are_named(void **state)
 {
     (void)state;
@@ -351,6 +366,7 @@ int main(void)
         cmocka_unit_test(a_cut_file_is_begun_again),
         cmocka_unit_test(the_same_line_again_is_another_event),
         cmocka_unit_test(bad_cursors_begin_at_the_start),
+        cmocka_unit_test(a_mark_of_utf8_is_no_text),
         cmocka_unit_test(bad_lines_are_named),
         cmocka_unit_test(bytes_of_any_kind_are_text),
         cmocka_unit_test(pipes_end_with_their_writers),

@@ -78,7 +78,7 @@ static int set_up(void **state)
     FILE *config = fopen(path, "w");
     if (!config)
         return -1;
-    fprintf(config, "listen: \"127.0.0.1:%d\"\nmax_payload: 4MB\n"
+    fprintf(config, "listen: \"127.0.0.1:%d\"\nmax_payload: 16MB\n"
             "authorization { user: me, password: secret }\n"
             "jetstream { store_dir: \"%s/js\", max_memory_store: 256MB }\n", port, folder);
     fclose(config);
@@ -240,10 +240,11 @@ static void what_cannot_be_opened_is_said(void **state)
 static void events_have_ids_and_bad_ones_go(void **state)
 {
     struct akin_watch_source settings = settings_of("KINDS");
-    char *large = malloc(EVENT_BYTES_MAX + 1);
+    enum { LARGER = 10 << 20 };     /* than what is pulled at once */
+    char *large = malloc(LARGER);
     (void)state;
     assert_non_null(large);
-    memset(large, 'x', EVENT_BYTES_MAX + 1);
+    memset(large, 'x', LARGER);
     make_stream("KINDS");
     publish("KINDS.a", "{\"text\":\"one\"}\n", 15, "id-1");
     publish_text("KINDS.b", "{\"text\":\"two\",\"uid\":7}");
@@ -251,6 +252,7 @@ static void events_have_ids_and_bad_ones_go(void **state)
     publish("KINDS.a", "", 0, NULL);
     publish("KINDS.a", large, EVENT_BYTES_MAX + 1, NULL);
     publish("KINDS.a", "{\"text\":\"\xff\"}", 12, NULL);
+    publish("KINDS.a", large, LARGER, NULL);
     publish_text("KINDS.a", "{\"text\":\"three\",\"uid\":8,\"seq\":70}");
     settings.plain = false;
     settings.fields.id = "uid";
@@ -265,7 +267,7 @@ static void events_have_ids_and_bad_ones_go(void **state)
     assert_string_equal(two.text, "two");
     assert_string_equal(two.id, "7");
     assert_int_equal(two.seq, 1);
-    for (int i = 3; i <= 6; i++) {
+    for (int i = 3; i <= 7; i++) {
         char place[32];
         snprintf(place, sizeof place, "KINDS:%d", i);
         struct got bad = wait_for(s);
@@ -382,8 +384,15 @@ static void a_server_that_dies_is_waited_for(void **state)
     start_server();
     assert_int_equal(s->stored(s, 1, NULL), AKIN_OK);   /* goes out when there is a way */
     publish_text("DIES.x", "after");
-    expect(s, "after");
-    assert_int_equal(s->stored(s, 2, NULL), AKIN_OK);
+    uint64_t ticket = 2;
+    struct got next = wait_for(s);
+    if (!strcmp(next.id, before.id)) {      /* the server may have forgotten that it was here */
+        next = wait_for(s);
+        ticket++;
+    }
+    assert_string_equal(next.text, "after");
+    assert_non_null(strstr(notes.text, "come again"));
+    assert_int_equal(s->stored(s, ticket, NULL), AKIN_OK);
     expect_left("DIES", 0, 0);
     source_close(&s);
 }

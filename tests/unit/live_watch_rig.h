@@ -34,6 +34,10 @@ static inline enum akin_status made_next(struct event_source *source, int timeou
 {
     struct made_source *m = (struct made_source *)source;
     *state = SOURCE_QUIET;
+    if (!event) {
+        clock_sleep_us((unsigned)timeout_ms * 1000);
+        return AKIN_OK;
+    }
     if (m->next == m->end) {
         *state = SOURCE_END;
         return AKIN_OK;

@@ -144,6 +144,115 @@ static void test_propensities(void **state)
     bandits_destroy(&bandits);
 }
 
+/* Shares are those of the draws; an arm that is not allowed has none. */
+static void test_shares(void **state)
+{
+    (void)state;
+    struct kernels kernels;
+    enum { ARMS = 4, ROUNDS = 400 };
+    struct akin_bandits_settings settings = plain(1, ARMS);
+    struct akin_bandit_round round = { .round = 8, .k = 99, .replicas = 1023 };
+    const bool some[ARMS] = { true, false, true, false }, none[ARMS] = { false };
+    float shares[ARMS], again[ARMS], few[ARMS], sum = 0, chosen_of[ARMS] = { 0 };
+    kernels_select(&kernels, cpu_detect());
+    struct bandits *bandits = make(&kernels, &settings);
+    for (size_t i = 0; i < 2 * ARMS; i++)
+        assert_int_equal(bandits_reward(bandits, 0, i % ARMS, (float)(i % ARMS) / ARMS, NULL),
+                         AKIN_OK);
+    assert_int_equal(bandits_shares(bandits, &round, NULL, shares, NULL), AKIN_OK);
+    assert_int_equal(bandits_shares(bandits, &round, NULL, again, NULL), AKIN_OK);
+    assert_memory_equal(shares, again, sizeof shares);
+    for (uint64_t t = 0; t < ROUNDS; t++)
+        chosen_of[chosen(bandits, 0, t)] += 1.0f / ROUNDS;
+    for (size_t i = 0; i < ARMS; i++) {
+        sum += shares[i];
+        assert_true(fabsf(shares[i] - chosen_of[i]) < 0.1f);
+    }
+    assert_true(fabsf(sum - 1) < 1e-5f && shares[3] > shares[0]);
+    assert_int_equal(bandits_shares(bandits, &round, some, few, NULL), AKIN_OK);
+    assert_true(few[1] == 0 && few[3] == 0 && fabsf(few[0] + few[2] - 1) < 1e-6f);
+    assert_int_equal(bandits_shares(bandits, &round, none, few, NULL), AKIN_OK);
+    assert_true(few[0] == 0 && few[2] == 0);
+    round.bandit = 1;
+    assert_int_equal(bandits_shares(bandits, &round, NULL, few, NULL), AKIN_ARGUMENT);
+    round = (struct akin_bandit_round){ .replicas = 1024 };
+    assert_int_equal(bandits_shares(bandits, &round, NULL, few, NULL), AKIN_ARGUMENT);
+    bandits_destroy(&bandits);
+}
+
+/* What was taken out and put into another goes on as it would have, bit by bit. */
+static void test_kept(void **state)
+{
+    (void)state;
+    struct kernels kernels;
+    enum { ARMS = 10 };
+    struct akin_bandits_settings settings;
+    struct akin_bandit_posterior kept[ARMS], bad[ARMS];
+    uint64_t rewards, same;
+    kernels_select(&kernels, cpu_detect());
+    bandits_settings_default(&settings);
+    settings.bandits = 2;
+    settings.arms = ARMS;
+    struct bandits *one = make(&kernels, &settings), *two = make(&kernels, &settings);
+    (void)play(one, 3, 0, 500);
+    assert_int_equal(bandits_posterior(one, 0, kept, &rewards, NULL), AKIN_OK);
+    assert_int_equal(rewards, 500);
+    assert_true(kept[3].alpha > kept[3].beta);
+    const float wrong[] = { NAN, -1, 0, INFINITY, 2e7f };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        struct akin_error error = { 0 };
+        memcpy(bad, kept, sizeof kept);
+        *(i % 2 ? &bad[7].alpha : &bad[7].beta) = wrong[i];
+        assert_int_equal(bandits_restore(two, 0, bad, rewards, &error), AKIN_ARGUMENT);
+        assert_non_null(strstr(error.message, "arm 7"));
+    }
+    assert_int_equal(bandits_restore(two, 2, kept, rewards, NULL), AKIN_ARGUMENT);
+    assert_int_equal(bandits_posterior(two, 2, bad, &same, NULL), AKIN_ARGUMENT);
+    assert_int_equal(bandits_posterior(two, 0, bad, &same, NULL), AKIN_OK);
+    assert_true(same == 0 && bad[7].alpha == 1 && bad[7].beta == 1);
+    assert_int_equal(bandits_restore(two, 0, kept, rewards, NULL), AKIN_OK);
+    assert_int_equal(play(one, 7, 500, 500), play(two, 7, 500, 500));
+    bandits_posterior(one, 0, kept, &rewards, NULL);
+    bandits_posterior(two, 0, bad, &same, NULL);
+    assert_memory_equal(kept, bad, sizeof kept);
+    bandits_destroy(&one);
+    bandits_destroy(&two);
+}
+
+/* Where arms are alike, one of which little is known is believed to be like the others; where they
+ * are not, or not all are open, nothing changes. */
+static void test_pooled(void **state)
+{
+    (void)state;
+    struct kernels kernels;
+    enum { ARMS = 12 };
+    float shares[2][ARMS];
+    kernels_select(&kernels, cpu_detect());
+    for (int kind = 0; kind < 3; kind++) {
+        for (int pooled = 0; pooled < 2; pooled++) {
+            struct akin_bandits_settings settings = plain(1, ARMS);
+            struct akin_bandit_posterior posterior[ARMS];
+            struct akin_bandit_round round = { .replicas = 1023 };
+            settings.pooled_max = pooled ? 100 : 0;
+            settings.open_rate = kind == 2 ? 0.1 : 0;
+            struct bandits *bandits = make(&kernels, &settings);
+            for (size_t i = 0; i < ARMS; i++) {
+                float mean = kind == 1 ? (float)i / ARMS : 0.25f;
+                posterior[i] = (struct akin_bandit_posterior){ 1 + 200 * mean,
+                                                               1 + 200 * (1 - mean) };
+            }
+            posterior[0] = (struct akin_bandit_posterior){ 1, 2 };
+            assert_int_equal(bandits_restore(bandits, 0, posterior, 5, NULL), AKIN_OK);
+            assert_int_equal(bandits_shares(bandits, &round, NULL, shares[pooled], NULL), AKIN_OK);
+            bandits_destroy(&bandits);
+        }
+        if (kind == 0)
+            assert_true(shares[0][0] > 0.4f && shares[1][0] < 0.3f);
+        else
+            assert_memory_equal(shares[0], shares[1], sizeof shares[0]);
+    }
+}
+
 static void refused(const struct akin_bandits_settings *settings, const char *word)
 {
     struct kernels kernels;
@@ -182,6 +291,8 @@ static void test_bad_settings(void **state)
     REFUSED(sharpness, NAN);
     REFUSED(open_rate, -1);
     REFUSED(open_rate, (double)INFINITY);
+    REFUSED(pooled_max, -1);
+    REFUSED(pooled_max, NAN);
 }
 
 static void test_bad_calls(void **state)
@@ -263,7 +374,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_learns_and_follows), cmocka_unit_test(test_opens_slowly),
-        cmocka_unit_test(test_propensities),       cmocka_unit_test(test_bad_settings),
+        cmocka_unit_test(test_propensities),       cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_kept),               cmocka_unit_test(test_pooled),
+        cmocka_unit_test(test_bad_settings),
         cmocka_unit_test(test_bad_calls),          cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -241,6 +241,19 @@ static void replays(void **state)
     assert_true(e.rows[e.row_count - 1].ndcg.mean == again.rows[e.row_count - 1].ndcg.mean);
 }
 
+static void situations_need_more(void **state)
+{
+    struct akin_evaluate_settings settings;
+    struct akin_evaluation evaluation;
+    struct akin_error error;
+    (void)state;
+    write_stream(false, 0);
+    settings_of(&settings);
+    settings.context = settings.replay = settings.reranker = true;      /* and no catalogue */
+    assert_int_equal(evaluate(NULL, NULL, &settings, &evaluation, &error), AKIN_ARGUMENT);
+    assert_non_null(strstr(error.message, "catalogue"));
+}
+
 static void nothing_to_judge(void **state)
 {
     (void)state;
@@ -280,6 +293,7 @@ int main(void)
         cmocka_unit_test(threads_change_no_bit),
         cmocka_unit_test(test_rows_teach_nothing),
         cmocka_unit_test(replays),
+        cmocka_unit_test(situations_need_more),
         cmocka_unit_test(nothing_to_judge),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -19,12 +19,20 @@
 #include "recommend/reranker_store.h"
 #include "backends_rig.h"
 
-enum { ITEMS = 31, LISTS = 60, LENGTH = 12, DIM = 16, WANTED = 2 };
+enum {
+    ITEMS = 31, LISTS = 60, LENGTH = 12, DIM = 16, GENRES = 2, WANTED = SITUATION_TIMES + GENRES
+};
 
 static char folder[] = "/tmp/akin_reranker_XXXXXX";
-static size_t offsets[LISTS + 1], wanted_offsets[ITEMS + 1];
+static size_t offsets[LISTS + 1], genre_offsets[ITEMS + 1];
 static uint32_t items[LISTS * LENGTH];
-static uint16_t wanted_of[ITEMS];
+static uint16_t genres[ITEMS];
+static int64_t times[LISTS * LENGTH];
+static struct situation_term names[WANTED + 1] = {
+    { "" }, { "time_of_day.morning" }, { "time_of_day.afternoon" }, { "time_of_day.evening" },
+    { "genre.Even" }, { "genre.Odd" }
+};
+static const struct situations situations = { WANTED, ITEMS, names, genre_offsets, genres };
 static double counts[ITEMS];
 static const struct item_lists lists = { LISTS, ITEMS, offsets, items };
 
@@ -38,13 +46,14 @@ static int set_up(void **state)
         for (size_t e = 0; e < LENGTH; e++) {
             at = (at + 2 + rng_below(&rng, 2)) % ITEMS;     /* around a ring, by two or three */
             items[u * LENGTH + e] = (uint32_t)at;
+            times[u * LENGTH + e] = (int64_t)e * 7300;      /* each a sitting of its own */
             counts[at]++;
         }
         offsets[u + 1] = (u + 1) * LENGTH;
     }
     for (size_t i = 0; i < ITEMS; i++) {
-        wanted_of[i] = (uint16_t)(1 + i % WANTED);          /* the even ones, the odd ones */
-        wanted_offsets[i + 1] = i + 1;
+        genres[i] = (uint16_t)(1 + SITUATION_TIMES + i % GENRES);
+        genre_offsets[i + 1] = i + 1;
     }
     if (backends_open() != 0)
         return -1;
@@ -77,8 +86,8 @@ static enum akin_status train(int threads, const struct reranker_settings *setti
 {
     struct reranker_lesson lesson = {
         .cpu_flags = cpu_detect(), .kernels = cpu_kernels(backends[threads]),
-        .pool = pools[threads], .lists = &lists, .counts = counts, .dim = DIM, .wanted = WANTED,
-        .wanted_offsets = wanted_offsets, .wanted_of = wanted_of
+        .pool = pools[threads], .lists = &lists, .times = times, .counts = counts, .dim = DIM,
+        .situations = &situations
     };
     return reranker_train(&lesson, settings, reranker, curve, error);
 }
@@ -90,7 +99,7 @@ static void logits_of(const struct reranker *r, const uint32_t *history, size_t 
     const struct kernels *k = cpu_kernels(backends[0]);
     assert_int_equal(reranker_scratch_init(r, &s, NULL), AKIN_OK);
     reranker_encode(r, k, history, count, wanted, &s);
-    reranker_logits(r, k, s.state, NULL, ITEMS, logits);
+    reranker_logits(r, k, s.state, wanted, NULL, ITEMS, logits);
     reranker_scratch_deinit(&s);
 }
 
@@ -119,13 +128,17 @@ static void add_and_norm(const struct reranker *r, enum reranker_tensor gain,
                (double)reranker_at(r, offset)[d];
 }
 
-static void input(const struct reranker *r, uint32_t item, size_t place, const float *wanted,
-                  double *x)
+static void past(const struct reranker *r, uint32_t item, size_t place, double *x)
+{
+    for (size_t d = 0; d < DIM; d++)
+        x[d] = (double)reranker_at(r, RERANKER_ITEMS)[item * DIM + d] +
+               (double)reranker_at(r, RERANKER_POSITIONS)[place * DIM + d];
+}
+
+static void ask(const struct reranker *r, const float *wanted, double *x)
 {
     for (size_t d = 0; d < DIM; d++) {
         const float *c = reranker_at(r, RERANKER_WANTED) + d;
-        x[d] = (double)reranker_at(r, RERANKER_ITEMS)[item * DIM + d] +
-               (double)reranker_at(r, RERANKER_POSITIONS)[place * DIM + d];
         x[d] += wanted ? 0 : (double)*c;
         for (size_t w = 0; wanted && w < WANTED; w++)
             x[d] += (double)wanted[w] * (double)c[(w + 1) * DIM];
@@ -138,11 +151,12 @@ static void plain_logits(const struct reranker *r, const uint32_t *history, size
     enum { HEAD = DIM / RERANKER_HEADS };
     double x[DIM], q[DIM], k[LENGTH][DIM], v[LENGTH][DIM], heads[DIM] = { 0 }, y[DIM], wide[DIM];
     for (size_t e = 0; e < count; e++) {
-        input(r, history[e], e, e + 1 < count ? NULL : wanted, x);
-        linear(r, RERANKER_IN, RERANKER_IN_BIAS, 0, x, q);
+        past(r, history[e], e, x);
         linear(r, RERANKER_IN, RERANKER_IN_BIAS, DIM, x, k[e]);
         linear(r, RERANKER_IN, RERANKER_IN_BIAS, 2 * DIM, x, v[e]);
     }
+    ask(r, wanted, x);
+    linear(r, RERANKER_IN, RERANKER_IN_BIAS, 0, x, q);
     for (size_t h = 0; h < RERANKER_HEADS; h++) {
         double weights[LENGTH], total = 0;
         for (size_t e = 0; e < count; e++) {
@@ -166,6 +180,8 @@ static void plain_logits(const struct reranker *r, const uint32_t *history, size
         logits[i] = (double)reranker_at(r, RERANKER_BIAS)[i];
         for (size_t d = 0; d < DIM; d++)
             logits[i] += x[d] * (double)reranker_at(r, RERANKER_ITEMS)[i * DIM + d];
+        for (size_t w = 0; wanted && w < WANTED; w++)
+            logits[i] += (double)wanted[w] * (double)reranker_at(r, RERANKER_MATCH)[i * WANTED + w];
     }
 }
 
@@ -218,9 +234,9 @@ static void the_order_is_learned(void **state)
             better += j != two && j != other &&
                       (logits[j] >= logits[two] || logits[j] >= logits[other]);
         right += better == 0;
-        wanted[two % WANTED] = 1;
+        wanted[SITUATION_TIMES + two % GENRES] = 1;
         logits_of(&one, history, 3, wanted, logits);
-        minded += two % WANTED != other % WANTED && logits[two] > logits[other];
+        minded += two % GENRES != other % GENRES && logits[two] > logits[other];
     }
     assert_true(right >= ITEMS * 8 / 10);
     assert_true(minded >= (ITEMS - 2) * 8 / 10);    /* at the seam of the ring two are alike */
@@ -236,7 +252,7 @@ static void a_request_by_definition(void **state)
     struct reranker_settings s = small();
     s.epochs = 2;
     assert_int_equal(train(0, &s, &r, &curve, NULL), AKIN_OK);
-    const float wanted[WANTED] = { 0.7f, 0.2f };
+    const float wanted[WANTED] = { 0.7f, 0.2f, 0, 0.4f, 1 };
     for (size_t count = 1; count < LENGTH; count++)
         for (int w = 0; w < 2; w++) {
             float logits[ITEMS], one;
@@ -251,9 +267,21 @@ static void a_request_by_definition(void **state)
             uint64_t before = memory_allocations();
             reranker_encode(&r, cpu_kernels(backends[0]), items + count, count,
                             w ? wanted : NULL, &scratch);
-            reranker_logits(&r, cpu_kernels(backends[0]), scratch.state, &asked, 1, &one);
+            reranker_logits(&r, cpu_kernels(backends[0]), scratch.state, w ? wanted : NULL, &asked,
+                            1, &one);
             assert_int_equal(memory_allocations(), before);
             assert_true(fabsf(one - logits[5]) < 1e-5f);
+            float both[2][ITEMS], alone[ITEMS];
+            uint32_t all[ITEMS];
+            for (uint32_t i = 0; i < ITEMS; i++)
+                all[i] = i;
+            reranker_situate(&r, cpu_kernels(backends[0]), items + count, count, wanted, all,
+                             ITEMS, &scratch, both[0], both[1]);
+            const float nothing[WANTED] = { 0 };
+            logits_of(&r, items + count, count, nothing, alone);
+            for (size_t i = 0; i < ITEMS; i++)
+                assert_true(fabsf(both[w][i] - logits[i]) < 1e-5f &&
+                            fabsf(both[0][i] - alone[i]) < 1e-5f);
             reranker_scratch_deinit(&scratch);
         }
     reranker_deinit(&r);
@@ -274,7 +302,9 @@ static void gradients_are_right(void **state)
     assert_int_equal(curve.epochs, 0);
     s.epochs = s.fixed = 1;
     assert_int_equal(train(0, &s, &stepped, &curve, NULL), AKIN_OK);
-    for (int t = 0; t < RERANKER_TENSORS; t++) {
+    for (int t = 0; t < RERANKER_TENSORS; t++) {     /* nothing is told, so D has no slope */
+        if (t == RERANKER_MATCH)
+            continue;
         const struct reranker_place *at = &start.layout.at[t];
         size_t count = at->rows * (at->cols ? at->cols : 1), checked = 0;
         for (size_t i = 0; i < count && checked < 8; i += 1 + count / 23) {
@@ -379,11 +409,11 @@ static void kept_on_disk(void **state)
     refused(path, "those", ITEMS, "other items");
     refused(path, "these", ITEMS + 1, "items.weight");
     assert_int_equal(file_read(path, 1 << 20, &whole, NULL), AKIN_OK);
-    patched(path, &whole, "\"akin_reranker\":\"1\"", "\"akin_reranker\":\"9\"", "version 9");
+    patched(path, &whole, "\"akin_reranker\":\"2\"", "\"akin_reranker\":\"9\"", "version 9");
     patched(path, &whole, "akin_reranker", "akin_deranker", "no reranker");
     patched(path, &whole, "\"dimension\":\"16\"", "\"dimension\":\"17\"", "17 numbers");
     patched(path, &whole, "\"dimension\":\"16\"", "\"dimension\":\"x6\"", "dimension");
-    patched(path, &whole, "\"wanted\":\"2\"", "\"wanted\":\"1\"", "wanted.weight");
+    patched(path, &whole, "\"wanted\":\"5\"", "\"wanted\":\"4\"", "wanted.weight");
     patched(path, &whole, "linear1.weight", "linear3.weight", "linear1.weight is missing");
     const float nan = NAN;
     memcpy(whole.data + whole.count - sizeof nan, &nan, sizeof nan);

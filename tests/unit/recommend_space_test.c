@@ -161,6 +161,98 @@ static void bounds_hold(const struct space_index *index, const float *rows, cons
     assert_false(space_bound(index, zero, list, LISTED, values, errors));
 }
 
+/* ---- a card, made up ------------------------------------------------------------------- */
+
+struct search_device {
+    size_t rows;
+};
+
+static size_t card_asked, card_fails_at, cards_open;
+
+static enum akin_status card_create(int ordinal, const float *rows, size_t row_count, size_t dim,
+                                    struct search_device **device, struct akin_error *error)
+{
+    (void)ordinal, (void)rows;
+    if (dim % 8)
+        return error_set(error, AKIN_UNSUPPORTED, "not this dimension");
+    *device = memory_alloc(1, sizeof **device);
+    (*device)->rows = row_count;
+    cards_open++;
+    return AKIN_OK;
+}
+
+static void card_destroy(struct search_device **device)
+{
+    memory_free(*device);
+    *device = NULL;
+    cards_open--;
+}
+
+/* Answers that nobody else gives: the last rows that pass. */
+static enum akin_status card_search(struct search_device *device, const struct device_query *query,
+                                    struct hit *hits, size_t *found, size_t *again,
+                                    struct akin_error *error)
+{
+    (void)again;
+    if (++card_asked == card_fails_at)
+        return error_set(error, AKIN_IO, "fell out");
+    for (size_t q = 0; q < query->query_count; q++) {
+        found[q] = 0;
+        for (size_t row = device->rows; row-- > 0 && found[q] < query->k;)
+            if (!query->masks || query->masks[row / 64] >> row % 64 & 1)
+                hits[q * query->k + found[q]++] = (struct hit){ 1, (uint32_t)row };
+    }
+    return AKIN_OK;
+}
+
+static const struct search_device_ops card_ops = { card_create, card_destroy, card_search };
+
+/* It answers while it works, in the same call the index does when it fails, and it is not asked
+ * again. */
+static void a_card_searches_until_it_fails(void **state)
+{
+    static struct hit truth[QUERIES * K], hits[QUERIES * K];
+    static uint64_t allowed[ROWS / 64 + 1];
+    size_t found[QUERIES];
+    float *rows = memory_alloc_aligned(ROWS, WIDE * sizeof(float));
+    float *queries = memory_alloc_aligned(QUERIES, WIDE * sizeof(float));
+    struct space space = { .items = ROWS, .dim = WIDE, .vectors = rows };
+    struct space_index *index = NULL;
+    struct akin_error error = { 0 };
+    (void)state;
+    draw(rows, queries);
+    must(space_index_create(rig_backend, &space, (struct akin_progress){ 0 }, &index, &error),
+         &error);
+    struct space_query query = { .vectors = queries, .count = QUERIES, .k = K,
+                                 .allowed_count = ROWS, .recall = 1 };
+    must(space_search(&space, rig_backend, index, &query, truth, found, &error), &error);
+    must(space_index_use_card(index, &space, &card_ops, 0, &error), &error);
+    must(space_search(&space, rig_backend, index, &query, hits, found, &error), &error);
+    assert_int_equal(hits[0].row, ROWS - 1);
+    memset(allowed, 0xff, sizeof allowed);
+    allowed[(ROWS - 1) / 64] = 0;
+    query.allowed = allowed;
+    must(space_search(&space, rig_backend, index, &query, hits, found, &error), &error);
+    assert_int_equal(hits[0].row, (ROWS - 1) / 64 * 64 - 1);
+    query.allowed = NULL;
+    query.k = SEARCH_DEVICE_K_MAX + 1;      /* more than it knows how to find */
+    struct hit *many = memory_alloc(QUERIES * query.k, sizeof *many);
+    must(space_search(&space, rig_backend, index, &query, many, found, &error), &error);
+    assert_int_equal(many[0].row, truth[0].row);
+    memory_free(many);
+    query.k = K;
+    card_fails_at = card_asked + 1;
+    for (int turn = 0; turn < 2; turn++) {
+        must(space_search(&space, rig_backend, index, &query, hits, found, &error), &error);
+        assert_memory_equal(hits, truth, sizeof hits);
+    }
+    assert_int_equal(card_asked, card_fails_at);
+    space_index_destroy(&index);
+    assert_int_equal(cards_open, 0);
+    memory_free(rows);
+    memory_free(queries);
+}
+
 static void index_keeps_its_promise(void **state)
 {
     static struct hit truth[QUERIES * K], hits[QUERIES * K], one[K];
@@ -372,6 +464,7 @@ int main(void)
         cmocka_unit_test(space_is_centred),
         cmocka_unit_test(years_are_taken_off),
         cmocka_unit_test(space_is_one),
+        cmocka_unit_test(a_card_searches_until_it_fails),
         cmocka_unit_test(index_keeps_its_promise),
         cmocka_unit_test(prepared),
         cmocka_unit_test(dropped_are_missed_by_nobody),

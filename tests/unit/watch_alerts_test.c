@@ -203,7 +203,9 @@ static void wrong_settings(void **state)
     REFUSES(webhook_tries = 0, AKIN_ARGUMENT, "webhook");
     REFUSES(webhook_timeout_ms = 0, AKIN_ARGUMENT, "webhook");
     REFUSES(webhook = "file:///etc/passwd", AKIN_ARGUMENT, "http://");
-    REFUSES(webhook = "nonsense", AKIN_ARGUMENT, "nonsense");
+    REFUSES(webhook = "nonsense", AKIN_ARGUMENT, "https://");
+    REFUSES(webhook = "htps://user:secret@host/", AKIN_ARGUMENT, "http://");
+    assert_null(strstr(error.message, "secret"));
     REFUSES(webhook = "", AKIN_ARGUMENT, "http://");
     REFUSES(file = "/no/such/folder/alarms", AKIN_NOT_FOUND, "/no/such/folder/alarms");
     REFUSES(file = "/tmp", AKIN_IO, "/tmp");

@@ -167,6 +167,22 @@ static void who_cannot_wait_is_read_to_the_end(void **state)
     rig_close(&rig);
 }
 
+/* One that does not wait but keeps what comes: nothing is dropped for want of room in the queue. */
+static void who_keeps_is_not_dropped(void **state)
+{
+    struct made_source a = made_source("a", false, 5000);
+    struct made_source *const sources[] = {&a};
+    (void)state;
+    a.base.keeps = true;
+    rig_open(&rig, false);
+    rig.live.queue_events = 16;
+    assert_int_equal(rig_run(&rig, sources, 1, NULL), AKIN_OK);
+    assert_int_equal(rig.report.received, 5000);
+    assert_int_equal(rig.report.dropped, 0);
+    assert_all_stored("a", 5000);
+    rig_close(&rig);
+}
+
 static void a_source_that_fails_does_not_end_the_others(void **state)
 {
     struct made_source a = made_source("a", true, 2000), b = made_source("b", true, 2000);
@@ -378,6 +394,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_stop_in_a_burst_loses_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_delivered_again_is_stored_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_cannot_wait_is_read_to_the_end, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(who_keeps_is_not_dropped, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_source_that_fails_does_not_end_the_others, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_full_disk_is_waited_for, set_up, tear_down),

@@ -8,6 +8,7 @@
 
 #include "base/hash.h"
 #include "base/limits.h"
+#include "base/thread.h"
 #include "event_store_rig.h"
 #include "watch/event_ids.h"
 
@@ -350,6 +351,42 @@ static void test_search(void **state)
     }
 }
 
+static bool is_of_session(uint64_t n)
+{
+    return n / 4 == 1000;
+}
+
+static bool is_rare(uint64_t n)
+{
+    return n % 10 == 9 && n % 3 == 1 && n > 11000;
+}
+
+/* So few pass that the rows are read in their order. */
+static void test_rare(void **state)
+{
+    enum { EVENTS = 12000, MOST = 100 };
+    static const float query[RIG_DIM] = { 3 };
+    static const struct { struct event_filter filter; bool (*passes)(uint64_t n); } cases[] = {
+        {{ .session = "session 1000" }, is_of_session},
+        {{ .alerts = true, .level = "WARN", .from_us = 11001000000 }, is_rare}};
+    static const size_t ks[] = {1, 3, 10, MOST};
+    struct rig *rig = *state;
+    rig_open(rig);
+    put_kinds(rig);
+    rig_fill(rig, 1, EVENTS, 250);
+    for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++)
+        for (size_t i = 0; i < sizeof ks / sizeof ks[0]; i++) {
+            struct event_hit hits[MOST];
+            uint64_t numbers[MOST];
+            size_t found = 0, expected = search_plainly(EVENTS, ks[i], cases[c].passes, numbers);
+            assert_ok(rig, event_store_search(rig->store, query, ks[i], &cases[c].filter, hits,
+                                              &found, &rig->error));
+            assert_int_equal(found, expected);
+            for (size_t h = 0; h < found; h++)
+                assert_int_equal(hits[h].number, numbers[h]);
+        }
+}
+
 static bool count_kind(void *cookie, uint64_t kind, const char *text, const float *vector,
                        size_t dimension)
 {
@@ -391,6 +428,79 @@ static void test_kinds(void **state)
     assert_int_equal(info.dimension, 0);
 }
 
+struct worker {
+    struct event_store *store;
+    size_t done;
+    enum akin_status status;
+    struct akin_error error;
+    _Atomic bool *stop;
+};
+
+static void keep_searching(void *context)
+{
+    static const float query[RIG_DIM] = { 1 };
+    struct worker *w = context;
+    struct event_hit hits[10];
+    size_t found;
+    while (!*w->stop && w->status == AKIN_OK) {
+        w->status = event_store_search(w->store, query, 10, NULL, hits, &found, &w->error);
+        w->done += found;
+    }
+}
+
+static void keep_reading(void *context)
+{
+    struct worker *w = context;
+    while (!*w->stop && w->status == AKIN_OK)
+        w->status = event_store_read(w->store, 0, true, &(struct event_filter){ .alerts = true },
+                                     count_event, &w->done, &w->error);
+}
+
+static void keep_adding_kinds(void *context)
+{
+    struct worker *w = context;
+    float vector[RIG_DIM] = { 1 };
+    struct event_store_info info;
+    for (uint64_t kind = 1000; !*w->stop && kind < 3000 && w->status == AKIN_OK; kind++) {
+        w->status = event_store_put_kind(w->store, kind, "more", vector, RIG_DIM, &w->error);
+        event_store_info(w->store, &info);
+        w->done++;
+    }
+}
+
+/* One appends while others look: over the ends of segments, and segments that go. */
+static void test_threads(void **state)
+{
+    static void (*const jobs[])(void *) = {keep_searching, keep_reading, keep_adding_kinds};
+    enum { JOBS = sizeof jobs / sizeof jobs[0] };
+    struct rig *rig = *state;
+    struct worker workers[JOBS];
+    struct thread *threads[JOBS];
+    _Atomic bool stop = false;
+    rig->settings.segment_bytes = 4000;
+    rig->settings.keep_bytes = 60000;
+    rig_open(rig);
+    put_kinds(rig);
+    rig_fill(rig, 1, 10, 10);
+    for (int i = 0; i < JOBS; i++) {
+        workers[i] = (struct worker){ .store = rig->store, .stop = &stop };
+        threads[i] = thread_start(jobs[i], &workers[i], false);
+        assert_non_null(threads[i]);
+    }
+    for (uint64_t n = 11; n < 2000; n += 10) {
+        rig_fill(rig, n, 10, 10);
+        if (n % 100 == 1)
+            assert_ok(rig, event_store_label(rig->store, n, 1, &rig->error));
+    }
+    stop = true;
+    for (int i = 0; i < JOBS; i++) {
+        thread_join(&threads[i]);
+        if (workers[i].status != AKIN_OK)
+            fail_msg("%s", workers[i].error.message);
+        assert_true(workers[i].done > 0);
+    }
+}
+
 static void test_bad_use(void **state)
 {
     struct rig *rig = *state;
@@ -430,7 +540,8 @@ int main(void)
         TEST(test_append_and_read), TEST(test_from_a_number), TEST(test_segments), TEST(test_ids),
         TEST(test_bounded_ids),     TEST(test_two_handles),   TEST(test_filters),
         TEST(test_labels),          TEST(test_retention),     TEST(test_old_cursors),
-        TEST(test_search),          TEST(test_kinds),         TEST(test_bad_use),
+        TEST(test_search),          TEST(test_rare),          TEST(test_kinds),
+        TEST(test_threads),         TEST(test_bad_use),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -178,7 +178,7 @@ static void read_all(const struct bench *b, struct event_source *source)
     struct event event = {0};
     struct akin_error error;
     double *late_ms = memory_alloc(b->count, sizeof *late_ms);
-    uint64_t count = 0, began = clock_monotonic_ns(), last = began;
+    uint64_t count = 0, began = clock_monotonic_ns(), last = began, cpu = clock_process_cpu_ns();
     if (!late_ms)
         give_up("memory");
     while (count < b->count && seconds_since(began) < SECONDS_MAX) {
@@ -201,7 +201,9 @@ static void read_all(const struct bench *b, struct event_source *source)
                (unsigned long long)b->rate, late_ms[count / 2], late_ms[count * 99 / 100],
                late_ms[count - 1]);
     } else {
-        printf(", %.0f events/s\n", (double)count / ((double)(last - began) * 1e-9));
+        printf(", %.0f events/s, CPU us an event %.2f\n",
+               (double)count / ((double)(last - began) * 1e-9),
+               (double)(clock_process_cpu_ns() - cpu) * 1e-3 / (double)count);
     }
     event_clear(&event);
     memory_free(late_ms);

@@ -130,6 +130,8 @@ static int with_servers(const char *what, char **arguments)
     if (s == NATS_OK)
         s = natsOptions_SetReconnectWait(options, 100);
     if (s == NATS_OK)
+        s = natsOptions_SetPingInterval(options, 1000);
+    if (s == NATS_OK)
         s = natsConnection_Connect(&connection, options);
     if (s == NATS_OK)
         s = natsConnection_JetStream(&js, connection, &wait);

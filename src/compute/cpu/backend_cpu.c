@@ -11,28 +11,6 @@
 #include "base/topology.h"
 #include "compute/cpu/half.h"
 
-/* ---- host matrices ---------------------------------------------------------------------- */
-
-size_t element_bytes(enum element_type type)
-{
-    return type == ELEMENT_F32 ? 4 : type == ELEMENT_I8 ? 1 : 2;
-}
-
-void host_matrix_to_f32(const struct host_matrix *matrix, float *out)
-{
-    size_t count = matrix->rows * matrix->cols;
-    const unsigned char *from = matrix->data;
-    if (matrix->type == ELEMENT_F32) {
-        memcpy(out, from, count * sizeof *out);
-        return;
-    }
-    for (size_t i = 0; i < count; i++) {
-        uint16_t half;
-        memcpy(&half, from + 2 * i, sizeof half);
-        out[i] = matrix->type == ELEMENT_F16 ? f16_to_f32(half) : bf16_to_f32(half);
-    }
-}
-
 /* ---- lanes ------------------------------------------------------------------------------ */
 
 enum { LANE_TENSORS = 256 };    /* each may lose up to 64 bytes to alignment */
@@ -203,7 +181,8 @@ static void feed_forward_here(struct lane *lane, struct tensor *out, const struc
 static bool cpu_supports(const struct backend *backend, enum compute_precision precision)
 {
     unsigned flags = ((const struct cpu_backend *)backend)->flags;
-    return precision != COMPUTE_BF16 || (flags & CPU_AVX512 && flags & CPU_AVX512_BF16);
+    return precision == COMPUTE_FP32 || precision == COMPUTE_INT8 ||
+           (precision == COMPUTE_BF16 && flags & CPU_AVX512 && flags & CPU_AVX512_BF16);
 }
 
 static const struct backend_ops cpu_ops = {

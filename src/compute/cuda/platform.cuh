@@ -32,10 +32,16 @@ struct product {
 
 enum akin_status platform_open(int ordinal, platform **out, struct akin_error *error);
 void platform_close(platform *p);
+// A thread that did not open it says so before it goes on with it.
+void platform_enter(platform *p);
 
 enum akin_status platform_allocate(platform *p, size_t bytes, void **memory,
                                    struct akin_error *error);
 void platform_release(platform *p, void *memory);
+// Of the host, for copies that do not hold up others.
+enum akin_status platform_allocate_pinned(platform *p, size_t bytes, void **memory,
+                                          struct akin_error *error);
+void platform_release_pinned(platform *p, void *memory);
 // The most that was allocated at once.
 size_t platform_peak_bytes(const platform *p);
 void platform_upload(platform *p, void *to, const void *from, size_t bytes);
@@ -46,6 +52,9 @@ cudaStream_t platform_stream(const platform *p);
 void platform_started(platform *p, const char *what);
 void platform_fail(platform *p, enum akin_status status, const char *what);
 enum akin_status platform_finish(platform *p, struct akin_error *error);
+// Shared memory that a block may have, and how many processors there are.
+size_t platform_shared_bytes(const platform *p);
+size_t platform_processors(const platform *p);
 // Lets kernels of this function have up to `bytes` of shared memory.
 void platform_allow_shared(platform *p, const void *kernel, size_t bytes);
 
@@ -59,7 +68,7 @@ void platform_sort(platform *p, const int32_t *keys, int32_t *keys_out, const in
 
 // Recording of what is asked of the stream, to be played back as one. record_end keeps it under
 // `slot`; false: recording is not possible here, and everything was done at once.
-enum { RECORDINGS = 4 };
+enum { RECORDINGS = 16 };
 bool platform_record_begin(platform *p);
 bool platform_record_end(platform *p, int slot);
 void platform_play(platform *p, int slot);

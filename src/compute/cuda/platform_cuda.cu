@@ -47,6 +47,7 @@ unsigned alignment_of(const void *pointer)
 
 struct platform {
     int ordinal;
+    int shared_bytes, processors;       // of a block, at most; of the card
     cudaStream_t stream;
     cublasLtHandle_t blas;
     void *workspace;
@@ -105,10 +106,11 @@ enum akin_status platform_open(int ordinal, platform **out, struct akin_error *e
         return error_memory(error);
     p->ordinal = ordinal;
     check(p, cudaSetDevice(ordinal), "choosing it");
+    check(p, cudaDeviceGetAttribute(&p->shared_bytes,
+                                    cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal), "asking it");
+    check(p, cudaDeviceGetAttribute(&p->processors, cudaDevAttrMultiProcessorCount, ordinal),
+          "asking it");
     check(p, cudaStreamCreateWithFlags(&p->stream, cudaStreamNonBlocking), "making a stream");
-    check(p, cudaMalloc(&p->workspace, WORKSPACE_BYTES), "memory for products");
-    p->bytes = p->peak_bytes = WORKSPACE_BYTES;
-    check_blas(p, cublasLtCreate(&p->blas), "opening cuBLASLt");
     if (p->status != AKIN_OK) {
         enum akin_status status = error_set(error, p->status, "%s", p->message);
         platform_close(p);
@@ -135,6 +137,11 @@ void platform_close(platform *p)
     if (p->stream)
         cudaStreamDestroy(p->stream);
     delete p;
+}
+
+void platform_enter(platform *p)
+{
+    check(p, cudaSetDevice(p->ordinal), "choosing it");
 }
 
 size_t platform_peak_bytes(const platform *p)
@@ -171,6 +178,24 @@ void platform_release(platform *p, void *memory)
     check(p, cudaFree(memory), "giving memory back");
 }
 
+enum akin_status platform_allocate_pinned(platform *p, size_t bytes, void **memory,
+                                          struct akin_error *error)
+{
+    *memory = nullptr;
+    cudaError_t code = cudaMallocHost(memory, bytes > 0 ? bytes : 1);
+    if (code == cudaSuccess)
+        return AKIN_OK;
+    cudaGetLastError();
+    return error_set(error, AKIN_MEMORY, "CUDA device %d: no %zu bytes of memory that stays in "
+                     "place: %s", p->ordinal, bytes, cudaGetErrorString(code));
+}
+
+void platform_release_pinned(platform *p, void *memory)
+{
+    if (memory)
+        check(p, cudaFreeHost(memory), "giving memory back");
+}
+
 void platform_upload(platform *p, void *to, const void *from, size_t bytes)
 {
     check(p, cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, p->stream), "upload");
@@ -201,6 +226,16 @@ enum akin_status platform_finish(platform *p, struct akin_error *error)
 {
     check(p, cudaStreamSynchronize(p->stream), "waiting for it");
     return p->status == AKIN_OK ? AKIN_OK : error_set(error, p->status, "%s", p->message);
+}
+
+size_t platform_shared_bytes(const platform *p)
+{
+    return (size_t)p->shared_bytes;
+}
+
+size_t platform_processors(const platform *p)
+{
+    return (size_t)p->processors;
 }
 
 void platform_allow_shared(platform *p, const void *kernel, size_t bytes)
@@ -276,8 +311,22 @@ bool choose(platform *p, plan *made)
     return true;
 }
 
+// Who multiplies nothing needs neither.
+bool open_products(platform *p)
+{
+    if (!p->workspace) {
+        check(p, cudaMalloc(&p->workspace, WORKSPACE_BYTES), "memory for products");
+        check_blas(p, cublasLtCreate(&p->blas), "opening cuBLASLt");
+        p->bytes += WORKSPACE_BYTES;
+        p->peak_bytes = p->bytes > p->peak_bytes ? p->bytes : p->peak_bytes;
+    }
+    return p->status == AKIN_OK;
+}
+
 plan *plan_for(platform *p, const product *m)
 {
+    if (!open_products(p))
+        return nullptr;
     plan_key key;
     memset(&key, 0, sizeof key);        // compared as bytes
     key.rows = m->rows, key.cols = m->cols, key.depth = m->depth;

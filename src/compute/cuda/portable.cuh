@@ -21,6 +21,7 @@ typedef __nv_bfloat16 bfloat_t;
 
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                       \
     kernel<<<grid, block, shared_bytes, stream>>>(__VA_ARGS__)
+#define UNROLL _Pragma("unroll")
 #define SHARED(type, name)                                                           \
     extern __shared__ __align__(16) unsigned char shared_block_[];                   \
     type *name = reinterpret_cast<type *>(shared_block_)
@@ -35,16 +36,33 @@ __device__ __forceinline__ uint32_t warp_shuffle(uint32_t value, int lane)
     return __shfl_sync(0xffffffffu, value, lane);
 }
 
+__device__ __forceinline__ uint32_t warp_ballot(bool yes)
+{
+    return __ballot_sync(0xffffffffu, yes);
+}
+
+__device__ __forceinline__ uint32_t score_bits(float x) { return __float_as_uint(x); }
+__device__ __forceinline__ float bits_score(uint32_t bits) { return __uint_as_float(bits); }
+__device__ __forceinline__ int count_bits(uint32_t bits) { return __popc(bits); }
+
 __device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ float to_float(half_t x) { return __half2float(x); }
 __device__ __forceinline__ float to_float(bfloat_t x) { return __bfloat162float(x); }
-template <typename T> __device__ __forceinline__ T from_float(float x);
-template <> __device__ __forceinline__ float from_float<float>(float x) { return x; }
-template <> __device__ __forceinline__ half_t from_float<half_t>(float x)
+__device__ __forceinline__ float low_half(uint32_t pair)
+{
+    return __half2float(__ushort_as_half((unsigned short)(pair & 0xffff)));
+}
+__device__ __forceinline__ float high_half(uint32_t pair)
+{
+    return __half2float(__ushort_as_half((unsigned short)(pair >> 16)));
+}
+template <typename T> __host__ __device__ __forceinline__ T from_float(float x);
+template <> __host__ __device__ __forceinline__ float from_float<float>(float x) { return x; }
+template <> __host__ __device__ __forceinline__ half_t from_float<half_t>(float x)
 {
     return __float2half_rn(x);
 }
-template <> __device__ __forceinline__ bfloat_t from_float<bfloat_t>(float x)
+template <> __host__ __device__ __forceinline__ bfloat_t from_float<bfloat_t>(float x)
 {
     return __float2bfloat16_rn(x);
 }
@@ -106,6 +124,28 @@ __device__ __forceinline__ void warp_multiply<bfloat_t>(float c[4], const uint32
                  "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// Sixteen bytes from global to shared memory, or zeros where not valid, beside what the thread goes
+// on with. Copies since the last commit are a group; wait<N> returns when at most the last N groups
+// of this thread are under way (PTX ISA, cp.async).
+__device__ __forceinline__ void copy_async(void *shared, const void *global, bool valid)
+{
+    uint32_t address = (uint32_t)__cvta_generic_to_shared(shared);
+    int bytes = valid ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+                 :: "r"(address), "l"(global), "r"(bytes)
+                 : "memory");
+}
+
+__device__ __forceinline__ void copy_commit(void)
+{
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+template <int N> __device__ __forceinline__ void copy_wait(void)
+{
+    asm volatile("cp.async.wait_group %0;" :: "n"(N) : "memory");
 }
 
 #else
