@@ -315,7 +315,8 @@ static size_t match_base64(const struct place *p)
                  && case_of(c) != case_of(byte_at(p, p->at + n - 1));
     }
     bool even = turns * 3 >= n || (n >= LONG && turns * 4 >= n && seen[2] * 3 >= seen[1]);
-    if (n < MIN || !even || slashes * 8 > n || !seen[0] || !seen[1] || !seen[2])
+    bool mixed = seen[1] && seen[2] && (seen[0] || n >= LONG);
+    if (n < MIN || !even || slashes * 8 > n || !mixed)
         return 0;
     for (int padding = 0; padding < 2 && byte_at(p, p->at + n) == '='; padding++)
         n++;

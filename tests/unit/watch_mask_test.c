@@ -104,6 +104,8 @@ static void names_and_keys(void **state)
           {"SHA256:/J3kQ0vX9aLmB2nC4dE5fG", "SHA<n>:<key>"},
           {"SHA256:+J3kQ0vX9aLmB2nC4dE5fG", "SHA<n>:<key>"},
           {"CFV7eC/aGogb3yknG/gIQjYSIDTpllexxzu+rc/Log9", "<key>"},
+          {"s/ihjOHBUmPVesTg/IuLVYLOGjaWETXJDBVOEmDKQwc", "<key>"},
+          {"IllegalStateExceptionHandlerFactoryBean", "IllegalStateExceptionHandlerFactoryBean"},
           {"token=dGhpcyBpcyBhIHRva2VuIDEyMw==;", "token=<key>;"},
           {"NetworkManagerAccessPointProperties2Changed",
            "NetworkManagerAccessPointProperties<n>Changed"},
