@@ -198,7 +198,8 @@ def main():
         return 1
     report = {"date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
               "commit": commit(), "machine": machine(sorted(os.sched_getaffinity(0))),
-              "command": " ".join(own_arguments(sys.argv[1:])), "logs": {}}
+              "command": " ".join(os.path.basename(w) if os.path.isabs(w) else w
+                                  for w in own_arguments(sys.argv[1:])), "logs": {}}
     for name in wanted:
         report["logs"][name] = measure(a, read_log(a.events, name, 4000 if a.quick else None))
     stem = os.path.join(a.out, "watch-peers-" + report["date"][:16].translate(
