@@ -10,10 +10,6 @@
 
 enum { CHOICES_VERSION = 1 };
 
-/* Pages of 4 KB that may wait in the log before a choice has to bring them into the file, which
- * waits for the disk. Whoever rates does so from 1,000 on, so this is for people who never rate. */
-#define LOG_PAGES "8000"
-
 /* More evidence than any half-life lets an arm have. */
 #define EVIDENCE_MAX 1e9
 
@@ -130,8 +126,7 @@ static enum akin_status open_tables(struct choice_store *s, struct akin_error *e
         return error_set(error, AKIN_IO, "%.500s: the file cannot be written: make it and its "
                          "folder writable", s->live->path);
     TRY(live_connect(s->live, &s->db, error));
-    if (sqlite3_exec(s->db, "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = " LOG_PAGES,
-                     NULL, NULL, NULL) != SQLITE_OK)
+    if (sqlite3_exec(s->db, "PRAGMA synchronous = NORMAL", NULL, NULL, NULL) != SQLITE_OK)
         return live_error(s->live, s->db, "opening", error);
     TRY(make_tables(s, error));
     for (int i = 0; i < S_COUNT; i++)
