@@ -353,6 +353,8 @@ enum akin_status bandits_choose(struct bandits *b, const struct akin_bandit_roun
 
 /* ---- shares ----------------------------------------------------------------------------- */
 
+enum { SHARE_BLOCK = 640 };     /* draws of one call of the kernel */
+
 /* Which of the open arms that are allowed has the greatest draw, ties by place; SIZE_MAX: none. */
 static size_t best_allowed(const struct order *order, const float *drawn, size_t open,
                            const bool *allowed)
@@ -364,22 +366,41 @@ static size_t best_allowed(const struct order *order, const float *drawn, size_t
     return best == SIZE_MAX ? best : arm_at(order, best);
 }
 
+/* Few arms are drawn many times over in one call, as if they were as many more: five would leave
+ * most lanes of the kernel idle. */
+static size_t copies_of(const struct draws *d, const struct akin_bandit_round *round)
+{
+    size_t copies = d->open < SHARE_BLOCK ? SHARE_BLOCK / d->open : 1;
+    return copies < round->replicas + 1 ? copies : round->replicas + 1;
+}
+
+/* block [3][copies][open] */
 static void share(const struct bandits *b, const struct akin_bandit_round *round,
-                  const struct draws *d, const bool *allowed, float *shares)
+                  const struct draws *d, size_t copies, float *block, const bool *allowed,
+                  float *shares)
 {
     struct order order = order_of(b, round->bandit);
     struct beta_key key = key_of(b, round);
+    size_t open = d->open, total = round->replicas + 1;
+    float *alpha = block, *beta = alpha + copies * open, *drawn = beta + copies * open;
     for (size_t i = 0; i < b->settings.arms; i++)
         shares[i] = 0;
-    for (size_t r = 0; r <= round->replicas; r++) {
-        key.replica = (uint32_t)r;
-        b->kernels->draw_beta_f32(d->drawn, d->alpha, d->beta, d->open, &key);
-        size_t best = best_allowed(&order, d->drawn, d->open, allowed);
-        if (best != SIZE_MAX)
-            shares[best] += 1;
+    for (size_t c = 0; c < copies; c++) {
+        memcpy(alpha + c * open, d->alpha, open * sizeof *alpha);
+        memcpy(beta + c * open, d->beta, open * sizeof *beta);
+    }
+    for (size_t done = 0; done < total; done += copies) {
+        size_t live = total - done < copies ? total - done : copies;
+        key.replica = (uint32_t)(done / copies);
+        b->kernels->draw_beta_f32(drawn, alpha, beta, live * open, &key);
+        for (size_t c = 0; c < live; c++) {
+            size_t best = best_allowed(&order, drawn + c * open, open, allowed);
+            if (best != SIZE_MAX)
+                shares[best] += 1;
+        }
     }
     for (size_t i = 0; i < b->settings.arms; i++)
-        shares[i] /= (float)(round->replicas + 1);
+        shares[i] /= (float)total;
 }
 
 enum akin_status bandits_shares(struct bandits *b, const struct akin_bandit_round *round,
@@ -390,9 +411,13 @@ enum akin_status bandits_shares(struct bandits *b, const struct akin_bandit_roun
     first.k = 1;
     TRY(check_round(b, &first, error));
     TRY(take_draws(b, &first, &draws, error));
-    share(b, &first, &draws, allowed, shares);
+    size_t copies = copies_of(&draws, &first);
+    float *block = memory_alloc_aligned(3 * copies * draws.open, sizeof *block);
+    if (block)
+        share(b, &first, &draws, copies, block, allowed, shares);
     free_draws(&draws);
-    return AKIN_OK;
+    memory_free(block);
+    return block ? AKIN_OK : error_memory(error);
 }
 
 /* ---- what was learned ------------------------------------------------------------------- */

@@ -32,12 +32,25 @@ static const char everybody[] = "all";
 
 static const char *const arm_names[EXPLORE_ARMS] = { "blend", "text", "taste", "popular", "new" };
 
+/* The arms of one segment while a transaction lasts: each is read once and written once, however
+ * much is paid and chosen in between. */
+struct held {
+    bool is_here;
+    bool is_new;                /* not in the store; written as a whole, with what it borrowed */
+    bool changed[EXPLORE_ARMS];
+    uint64_t rewards;
+    struct choice_arm arms[EXPLORE_ARMS];
+};
+
+enum { HELD_ALL, HELD_SEGMENT, HELD };
+
 struct explore {
     struct explore_settings settings;
     struct mutex *lock;         /* guards the rest, from begin to end */
     struct choice_store *store; /* NULL: not opened yet */
     struct bandits *bandits;    /* one, which takes the place of the segment's */
     struct akin_bandits_settings bandit;
+    struct held held[HELD];     /* everybody, and the segment that was asked for last */
     bool genres_known;
     char genres[GENRES][GENRE_BYTES];
     size_t genre_count;
@@ -186,58 +199,87 @@ void explore_segment(struct explore *e, const uint32_t *rows, const float *weigh
 
 /* ---- the bandit of a segment ------------------------------------------------------------ */
 
-static enum akin_status find_arms(struct explore *e, const char *segment,
-                                  struct choice_arm arms[EXPLORE_ARMS], uint64_t *rewards,
+static enum akin_status let_go(struct explore *e, struct held *held, struct akin_error *error)
+{
+    bool any = false;
+    for (int i = 0; i < EXPLORE_ARMS; i++)
+        any |= held->changed[i];
+    for (int i = 0; held->is_here && any && i < EXPLORE_ARMS; i++)
+        if (held->changed[i] || held->is_new)
+            TRY(choice_store_put(e->store, &held->arms[i], error));
+    *held = (struct held){ 0 };
+    return AKIN_OK;
+}
+
+static enum akin_status let_all_go(struct explore *e, struct akin_error *error)
+{
+    TRY(let_go(e, &e->held[HELD_ALL], error));
+    return let_go(e, &e->held[HELD_SEGMENT], error);
+}
+
+static enum akin_status find_arms(struct explore *e, const char *segment, struct held *held,
                                   struct akin_error *error)
 {
     bool any = false, known;
-    *rewards = 0;
     for (int i = 0; i < EXPLORE_ARMS; i++) {
-        TRY(choice_store_find(e->store, segment, arm_names[i], &arms[i], &known, error));
+        TRY(choice_store_find(e->store, segment, arm_names[i], &held->arms[i], &known, error));
         any |= known;
-        *rewards += arms[i].rewards;
+        held->rewards += held->arms[i].rewards;
     }
-    if (any || !strcmp(segment, everybody))
+    held->is_here = true;
+    held->is_new = !any;
+    return AKIN_OK;
+}
+
+/* The arms of a segment, for the rest of the transaction or until another segment is asked for. */
+static enum akin_status hold(struct explore *e, const char *segment, struct held **found,
+                             struct akin_error *error)
+{
+    bool is_all = !strcmp(segment, everybody);
+    struct held *held = &e->held[is_all ? HELD_ALL : HELD_SEGMENT], *all;
+    *found = held;
+    if (held->is_here && !strcmp(held->arms[0].segment, segment))
         return AKIN_OK;
+    TRY(let_go(e, held, error));
+    TRY(find_arms(e, segment, held, error));
+    if (is_all || !held->is_new)
+        return AKIN_OK;
+    TRY(hold(e, everybody, &all, error));
     for (int i = 0; i < EXPLORE_ARMS; i++) {
-        struct choice_arm all;
-        TRY(choice_store_find(e->store, everybody, arm_names[i], &all, &known, error));
         double most = BORROWED_MAX * (double)e->bandit.sharpness;
-        double scale = fmin(1, most / fmax(all.alpha + all.beta, 1e-9));
-        arms[i].alpha = scale * all.alpha;
-        arms[i].beta = scale * all.beta;
+        double scale = fmin(1, most / fmax(all->arms[i].alpha + all->arms[i].beta, 1e-9));
+        held->arms[i].alpha = scale * all->arms[i].alpha;
+        held->arms[i].beta = scale * all->arms[i].beta;
     }
     return AKIN_OK;
 }
 
 /* The bandit becomes that of a segment. */
-static enum akin_status wake(struct explore *e, const struct choice_arm arms[EXPLORE_ARMS],
-                             uint64_t rewards, struct akin_error *error)
+static enum akin_status wake(struct explore *e, const struct held *held, struct akin_error *error)
 {
     struct akin_bandit_posterior posterior[EXPLORE_ARMS];
     for (int i = 0; i < EXPLORE_ARMS; i++)
         posterior[i] = (struct akin_bandit_posterior){
-            (float)fmin(arms[i].alpha + (double)e->bandit.prior_alpha, 1e7),
-            (float)fmin(arms[i].beta + (double)e->bandit.prior_beta, 1e7) };
-    return bandits_restore(e->bandits, 0, posterior, rewards, error);
+            (float)fmin(held->arms[i].alpha + (double)e->bandit.prior_alpha, 1e7),
+            (float)fmin(held->arms[i].beta + (double)e->bandit.prior_beta, 1e7) };
+    return bandits_restore(e->bandits, 0, posterior, held->rewards, error);
 }
 
 static enum akin_status reward(struct explore *e, const char *segment, int arm, double value,
                                struct akin_error *error)
 {
-    struct choice_arm arms[EXPLORE_ARMS];
+    struct held *held;
     struct akin_bandit_posterior posterior[EXPLORE_ARMS];
-    uint64_t rewards;
-    TRY(find_arms(e, segment, arms, &rewards, error));
-    TRY(wake(e, arms, rewards, error));
+    TRY(hold(e, segment, &held, error));
+    TRY(wake(e, held, error));
     TRY(bandits_reward(e->bandits, 0, (size_t)arm, (float)value, error));
-    TRY(bandits_posterior(e->bandits, 0, posterior, &rewards, error));
-    arms[arm].rewards++;
-    arms[arm].reward += value;
+    TRY(bandits_posterior(e->bandits, 0, posterior, &held->rewards, error));
+    held->arms[arm].rewards++;
+    held->arms[arm].reward += value;
     for (int i = 0; i < EXPLORE_ARMS; i++) {
-        arms[i].alpha = fmax(0, (double)(posterior[i].alpha - e->bandit.prior_alpha));
-        arms[i].beta = fmax(0, (double)(posterior[i].beta - e->bandit.prior_beta));
-        TRY(choice_store_put(e->store, &arms[i], error));
+        held->arms[i].alpha = fmax(0, (double)(posterior[i].alpha - e->bandit.prior_alpha));
+        held->arms[i].beta = fmax(0, (double)(posterior[i].beta - e->bandit.prior_beta));
+        held->changed[i] = true;
     }
     return AKIN_OK;
 }
@@ -276,17 +318,17 @@ static enum akin_status open_store(struct explore *e, bool make, struct akin_err
 static enum akin_status begin(struct explore *e, struct explore_round *round,
                               struct akin_error *error)
 {
-    struct choice_arm arms[EXPLORE_ARMS];
-    uint64_t rewards;
+    struct held *held;
     TRY(open_store(e, true, error));
     TRY(choice_store_begin(e->store, error));
+    memset(e->held, 0, sizeof e->held);     /* others may have written since */
     enum akin_status status = settle(e, round->now, error);
     if (status == AKIN_OK && round->request == 0)
         status = choice_store_request(e->store, &round->request, error);
     if (status == AKIN_OK)
-        status = find_arms(e, round->segment, arms, &rewards, error);
+        status = hold(e, round->segment, &held, error);
     if (status == AKIN_OK)
-        status = wake(e, arms, rewards, error);
+        status = wake(e, held, error);
     return status == AKIN_OK ? AKIN_OK : choice_store_end(e->store, status, error);
 }
 
@@ -302,6 +344,8 @@ enum akin_status explore_begin(struct explore *e, struct explore_round *round,
 
 enum akin_status explore_end(struct explore *e, enum akin_status status, struct akin_error *error)
 {
+    if (status == AKIN_OK)
+        status = let_all_go(e, error);
     status = choice_store_end(e->store, status, error);
     mutex_unlock(e->lock);
     return status;
@@ -350,8 +394,7 @@ enum akin_status explore_keep(struct explore *e, const struct explore_round *rou
                               struct akin_error *error)
 {
     struct akin_item item;
-    struct choice_arm arms[EXPLORE_ARMS];
-    uint64_t rewards;
+    struct held *held;
     bool added;
     catalog_item(e->settings.catalog, row, &item);
     struct choice choice = {
@@ -365,10 +408,9 @@ enum akin_status explore_keep(struct explore *e, const struct explore_round *rou
         return AKIN_OK;
     const char *const segments[] = { round->segment, everybody };
     for (int s = 0; s < 2; s++) {
-        TRY(find_arms(e, segments[s], arms, &rewards, error));
-        arms[draw->arm].choices++;
-        for (int i = 0; i < EXPLORE_ARMS; i++)      /* a new segment keeps what it borrowed */
-            TRY(choice_store_put(e->store, &arms[i], error));
+        TRY(hold(e, segments[s], &held, error));
+        held->arms[draw->arm].choices++;
+        held->changed[draw->arm] = true;
     }
     return AKIN_OK;
 }
@@ -404,13 +446,12 @@ static enum akin_status list_shares(struct explore *e, struct akin_arm *arms, si
 {
     const struct akin_bandit_round asked = { .replicas = AKIN_BANDIT_REPLICAS_MAX };
     for (size_t i = 0; i < count; i++) {
-        struct choice_arm found[EXPLORE_ARMS];
+        struct held *held;
         float shares[EXPLORE_ARMS];
-        uint64_t rewards;
         if (i && !strcmp(arms[i].segment, arms[i - 1].segment))
             continue;
-        TRY(find_arms(e, arms[i].segment, found, &rewards, error));
-        TRY(wake(e, found, rewards, error));
+        TRY(hold(e, arms[i].segment, &held, error));
+        TRY(wake(e, held, error));
         TRY(bandits_shares(e->bandits, &asked, NULL, shares, error));
         for (size_t j = i; j < count && !strcmp(arms[j].segment, arms[i].segment); j++)
             for (int a = 0; a < EXPLORE_ARMS; a++)
@@ -428,7 +469,10 @@ static enum akin_status list(struct explore *e, int64_t now, struct akin_arm *ar
     if (!e->store)
         return AKIN_OK;
     TRY(choice_store_begin(e->store, error));
+    memset(e->held, 0, sizeof e->held);
     enum akin_status status = settle(e, now, error);
+    if (status == AKIN_OK)
+        status = let_all_go(e, error);
     if (status == AKIN_OK)
         status = choice_store_each(e->store, list_arm, &listing, error);
     size_t listed = listing.count < capacity ? listing.count : capacity;

@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "compute/best.h"
 #include "compute/cpu/kernels.h"
@@ -14,7 +15,8 @@ enum { MOODS = 2 };
 struct mood {
     const struct taste_weights *weights;
     unsigned parts;             /* bits: those with a weight */
-    float *standing;            /* [item_count] what the past does not change */
+    float *standing;            /* [item_count] what the past does not change; */
+    float *own;                 /* [size] of the model's items, one behind the other */
     uint32_t *order;            /* rows outside of the model, by it, best first, ties by row */
 };
 
@@ -61,6 +63,11 @@ static enum akin_status make_mood(const struct speaker *s, enum blend_context co
     for (unsigned part = 0; part < TASTE_PARTS; part++)
         mood->parts |= mood->weights->part[part] != 0 ? TASTE_BIT(part) : 0;
     taste_stand(s->taste, s->kernels, mood->weights->part, mood->standing);
+    mood->own = memory_alloc_aligned(s->taste->size + 1, sizeof *mood->own);
+    if (!mood->own)
+        return error_memory(error);
+    for (size_t j = 0; j < s->taste->size; j++)
+        mood->own[j] = mood->standing[s->taste->items[j]];
     return order_others(s->taste, mood, error);
 }
 
@@ -89,6 +96,7 @@ void speaker_destroy(struct speaker **speaker)
         return;
     for (size_t i = 0; i < MOODS; i++) {
         memory_free(s->moods[i].standing);
+        memory_free(s->moods[i].own);
         memory_free(s->moods[i].order);
     }
     memory_free(s);
@@ -97,7 +105,7 @@ void speaker_destroy(struct speaker **speaker)
 
 uint64_t speaker_bytes(const struct speaker *s)
 {
-    return MOODS * (2 * (uint64_t)s->taste->item_count - s->taste->size) * sizeof(float);
+    return MOODS * 2 * (uint64_t)s->taste->item_count * sizeof(float);
 }
 
 float speaker_text(const struct speaker *s, bool returning)
@@ -138,8 +146,7 @@ enum akin_status speaker_say(const struct speaker *s, const uint32_t *past, size
     TRY(make_room(s, speech, error));
     speech->returning = returning;
     taste_say(t, s->kernels, past, count, mood->parts, &speech->features);
-    for (size_t j = 0; j < t->size; j++)
-        speech->scores[j] = mood->standing[t->items[j]];
+    memcpy(speech->scores, mood->own, t->size * sizeof *speech->scores);
     taste_add(t, s->kernels, &speech->features, mood->weights->part, speech->scores);
     return AKIN_OK;
 }

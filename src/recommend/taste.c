@@ -287,6 +287,9 @@ enum akin_status taste_learn(const struct kernels *kernels, struct thread_pool *
     if (!histories->event_count)
         return error_set(error, AKIN_ARGUMENT,
                          "nobody has chosen anything yet: there is nothing to learn from");
+    if (settings->items_max > TASTE_COLUMNS_MAX)
+        return error_set(error, AKIN_LIMIT, "a model of %zu items: at most %d",
+                         settings->items_max, TASTE_COLUMNS_MAX);
     struct taste *t = memory_alloc(1, sizeof *t);
     if (!t)
         return error_memory(error);
@@ -322,53 +325,67 @@ static int greatest_first(const void *a, const void *b)
 
 static int by_column(const void *a, const void *b)
 {
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    uint16_t x = *(const uint16_t *)a, y = *(const uint16_t *)b;
     return (x > y) - (x < y);
 }
 
-static enum akin_status cut_rows(struct taste_rows *rows, size_t width, struct akin_error *error)
+enum akin_status taste_reserve_rows(struct taste *t, struct taste_rows *const *tables,
+                                    size_t count, size_t items, size_t width,
+                                    struct akin_error *error)
 {
-    if (!rows->dense)
-        return AKIN_OK;
-    size_t n = rows->items, kept = width < n ? width : n;
-    struct cut *order = memory_alloc(n, sizeof *order);
-    rows->columns = memory_alloc(n * kept, sizeof *rows->columns);
-    rows->values = memory_alloc(n * kept, sizeof *rows->values);
-    if (!order || !rows->columns || !rows->values) {
-        memory_free(order);
+    size_t stride = (width * (sizeof(float) + sizeof(uint16_t)) + 63) / 64 * 64, all;
+    ASSERT(items <= TASTE_COLUMNS_MAX);
+    memory_free(t->cut_rows);
+    t->cut_rows = size_mul(count * items, stride, &all) ? memory_alloc_aligned(all, 1) : NULL;
+    if (!t->cut_rows)
         return error_memory(error);
+    for (size_t i = 0; i < count; i++) {
+        tables[i]->cut = t->cut_rows + i * items * stride;
+        tables[i]->items = items;
+        tables[i]->width = width;
+        tables[i]->stride = stride;
     }
+    return AKIN_OK;
+}
+
+static enum akin_status cut_rows(struct taste_rows *rows, struct akin_error *error)
+{
+    size_t n = rows->items, kept = rows->width;
+    struct cut *order = memory_alloc(n, sizeof *order);
+    if (!order)
+        return error_memory(error);
     for (size_t i = 0; i < n; i++) {
-        uint32_t *columns = rows->columns + i * kept;
+        uint16_t *columns = taste_row_columns(rows, i);
+        float *values = taste_row_values(rows, i);
         for (size_t j = 0; j < n; j++)
             order[j] = (struct cut){ rows->dense + i * n, (uint32_t)j };
         qsort(order, n, sizeof *order, greatest_first);
         for (size_t j = 0; j < kept; j++)
-            columns[j] = order[j].column;
+            columns[j] = (uint16_t)order[j].column;
         qsort(columns, kept, sizeof *columns, by_column);
         for (size_t j = 0; j < kept; j++)
-            rows->values[i * kept + j] = rows->dense[i * n + columns[j]];
+            values[j] = rows->dense[i * n + columns[j]];
     }
     memory_free(order);
     memory_free(rows->dense);
     rows->dense = NULL;
-    rows->width = kept;
     return AKIN_OK;
 }
 
-enum akin_status taste_cut(struct taste *taste, size_t width, struct akin_error *error)
+enum akin_status taste_cut(struct taste *t, size_t width, struct akin_error *error)
 {
-    TRY(cut_rows(&taste->ease, width, error));
-    TRY(cut_rows(&taste->local, width, error));
-    TRY(cut_rows(&taste->next, width, error));
-    return cut_rows(&taste->back, width, error);
-}
-
-static void rows_deinit(struct taste_rows *rows)
-{
-    memory_free(rows->dense);
-    memory_free(rows->columns);
-    memory_free(rows->values);
+    struct taste_rows *const all[] = { &t->ease, &t->local, &t->next, &t->back };
+    struct taste_rows *tables[sizeof all / sizeof *all];
+    size_t count = 0;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i]->dense)
+            tables[count++] = all[i];
+    if (count == 0)
+        return AKIN_OK;
+    TRY(taste_reserve_rows(t, tables, count, t->size, width < t->size ? width : t->size, error));
+    for (size_t i = 0; i < count; i++)
+        TRY(cut_rows(tables[i], error));
+    return AKIN_OK;
 }
 
 void taste_destroy(struct taste **taste)
@@ -382,10 +399,11 @@ void taste_destroy(struct taste **taste)
         memory_free(t->item_part[p]);
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++)
         memory_free(blocks[i]);
-    rows_deinit(&t->ease);
-    rows_deinit(&t->local);
-    rows_deinit(&t->next);
-    rows_deinit(&t->back);
+    memory_free(t->ease.dense);
+    memory_free(t->local.dense);
+    memory_free(t->next.dense);
+    memory_free(t->back.dense);
+    memory_free(t->cut_rows);
     sequence_model_deinit(&t->sequence);
     reranker_deinit(&t->reranker);
     if (t->graph)
@@ -397,7 +415,7 @@ void taste_destroy(struct taste **taste)
 
 static uint64_t rows_bytes(const struct taste_rows *rows)
 {
-    return (uint64_t)rows->items * (rows->dense ? rows->items * 4 : rows->width * 8);
+    return (uint64_t)rows->items * (rows->dense ? rows->items * 4 : rows->stride);
 }
 
 uint64_t taste_bytes(const struct taste *t)

@@ -36,15 +36,26 @@ const char *taste_part_name(enum taste_part part);      /* "popularity" */
 
 #define TASTE_BIT(part) (1u << (part))
 
-enum { TASTE_ITEMS_MAX = 3072, TASTE_HISTORY_MAX = 2000, TASTE_ROW_MAX = 200 };
+enum { TASTE_ITEMS_MAX = 3072, TASTE_HISTORY_MAX = 2000, TASTE_ROW_MAX = 200,
+       TASTE_COLUMNS_MAX = 65536 };    /* items of a model: columns have sixteen bits */
 
-/* Weights from each item to others: all of them, or the `width` largest of each. */
+/* Weights from each item to others: all of them, or the `width` largest of each. A past reads rows
+ * all over memory, so what is left of one lies together. */
 struct taste_rows {
     float *dense;               /* [items][items], or NULL */
-    uint32_t *columns;          /* [items][width] */
-    float *values;              /* [items][width] */
-    size_t items, width;
+    unsigned char *cut;         /* [items][stride] bytes, or NULL; in taste.cut_rows */
+    size_t items, width, stride;
 };
+
+static inline float *taste_row_values(const struct taste_rows *rows, size_t item)
+{
+    return (float *)(void *)(rows->cut + item * rows->stride);      /* [width] */
+}
+
+static inline uint16_t *taste_row_columns(const struct taste_rows *rows, size_t item)
+{
+    return (uint16_t *)(void *)(taste_row_values(rows, item) + rows->width);    /* [width] */
+}
 
 /* How the parts are put together, and with the cosine of texts. */
 struct taste_weights {
@@ -66,6 +77,7 @@ struct taste {
     float *item_part[TASTE_EASE];   /* [item_count] those that no history changes */
     float *next_share, *back_share, *sequence_share;    /* [size] ln(c / N + ...) */
     struct taste_rows ease, local, next, back;
+    unsigned char *cut_rows;    /* of all of these in one block, which gets huge pages */
     struct sequence_model sequence;
     struct reranker reranker;   /* of `size` items; values NULL: there is none */
     struct graph_model *graph;  /* of all items; NULL: there is none */
@@ -144,6 +156,12 @@ void taste_blend(const struct taste *taste, const struct kernels *kernels,
                  float *scores);
 
 /* ---- inside ------------------------------------------------------------------------------ */
+
+/* Room for cut rows of these tables of one taste, all of `items` and `width`; what they had before
+ * is gone. */
+enum akin_status taste_reserve_rows(struct taste *taste, struct taste_rows *const *tables,
+                                    size_t count, size_t items, size_t width,
+                                    struct akin_error *error);
 
 /* taste_say.c: what follows from chosen, recently, first, items and events. */
 enum akin_status taste_derive(struct taste *taste, struct akin_error *error);

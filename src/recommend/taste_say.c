@@ -105,8 +105,8 @@ static void add_row(const struct taste_rows *rows, const struct kernels *kernels
         kernels->add_scaled_f32(out, rows->dense + item * rows->items, weight, rows->items);
         return;
     }
-    const uint32_t *columns = rows->columns + item * rows->width;
-    const float *values = rows->values + item * rows->width;
+    const uint16_t *columns = taste_row_columns(rows, item);
+    const float *values = taste_row_values(rows, item);
     for (size_t k = 0; k < rows->width; k++)
         out[columns[k]] += weight * values[k];
 }
@@ -114,12 +114,8 @@ static void add_row(const struct taste_rows *rows, const struct kernels *kernels
 /* Rows are all over memory: some come while those before them are added. */
 static void fetch_row(const struct taste_rows *rows, size_t item)
 {
-    const uint32_t *columns = rows->columns + item * rows->width;
-    const float *values = rows->values + item * rows->width;
-    for (size_t k = 0; k < rows->width; k += 16) {
-        __builtin_prefetch(columns + k);
-        __builtin_prefetch(values + k);
-    }
+    for (size_t at = 0; at < rows->stride; at += 64)
+        __builtin_prefetch(rows->cut + item * rows->stride + at);
 }
 
 struct told {
@@ -143,7 +139,7 @@ static float add_rows(const struct told *told, const struct taste_rows *rows, do
             weight += share * exp2(-(double)age / slow);
         if (weight < 1e-6)
             break;
-        if (rows->columns && age + FETCHED < told->count)
+        if (rows->cut && age + FETCHED < told->count)
             fetch_row(rows, told->history[told->count - 1 - FETCHED - age]);
         add_row(rows, told->kernels, told->history[told->count - 1 - age], (float)weight, out);
         total += weight;

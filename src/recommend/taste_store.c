@@ -86,6 +86,30 @@ static enum akin_status write_sequence(const struct sequence_model *model, const
     return status;
 }
 
+static enum akin_status write_rows(const struct taste_rows *rows, const char *folder,
+                                   const char *name, struct akin_error *error)
+{
+    size_t n = rows->items, width = rows->width;
+    uint32_t *columns = memory_alloc(n * width, sizeof *columns);
+    float *values = memory_alloc(n * width, sizeof *values);
+    enum akin_status status = columns && values ? AKIN_OK : error_memory(error);
+    for (size_t i = 0; status == AKIN_OK && i < n; i++) {
+        const uint16_t *from = taste_row_columns(rows, i);
+        for (size_t k = 0; k < width; k++)
+            columns[i * width + k] = from[k];
+        memcpy(values + i * width, taste_row_values(rows, i), width * sizeof *values);
+    }
+    if (status == AKIN_OK)
+        status = write_array(folder, name, "_columns", "'<i4'", n, width, sizeof *columns, columns,
+                             error);
+    if (status == AKIN_OK)
+        status = write_array(folder, name, "_values", "'<f4'", n, width, sizeof *values, values,
+                             error);
+    memory_free(columns);
+    memory_free(values);
+    return status;
+}
+
 static enum akin_status write_popularity(const struct taste *t, const char *folder,
                                          struct akin_error *error)
 {
@@ -207,12 +231,8 @@ static enum akin_status write_files(const struct taste *t, const char *folder,
     TRY(write_array(folder, "items", "", "'<i4'", t->size, 0, sizeof *t->items, t->items, error));
     TRY(write_popularity(t, folder, error));
     for (size_t f = 0; f < ROW_FILES; f++) {
-        const struct taste_rows *rows = rows_of(t, f);
-        ASSERT(rows->columns && rows->width == t->local.width);
-        TRY(write_array(folder, row_files[f].name, "_columns", "'<i4'", rows->items, rows->width,
-                        sizeof *rows->columns, rows->columns, error));
-        TRY(write_array(folder, row_files[f].name, "_values", "'<f4'", rows->items, rows->width,
-                        sizeof *rows->values, rows->values, error));
+        ASSERT(rows_of(t, f)->cut && rows_of(t, f)->width == t->local.width);
+        TRY(write_rows(rows_of(t, f), folder, row_files[f].name, error));
     }
     TRY(write_sequence(&t->sequence, folder, error));
     TRY(write_weights(t, folder, error));
@@ -400,16 +420,34 @@ static enum akin_status read_rows(const struct reading *r, size_t table, struct 
 {
     struct taste_rows *rows = rows_of(r->taste, table);
     const char *name = row_files[table].name;
-    size_t n = r->taste->size;
-    TRY(read_array(r, name, "_columns", NPY_INT32, n, r->width, sizeof *rows->columns,
-                   (void **)&rows->columns, error));
-    for (size_t i = 0; i < n * r->width; i++)
-        if (rows->columns[i] >= n)
-            return out_of_range(r, name, "_columns", error);
-    TRY(read_array(r, name, "_values", NPY_FLOAT32, n, r->width, sizeof *rows->values,
-                   (void **)&rows->values, error));
-    rows->items = n;
-    rows->width = r->width;
+    size_t n = rows->items, width = rows->width;
+    uint32_t *columns = NULL;
+    float *values = NULL;
+    enum akin_status status = read_array(r, name, "_columns", NPY_INT32, n, width,
+                                         sizeof *columns, (void **)&columns, error);
+    if (status == AKIN_OK)
+        status = read_array(r, name, "_values", NPY_FLOAT32, n, width, sizeof *values,
+                            (void **)&values, error);
+    for (size_t i = 0; status == AKIN_OK && i < n * width; i++) {
+        if (columns[i] >= n)
+            status = out_of_range(r, name, "_columns", error);
+        taste_row_columns(rows, i / width)[i % width] = (uint16_t)columns[i];
+    }
+    for (size_t i = 0; status == AKIN_OK && i < n; i++)
+        memcpy(taste_row_values(rows, i), values + i * width, width * sizeof *values);
+    memory_free(columns);
+    memory_free(values);
+    return status;
+}
+
+static enum akin_status read_tables(const struct reading *r, struct akin_error *error)
+{
+    struct taste_rows *tables[ROW_FILES];
+    for (size_t f = 0; f < ROW_FILES; f++)
+        tables[f] = rows_of(r->taste, f);
+    TRY(taste_reserve_rows(r->taste, tables, ROW_FILES, r->taste->size, r->width, error));
+    for (size_t f = 0; f < ROW_FILES; f++)
+        TRY(read_rows(r, f, error));
     return AKIN_OK;
 }
 
@@ -472,8 +510,8 @@ static enum akin_status read_model(struct reading *r, const struct catalog *cata
         status = error_set(error, AKIN_FORMAT,
                            "%s: learned from a catalogue of other items; run akin fit", path);
     if (status == AKIN_OK &&
-        (size < 1 || size > items || events < 1 || width < 1 || width > size || dimension < 1 ||
-         dimension > SEQUENCE_DIM_MAX))
+        (size < 1 || size > items || size > TASTE_COLUMNS_MAX || events < 1 || width < 1 ||
+         width > size || dimension < 1 || dimension > SEQUENCE_DIM_MAX))
         status = error_set(error, AKIN_FORMAT, "%s: a size out of range; run akin fit", path);
     json_decref(root);
     if (status != AKIN_OK)
@@ -499,8 +537,8 @@ enum akin_status taste_open(const struct kernels *kernels, const char *data,
     enum akin_status status = read_model(&r, catalog, error);
     if (status == AKIN_OK)
         status = read_items(&r, error);
-    for (size_t f = 0; status == AKIN_OK && f < ROW_FILES; f++)
-        status = read_rows(&r, f, error);
+    if (status == AKIN_OK)
+        status = read_tables(&r, error);
     if (status == AKIN_OK)
         status = read_sequence(kernels, &r, error);
     if (status == AKIN_OK)

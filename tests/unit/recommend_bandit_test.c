@@ -180,6 +180,31 @@ static void test_shares(void **state)
     bandits_destroy(&bandits);
 }
 
+/* Two arms, (2, 1) and (1, 2): the first is the better one with probability 5/6. Many draws at once
+ * must be as independent as they are one by one. */
+static void test_shares_of_few(void **state)
+{
+    (void)state;
+    struct kernels kernels;
+    enum { ROUNDS = 400, DRAWS = 700 };     /* more than one block of them */
+    const struct akin_bandit_posterior posterior[2] = { { 2, 1 }, { 1, 2 } };
+    struct akin_bandits_settings settings = plain(1, 2);
+    double mean = 0, squares = 0, p = 5.0 / 6;
+    kernels_select(&kernels, cpu_detect());
+    struct bandits *bandits = make(&kernels, &settings);
+    assert_int_equal(bandits_restore(bandits, 0, posterior, 0, NULL), AKIN_OK);
+    for (uint64_t t = 0; t < ROUNDS; t++) {
+        struct akin_bandit_round round = { .round = t, .replicas = DRAWS - 1 };
+        float shares[2];
+        assert_int_equal(bandits_shares(bandits, &round, NULL, shares, NULL), AKIN_OK);
+        mean += (double)shares[0] / ROUNDS;
+        squares += ((double)shares[0] - p) * ((double)shares[0] - p) / ROUNDS;
+    }
+    assert_true(fabs(mean - p) < 0.003);
+    assert_true(fabs(squares / (p * (1 - p) / DRAWS) - 1) < 0.3);
+    bandits_destroy(&bandits);
+}
+
 /* What was taken out and put into another goes on as it would have, bit by bit. */
 static void test_kept(void **state)
 {
@@ -375,6 +400,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_learns_and_follows), cmocka_unit_test(test_opens_slowly),
         cmocka_unit_test(test_propensities),       cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_shares_of_few),
         cmocka_unit_test(test_kept),               cmocka_unit_test(test_pooled),
         cmocka_unit_test(test_bad_settings),
         cmocka_unit_test(test_bad_calls),          cmocka_unit_test(test_threads),

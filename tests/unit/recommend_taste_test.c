@@ -373,6 +373,9 @@ static void small_models(void **state)
     taste_settings_default(&settings);
     assert_int_equal(taste_learn(kernels, pools[0], &none, &settings, &taste, &error),
                      AKIN_ARGUMENT);
+    none.event_count = 1;       /* refused before it is looked at */
+    settings.items_max = TASTE_COLUMNS_MAX + 1;
+    assert_int_equal(taste_learn(kernels, pools[0], &none, &settings, &taste, &error), AKIN_LIMIT);
     catalog_close(&catalog);
 }
 
