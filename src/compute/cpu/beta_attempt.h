@@ -102,25 +102,28 @@ ALWAYS_INLINE struct beta_form beta_envelope(v16 alpha, v16 beta)
     return form;
 }
 
-/* One attempt by three uniform numbers: which part, where in it, and whether it stays. *kept has a
- * bit for each lane that does. */
-ALWAYS_INLINE v16 beta_attempt(v16 alpha, v16 beta, const v16 uniform[3], unsigned *kept)
+ALWAYS_INLINE v16 beta_shape(v16 shape)
 {
-    alpha = v_min(v_max(alpha, v_set(BETA_SHAPE_MIN)), v_set(BETA_SHAPE_MAX));
-    beta = v_min(v_max(beta, v_set(BETA_SHAPE_MIN)), v_set(BETA_SHAPE_MAX));
-    struct beta_form form = beta_envelope(alpha, beta);
-    v16 width = v_add(form.left, form.right), both = v_add(width, form.right_mass);
-    v16 part = v_mul(uniform[0], v_add(both, form.left_mass));
+    return v_min(v_max(shape, v_set(BETA_SHAPE_MIN)), v_set(BETA_SHAPE_MAX));
+}
+
+/* One attempt by three uniform numbers: which part, where in it, and whether it stays. *kept has a
+ * bit for each lane that does. `form` is that of the shapes alpha and beta. */
+ALWAYS_INLINE v16 beta_attempt_in(const struct beta_form *form, v16 alpha, v16 beta,
+                                  const v16 uniform[3], unsigned *kept)
+{
+    v16 width = v_add(form->left, form->right), both = v_add(width, form->right_mass);
+    v16 part = v_mul(uniform[0], v_add(both, form->left_mass));
     v16 fall = log_of(uniform[1]), power, grown;
-    v16 flat = v_sub(v_mul(uniform[1], width), form.left);
-    v16 tail = v_where_below(part, both, v_fma(fall, v_sub(v_set(0), form.right_mass), form.right),
-                             v_fms(fall, form.left_mass, form.left));
+    v16 flat = v_sub(v_mul(uniform[1], width), form->left);
+    v16 right = v_fma(fall, v_sub(v_set(0), form->right_mass), form->right);
+    v16 tail = v_where_below(part, both, right, v_fms(fall, form->left_mass, form->left));
     v16 s = v_where_below(part, width, flat, tail);
     v16 envelope = v_where_below(part, width, v_set(0), fall);
-    v16 height = beta_height(&form, s, &power, &grown);
+    v16 height = beta_height(form, s, &power, &grown);
     *kept = v_positive(v_sub(v_sub(height, envelope), log_of(uniform[2])));
     v16 odds = v_div(v_set(1), v_add(v_set(1), grown));
-    v16 least = v_min(v_mul(v_mul(form.q, power), odds), v_set(1));
-    v16 rest = v_where_below(least, v_set(0.5f), v_sub(v_set(1), least), v_mul(form.p, odds));
+    v16 least = v_min(v_mul(v_mul(form->q, power), odds), v_set(1));
+    v16 rest = v_where_below(least, v_set(0.5f), v_sub(v_set(1), least), v_mul(form->p, odds));
     return v_where_below(beta, alpha, v_min(rest, v_set(1)), least);
 }

@@ -6,6 +6,14 @@
 
 enum { BETA_CHUNK = 1024 };
 
+ALWAYS_INLINE v16 beta_attempt(v16 alpha, v16 beta, const v16 uniform[3], unsigned *kept)
+{
+    alpha = beta_shape(alpha);
+    beta = beta_shape(beta);
+    struct beta_form form = beta_envelope(alpha, beta);
+    return beta_attempt_in(&form, alpha, beta, uniform, kept);
+}
+
 /* The arms of a list once more, until all are accepted; `out` and the shapes from arm `first`. */
 static void beta_again(float *out, const float *alpha, const float *beta, uint32_t first,
                        uint32_t *list, size_t count, const struct beta_key *key)
