@@ -7,6 +7,7 @@
 #include "compute/encoder_device.h"
 #include "compute/search_device.h"
 #include "compute/train_ops.h"
+#include "compute/user_device.h"
 
 /* What a card is, and what it is used through. Versions as CUDA numbers them: 13000 is 13.0. */
 struct cuda_description {
@@ -33,6 +34,7 @@ struct cuda_plugin {
     const struct encoder_device_ops *encoder;
     const struct search_device_ops *search;
     const struct bandit_device_ops *bandit;
+    const struct user_device_ops *users;
 
     enum akin_status (*train_create)(int ordinal, enum train_precision precision,
                                      struct train_device **device, struct akin_error *error);
