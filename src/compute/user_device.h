@@ -18,7 +18,8 @@ struct user_device;
 
 struct user_device_ops {
     /* items [item_count][dim], copied; users begin at 0. AKIN_UNSUPPORTED: a dimension that is no
-     * multiple of USER_DEVICE_DIM_UNIT or too large, no users or items, or too many; AKIN_MEMORY. */
+     * multiple of USER_DEVICE_DIM_UNIT or too large, no users or items, or too many;
+     * AKIN_MEMORY. */
     enum akin_status (*create)(int ordinal, const float *items, size_t item_count, size_t dim,
                                size_t user_count, struct user_device **device,
                                struct akin_error *error);
