@@ -43,6 +43,8 @@ struct akin_fit_settings {
     size_t row_max;            /* weights kept of each item, 200 */
     uint64_t seed;             /* default 1 */
     bool reranker;             /* also train the reranker (docs/evaluation.md): a minute or two */
+    bool graph;                /* also learn the graph (docs/evaluation.md): what it says of items
+                                  that nobody has chosen yet is used from then on */
     struct akin_progress progress;
 };
 
@@ -55,6 +57,8 @@ struct akin_fit_report {
     struct akin_weights_found goes_on, comes_back;  /* for who is at it, and who was away */
     struct akin_weights_found query;    /* query_weight; formula: the number */
     struct akin_training reranker;
+    size_t new_items;              /* of the graph: with a text, and nobody chose them */
+    double graph_seconds;          /* 0: it was not asked for */
     double seconds;
     uint64_t bytes;                /* in memory, once opened */
 };
@@ -104,6 +108,8 @@ struct akin_cold {
     struct akin_estimate text, mean_text, graph;   /* by the person's slow vector, by the mean of
                                                       the texts, by that and the graph */
     struct akin_estimate over_text, over_mean_text;    /* the graph less these, pair by pair */
+    struct akin_estimate few_text, few_graph, few_over_text;   /* likewise by the three newest
+                                                                  choices of each person alone */
     double seconds;
 };
 

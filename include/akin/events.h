@@ -61,6 +61,14 @@ AKIN_API enum akin_status akin_events_search(struct akin_events *events, const c
                                                           const struct akin_stored_event *event),
                                              void *cookie, struct akin_error *error);
 
+/* The same by a vector [dimension] of that model: for queries that are embedded already. */
+AKIN_API enum akin_status akin_events_nearest(struct akin_events *events, const float *query,
+                                              size_t dimension, size_t k,
+                                              const struct akin_event_filter *filter,
+                                              bool (*take)(void *cookie,
+                                                           const struct akin_stored_event *event),
+                                              void *cookie, struct akin_error *error);
+
 /* -1 normal, 1 anomaly, 0 takes a label back. Durable when it returns. AKIN_NOT_FOUND: no such
  * event (or no longer). */
 AKIN_API enum akin_status akin_events_label(struct akin_events *events, uint64_t number, int label,

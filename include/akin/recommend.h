@@ -84,6 +84,7 @@ AKIN_API void akin_request_default(struct akin_request *request);
 /* What each part adds to a score. */
 struct akin_score_parts {
     float text, title, taste, popularity, context;
+    float graph;               /* of an item that nobody had chosen: more or less than its text */
 };
 
 struct akin_recommendation {
@@ -113,6 +114,8 @@ struct akin_explanation {
 /* Where the time went, milliseconds. */
 struct akin_recommend_timing {
     double encode_ms, fuse_ms, filter_ms, search_ms, rerank_ms, total_ms;
+    double graph_ms, new_ms;   /* of search_ms: the person in the graph of `akin fit --graph`, and
+                                  then the candidates that nobody chose */
     double situation_ms;       /* of search_ms what a trained reranker took for the context, */
     size_t situation_candidates;       /* and how many it rescored; 0: there was nothing to do */
 };

@@ -53,6 +53,8 @@ struct personal_bench {
     struct stage_times stages[STAGES];
     struct stage_times without_encoding;
     struct stage_times first_visits;    /* without encoding, of people who were not active */
+    struct stage_times graph, fresh;    /* of people alone: graph_ms and new_ms of
+                                           struct akin_recommend_timing */
     size_t visitors;
     struct stage_times situation;       /* the reranker for a context; NAN: none was trained */
     size_t situation_candidates;        /* of a request, the mean */

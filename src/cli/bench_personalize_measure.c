@@ -79,6 +79,35 @@ done:
     return status;
 }
 
+/* People alone, whose new items a graph ranks; NAN without one. */
+static enum akin_status ask_graph(struct personal_bench *b)
+{
+    enum akin_status status = AKIN_OK;
+    size_t count = 0;
+    double *times = memory_alloc(2 * b->queries, sizeof *times), *fresh;
+    if (!times)
+        return error_memory(&b->cli->error);
+    fresh = times + b->queries;
+    for (size_t i = 0; i < b->queries && b->info.users; i++) {
+        struct akin_request request;
+        struct akin_recommendation results[PERSONAL_K];
+        struct akin_recommend_timing timing;
+        size_t found;
+        set_request(b, i, &request);
+        request.query = NULL;
+        TRY_DONE(akin_recommend(b->recommender, &request, results, &found, &timing,
+                                &b->cli->error));
+        times[count] = timing.graph_ms;
+        fresh[count] = timing.new_ms;
+        count += timing.graph_ms > 0;
+    }
+    b->graph = stage_times_of(times, count);
+    b->fresh = stage_times_of(fresh, count);
+done:
+    memory_free(times);
+    return status;
+}
+
 /* The same requests with a context, where a reranker minds it. */
 static enum akin_status situations(struct personal_bench *b)
 {
@@ -134,6 +163,7 @@ enum akin_status personal_latency(struct personal_bench *b)
     b->without_encoding = stage_times_of(times[STAGES], b->queries);
     if (!b->model)
         b->stages[STAGE_ENCODE] = stage_times_of(NULL, 0);
+    TRY_DONE(ask_graph(b));
     TRY_DONE(situations(b));
 done:
     memory_free(block);

@@ -52,6 +52,8 @@ size_t personal_targets(const struct personal_bench *b, struct bench_target *tar
     const struct bench_target all[] = {
         {"fusion, median", "ms", BENCH_BELOW, b->stages[STAGE_FUSE].median, 0.01, ""},
         {"cached look-up, mean", "ms", BENCH_BELOW, b->cache.hit_ms, 0.02, ""},
+        {"a person in the graph, median", "ms", BENCH_BELOW, b->graph.median, 0.05,
+         "needs akin fit --graph"},
         {"query without encoding, median", "ms", BENCH_BELOW, b->without_encoding.median, 0.3, ""},
         {"reranker for a context, median", "ms", BENCH_BELOW, b->situation.median, 0.2,
          "needs akin fit --reranker"},
@@ -103,6 +105,8 @@ static json_t *latency_json(const struct personal_bench *b)
     json_object_set_new(rest, "p99_ms", json_of_double(other->p99));
     json_object_set_new(root, "without_encoding", rest);
     json_object_set_new(root, "first_visit_ms", json_of_double(b->first_visits.median));
+    json_object_set_new(root, "graph_ms", json_of_double(b->graph.median));
+    json_object_set_new(root, "new_ms", json_of_double(b->fresh.median));
     json_object_set_new(root, "queries", json_of_count(b->queries));
     return root;
 }
@@ -297,6 +301,9 @@ static void print_latency(const struct personal_bench *b)
     if (b->visitors)
         report_line("first visits", "%.4f ms median of %zu people, without encode",
                     b->first_visits.median, b->visitors);
+    if (isfinite(b->graph.median))
+        report_line("graph", "%.4f ms median, %.4f ms p95 for a person; %.4f ms for what is new",
+                    b->graph.median, b->graph.p95, b->fresh.median);
     for (size_t i = 0; i < PERSONAL_BATCHES; i++) {
         char label[32], cold[NUMBER_BYTES], warm[NUMBER_BYTES];
         const struct personal_batch *batch = &b->batches[i];

@@ -68,6 +68,9 @@ static json_t *cold_json(const struct akin_cold *cold)
     json_object_set_new(object, "recall_at_50_graph", estimate_json(&cold->graph));
     json_object_set_new(object, "graph_over_text", estimate_json(&cold->over_text));
     json_object_set_new(object, "graph_over_mean_text", estimate_json(&cold->over_mean_text));
+    json_object_set_new(object, "new_people_text", estimate_json(&cold->few_text));
+    json_object_set_new(object, "new_people_graph", estimate_json(&cold->few_graph));
+    json_object_set_new(object, "new_people_graph_over_text", estimate_json(&cold->few_over_text));
     json_object_set_new(object, "seconds", json_of_double(cold->seconds));
     return object;
 }
@@ -135,6 +138,9 @@ static void tell_cold(const struct akin_cold *cold)
     report_line("", "graph over text %+.4f, 95 %% %+.4f to %+.4f; over mean of texts %+.4f, 95 %% "
                 "%+.4f to %+.4f", cold->over_text.mean, cold->over_text.low, cold->over_text.high,
                 cold->over_mean_text.mean, cold->over_mean_text.low, cold->over_mean_text.high);
+    report_line("", "by three choices: graph %.4f, text %.4f, %+.4f, 95 %% %+.4f to %+.4f",
+                cold->few_graph.mean, cold->few_text.mean, cold->few_over_text.mean,
+                cold->few_over_text.low, cold->few_over_text.high);
 }
 
 /* What was trained, over what is shipped, pair by pair. */

@@ -6,9 +6,11 @@ static const struct option fit_options[] = {
     {"items", 0, OPTION_COUNT, "N", "3072", "the most chosen items, which the model is of", 1,
      20000},
     {"row", 0, OPTION_COUNT, "N", "200", "weights kept of each item", 1, 20000},
-    {"seed", 0, OPTION_COUNT, "N", "1", "of the sequence model and the reranker", 0, 1e9},
+    {"seed", 0, OPTION_COUNT, "N", "1", "of the sequence model, reranker and graph", 0, 1e9},
     {"reranker", 0, OPTION_FLAG, "", NULL, "also train the reranker: attention over the past", 0,
      0},
+    {"graph", 0, OPTION_FLAG, "", NULL,
+     "also learn the graph, which ranks items that nobody chose yet", 0, 0},
     {"curve", 0, OPTION_TEXT, "FILE", NULL, "also draw the losses of its training, as SVG", 0, 0},
 };
 
@@ -38,6 +40,7 @@ static enum akin_status learn(struct cli *cli, struct akin_fit_report *report)
     settings.row_max = options_count(&cli->options, "row");
     settings.seed = options_count(&cli->options, "seed");
     settings.reranker = options_flag(&cli->options, "reranker");
+    settings.graph = options_flag(&cli->options, "graph");
     if (options_text(&cli->options, "curve") && !settings.reranker)
         return wrong_use(cli, "--curve draws the training of --reranker, which is not given");
     TRY(cli_engine(cli));
@@ -69,6 +72,10 @@ static enum akin_status run_fit(struct cli *cli)
         json_object_set_new(root, "query_weight", weights_found_json(&report.query));
         if (report.reranker.epochs)
             json_object_set_new(root, "reranker", training_json(&report.reranker));
+        if (report.graph_seconds > 0) {
+            json_object_set_new(root, "new_items", json_of_count(report.new_items));
+            json_object_set_new(root, "graph_seconds", json_of_double(report.graph_seconds));
+        }
         json_object_set_new(root, "seconds", json_of_double(report.seconds));
         json_object_set_new(root, "memory_bytes", json_of_count(report.bytes));
         return print_json(cli, root);
@@ -91,6 +98,9 @@ static enum akin_status run_fit(struct cli *cli)
                     report.query.formula);
     if (options_flag(&cli->options, "reranker"))
         training_print(&report.reranker);
+    if (report.graph_seconds > 0)
+        report_line("graph", "%s items that nobody chose are placed, in %.2f s",
+                    format_count(a, report.new_items), report.graph_seconds);
     report_line("time", "%.2f s", report.seconds);
     report_line("memory", "%s once opened", format_bytes(a, report.bytes));
     return AKIN_OK;
@@ -105,10 +115,13 @@ const struct command command_fit = {
         "beside\nthe catalogue's files: which items go together, what comes next, what is "
         "popular now.\nWith --reranker also a model that attends to the past in its "
         "order; it is used where choices that\nare held back are foretold better with it beyond "
-        "doubt, and for what\nakin recommend --context tells. docs/evaluation.md says how good it "
+        "doubt, and for what\nakin recommend --context tells.\nWith --graph also vectors of people "
+        "and items from who chose what, and of items that nobody\nchose from their texts, genres "
+        "and years: those are ranked by it among each other.\ndocs/evaluation.md says how good it "
         "is.\n",
     .examples = "  akin fit --data films\n"
-                "  akin fit --data films --reranker --curve losses.svg\n",
+                "  akin fit --data films --reranker --curve losses.svg\n"
+                "  akin fit --data films --graph\n",
     .options = {fit_options, sizeof fit_options / sizeof fit_options[0]},
     .run = run_fit,
 };

@@ -61,7 +61,7 @@ static const struct option watch_options[] = {
     {"repeat", 0, OPTION_NUMBER, "S", "60",
      "the same alarm is told again, with its count, after so many seconds; 0: each", 0, 1e6},
     {"deadline", 0, OPTION_NUMBER, "MS", "5", "live: an event waits so long for others", 0, 10000},
-    {"queue", 0, OPTION_COUNT, "N", "4096", "live: events that wait, of each source", 16, 1 << 20},
+    {"queue", 0, OPTION_COUNT, "N", "8192", "live: events that wait, of each source", 16, 1 << 20},
     {"report", 0, OPTION_NUMBER, "S", NULL,
      "live: counters as a line of JSON on standard error every S seconds (or at SIGUSR1)", 0.1,
      1e6},

@@ -17,16 +17,16 @@ static void note_line(void *cookie, const char *line)
     print_note(cli, "%s", line);
 }
 
-static enum akin_status open_events(struct cli *cli, bool model_wanted, bool label,
+/* `model` (NULL: none is wanted) is the caller's to close, behind the events. */
+static enum akin_status open_events(struct cli *cli, struct akin_model **model, bool label,
                                     struct akin_events **events)
 {
-    struct akin_model *model = NULL;
     struct akin_events_settings settings = {.label = label, .cookie = cli, .note = note_line};
     TRY(need_text(cli, "store", &settings.folder));
     TRY(cli_engine(cli));
-    if (model_wanted)
-        TRY(cli_model(cli, NULL, &model));
-    return akin_events_open(cli->engine, model, &settings, events, &cli->error);
+    if (model)
+        TRY(cli_model(cli, NULL, model));
+    return akin_events_open(cli->engine, model ? *model : NULL, &settings, events, &cli->error);
 }
 
 static const char *label_name(int label)
@@ -141,6 +141,7 @@ static enum akin_status run_search(struct cli *cli)
     const char *query = o->positional_count ? o->positionals[0] : NULL;
     const char *label = options_text(o, "label");
     struct akin_events *events = NULL;
+    struct akin_model *model = NULL;
     struct akin_event_filter filter = {
         .alerts = options_flag(o, "anomalous"),
         .label = !label ? 0 : strcmp(label, "anomaly") ? -1 : 1,
@@ -151,7 +152,7 @@ static enum akin_status run_search(struct cli *cli)
     struct found found = {.cli = cli, .similar = query != NULL};
     TRY(read_moment(cli, "since", &filter.from_us));
     TRY(read_moment(cli, "until", &filter.until_us));
-    enum akin_status status = open_events(cli, query != NULL, false, &events);
+    enum akin_status status = open_events(cli, query ? &model : NULL, false, &events);
     uint64_t began = clock_monotonic_ns();
     if (status == AKIN_OK && cli->json)
         found.results = json_array();
@@ -160,6 +161,7 @@ static enum akin_status run_search(struct cli *cli)
                                     &found, &cli->error);
     double ms = ms_since(began);
     akin_events_close(&events);
+    akin_model_close(&model);
     if (status == AKIN_OK && cli->json)
         return print_json(cli, json_pack("{s:o, s:o, s:o, s:o}", "query", json_of_known(
                                              query ? query : ""), "results", found.results, "found",
@@ -208,7 +210,7 @@ static enum akin_status run_label(struct cli *cli)
     if (value > 1)
         return wrong_use(cli, "'%.60s' is no label: normal, anomaly, or none to take one back",
                          label);
-    enum akin_status status = open_events(cli, false, true, &events);
+    enum akin_status status = open_events(cli, NULL, true, &events);
     if (status == AKIN_OK)
         status = akin_events_label(events, id, value, &cli->error);
     akin_events_close(&events);
@@ -245,7 +247,7 @@ static enum akin_status run_info(struct cli *cli)
     struct akin_events *events = NULL;
     struct akin_events_info i;
     char first[40], last[40];
-    enum akin_status status = open_events(cli, false, false, &events);
+    enum akin_status status = open_events(cli, NULL, false, &events);
     if (status == AKIN_OK)
         status = akin_events_info(events, &i, &cli->error);
     akin_events_close(&events);

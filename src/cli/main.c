@@ -13,7 +13,7 @@ enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_WRONG_USE = 2, EXIT_INTERRUPTED = 13
 static const struct option common_options[] = {
     {"model", 'm', OPTION_TEXT, "DIR|NAME", NULL, "model folder, or a name under HOME/models", 0,
      0},
-    {"device", 0, OPTION_TEXT, "DEVICE", NULL, "auto or cpu", 0, 0},
+    {"device", 0, OPTION_TEXT, "DEVICE", NULL, "auto, cpu, cuda, cuda:N or cuda:all", 0, 0},
     {"precision", 0, OPTION_TEXT, "P", NULL, "auto, fp32, bf16, fp16 or int8", 0, 0},
     {"threads", 't', OPTION_TEXT, "N", NULL, "threads; 0: one per CPU", 0, 0},
     {"numa", 0, OPTION_TEXT, "auto|off|N", NULL, "NUMA nodes: place by them, not, or stay on one",

@@ -102,7 +102,7 @@ static enum akin_status open_answer(struct cli *cli, const struct akin_request *
 
 /* ---- reasons ----------------------------------------------------------------------------- */
 
-enum { PARTS = 5 };
+enum { PARTS = 6 };
 
 struct named_part {
     const char *name;
@@ -115,7 +115,8 @@ static void name_parts(const struct akin_score_parts *p, struct named_part named
                                           {"title", (double)p->title},
                                           {"taste", (double)p->taste},
                                           {"popularity", (double)p->popularity},
-                                          {"context", (double)p->context}};
+                                          {"context", (double)p->context},
+                                          {"graph", (double)p->graph}};
     memcpy(named, all, sizeof all);
 }
 
@@ -238,6 +239,8 @@ static enum akin_status tell_answer(struct cli *cli, const struct akin_request *
         json_object_set_new(timing, "fuse_ms", json_of_double(t->fuse_ms));
         json_object_set_new(timing, "filter_ms", json_of_double(t->filter_ms));
         json_object_set_new(timing, "search_ms", json_of_double(t->search_ms));
+        json_object_set_new(timing, "graph_ms", json_of_double(t->graph_ms));
+        json_object_set_new(timing, "new_ms", json_of_double(t->new_ms));
         json_object_set_new(timing, "rerank_ms", json_of_double(t->rerank_ms));
         json_object_set_new(timing, "total_ms", json_of_double(t->total_ms));
         json_t *results = results_json(a->catalog, a->results, a->found);

@@ -131,6 +131,41 @@ static enum akin_status take_hits(struct akin_events *e, const struct event_hit 
     return AKIN_OK;
 }
 
+static struct event_filter inner_filter(const struct akin_event_filter *f)
+{
+    return f ? (struct event_filter){ f->from_us, f->until_us, f->alerts, f->label, f->source,
+                                      f->session, f->origin, f->level, f->score_min }
+             : (struct event_filter){ 0 };
+}
+
+enum akin_status akin_events_nearest(struct akin_events *events, const float *query,
+                                     size_t dimension, size_t k,
+                                     const struct akin_event_filter *filter,
+                                     bool (*take)(void *cookie,
+                                                  const struct akin_stored_event *event),
+                                     void *cookie, struct akin_error *error)
+{
+    struct taking taking = { .take = take, .cookie = cookie };
+    const struct event_filter inner = inner_filter(filter);
+    struct event_store_info info;
+    size_t found = 0;
+    event_store_info(events->store, &info);
+    if (info.events && info.dimension != dimension)
+        return error_set(error, AKIN_ARGUMENT, "%s: the query has %zu numbers, the vectors of this "
+                         "store %zu", events->folder, dimension, info.dimension);
+    k = k < info.events ? k : (size_t)info.events;
+    if (!k)
+        return AKIN_OK;
+    struct event_hit *hits = memory_alloc(k, sizeof *hits);
+    enum akin_status status =
+        !hits ? error_memory(error)
+              : event_store_search(events->store, query, k, &inner, hits, &found, error);
+    if (status == AKIN_OK)
+        status = take_hits(events, hits, found, &taking, error);
+    memory_free(hits);
+    return status;
+}
+
 enum akin_status akin_events_search(struct akin_events *events, const char *query, size_t k,
                                     const struct akin_event_filter *filter,
                                     bool (*take)(void *cookie,
@@ -138,29 +173,17 @@ enum akin_status akin_events_search(struct akin_events *events, const char *quer
                                     void *cookie, struct akin_error *error)
 {
     struct taking taking = { .take = take, .cookie = cookie, .left = k };
-    struct event_filter inner = { 0 };
+    const struct event_filter inner = inner_filter(filter);
     struct event_store_info info;
-    size_t found = 0;
+    float *vector = NULL;
     event_store_info(events->store, &info);
-    if (filter)
-        inner = (struct event_filter){ filter->from_us, filter->until_us, filter->alerts,
-                                       filter->label, filter->source, filter->session,
-                                       filter->origin, filter->level, filter->score_min };
-    k = k < info.events ? k : (size_t)info.events;
-    if (!k)
+    if (!k || !info.events)
         return AKIN_OK;
     if (!query)
         return event_store_read(events->store, 0, true, &inner, hand_out, &taking, error);
-    float *vector = NULL;
-    struct event_hit *hits = NULL;
     TRY(embed(events, query, &vector, error));
-    hits = memory_alloc(k, sizeof *hits);
-    enum akin_status status =
-        !hits ? error_memory(error)
-              : event_store_search(events->store, vector, k, &inner, hits, &found, error);
-    if (status == AKIN_OK)
-        status = take_hits(events, hits, found, &taking, error);
-    memory_free(hits);
+    enum akin_status status = akin_events_nearest(events, vector, info.dimension, k, filter, take,
+                                                  cookie, error);
     memory_free(vector);
     return status;
 }

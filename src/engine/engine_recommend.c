@@ -116,9 +116,14 @@ static enum akin_status open_taste(void *context, struct recommend_inputs *input
         log_write(&handle->engine->log, AKIN_LOG_WARNING,
                   "recommendations go on without the reranker: %s",
                   handle->taste->left_aside.message);
+    if (handle->taste->graph_aside.status != AKIN_OK)
+        log_write(&handle->engine->log, AKIN_LOG_WARNING,
+                  "recommendations go on without the graph: %s",
+                  handle->taste->graph_aside.message);
     status = speaker_create(handle->taste, kernels, &handle->speaker, error);
     if (status == AKIN_OK)
         *inputs = (struct recommend_inputs){ .fitted = true, .speaker = handle->speaker,
+                                             .graph = handle->taste->graph,
                                              .query_weight = handle->taste->query_weight };
     else
         taste_destroy(&handle->taste);

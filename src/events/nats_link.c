@@ -176,6 +176,7 @@ static enum akin_status find_stream(struct nats_link *link, struct akin_error *e
     jsStreamInfo *info = NULL;
     jsErrCode code = 0;
     natsStatus s = js_GetStreamInfo(&info, link->js, link->stream, NULL, &code);
+    link->without_jetstream = false;
     if (s == NATS_OK) {
         link->created = info->Created;
         jsStreamInfo_Destroy(info);
@@ -185,7 +186,9 @@ static enum akin_status find_stream(struct nats_link *link, struct akin_error *e
         return error_set(error, AKIN_NOT_FOUND, "stream %s: is not there; make it first, such as "
                          "by nats stream add %s --subjects 'events.>' --storage file --replicas 3",
                          link->stream, link->stream);
-    if (code == JSNotEnabledErr || code == JSNotEnabledForAccountErr || s == NATS_NO_RESPONDERS)
+    link->without_jetstream = code == JSNotEnabledErr || code == JSNotEnabledForAccountErr ||
+                              s == NATS_NO_RESPONDERS;
+    if (link->without_jetstream)
         return error_set(error, AKIN_NETWORK, "%.200s: JetStream is not there: start nats-server "
                          "with -js, or enable it for the account", link->shown);
     return not_now(link, s, error);

@@ -21,6 +21,7 @@ struct nats_link {
     int64_t created;            /* the stream: a later one of that name is another one */
     int64_t ack_wait_ns;        /* after which the server gives an event to somebody else */
     int64_t deliveries_max;     /* of one event; below 1: without limit */
+    bool without_jetstream;     /* what the last look for the stream found */
 };
 
 /* AKIN_ARGUMENT, AKIN_NETWORK (no server answers). `link` has its names; the rest is empty. */

@@ -30,7 +30,8 @@ enum {
     FAST_MS = 1000, SLOW_MS = 4000,     /* a batch taken faster or slower changes the next */
     RETRY_MS = 250, RETRY_MS_MAX = 5000,
     FLUSH_MS = 2000,
-    OPEN_TRIES = 5,             /* while a cluster elects */
+    OPEN_MS = 20000,            /* in which a cluster may elect, at the start; */
+    OPEN_WITHOUT_MS = 1000,     /* where there is no JetStream */
     PULL_BYTES = 8 << 20,       /* of one request */
 };
 
@@ -364,10 +365,29 @@ static enum akin_status check_name(const char *what, const char *name, struct ak
                      "bytes, and no blanks, dots, slashes, * or >", what, name);
 }
 
+/* A cluster that elects answers for some seconds that it is not available, or not at all. */
+static enum akin_status find_patiently(struct nats_source *s, struct akin_error *error)
+{
+    struct akin_error reason;
+    uint64_t began = clock_monotonic_ns();
+    bool made;
+    for (;;) {
+        enum akin_status status = nats_link_find(&s->link, &made, &reason);
+        uint64_t patience = (s->link.without_jetstream ? OPEN_WITHOUT_MS : OPEN_MS) * MS;
+        if (status == AKIN_OK)
+            break;
+        if (status != AKIN_NETWORK || clock_monotonic_ns() - began > patience)
+            return error_set(error, status, "%s", reason.message);
+        trouble(s, reason.message);
+        clock_sleep_us(RETRY_MS * 1000);
+    }
+    all_is_well(s, clock_monotonic_ns());
+    return AKIN_OK;
+}
+
 static enum akin_status begin(struct nats_source *s, const struct akin_watch_source *settings,
                               struct akin_error *error)
 {
-    bool made;
     TRY(check_name("stream", settings->stream, error));
     TRY(check_name("consumer", settings->consumer, error));
     TRY(source_form_init(&s->form, settings, error));
@@ -385,13 +405,7 @@ static enum akin_status begin(struct nats_source *s, const struct akin_watch_sou
     s->link = (struct nats_link){.servers = s->servers, .stream = s->stream,
                                  .consumer = s->consumer, .subject = s->subject};
     TRY(nats_link_open(&s->link, error));
-    enum akin_status status = AKIN_NETWORK;
-    for (int i = 0; i < OPEN_TRIES && status == AKIN_NETWORK; i++) {
-        if (i)
-            clock_sleep_us(RETRY_MS * 1000);
-        status = nats_link_find(&s->link, &made, error);
-    }
-    TRY(status);
+    TRY(find_patiently(s, error));
     if (s->link.deliveries_max > 0)
         source_tell(&s->note, s->name, "consumer %s gives an event up after %lld deliveries: what "
                     "cannot be stored for long is lost then", s->consumer,

@@ -31,6 +31,8 @@ static const struct blend next_table[] = {
       { 1, { NEXT_PARTS, [TASTE_ATTENTION] = 0.25f } }, UNTOLD },
     { "+ context", NEXT_FORMULA " + text + context, sitting under way", BLEND_TEXT_BOTH,
       { 1, { NEXT_PARTS } }, SITUATION_UNDER_WAY, 1, 0 },
+    { "+ graph", NEXT_FORMULA " + text, new items by the graph",
+      BLEND_TEXT_BOTH | BLEND_TEXT_GRAPH, { 1, { NEXT_PARTS } }, UNTOLD },
     { "blended without text", NEXT_FORMULA, PARTS(NEXT_PARTS) },
     { "blended", NEXT_FORMULA " + text", BLEND_TEXT_BOTH, { 1, { NEXT_PARTS } }, UNTOLD },
 };
@@ -69,6 +71,8 @@ static const struct blend return_table[] = {
       { 1, { RETURN_PARTS, [TASTE_ATTENTION] = 0.25f } }, UNTOLD },
     { "+ context", RETURN_FORMULA " + text + context, sitting under way", BLEND_TEXT_SLOW,
       { 1, { RETURN_PARTS } }, SITUATION_UNDER_WAY, 1, 0 },
+    { "+ graph", RETURN_FORMULA " + text, new items by the graph",
+      BLEND_TEXT_SLOW | BLEND_TEXT_GRAPH, { 1, { RETURN_PARTS } }, UNTOLD },
     { "blended without text", RETURN_FORMULA, PARTS(RETURN_PARTS) },
     { "blended", RETURN_FORMULA " + text", BLEND_TEXT_SLOW, { 1, { RETURN_PARTS } }, UNTOLD },
 };

@@ -26,6 +26,7 @@ enum blend_text {
     BLEND_TEXT_ITEM,    /* the last item of the history */
     BLEND_TEXT_BOTH,    /* the fast and the slow vector of the person, each at length 1 */
     BLEND_TEXT_SLOW,    /* the slow one */
+    BLEND_TEXT_GRAPH = 8    /* added to one of the others: new items by the graph */
 };
 
 struct blend {

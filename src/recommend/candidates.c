@@ -19,7 +19,7 @@
 enum {
     TEXT_OFFERS = 40,           /* the least that text is asked for, */
     TEXT_OFFERS_EACH = 4,       /* and for each result; more where titles count as well, */
-    TEXT_OFFERS_MIXED = 128,
+    TEXT_OFFERS_MIXED = 128,    /* or the graph does, */
     TEXT_OFFERS_ALONE = 512,    /* and where years are taken off afterwards */
     OFFERS = 200,               /* of titles, taste and popularity */
     OFFERS_EACH = 2,
@@ -27,6 +27,7 @@ enum {
     TASTE_BEST = 10,            /* whose mean is the scale of tastes */
     TASTE_FLOOR = 100,          /* which of the model's best is 0 */
     PRODUCT_ROWS = 64,
+    FETCHED = 3,                /* rows of the graph that come while others are added */
     DROP_FROM = 4,              /* candidates for each result: fewer are not worth it */
 };
 
@@ -110,6 +111,13 @@ static enum akin_status offer_gathered(struct asked *a, const struct gather *g, 
     return AKIN_OK;
 }
 
+/* Whether new items are ranked by more than their texts: for a person, and nothing beside. */
+static bool graph_speaks(const struct asked *a)
+{
+    return a->inputs->graph && a->personal && a->s->past_count && a->points &&
+           !a->request->similar && !a->request->query;
+}
+
 /* ---- text ------------------------------------------------------------------------------- */
 
 enum akin_status request_reserve_years(struct asked *a, struct akin_error *error)
@@ -127,8 +135,8 @@ static enum akin_status offer_text(struct asked *a, size_t wanted, struct akin_e
     if (!a->points)
         return AKIN_OK;
     size_t k = TEXT_OFFERS_EACH * a->request->k;
-    size_t least = a->alone ? TEXT_OFFERS_ALONE
-                            : a->request->similar ? TEXT_OFFERS_MIXED : TEXT_OFFERS;
+    bool mixed = a->request->similar || graph_speaks(a);
+    size_t least = a->alone ? TEXT_OFFERS_ALONE : mixed ? TEXT_OFFERS_MIXED : TEXT_OFFERS;
     k = k < least ? least : k;
     k = k < s->allowed_count ? k : s->allowed_count;
     if (!reserve_hits(s, k))
@@ -358,6 +366,66 @@ static void rate_context(struct asked *a)
     }
 }
 
+/* ---- the graph -------------------------------------------------------------------------- */
+
+static enum akin_status read_past(struct asked *a, struct akin_error *error)
+{
+    const struct graph_model *graph = a->inputs->graph;
+    const struct kernels *k = cpu_kernels(a->r->backend);
+    struct scratch *s = a->s;
+    size_t first = s->past_count > TASTE_HISTORY_MAX ? s->past_count - TASTE_HISTORY_MAX : 0;
+    if (s->graph_of != graph) {
+        graph_person_deinit(&s->graph);
+        s->graph_of = NULL;
+        if (!graph_person_init(graph, &s->graph))
+            return error_memory(error);
+        s->graph_of = graph;
+    }
+    graph_person_begin(graph, &s->graph);
+    for (size_t e = first; e < s->past_count; e++) {
+        if (e + FETCHED < s->past_count)
+            graph_fetch(graph, s->past[e + FETCHED],
+                        a->space->vectors + s->past[e + FETCHED] * a->space->dim, false);
+        graph_person_take(graph, k, &s->graph, s->past[e],
+                          a->space->vectors + s->past[e] * a->space->dim);
+    }
+    graph_person_end(graph, k, &s->graph);
+    return AKIN_OK;
+}
+
+/* What stands in the place of the texts of new items, less these. */
+static enum akin_status rate_graph(struct asked *a, struct akin_error *error)
+{
+    const struct graph_model *graph = a->inputs->graph;
+    const struct kernels *k = cpu_kernels(a->r->backend);
+    struct scratch *s = a->s;
+    uint64_t began = clock_monotonic_ns();
+    size_t fresh = 0;
+    for (size_t i = 0; graph_speaks(a) && i < s->candidate_count; i++)
+        fresh += graph->fresh[s->candidates[i].row];
+    if (!fresh)
+        return AKIN_OK;
+    TRY(read_past(a, error));
+    a->graph_ms = ms_since(began);
+    float mean = graph_mean_text(graph, k, s->vector);
+    for (size_t i = 0; i < s->candidate_count; i++) {
+        struct candidate *c = &s->candidates[i];
+        const float *text = a->space->vectors + c->row * a->space->dim;
+        float cosine;
+        if (i + FETCHED < s->candidate_count && graph->fresh[c[FETCHED].row])
+            graph_fetch(graph, c[FETCHED].row,
+                        a->space->vectors + c[FETCHED].row * a->space->dim, true);
+        if (!graph->fresh[c->row])
+            continue;
+        k->score_dot_f32(&cosine, s->vector, 1, &text, 1, a->space->dim);
+        float score = graph_model_score(graph, k, &s->graph, c->row, text);
+        c->values[PART_GRAPH] = graph_instead(graph, &s->graph, mean, score) - cosine;
+    }
+    a->weights[PART_GRAPH] = a->weights[PART_TEXT];
+    a->new_ms = ms_since(began) - a->graph_ms;
+    return AKIN_OK;
+}
+
 /* ---- all of them ------------------------------------------------------------------------ */
 
 struct generator {
@@ -371,6 +439,7 @@ static const struct generator generators[PARTS] = {
     [PART_TASTE] = { offer_taste, rate_taste },
     [PART_POPULARITY] = { offer_popular, rate_popular },
     [PART_CONTEXT] = { offer_context, rate_context },
+    [PART_GRAPH] = { NULL, NULL },      /* rate_graph, which may fail */
 };
 
 static enum akin_status offer_all(struct asked *a, size_t wanted, struct akin_error *error)
@@ -456,8 +525,9 @@ enum akin_status request_candidates(struct asked *a, struct akin_error *error)
     if (s->allowed_count)
         TRY(offer_all(a, wanted, error));
     for (int part = 0; part < PARTS; part++)
-        if (part != PART_TEXT)
+        if (part != PART_TEXT && generators[part].rate)
             generators[part].rate(a);
+    TRY(rate_graph(a, error));
     TRY(drop_hopeless(a, error));
     generators[PART_TEXT].rate(a);
     for (size_t i = 0; i < s->candidate_count; i++) {

@@ -8,13 +8,15 @@
 #include "base/rng.h"
 #include "compute/backend.h"
 #include "compute/cpu/kernels.h"
-#include "recommend/graph_sage.h"
+#include "recommend/graph_model.h"
 #include "recommend/metrics.h"
 
 enum { HELD_OUT = 5 };                          /* one of so many items */
-enum { COSINES = 10 };                          /* that the graph's products are added to */
+enum { FEW = 3 };                               /* choices that a new person has */
 enum way { WAY_TEXT, WAY_MEAN, WAY_GRAPH, WAYS };
-enum { GAINS = 2, ALL_COLUMNS = WAYS + GAINS }; /* of the graph over the two others */
+/* Ways of everybody; two of new people; what the graph gains over text, the mean, and text of new
+ * people. */
+enum { FEW_TEXT = WAYS, FEW_GRAPH, OVER_TEXT, OVER_MEAN, FEW_OVER_TEXT, ALL_COLUMNS };
 
 struct testing {
     const struct cold_lesson *lesson;
@@ -23,11 +25,11 @@ struct testing {
     uint32_t *cold;             /* [cold_count] */
     size_t cold_count, people;
     struct histories rest;
-    struct graph_sage graph;
-    float *vectors;             /* [cold_count][dim] of the graph */
-    const float **rows;         /* [2][cold_count] texts, vectors */
-    float *person, *user, *scratch;     /* [2][dim], [dim], [2][dim] */
-    float *scores, *more;               /* [cold_count] */
+    struct graph_model graph;
+    struct graph_person graph_person;
+    const float **rows;         /* [cold_count] texts */
+    float *person, *user;       /* [2][dim], [dim] */
+    float *scores;              /* [cold_count] */
     double *values;             /* [people][ALL_COLUMNS] */
 };
 
@@ -110,11 +112,26 @@ static void score_text(const struct testing *t, float *scores)
     t->kernels->score_dot_f32(scores, t->user, 1, t->rows, t->cold_count, dim);
 }
 
-/* Cosines of texts; the graph's products, and COSINES of those to them. */
-static void score_by(const struct testing *t, enum way way, const uint32_t *rest, size_t count)
+static void score_graph(struct testing *t, const uint32_t *rest, size_t count)
+{
+    const struct split_text *text = t->lesson->text;
+    struct graph_person *p = &t->graph_person;
+    graph_person_begin(&t->graph, p);
+    for (size_t e = 0; e < count; e++)
+        graph_person_take(&t->graph, t->kernels, p, rest[e], text->rows[rest[e]]);
+    graph_person_end(&t->graph, t->kernels, p);
+    for (size_t c = 0; c < t->cold_count; c++)
+        t->scores[c] = graph_model_score(&t->graph, t->kernels, p, t->cold[c], t->rows[c]);
+}
+
+static void score_by(struct testing *t, enum way way, const uint32_t *rest, size_t count)
 {
     const struct split_text *text = t->lesson->text;
     size_t dim = text->dim;
+    if (way == WAY_GRAPH) {
+        score_graph(t, rest, count);
+        return;
+    }
     if (way == WAY_TEXT) {
         split_text_read(text, t->kernels, rest, count, t->person);
         memcpy(t->user, t->person + dim, dim * sizeof *t->user);
@@ -124,12 +141,6 @@ static void score_by(const struct testing *t, enum way way, const uint32_t *rest
             t->kernels->add_f32(t->user, text->rows[rest[e]], dim);
     }
     score_text(t, t->scores);
-    if (way != WAY_GRAPH)
-        return;
-    t->kernels->scale_f32(t->scores, COSINES, t->cold_count);
-    graph_sage_user(&t->graph, t->kernels, text->rows, rest, count, t->user, t->scratch);
-    t->kernels->score_dot_f32(t->more, t->user, 1, t->rows + t->cold_count, t->cold_count, dim);
-    t->kernels->add_f32(t->scores, t->more, t->cold_count);
 }
 
 static void ask_everybody(struct testing *t)
@@ -146,8 +157,13 @@ static void ask_everybody(struct testing *t)
             score_by(t, (enum way)way, rest, left);
             values[way] = recall(t, items, count);
         }
-        for (int other = 0; other < GAINS; other++)
-            values[WAYS + other] = values[WAY_GRAPH] - values[other];
+        score_by(t, WAY_TEXT, rest + left - FEW, FEW);
+        values[FEW_TEXT] = recall(t, items, count);
+        score_by(t, WAY_GRAPH, rest + left - FEW, FEW);
+        values[FEW_GRAPH] = recall(t, items, count);
+        values[OVER_TEXT] = values[WAY_GRAPH] - values[WAY_TEXT];
+        values[OVER_MEAN] = values[WAY_GRAPH] - values[WAY_MEAN];
+        values[FEW_OVER_TEXT] = values[FEW_GRAPH] - values[FEW_TEXT];
     }
 }
 
@@ -156,41 +172,26 @@ static void ask_everybody(struct testing *t)
 static enum akin_status make_room(struct testing *t, struct akin_error *error)
 {
     size_t dim = t->lesson->text->dim;
-    t->vectors = memory_alloc(t->cold_count * dim, sizeof *t->vectors);
-    t->rows = memory_alloc(2 * t->cold_count, sizeof *t->rows);
+    t->rows = memory_alloc(t->cold_count, sizeof *t->rows);
     t->person = memory_alloc(2 * dim, sizeof *t->person);
     t->user = memory_alloc(dim, sizeof *t->user);
-    t->scratch = memory_alloc(2 * dim, sizeof *t->scratch);
     t->scores = memory_alloc(t->cold_count, sizeof *t->scores);
-    t->more = memory_alloc(t->cold_count, sizeof *t->more);
     t->values = memory_alloc(t->lesson->histories->user_count,
                              ALL_COLUMNS * sizeof *t->values);
-    return t->vectors && t->rows && t->person && t->user && t->scratch && t->scores && t->more &&
-                   t->values
-               ? AKIN_OK
-               : error_memory(error);
+    return t->rows && t->person && t->user && t->scores && t->values ? AKIN_OK
+                                                                     : error_memory(error);
 }
 
 static enum akin_status learn(struct testing *t, struct akin_error *error)
 {
     const struct cold_lesson *l = t->lesson;
-    size_t dim = l->text->dim;
-    struct graph_settings settings;
-    struct graph_lesson lesson = { .cpu_flags = cpu_flags(l->backend), .kernels = t->kernels,
-                                   .pool = cpu_threads(l->backend), .histories = &t->rest,
-                                   .texts = l->text->rows, .dim = dim };
-    graph_settings_default(&settings);
-    settings.seed = l->seed;
-    settings.progress = l->progress;
-    TRY(graph_sage_train(&lesson, &settings, &t->graph, error));
-    for (size_t c = 0; c < t->cold_count; c++) {
-        float *vector = t->vectors + c * dim;
-        memcpy(vector, l->text->rows[t->cold[c]], dim * sizeof *vector);
-        graph_sage_tower(&t->graph, t->kernels, GRAPH_ITEM, vector, t->scratch);
+    struct graph_model_lesson lesson = { .backend = l->backend, .catalog = l->catalog,
+                                         .histories = &t->rest, .text = l->text, .seed = l->seed,
+                                         .progress = l->progress };
+    TRY(graph_model_learn(&lesson, &t->graph, error));
+    for (size_t c = 0; c < t->cold_count; c++)
         t->rows[c] = l->text->rows[t->cold[c]];
-        t->rows[t->cold_count + c] = vector;
-    }
-    return AKIN_OK;
+    return graph_person_init(&t->graph, &t->graph_person) ? AKIN_OK : error_memory(error);
 }
 
 static struct akin_estimate estimate(struct interval i)
@@ -213,8 +214,10 @@ static enum akin_status test(struct testing *t, struct akin_cold *cold, struct a
     *cold = (struct akin_cold){
         .items = t->cold_count, .people = t->people, .text = estimate(intervals[WAY_TEXT]),
         .mean_text = estimate(intervals[WAY_MEAN]), .graph = estimate(intervals[WAY_GRAPH]),
-        .over_text = estimate(intervals[WAYS + WAY_TEXT]),
-        .over_mean_text = estimate(intervals[WAYS + WAY_MEAN])
+        .over_text = estimate(intervals[OVER_TEXT]),
+        .over_mean_text = estimate(intervals[OVER_MEAN]),
+        .few_text = estimate(intervals[FEW_TEXT]), .few_graph = estimate(intervals[FEW_GRAPH]),
+        .few_over_text = estimate(intervals[FEW_OVER_TEXT])
     };
     return AKIN_OK;
 }
@@ -227,11 +230,11 @@ enum akin_status cold_evaluate(const struct cold_lesson *lesson, struct akin_col
     enum akin_status status = test(&t, cold, error);
     if (status == AKIN_OK)
         cold->seconds = seconds_since(began);
-    void *blocks[] = { t.taken, t.cold, t.vectors, t.rows, t.person, t.user, t.scratch, t.scores,
-                       t.more, t.values };
+    void *blocks[] = { t.taken, t.cold, t.rows, t.person, t.user, t.scores, t.values };
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         memory_free(blocks[i]);
     histories_deinit(&t.rest);
-    graph_sage_deinit(&t.graph);
+    graph_person_deinit(&t.graph_person);
+    graph_model_deinit(&t.graph);
     return status;
 }

@@ -7,11 +7,13 @@
 #include "recommend/split_text.h"
 
 struct backend;
+struct catalog;
 
 enum { COLD_K = 50, COLD_LEAST = 5 };
 
 struct cold_lesson {
     const struct backend *backend;
+    const struct catalog *catalog;
     const struct histories *histories;
     const struct split_text *text;      /* with a space */
     uint64_t seed;

@@ -66,7 +66,7 @@ void request_result(const struct asked *a, uint32_t row, struct akin_recommendat
         .row = row, .similarity = c->values[PART_TEXT], .score = c->score,
         .parts = { .text = parts[PART_TEXT], .title = parts[PART_TITLE],
                    .taste = parts[PART_TASTE], .popularity = parts[PART_POPULARITY],
-                   .context = parts[PART_CONTEXT] },
+                   .context = parts[PART_CONTEXT], .graph = parts[PART_GRAPH] },
     };
 }
 

@@ -25,6 +25,7 @@ struct evaluating {
     struct evaluation_plan plan;
     struct split_text text;
     struct taste *taste;
+    struct graph_model graph;
     struct blend own;           /* with weights that were learned */
     const struct blend *table[AKIN_EVALUATION_ROWS_MAX];
     size_t row_count;
@@ -142,7 +143,8 @@ static void choose_rows(struct evaluating *e)
     for (size_t r = 0; r < count; r++)
         if ((table[r].text == BLEND_TEXT_NONE || e->text.space) &&
             ((table[r].weights.part[TASTE_ATTENTION] == 0 && table[r].lift == 0) ||
-             e->settings->reranker))
+             e->settings->reranker) &&
+            (!(table[r].text & BLEND_TEXT_GRAPH) || e->settings->graph))
             e->table[e->row_count++] = &table[r];
     if (!e->settings->context)
         return;
@@ -204,17 +206,29 @@ static enum akin_status learn_taste(struct evaluating *e, struct akin_error *err
     return AKIN_OK;
 }
 
-static enum akin_status judge_cold(const struct evaluating *e, struct akin_cold *cold,
-                                   struct akin_error *error)
+static enum akin_status learn_graph(struct evaluating *e, const struct catalog *catalog,
+                                    struct akin_error *error)
 {
     if (!e->settings->graph)
         return AKIN_OK;
     if (!e->text.space)
         return error_set(error, AKIN_ARGUMENT,
                          "the graph is made of texts, and there is no catalogue with vectors");
-    struct cold_lesson lesson = { .backend = e->backend, .histories = &e->plan.learned,
-                                  .text = &e->text, .seed = e->settings->seed,
-                                  .progress = e->settings->progress };
+    struct graph_model_lesson lesson = { .backend = e->backend, .catalog = catalog,
+                                         .histories = &e->plan.learned, .text = &e->text,
+                                         .seed = e->settings->seed,
+                                         .progress = e->settings->progress };
+    return graph_model_learn(&lesson, &e->graph, error);
+}
+
+static enum akin_status judge_cold(const struct evaluating *e, const struct catalog *catalog,
+                                   struct akin_cold *cold, struct akin_error *error)
+{
+    if (!e->settings->graph)
+        return AKIN_OK;
+    struct cold_lesson lesson = { .backend = e->backend, .catalog = catalog,
+                                  .histories = &e->plan.learned, .text = &e->text,
+                                  .seed = e->settings->seed, .progress = e->settings->progress };
     return cold_evaluate(&lesson, cold, error);
 }
 
@@ -223,9 +237,11 @@ static enum akin_status judge_cold(const struct evaluating *e, struct akin_cold 
 static enum akin_status judge_table(struct evaluating *e, struct akin_evaluation *evaluation,
                                     struct akin_error *error)
 {
+    const struct graph_model *graph = e->settings->graph ? &e->graph : NULL;
     struct judge judge = { .kernels = cpu_kernels(e->backend), .pool = cpu_threads(e->backend),
                            .plan = &e->plan, .text = &e->text, .taste = e->taste,
-                           .table = e->table, .row_count = e->row_count, .seed = e->settings->seed,
+                           .graph = graph, .table = e->table, .row_count = e->row_count,
+                           .seed = e->settings->seed,
                            .progress = e->settings->progress };
     TRY(judge_points(&judge, &e->judged, error));
     TRY(fill_table(e, evaluation, error));
@@ -241,9 +257,10 @@ static enum akin_status run(struct evaluating *e, const struct catalog *catalog,
     choose_rows(e);
     TRY(learn_weights(e, &evaluation->weights, error));
     TRY(learn_taste(e, error));
+    TRY(learn_graph(e, catalog, error));
     uint64_t learned = clock_monotonic_ns();
     TRY(judge_table(e, evaluation, error));
-    TRY(judge_cold(e, &evaluation->cold, error));
+    TRY(judge_cold(e, catalog, &evaluation->cold, error));
     evaluation->learn_seconds = (double)(learned - began) * 1e-9;
     evaluation->judge_seconds = seconds_since(learned);
     evaluation->users = e->split->user_count;
@@ -276,6 +293,7 @@ enum akin_status evaluate(const struct backend *backend, const struct catalog *c
         *evaluation = made;
     judged_deinit(&e.judged);
     taste_destroy(&e.taste);
+    graph_model_deinit(&e.graph);
     split_text_deinit(&e.text);
     plan_deinit(&e.plan);
     split_deinit(&split);

@@ -3,11 +3,13 @@
 
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "catalog/catalog.h"
 #include "compute/backend.h"
 #include "compute/cpu/kernels.h"
 #include "recommend/blend_learn.h"
 #include "recommend/fit_events.h"
+#include "recommend/graph_model.h"
 #include "recommend/request.h"
 
 struct fitting {
@@ -51,7 +53,18 @@ static enum akin_status learn_weights(struct fitting *f, struct akin_error *erro
                        &f->report.comes_back, error);
 }
 
-static enum akin_status learn_taste(const struct fitting *f, struct taste **taste,
+static enum akin_status learn_graph(const struct fitting *f, const struct histories *histories,
+                                    struct taste *taste, struct akin_error *error)
+{
+    struct graph_model_lesson lesson = { .backend = f->lesson->backend,
+                                         .catalog = f->lesson->catalog, .histories = histories,
+                                         .text = &f->text, .seed = f->lesson->settings->seed,
+                                         .progress = f->lesson->settings->progress };
+    taste->graph = memory_alloc(1, sizeof *taste->graph);
+    return taste->graph ? graph_model_learn(&lesson, taste->graph, error) : error_memory(error);
+}
+
+static enum akin_status learn_taste(struct fitting *f, struct taste **taste,
                                     struct akin_error *error)
 {
     const struct fit_lesson *lesson = f->lesson;
@@ -73,6 +86,11 @@ static enum akin_status learn_taste(const struct fitting *f, struct taste **tast
     enum akin_status status = taste_learn(cpu_kernels(lesson->backend),
                                           cpu_threads(lesson->backend), &histories, &wanted, taste,
                                           error);
+    uint64_t began = clock_monotonic_ns();
+    if (status == AKIN_OK && lesson->settings->graph) {
+        status = learn_graph(f, &histories, *taste, error);
+        f->report.graph_seconds = seconds_since(began);
+    }
     histories_deinit(&histories);
     return status == AKIN_OK ? taste_cut(*taste, lesson->settings->row_max, error) : status;
 }
@@ -85,6 +103,9 @@ static enum akin_status fit(struct fitting *f, struct taste **taste, struct akin
         return error_set(error, AKIN_ARGUMENT,
                          "nobody has chosen anything yet: there is nothing to learn from");
     TRY(split_text_create(lesson->backend, lesson->catalog, NULL, &f->text, error));
+    if (lesson->settings->graph && !f->text.space)
+        return error_set(error, AKIN_ARGUMENT, "the graph is made of texts, and the catalogue has "
+                         "no vectors: make them with `akin data embed`");
     TRY(learn_weights(f, error));
     TRY(learn_taste(f, taste, error));
     (*taste)->weights[BLEND_NEXT] = f->weights[BLEND_NEXT];
@@ -96,6 +117,8 @@ static enum akin_status fit(struct fitting *f, struct taste **taste, struct akin
     f->report.live_events = f->events.live;
     f->report.learned_items = (*taste)->size;
     f->report.bytes = taste_bytes(*taste);
+    for (size_t i = 0; (*taste)->graph && i < (*taste)->graph->items; i++)
+        f->report.new_items += (*taste)->graph->fresh[i];
     f->report.reranker.seconds += (*taste)->curve.seconds;
     return AKIN_OK;
 }

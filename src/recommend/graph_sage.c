@@ -48,7 +48,7 @@ void graph_sage_deinit(struct graph_sage *graph)
     *graph = (struct graph_sage){ 0 };
 }
 
-static enum akin_status sage_init(size_t dim, struct graph_sage *g, struct akin_error *error)
+enum akin_status graph_sage_init(size_t dim, struct graph_sage *g, struct akin_error *error)
 {
     *g = (struct graph_sage){ .dim = dim };
     g->values = memory_alloc(GRAPH_TOWERS * graph_tower_values(dim), sizeof(float));
@@ -79,16 +79,6 @@ void graph_sage_tower(const struct graph_sage *g, const struct kernels *kernels,
     kernels->add_f32(sum, values + 2 * square + dim, dim);
     kernels->layernorm_f32(x, x, sum, values + 2 * square + 2 * dim,
                            values + 2 * square + 3 * dim, 1e-5f, dim);
-}
-
-void graph_sage_user(const struct graph_sage *g, const struct kernels *kernels,
-                     const float *const *texts, const uint32_t *history, size_t count, float *to,
-                     float *scratch)
-{
-    memset(to, 0, g->dim * sizeof *to);
-    for (size_t e = 0; e < count; e++)
-        kernels->add_scaled_f32(to, texts[history[e]], 1 / (float)count, g->dim);
-    graph_sage_tower(g, kernels, GRAPH_USER, to, scratch);
 }
 
 /* ---- memory ----------------------------------------------------------------------------- */
@@ -383,7 +373,7 @@ enum akin_status graph_sage_train(const struct graph_lesson *lesson,
         return error_set(error, AKIN_ARGUMENT,
                          "%zu choices; the graph is learned from at least %zu",
                          lesson->histories->event_count, settings->batch);
-    TRY(sage_init(lesson->dim, &made, error));
+    TRY(graph_sage_init(lesson->dim, &made, error));
     enum akin_status status =
         cpu_train_create(lesson->cpu_flags, lesson->pool, TRAIN_BF16, &t.device, error);
     if (status == AKIN_OK) {

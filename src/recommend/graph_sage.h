@@ -62,10 +62,9 @@ enum akin_status graph_sage_train(const struct graph_lesson *lesson,
                                   struct akin_error *error);
 void graph_sage_deinit(struct graph_sage *graph);
 
-/* x [dim] becomes the vector; scratch [2 dim]. Allocates nothing. */
+/* x [dim], the mean of the texts of a past for a user, becomes the vector; scratch [2 dim].
+ * Allocates nothing. */
 void graph_sage_tower(const struct graph_sage *graph, const struct kernels *kernels,
                       enum graph_tower tower, float *x, float *scratch);
-/* The mean of the texts of a past, then the tower of users: to [dim]. */
-void graph_sage_user(const struct graph_sage *graph, const struct kernels *kernels,
-                     const float *const *texts, const uint32_t *history, size_t count, float *to,
-                     float *scratch);
+/* For readers of files: zeros, and rows. */
+enum akin_status graph_sage_init(size_t dim, struct graph_sage *graph, struct akin_error *error);

@@ -15,7 +15,8 @@ struct judge_scratch {
     uint32_t places[JUDGE_CANDIDATES];
     float lift[JUDGE_CANDIDATES];
     float wanted[SITUATION_TERMS_MAX];
-    float *person, *vector;     /* [2][dim], [dim] */
+    float *person, *vector;     /* [2][dim], [dim]: what `texts` are the cosines with */
+    struct graph_person graph;
     bool *seen;                 /* [items] */
 };
 
@@ -46,6 +47,27 @@ static size_t best_items(const float *scores, const bool *seen, size_t items, ui
         list[at] = (uint32_t)i;
     }
     return count;
+}
+
+/* What the graph says of new items, as long as s->texts are the row's cosines. */
+static void add_graph(const struct judging *g, const struct judged_point *point, float weight,
+                      struct judge_scratch *s)
+{
+    const struct judge *j = g->judge;
+    const struct graph_model *graph = j->graph;
+    struct graph_person *p = &s->graph;
+    graph_person_begin(graph, p);
+    for (size_t e = 0; e < point->count; e++)
+        graph_person_take(graph, j->kernels, p, point->history[e],
+                          j->text->rows[point->history[e]]);
+    graph_person_end(graph, j->kernels, p);
+    float mean = graph_mean_text(graph, j->kernels, s->vector);
+    for (size_t i = 0; i < g->items; i++) {
+        if (!graph->fresh[i])
+            continue;
+        float score = graph_model_score(graph, j->kernels, p, (uint32_t)i, j->text->rows[i]);
+        s->scores[i] += weight * (graph_instead(graph, p, mean, score) - s->texts[i]);
+    }
 }
 
 /* The best unseen by the scores, of which a request rescores so many; returns how many. */
@@ -95,13 +117,16 @@ static void score_row(const struct judging *g, const struct judged_point *point,
 {
     const struct judge *j = g->judge;
     taste_blend(j->taste, j->kernels, &s->features, row->weights.part, s->scores);
-    if (row->text == BLEND_TEXT_NONE)
+    enum blend_text text = row->text & ~(unsigned)BLEND_TEXT_GRAPH;
+    if (text == BLEND_TEXT_NONE)
         return;
-    if (*kind != row->text)
-        split_text_say(j->text, j->kernels, row->text, point->history[point->count - 1], s->person,
+    if (*kind != text)
+        split_text_say(j->text, j->kernels, text, point->history[point->count - 1], s->person,
                        s->vector, s->texts);
-    *kind = row->text;
+    *kind = text;
     j->kernels->add_scaled_f32(s->scores, s->texts, row->weights.text, g->items);
+    if (row->text & BLEND_TEXT_GRAPH)
+        add_graph(g, point, row->weights.text, s);
     if (row->situation != SITUATION_NONE)       /* which come with texts alone */
         add_situation(g, point, row, s);
 }
@@ -174,7 +199,8 @@ static bool judging_init(struct judging *g, size_t threads)
         s->vector = memory_alloc(j->text->dim, sizeof *s->vector);
         s->seen = memory_alloc(g->items, sizeof *s->seen);
         done = s->scores && s->texts && s->hits && s->person && s->vector && s->seen &&
-               taste_features_init(j->taste, &s->features, NULL) == AKIN_OK;
+               taste_features_init(j->taste, &s->features, NULL) == AKIN_OK &&
+               (!j->graph || graph_person_init(j->graph, &s->graph));
     }
     return done;
 }
@@ -189,6 +215,7 @@ static void judging_deinit(struct judging *g, size_t threads)
         memory_free(g->scratch[t].vector);
         memory_free(g->scratch[t].seen);
         taste_features_deinit(&g->scratch[t].features);
+        graph_person_deinit(&g->scratch[t].graph);
     }
     memory_free(g->scratch);
     memory_free(g->places);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "recommend/blend.h"
+#include "recommend/graph_model.h"
 #include "recommend/metrics.h"
 #include "recommend/plan.h"
 #include "recommend/split_text.h"
@@ -17,6 +18,7 @@ struct judge {
     const struct evaluation_plan *plan;
     const struct split_text *text;      /* space NULL: only of blends without text */
     const struct taste *taste;
+    const struct graph_model *graph;    /* NULL: only of blends without it */
     const struct blend *const *table;   /* [rows]; those of one kind of text behind each other are
                                            cheapest */
     size_t row_count;

@@ -60,10 +60,17 @@ static bool field_year(const void *catalog, size_t row, double *value)
     return year != 0;
 }
 
+static bool field_ratings(const void *catalog, size_t row, double *value)
+{
+    *value = (double)catalog_item_ratings(catalog, row);
+    return true;
+}
+
 static const struct filter_field fields[] = {
     { .names = "genre genres", .type = FILTER_TEXT, .text = field_genre },
     { .names = "theme themes tag tags", .type = FILTER_TEXT, .text = field_theme },
     { .names = "year", .type = FILTER_NUMBER, .number = field_year },
+    { .names = "ratings", .type = FILTER_NUMBER, .number = field_ratings },
     { .names = "title", .type = FILTER_TEXT, .text = field_title },
     { .names = "id media_id", .type = FILTER_TEXT, .text = field_id },
 };
@@ -417,6 +424,8 @@ static enum akin_status answer(struct asked *a, const float *query_vector,
         request_weigh(a);
         TRY(request_candidates(a, error));
         spent->search_ms = lap_ms(&since);
+        spent->graph_ms = a->graph_ms;
+        spent->new_ms = a->new_ms;
         spent->situation_ms = a->situation_ms;
         spent->situation_candidates = a->situation_candidates;
         TRY(a->request->explore ? request_explore(a, results, found, error)

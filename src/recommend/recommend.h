@@ -27,6 +27,7 @@ struct backend;
 struct candidate;
 struct catalog;
 struct explore;
+struct graph_model;
 struct neighbors;
 struct recommender;
 struct space;
@@ -52,6 +53,7 @@ struct recommend_inputs {
     bool fitted;                /* AKIN_RANK_AUTO goes by parts */
     float query_weight;         /* where it is fitted: of words, if the request leaves it open */
     const struct speaker *speaker;  /* of what follows a past; NULL: raters in common, counted */
+    const struct graph_model *graph;    /* of new items; NULL: their texts are all that is known */
     struct item_rows similar;   /* starts NULL: raters in common, counted */
     const float *popularity;    /* [items] any numbers >= 0; NULL: how many rated it */
 };

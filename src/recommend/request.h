@@ -21,6 +21,7 @@
 #include "recommend/cooccur.h"
 #include "recommend/explore.h"
 #include "recommend/gather.h"
+#include "recommend/graph_model.h"
 #include "recommend/recommend.h"
 #include "recommend/space.h"
 #include "recommend/space_index.h"
@@ -29,7 +30,8 @@
 #include "recommend/users.h"
 
 /* The parts of a score, in the order of struct akin_score_parts. */
-enum part { PART_TEXT, PART_TITLE, PART_TASTE, PART_POPULARITY, PART_CONTEXT, PARTS };
+enum part { PART_TEXT, PART_TITLE, PART_TASTE, PART_POPULARITY, PART_CONTEXT, PART_GRAPH,
+            PARTS };
 
 /* Made by the first request that needs it. */
 struct aids {
@@ -104,6 +106,8 @@ struct scratch {
     float *year_terms;          /* [years], where an item is asked for alone */
     size_t year_capacity;
     struct gather title, taste, counting;
+    struct graph_person graph;  /* empty until it is asked */
+    const struct graph_model *graph_of; /* that its memory is of */
     struct speech speech;       /* of the model of taste; empty until it is asked */
     uint32_t *slots;            /* [items] place among the candidates + 1; 0: none */
     struct candidate *candidates;
@@ -142,6 +146,7 @@ struct asked {
     size_t row;                 /* of the item */
     struct past past;
     bool returning;             /* the last visit was long ago */
+    double graph_ms, new_ms;
     bool said;                  /* the model of taste was asked: s->speech */
     float gathered_scale;       /* what s->taste is divided by, */
     float said_floor, said_scale;   /* and what was said, less its floor */

@@ -13,6 +13,7 @@ void scratch_free(struct scratch *s)
     memory_free(s->history);
     memory_free(s->past);
     speech_deinit(&s->speech);
+    graph_person_deinit(&s->graph);
     memory_free(s->allowed);
     memory_free(s->sum);
     memory_free(s->vector);

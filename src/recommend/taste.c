@@ -7,6 +7,7 @@
 
 #include "base/thread.h"
 #include "recommend/blend.h"
+#include "recommend/graph_model.h"
 
 enum { REACH_MAX = 512 };       /* 0.5^(512 / 10) is nothing */
 static const float ridge = 300;
@@ -387,6 +388,9 @@ void taste_destroy(struct taste **taste)
     rows_deinit(&t->back);
     sequence_model_deinit(&t->sequence);
     reranker_deinit(&t->reranker);
+    if (t->graph)
+        graph_model_deinit(t->graph);
+    memory_free(t->graph);
     memory_free(t);
     *taste = NULL;
 }
@@ -401,5 +405,6 @@ uint64_t taste_bytes(const struct taste *t)
     uint64_t each_item = sizeof *t->places + 3 * sizeof(double) + TASTE_EASE * sizeof(float);
     return t->item_count * each_item + t->size * 4 * sizeof(float) + rows_bytes(&t->ease) +
            rows_bytes(&t->local) + rows_bytes(&t->next) + rows_bytes(&t->back) +
-           (uint64_t)t->sequence.items * t->sequence.dim * 2 * sizeof(float);
+           (uint64_t)t->sequence.items * t->sequence.dim * 2 * sizeof(float) +
+           (t->graph ? graph_model_bytes(t->graph) : 0);
 }

@@ -52,6 +52,8 @@ struct taste_weights {
     float part[TASTE_PARTS];
 };
 
+struct graph_model;
+
 struct taste {
     size_t item_count;          /* of the catalogue, or of the file */
     size_t size;                /* of the model */
@@ -66,9 +68,11 @@ struct taste {
     struct taste_rows ease, local, next, back;
     struct sequence_model sequence;
     struct reranker reranker;   /* of `size` items; values NULL: there is none */
+    struct graph_model *graph;  /* of all items; NULL: there is none */
     struct akin_training curve;        /* of its training */
     struct akin_error left_aside;       /* taste_open: why a reranker that is wanted is not there;
                                            status AKIN_OK: nothing is missing */
+    struct akin_error graph_aside;      /* likewise of a graph that is there */
     struct taste_weights weights[2];    /* of a session that goes on, of who comes back: the
                                            defaults until somebody learns others */
     float query_weight;                 /* of words beside a person; likewise */

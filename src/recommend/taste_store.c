@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/npy.h"
 #include "catalog/catalog.h"
+#include "recommend/graph_store.h"
 #include "recommend/reranker_store.h"
 
 enum { FORMAT = 2, WEIGHTS_FORMAT = 2, WEIGHT_MAX = 1000 };
@@ -268,6 +269,42 @@ static enum akin_status read_reranker(const struct kernels *kernels, const char 
     return AKIN_OK;
 }
 
+/* ---- the graph -------------------------------------------------------------------------- */
+
+static enum akin_status write_graph(const struct taste *t, const char *folder,
+                                    const struct catalog *catalog, struct akin_error *error)
+{
+    char path[PATH_BYTES_MAX], identity[IDENTITY_BYTES];
+    if (!t->graph)
+        return AKIN_OK;
+    TRY(path_join(path, sizeof path, folder, "graph.safetensors", error));
+    snprintf(identity, sizeof identity, "%016" PRIx64, fingerprint(catalog));
+    return graph_model_write(t->graph, path, identity, error);
+}
+
+/* Where there is one. What is wrong with it does not stop the rest: then it is left aside. */
+static enum akin_status read_graph(const char *folder, const struct catalog *catalog,
+                                   struct taste *t, struct akin_error *error)
+{
+    char path[PATH_BYTES_MAX], identity[IDENTITY_BYTES];
+    struct akin_catalog_info info;
+    TRY(path_join(path, sizeof path, folder, "graph.safetensors", error));
+    if (!path_exists(path))
+        return AKIN_OK;
+    catalog_info(catalog, &info);
+    snprintf(identity, sizeof identity, "%016" PRIx64, fingerprint(catalog));
+    t->graph = memory_alloc(1, sizeof *t->graph);
+    if (!t->graph)
+        return error_memory(error);
+    enum akin_status status = graph_model_read(path, identity, t->item_count, info.dimension,
+                                               t->graph, &t->graph_aside);
+    if (status == AKIN_OK)
+        return AKIN_OK;
+    memory_free(t->graph);
+    t->graph = NULL;
+    return status == AKIN_MEMORY ? error_memory(error) : AKIN_OK;
+}
+
 enum akin_status taste_write(const struct taste *taste, const char *data,
                              const struct catalog *catalog, struct akin_error *error)
 {
@@ -279,6 +316,8 @@ enum akin_status taste_write(const struct taste *taste, const char *data,
     enum akin_status status = write_files(taste, beside, catalog, error);
     if (status == AKIN_OK)
         status = write_reranker(taste, beside, catalog, error);
+    if (status == AKIN_OK)
+        status = write_graph(taste, beside, catalog, error);
     if (status == AKIN_OK)
         status = path_remove_tree(folder, error);
     if (status == AKIN_OK)
@@ -468,6 +507,8 @@ enum akin_status taste_open(const struct kernels *kernels, const char *data,
         status = read_weights(r.folder, r.taste, error);
     if (status == AKIN_OK)
         status = read_reranker(kernels, r.folder, catalog, r.taste, error);
+    if (status == AKIN_OK)
+        status = read_graph(r.folder, catalog, r.taste, error);
     if (status == AKIN_OK)
         *taste = r.taste;
     else

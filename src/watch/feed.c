@@ -122,12 +122,11 @@ static void count_bad(struct feed *f, const struct akin_error *error)
  * comes is asked to. */
 static bool read_one(struct feed *f, struct arrival *slot, int timeout_ms, bool *quiet)
 {
-    struct event event = {0};
     struct akin_error error;
     enum source_state state = SOURCE_QUIET;
     bool keep = !slot && f->source->keeps;
     enum akin_status status = f->source->next(f->source, keep ? KEEP_MS : timeout_ms,
-                                              keep ? NULL : &event, &state, &error);
+                                              keep ? NULL : &f->event, &state, &error);
     *quiet = state == SOURCE_QUIET && !keep;
     if (keep) {
         mutex_lock(f->meeting->lock);
@@ -139,7 +138,7 @@ static bool read_one(struct feed *f, struct arrival *slot, int timeout_ms, bool 
         return false;
     }
     if (state == SOURCE_EVENT)
-        take(f, slot, &event);
+        take(f, slot, &f->event);
     else if (state == SOURCE_BAD)
         count_bad(f, &error);
     return state != SOURCE_END;
@@ -180,6 +179,7 @@ static void run(void *context)
     mutex_unlock(m->lock);
     if (f->status == AKIN_OK)
         (void)acknowledge(f, &pending);
+    event_clear(&f->event);
 }
 
 enum akin_status feed_start(struct feed *feed, struct meeting *meeting,

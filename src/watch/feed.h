@@ -33,6 +33,7 @@ struct feed {
     struct akin_error error;
 
     /* The thread's own. */
+    struct event event;         /* the source's last; what it owns goes with the next one */
     uint64_t ticket, handed, told, told_dropped, told_dropped_ns, told_bad;
 };
 

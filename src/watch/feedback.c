@@ -55,7 +55,8 @@ bool feedback_set(struct feedback *feedback, double standing, struct feedback_la
                   size_t count)
 {
     struct feedback made = {.overall = standing};
-    qsort(labels, count, sizeof *labels, by_kind);
+    if (count)
+        qsort(labels, count, sizeof *labels, by_kind);
     size_t kinds = kinds_of(labels, count);
     made.thresholds = memory_alloc(kinds, sizeof *made.thresholds);
     if (!made.thresholds || !number_map_reserve(&made.places, kinds)) {

@@ -12,7 +12,7 @@
 /* In the trail, labels are records of this source; its cursor is the digest of them all, which
  * tells after a start whether some were given meanwhile. */
 static const char labels_source[] = "akin.labels";
-static const uint64_t look_anyway_ns = 10000000000u;    /* a label may have been changed */
+static const uint64_t look_anyway_ns = 60000000000u;    /* a label may have been changed */
 
 struct labelling {
     struct labels *labels;

@@ -30,7 +30,7 @@ struct live {
 
 void live_watch_default(struct akin_watch_live *live)
 {
-    *live = (struct akin_watch_live){ .deadline_ms = 5, .queue_events = 4096,
+    *live = (struct akin_watch_live){ .deadline_ms = 5, .queue_events = 8192,
                                       .learn_events = 1000, .relearn_events = 100000,
                                       .session_idle = 10000 };
     live->alerts.repeat_seconds = 60;

@@ -17,6 +17,7 @@ struct paced_source {
     int64_t first_us, latest_us;    /* of events; the latest is what none may wait behind */
     uint64_t first_ns;              /* when the first was handed out */
     uint64_t due_ns;
+    struct event event;             /* the inner source's last */
     struct arrival copy;            /* of it: the source may be told meanwhile what is stored */
 };
 
@@ -76,11 +77,11 @@ static enum akin_status next(struct event_source *source, int timeout_ms, struct
 {
     struct paced_source *p = (struct paced_source *)source;
     if (!p->waiting) {
-        TRY(p->inner->next(p->inner, timeout_ms, event, state, error));
+        TRY(p->inner->next(p->inner, timeout_ms, &p->event, state, error));
         p->base.lost = p->inner->lost;
         if (*state != SOURCE_EVENT)
             return AKIN_OK;
-        if (!arrival_fill(&p->copy, event))
+        if (!arrival_fill(&p->copy, &p->event))
             return error_memory(error);
         find_due(p);
         p->waiting = true;
@@ -111,6 +112,7 @@ static void close_paced(struct event_source *source)
 {
     struct paced_source *p = (struct paced_source *)source;
     source_close(&p->inner);
+    event_clear(&p->event);
     bytes_deinit(&p->copy.copy);
     memory_free(p);
 }

@@ -7,9 +7,10 @@
 /* What the parts weigh was chosen once, see docs/decisions/020-event-score.md. */
 static const double distance_weight = 4;    /* nats for a text unlike any that is common */
 static const double severity_weight = 2;    /* nats for a step of severity */
-static const double burst_weight = 4;       /* nats for a burst e times the strongest known */
-static const double burst_half_life = 64;   /* events */
-static const double burst_min = 16;         /* events close together that may be a burst */
+static const double burst_weight = 6;       /* nats for a burst e times as unlikely as usual ones */
+static const double burst_half_life = 64;   /* events: what came close together */
+static const double pace_half_life = 4096;  /* events: at which pace a kind comes lately */
+static const double burst_min = 20;         /* nats: what is likelier is no burst */
 
 double event_model_count(struct event_model *m, uint32_t slot)
 {
@@ -18,6 +19,7 @@ double event_model_count(struct event_model *m, uint32_t slot)
     if (passed > 0) {
         t->count *= exp2(-passed / m->half_life);
         t->recent *= exp2(-passed / burst_half_life);
+        t->lately *= exp2(-passed / pace_half_life);
         t->counted = m->clock;
     }
     return t->count;
@@ -55,6 +57,37 @@ static double distance(struct event_model *m, uint32_t slot)
     return used ? sum / (double)used : 1;
 }
 
+/* How unlikely it is that so many of a kind come close together, in nats, where they come one by
+ * one at the pace of the whole past or of late, whichever is higher (Poisson). */
+static double burst(const struct event_model *m, const struct template *t)
+{
+    double span = burst_half_life / log(2), lately = pace_half_life / log(2);
+    double pace = fmax(t->count / (m->total + 1), t->lately / fmin((double)m->clock, lately));
+    double expected = fmax(pace * span, 1), seen = t->recent + 1;
+    return seen > expected ? seen * log(seen / expected) - (seen - expected) : 0;
+}
+
+/* Bursts are measured against those of the history, but for its strongest: it may hold trouble. */
+static double burst_limit(const struct event_model *m)
+{
+    uint64_t all = 0, some = 0;
+    for (size_t b = 0; b < BURST_BITS; b++)
+        all += m->bursts[b];
+    for (size_t b = 0; b < BURST_BITS; b++) {
+        some += m->bursts[b];
+        if (some * 20 >= all * 19)
+            return fmax(exp2((double)b / 2), burst_min);
+    }
+    return burst_min;
+}
+
+static void note_burst(struct event_model *m, const struct template *t)
+{
+    double bits = 2 * log2(fmax(burst(m, t), 1));
+    m->bursts[bits < BURST_BITS - 1 ? (size_t)bits + 1 : BURST_BITS - 1]++;
+    m->burst_limit = 0;
+}
+
 double event_model_rarity(struct event_model *m, uint32_t slot)
 {
     return -log((event_model_count(m, slot) + 0.5) / (m->total + 1));
@@ -62,19 +95,22 @@ double event_model_rarity(struct event_model *m, uint32_t slot)
 
 double event_model_new_error(const struct event_model *m)
 {
-    return -log(0.5 / (m->total + 1)) + 2 * severity_weight;
+    return -log(0.5 / (m->total + 1)) + severity_weight * (m->worst < 2 ? m->worst : 2);
 }
 
 double event_model_measure(struct event_model *m, uint32_t slot, int severity,
                            double parts[EVENT_PARTS])
 {
     m->clock++;
+    m->worst = severity > m->worst ? severity : m->worst;
     m->total *= exp2(-1 / m->half_life);
     double sum = 0, count = event_model_count(m, slot);
-    double recent = templates_at(m->templates, slot)->recent + 1;
-    double limit = m->burst_max > burst_min ? m->burst_max : burst_min;
+    double strength = burst(m, templates_at(m->templates, slot));
+    if (m->burst_limit <= 0)
+        m->burst_limit = burst_limit(m);
     parts[EVENT_RARITY] = -log((count + 0.5) / (m->total + 1));
-    parts[EVENT_BURST] = recent > limit ? burst_weight * log(recent / limit) : 0;
+    parts[EVENT_BURST] =
+        strength > m->burst_limit ? burst_weight * log(strength / m->burst_limit) : 0;
     parts[EVENT_DISTANCE] = distance_weight * distance(m, slot);
     parts[EVENT_SEVERITY] = severity_weight * severity;
     for (int i = 0; i < EVENT_PARTS; i++)
@@ -86,11 +122,12 @@ void event_model_learn(struct event_model *m, uint32_t slot, double weight, bool
 {
     struct template *t = templates_at(m->templates, slot);
     event_model_count(m, slot);
+    if (history)
+        note_burst(m, t);
     t->count += weight;
     t->recent += 1;
+    t->lately += 1;
     m->total += weight;
-    if (history && t->recent > m->burst_max)
-        m->burst_max = t->recent;
 }
 
 /* Puts a neighbour into the list of `t` if it is near enough; ties by slot. */

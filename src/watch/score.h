@@ -7,7 +7,7 @@
 
 struct kernels;
 
-enum { EVENT_RARITY, EVENT_BURST, EVENT_DISTANCE, EVENT_SEVERITY, EVENT_PARTS };
+enum { EVENT_RARITY, EVENT_BURST, EVENT_DISTANCE, EVENT_SEVERITY, EVENT_PARTS, BURST_BITS = 32 };
 
 struct event_model {
     const struct kernels *kernels;
@@ -16,7 +16,9 @@ struct event_model {
     double half_life;       /* of counts, in events */
     double total;           /* decayed count of all events */
     uint64_t clock;         /* events so far, learned or not */
-    double burst_max;       /* the strongest during the history */
+    uint32_t bursts[BURST_BITS];    /* of the history, by half powers of two */
+    double burst_limit;     /* nats; 0: to be found anew */
+    int worst;              /* severity so far; a source may have none */
     struct tail tail;
 };
 
@@ -25,7 +27,8 @@ double event_model_measure(struct event_model *model, uint32_t slot, int severit
                            double parts[EVENT_PARTS]);
 /* The same without moving the clock, and without bursts: for what is already known. */
 double event_model_rarity(struct event_model *model, uint32_t slot);
-/* What an error of a kind that was never seen adds up to, unlike no other text. */
+/* What an error of a kind that was never seen adds up to, unlike no other text; where the source
+ * tells no severities, an event of such a kind. */
 double event_model_new_error(const struct event_model *model);
 /* Counts the event that was measured last. `weight` below 1 counts it for less. During the history
  * `history` notes how strong its burst was. */

@@ -10,6 +10,7 @@ enum {
     BUCKETS = 256,      /* of the count vector */
     VECTORS_MAX = 4096, /* distinct ones that are kept */
     GRAMS_MAX = 1 << 20,
+    AGE = 1 << 15,      /* sessions learned, after which what is known counts half */
     KINDS_MAX = 64,     /* of one session, whose followers are looked at */
     FOLLOWERS_MAX = 64, /* of one kind */
     SEEN_MIN = 20,      /* sessions that a kind was in before a follower is expected */
@@ -23,8 +24,11 @@ struct followers {
 };
 
 struct session_model {
-    size_t sessions;
-    struct number_map grams;        /* hash of three kinds -> sessions that had it */
+    double sessions;                /* aged */
+    size_t learned;                 /* since all was halved */
+    struct number_map grams; /* hash of three kinds -> sessions that had it, since all was halved */
+    struct number_map grams_before; /* the same of the time before, which counts half */
+    size_t learned_before;
     struct number_map vectors;      /* hash of a count vector -> row */
     float *rows;                    /* [VECTORS_MAX][BUCKETS], ln(1 + count) */
     double *counts;                 /* [VECTORS_MAX] sessions that had it */
@@ -53,6 +57,7 @@ void session_model_destroy(struct session_model **model)
     if (!m)
         return;
     number_map_deinit(&m->grams);
+    number_map_deinit(&m->grams_before);
     number_map_deinit(&m->vectors);
     number_map_deinit(&m->kinds);
     memory_free(m->rows);
@@ -62,7 +67,7 @@ void session_model_destroy(struct session_model **model)
     *model = NULL;
 }
 
-size_t session_model_count(const struct session_model *model)
+double session_model_count(const struct session_model *model)
 {
     return model->sessions;
 }
@@ -166,11 +171,54 @@ static bool learn_vector(struct session_model *m, const struct session *s)
     return true;
 }
 
+/* Vectors of which half a session is left are forgotten. */
+static bool age_vectors(struct session_model *m)
+{
+    size_t kept = 0;
+    number_map_deinit(&m->vectors);
+    for (size_t r = 0; r < m->row_count; r++) {
+        float *row = m->rows + r * BUCKETS;
+        m->counts[r] /= 2;
+        if (m->counts[r] <= 0.5)
+            continue;
+        if (kept < r)
+            memcpy(m->rows + kept * BUCKETS, row, BUCKETS * sizeof *row);
+        m->counts[kept] = m->counts[r];
+        if (!number_map_set(&m->vectors, hash_bytes(row, BUCKETS * sizeof *row), kept))
+            return false;
+        kept++;
+    }
+    m->row_count = kept;
+    return true;
+}
+
+/* Halves everything, so that what has changed for good is normal some day. */
+static bool age(struct session_model *m)
+{
+    m->sessions /= 2;
+    m->learned_before = m->learned;
+    m->learned = 0;
+    number_map_deinit(&m->grams_before);
+    m->grams_before = m->grams;
+    m->grams = (struct number_map){0};
+    for (size_t b = 0; b < BUCKETS; b++)
+        m->with[b] /= 2;
+    for (size_t i = 0; i < m->follower_count; i++) {
+        m->followers[i].sessions /= 2;
+        for (size_t k = 0; k < m->followers[i].used; k++)
+            m->followers[i].count[k] /= 2;
+    }
+    return age_vectors(m);
+}
+
 bool session_model_learn(struct session_model *m, const struct session *s)
 {
     struct number_map seen = {0};
     bool fine = true;
-    m->sessions++;
+    if (m->learned == AGE && !age(m))
+        return false;
+    m->sessions += 1;
+    m->learned++;
     for (size_t i = 0; i <= s->step_count && fine; i++) {
         uint64_t key = gram(s, i), count = 0;
         bool added;
@@ -185,14 +233,29 @@ bool session_model_learn(struct session_model *m, const struct session *s)
 /* Mean surprise of the 3-grams. */
 static double measure_order(const struct session_model *m, const struct session *s, bool own)
 {
-    double sum = 0, total = (double)m->sessions - own;
+    double sum = 0, total = (double)m->learned + (double)m->learned_before / 2 - own;
     for (size_t i = 0; i <= s->step_count; i++) {
-        uint64_t count = 0;
-        number_map_get(&m->grams, gram(s, i), &count);
-        double others = (double)count - own;
+        uint64_t count = 0, before = 0, key = gram(s, i);
+        number_map_get(&m->grams, key, &count);
+        number_map_get(&m->grams_before, key, &before);
+        double others = (double)count + (double)before / 2 - own;
         sum -= log(((others > 0 ? others : 0) + 0.5) / (total + 1));
     }
     return sum / (double)(s->step_count + 1);
+}
+
+/* Square of the weighted distance; the same lanes on every machine. */
+static float row_distance(const float *row, const float *vector, const float *weight)
+{
+    enum { LANES = 8 };
+    float lane[LANES] = {0};
+    for (size_t b = 0; b < BUCKETS; b += LANES)
+        for (size_t l = 0; l < LANES; l++) {
+            float d = (row[b + l] - vector[b + l]) * weight[b + l];
+            lane[l] += d * d;
+        }
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) +
+           ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
 
 /* The distance within which at least three sessions lie, and half a per cent of all: a few bad
@@ -202,7 +265,7 @@ static double measure_counts(const struct session_model *m, const struct session
 {
     enum { NEAR = 32 };
     float vector[BUCKETS], weight[BUCKETS];
-    double near[NEAR], mass[NEAR], length = 1e-9, total = (double)m->sessions;
+    double near[NEAR], mass[NEAR], length = 1e-9, total = m->sessions;
     double need = total * 0.005 > 3 ? total * 0.005 : 3;
     size_t count = 0;
     count_vector(s, vector);
@@ -213,11 +276,7 @@ static double measure_counts(const struct session_model *m, const struct session
     }
     for (size_t r = 0; r < m->row_count; r++) {
         const float *row = m->rows + r * BUCKETS;
-        float sum = 0;
-        for (size_t b = 0; b < BUCKETS; b++) {
-            float d = (row[b] - vector[b]) * weight[b];
-            sum += d * d;
-        }
+        float sum = row_distance(row, vector, weight);
         double others = m->counts[r] - (own && memcmp(row, vector, sizeof vector) == 0);
         if (others <= 0 || (count == NEAR && (double)sum >= near[NEAR - 1]))
             continue;

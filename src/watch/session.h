@@ -27,9 +27,10 @@ struct session_model;
 
 struct session_model *session_model_create(void);   /* NULL: no memory */
 void session_model_destroy(struct session_model **model);
-/* false: no memory; what was learned of it so far stays. */
+/* After some ten thousand sessions all that is known counts half. false: no memory; what was
+ * learned of it so far stays. */
 bool session_model_learn(struct session_model *model, const struct session *session);
-size_t session_model_count(const struct session_model *model);
+double session_model_count(const struct session_model *model);
 /* How strange each part is, unbounded above; SESSION_EVENT is left to the caller. `own`: the
  * session is among those that were learned, and is not compared with itself. */
 void session_model_measure(struct session_model *model, const struct session *session, bool own,

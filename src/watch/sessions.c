@@ -8,7 +8,7 @@
 #include "base/memory.h"
 #include "base/status.h"
 
-enum { ROUNDS = 2, GAP_BITS = 40 };
+enum { ROUNDS = 2, GAP_BITS = 40, INCOMPLETE_SHARE = 8 };
 
 /* Where a part hardly differs in the history, so much of it is one unit of surprise. */
 static const double scale_min[SESSION_PARTS] = {
@@ -16,6 +16,9 @@ static const double scale_min[SESSION_PARTS] = {
 };
 static const double part_max = 30;      /* nats: one part alone is alarm enough, and no more */
 static const double total_scale_min = 1;
+/* Left out of what is learned from the history: sessions that are so much less unusual than those
+ * that raise an alarm. Trouble that comes again and again makes itself look usual. */
+static const double suspect_times = 10, suspicion_max = 0.05;
 
 struct sessions {
     double alarm;
@@ -191,7 +194,10 @@ static enum akin_status train_rounds(struct training *t, uint64_t end, struct st
                                      struct akin_error *error)
 {
     struct sessions *s = t->sessions;
+    double suspicion = fmin(suspect_times * s->alarm, suspicion_max);
     uint64_t gap = usual_gap(s);
+    if (gap > end / INCOMPLETE_SHARE) /* sessions that rest for hours would leave none */
+        gap = end / INCOMPLETE_SHARE;
     for (size_t i = 0; i < s->count; i++) {
         struct session *session = &s->items[i];
         t->good[i] = session->last_event + gap < end;
@@ -209,7 +215,7 @@ static enum akin_status train_rounds(struct training *t, uint64_t end, struct st
             return AKIN_OK;
         for (size_t i = 0; i < s->count; i++)
             t->good[i] = t->good[i]
-                         && exp(-tail_surprise(&s->total, t->parts[i][0])) >= s->alarm;
+                         && exp(-tail_surprise(&s->total, t->parts[i][0])) >= suspicion;
     }
 }
 

@@ -208,6 +208,7 @@ static void absorb(struct templates *t, struct template *into, uint32_t word, st
             continue;
         into->count += t->slots[at].count;
         into->recent += t->slots[at].recent;
+        into->lately += t->slots[at].lately;
         if (t->slots[at].counted > into->counted)
             into->counted = t->slots[at].counted;
         release(t, at);

@@ -21,7 +21,7 @@ struct template {
     uint32_t next;          /* of its group; UINT32_MAX: none */
     uint64_t group, used;   /* when it was last seen, in look-ups */
     /* What scores keep with a kind. */
-    double count, recent;   /* decayed */
+    double count, recent, lately;   /* decayed, each at its own pace */
     uint64_t counted;       /* the event at which they were last brought up to date */
     float *vector;          /* NULL: none yet */
     uint32_t nearest[TEMPLATE_NEAREST];     /* other slots, by distance */

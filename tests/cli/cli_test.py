@@ -428,6 +428,8 @@ def catalogue():
     got = answer("fit", "--data", "films")
     check("fit", got["learned_items"] == 5 and got["events"] == len(rows) and "model.json" in os.listdir("films/taste"), got)
     check("fit for people", b"learned from" in akin("fit", "--data", "films").stdout)
+    check("too little for a graph", b"at least 256" in akin("fit", "--data", "films", "--graph", status=1).stderr)
+    check("what was learned is still there", "model.json" in os.listdir("films/taste"))
     found = [got["goes_on"], got["comes_back"], got["query_weight"]]
     check("weights found", all(not f["learned"] or f["gain"]["interval_95"][0] > 0 for f in found)
           and "local" in found[0]["score"] and "recent" in found[1]["score"] and got["live_events"] == 0, found)
@@ -453,7 +455,7 @@ def recommend_options():
     one = got["results"][0]
     check("explained", set(one) == {"rank", "media_id", "title", "similarity", "score", "genres", "explain"}
           and abs(sum(one["explain"]["parts"].values()) - one["score"]) < 1e-4
-          and set(one["explain"]["parts"]) == {"text", "title", "taste", "popularity", "context"}
+          and set(one["explain"]["parts"]) == {"text", "title", "taste", "popularity", "context", "graph"}
           and one["explain"]["because"][0]["title"] == "Toy Story (1995)" and "Animation" in one["explain"]["genres"]
           and set(got["list"]) == {"novelty_bits", "popular_share", "diversity"}, got)
     text = akin(*films, "--user", "1", "--explain").stdout.decode()

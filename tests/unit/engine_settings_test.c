@@ -126,10 +126,12 @@ static void engines_refuse_what_is_not_there(void **state)
     struct akin_engine_settings settings;
     struct akin_error error = { 0 };
     akin_engine_settings_default(&settings);
-    settings.device = "cuda:0";
-    assert_int_equal(akin_engine_open(&settings, &engine, &error), AKIN_UNSUPPORTED);
-    settings.device = "abacus";
-    assert_int_equal(akin_engine_open(&settings, &engine, &error), AKIN_ARGUMENT);
+    static const char *const unknown[] = { "abacus", "cuda:", "cuda:x", "cuda:1x", "cuda:-1",
+                                           "cuda:1000", "cuda:al" };
+    for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
+        settings.device = unknown[i];
+        assert_int_equal(akin_engine_open(&settings, &engine, &error), AKIN_ARGUMENT);
+    }
     settings.device = "cpu";
     settings.threads = -1;
     assert_int_equal(akin_engine_open(&settings, &engine, &error), AKIN_ARGUMENT);
@@ -152,6 +154,25 @@ static void engines_refuse_what_is_not_there(void **state)
     akin_engine_close(&engine);
 }
 
+/* A card is looked for when a model is opened; the 999th is nowhere. */
+static void a_card_that_is_not_there(void **state)
+{
+    (void)state;
+    struct akin_engine *engine = NULL;
+    struct akin_model *model = NULL;
+    struct akin_engine_settings settings;
+    struct akin_error error = { 0 };
+    akin_engine_settings_default(&settings);
+    settings.device = "cuda:999";
+    assert_int_equal(akin_engine_open(&settings, &engine, &error), AKIN_OK);
+    assert_string_equal(akin_engine_device(engine), "cuda");
+    assert_int_equal(akin_model_open(engine, "nowhere", AKIN_PRECISION_AUTO, &model, &error),
+                     AKIN_NOT_FOUND);
+    assert_non_null(strstr(error.message, "device cuda: "));
+    assert_null(model);
+    akin_engine_close(&engine);
+}
+
 static void every_status_has_a_sentence(void **state)
 {
     (void)state;
@@ -167,6 +188,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_stronger_origin_wins),
         cmocka_unit_test(bad_values_name_their_place),
+        cmocka_unit_test(a_card_that_is_not_there),
         cmocka_unit_test(engines_refuse_what_is_not_there),
         cmocka_unit_test(every_status_has_a_sentence),
     };

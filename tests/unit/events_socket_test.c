@@ -140,6 +140,47 @@ static void a_flood_does_not_keep_others_out(void **state)
     source_close(&s);
 }
 
+static void half_lines_together_are_bounded(void **state)
+{
+    enum { CLIENTS = 80, BYTES = 1000000 };
+    int fds[CLIENTS], events = 0, bad = 0;
+    char *half = malloc(BYTES);
+    (void)state;
+    assert_non_null(half);
+    memset(half, 'x', BYTES);
+    struct event_source *s = open_socket(true);
+    for (int i = 0; i < CLIENTS; i++) {
+        fds[i] = connect_to(path);
+        assert_int_equal(fcntl(fds[i], F_SETFL, O_NONBLOCK), 0);
+        for (size_t sent = 0; sent < BYTES;) {
+            ssize_t went = write(fds[i], half + sent, BYTES - sent);
+            sent += went > 0 ? (size_t)went : 0;
+            assert_int_equal(next_of(s, 0).state, SOURCE_QUIET);
+        }
+    }
+    for (int i = 0; i < CLIENTS; i++) {
+        say(fds[i], "\n");
+        struct got got = wait_for(s);
+        events += got.state == SOURCE_EVENT;
+        bad += got.state == SOURCE_BAD && got.error.status == AKIN_LIMIT;
+        close(fds[i]);
+    }
+    assert_int_equal(events + bad, CLIENTS);
+    assert_in_range(events, SOCKET_BYTES_MAX / BYTES, SOCKET_BYTES_MAX / BYTES + 3);
+    int a = connect_to(path);       /* what they held is free again */
+    assert_int_equal(fcntl(a, F_SETFL, O_NONBLOCK), 0);
+    for (size_t sent = 0; sent < BYTES;) {
+        ssize_t went = write(a, half + sent, BYTES - sent);
+        sent += went > 0 ? (size_t)went : 0;
+        assert_int_equal(next_of(s, 0).state, SOURCE_QUIET);
+    }
+    say(a, "\n");
+    assert_int_equal(wait_for(s).state, SOURCE_EVENT);
+    close(a);
+    free(half);
+    source_close(&s);
+}
+
 static void bad_lines_are_left_out(void **state)
 {
     (void)state;
@@ -268,6 +309,7 @@ int main(void)
         cmocka_unit_test(many_write_at_once),
         cmocka_unit_test(half_lines_wait_and_the_last_counts),
         cmocka_unit_test(a_flood_does_not_keep_others_out),
+        cmocka_unit_test(half_lines_together_are_bounded),
         cmocka_unit_test(bad_lines_are_left_out),
         cmocka_unit_test(the_file_is_private_and_taken_over_if_stale),
         cmocka_unit_test(what_cannot_be_listened_at_is_said),

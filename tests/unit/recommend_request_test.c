@@ -511,7 +511,8 @@ static void mistakes(void **state)
     request.similar = "i77";
     request.filter = "genre=Drama AND yaer>1990";
     refuse(&request, NULL, AKIN_ARGUMENT,
-           "column 17: unknown field 'yaer': the fields are genre, theme, year, title, id");
+           "column 17: unknown field 'yaer': the fields are genre, theme, year, ratings, title, "
+           "id");
     request.filter = "";
     refuse(&request, NULL, AKIN_ARGUMENT, "the filter is empty");
     request.filter = NULL;

@@ -54,7 +54,10 @@ static void hexadecimals(void **state)
     (void)state;
     CHECK({"at 0x0b85eee0, mask 0x05", "at <n>, mask <n>"},
           {"iar 0098bbcc dear fee1c7c", "iar <n> dear <n>"}, {"tap8327ce4e-4f", "tap<n>"},
-          {"(tap8327ce4e-4f)", "(tap<n>)"}, {"d41d8cd98f00b204e9800998ecf8427e", "<n>"},
+          {"(tap8327ce4e-4f)", "(tap<n>)"}, {"tapdcdf1f2a-3c'", "tap<n>'"},
+          {"tap12345678-4f tap12345678-45", "tap<n> tap<n>"}, {"12345678-1", "<n>-<n>"},
+          {"qvb8327ce4e-4f qvbdcdf1f2a-3c", "qv<n> qv<n>"}, {"vethdeadbee", "vethdeadbee"},
+          {"vethfacade12x", "vethfacade<n>x"}, {"d41d8cd98f00b204e9800998ecf8427e", "<n>"},
           {"core.1a2b", "core.<n>"}, {"feed face added deadbeef", "feed face added deadbeef"},
           {"8M", "<n>M"}, {"0xzz", "<n>xzz"});
 }
@@ -78,6 +81,39 @@ static void paths(void **state)
           {"a / b", "a / b"}, {"http://x.y/z", "http:<path>"});
 }
 
+static void times(void **state)
+{
+    (void)state;
+    CHECK({"Nov 22 00:36:12 up", "<time> up"}, {"Nov  2 00:36:12 up", "<time> up"},
+          {"Sun Nov 22 00:36:12 2026", "<time>"}, {"Sun, Nov 22 2026 00:36:12.5 x", "<time> x"},
+          {"at Dec 1 10:00:00.123456: x", "at <time>: x"},
+          {"2026-11-22T00:36:12.123Z", "<n>-<n>-<n>T<n>:<n>:<n>Z"}, {"May the 4", "May the <n>"},
+          {"Marching 22 00:36:12 x", "Marching <n> <n>:<n>:<n> x"},
+          {"Nov 22 00:36", "Nov <n> <n>:<n>"}, {"Sun", "Sun"},
+          {"Sun Nov 22 00:36:1", "Sun Nov <n> <n>:<n>:<n>"});
+}
+
+static void names_and_keys(void **state)
+{
+    (void)state;
+    CHECK({"mail from bob.42@example.org ok", "mail from <email> ok"},
+          {"to=<a@b.de>, x", "to=<<email>>, x"}, {"user=eve@mail.example.com.", "user=<email>."},
+          {"Started getty@tty1.service.", "Started getty@tty<n>.service."},
+          {"root@host", "root@host"}, {"@x.de a@", "@x.de a@"},
+          {"RSA SHA256:uJ3kQ0vX9aLmB2nC4dE5fG6hI7jK8lM9nO0pQ1rS2tU ok", "RSA SHA<n>:<key> ok"},
+          {"SHA256:/J3kQ0vX9aLmB2nC4dE5fG", "SHA<n>:<key>"},
+          {"SHA256:+J3kQ0vX9aLmB2nC4dE5fG", "SHA<n>:<key>"},
+          {"CFV7eC/aGogb3yknG/gIQjYSIDTpllexxzu+rc/Log9", "<key>"},
+          {"s/ihjOHBUmPVesTg/IuLVYLOGjaWETXJDBVOEmDKQwc", "<key>"},
+          {"IllegalStateExceptionHandlerFactoryBean", "IllegalStateExceptionHandlerFactoryBean"},
+          {"token=dGhpcyBpcyBhIHRva2VuIDEyMw==;", "token=<key>;"},
+          {"NetworkManagerAccessPointProperties2Changed",
+           "NetworkManagerAccessPointProperties<n>Changed"},
+          {"https://host.example/a/b?x=1 got", "https:<path> got"},
+          {"said 'br0 up' and \"192.168.0.1\"", "said 'br<n> up' and \"<ip>\""},
+          {"[fe80::1]:8080 fe80::1%eth0", "[<ip>]:<n> <ip>%eth<n>"});
+}
+
 static void any_bytes(void **state)
 {
     struct bytes out = {0};
@@ -87,6 +123,17 @@ static void any_bytes(void **state)
     assert_memory_equal(out.data, "a\0<n>\xff <n>", 10);
     static char digits[100000];
     memset(digits, ':', sizeof digits);
+    mask_text(digits, sizeof digits, &out);
+    memset(digits, '.', sizeof digits);
+    mask_text(digits, sizeof digits, &out);
+    for (size_t i = 0; i < sizeof digits; i++)
+        digits[i] = i % 2 ? '@' : 'a';
+    mask_text(digits, sizeof digits, &out);
+    for (size_t i = 0; i < sizeof digits; i++)
+        digits[i] = "/a-"[i % 3];
+    mask_text(digits, sizeof digits, &out);
+    for (size_t i = 0; i < sizeof digits; i++)
+        digits[i] = "a+"[i % 2];
     mask_text(digits, sizeof digits, &out);
     memset(digits, 'f', sizeof digits);
     mask_text(digits, sizeof digits, &out); /* does not take the square of the length */
@@ -98,7 +145,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(uuids), cmocka_unit_test(numbers), cmocka_unit_test(hexadecimals),
-        cmocka_unit_test(addresses), cmocka_unit_test(paths), cmocka_unit_test(any_bytes),
+        cmocka_unit_test(addresses), cmocka_unit_test(paths), cmocka_unit_test(times),
+        cmocka_unit_test(names_and_keys), cmocka_unit_test(any_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

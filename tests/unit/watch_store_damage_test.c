@@ -277,12 +277,58 @@ static void test_processes(void **state)
     assert_int_equal(rig->told.count, 0);
 }
 
+/* A disk that is full says so, and loses nothing; the same call goes through when there is room. */
+static void test_full_disk(void **state)
+{
+    struct rig *rig = *state;
+    char command[600], filler[200];
+    uint64_t numbers[8], next = 1;
+    snprintf(command, sizeof command, "exec 2>/dev/null; mkdir -p %s && mount -t tmpfs -o size=1m "
+             "none %s && head -c 600000 /dev/zero >%s/filler", rig->path, rig->path, rig->path);
+    if (system(command)) {
+        print_message("skipped: no file system can be mounted here\n");
+        skip();
+    }
+    snprintf(filler, sizeof filler, "%s/filler", rig->path);
+    rig->settings.segment_bytes = 50000;
+    rig->settings.durable = true;
+    rig_open(rig);
+    enum akin_status status;
+    while ((status = rig_append(rig, next, 8, numbers)) == AKIN_OK)
+        next += 8;
+    assert_int_equal(status, AKIN_IO);
+    assert_non_null(strstr(rig->error.message, "No space left"));
+    assert_true(next > 100);
+    rig_expect_all(rig, 1, next - 1);
+    assert_int_equal(rig_append(rig, next, 8, numbers), AKIN_IO);
+    assert_ok(rig, path_remove(filler, &rig->error));
+    assert_ok(rig, rig_append(rig, next, 8, numbers));
+    for (size_t i = 0; i < 8; i++)
+        assert_int_equal(numbers[i], next + i);
+    rig_expect_all(rig, 1, next + 7);
+    rig_open(rig);
+    rig_expect_all(rig, 1, next + 7);
+    assert_int_equal(rig->told.count, 0);
+}
+
+static int unmount(void **state)
+{
+    struct rig *rig = *state;
+    char command[200];
+    event_store_close(&rig->store);
+    snprintf(command, sizeof command, "umount %s 2>/dev/null", rig->path);
+    if (system(command))
+        print_message("nothing was mounted\n");
+    return rig_teardown(state);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_every_byte),      TEST(test_every_length), TEST(test_missing_files),
         TEST(test_hostile_lengths), TEST(test_processes),
+        cmocka_unit_test_setup_teardown(test_full_disk, rig_setup, unmount),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
