@@ -223,8 +223,9 @@ enum akin_status create(int ordinal, const float *alpha, const float *beta, size
     if (status == AKIN_OK) {
         for (size_t i = 0; i < bandits; i++)
             put_forms(b, i, alpha + i * arms, beta + i * arms);
+        // the most, whatever the arms: it is the kernel's, so of all that are open
         platform_allow_shared(b->own, reinterpret_cast<const void *>(bandit_kernel),
-                              shared_bytes(arms));
+                              shared_bytes(BANDIT_DEVICE_ARMS_MAX));
         status = platform_finish(b->own, error);
     }
     if (status == AKIN_OK)
