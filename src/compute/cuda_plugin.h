@@ -3,9 +3,11 @@
  * program or library that asks, in ../lib from there, and where the system looks. */
 #pragma once
 
+#include "compute/bandit_device.h"
 #include "compute/encoder_device.h"
 #include "compute/search_device.h"
 #include "compute/train_ops.h"
+#include "compute/user_device.h"
 
 /* What a card is, and what it is used through. Versions as CUDA numbers them: 13000 is 13.0. */
 struct cuda_description {
@@ -18,7 +20,7 @@ struct cuda_description {
 };
 
 /* What the library gives. `version` is of this struct: another is refused. */
-enum { CUDA_PLUGIN_VERSION = 3 };
+enum { CUDA_PLUGIN_VERSION = 4 };
 
 enum { CUDA_SUM_ID_BYTES = 128 };
 struct cuda_sum;
@@ -31,6 +33,8 @@ struct cuda_plugin {
                                         struct akin_error *error);
     const struct encoder_device_ops *encoder;
     const struct search_device_ops *search;
+    const struct bandit_device_ops *bandit;
+    const struct user_device_ops *users;
 
     enum akin_status (*train_create)(int ordinal, enum train_precision precision,
                                      struct train_device **device, struct akin_error *error);

@@ -3,7 +3,7 @@
 
 #include "compute/backend.h"
 
-enum { SEARCH_DEVICE_K_MAX = 58, SEARCH_DEVICE_DIM_UNIT = 64, SEARCH_DEVICE_DIM_MAX = 1024 };
+enum { SEARCH_DEVICE_K_MAX = 250, SEARCH_DEVICE_DIM_UNIT = 64, SEARCH_DEVICE_DIM_MAX = 1024 };
 
 struct device_query {
     const float *queries;       /* [query_count][dim] */
@@ -25,7 +25,8 @@ struct search_device_ops {
     void (*destroy)(struct search_device **device);
     /* The true k best of each query by float32 scores, best first, ties by row: hits [query_count]
      * [k], found [query_count]. Bits do not depend on the other queries. One call at a time.
-     * *again (may be NULL): queries for which the narrow pass alone could not prove its answer. */
+     * *again (may be NULL): queries for which the narrow pass alone could not prove its answer.
+     * AKIN_UNSUPPORTED: more than 58 results, where the card has too little shared memory. */
     enum akin_status (*search)(struct search_device *device, const struct device_query *query,
                                struct hit *hits, size_t *found, size_t *again,
                                struct akin_error *error);

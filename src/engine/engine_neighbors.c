@@ -3,11 +3,12 @@
  * prepared, whose single requests need no threads. */
 #include "akin/neighbors.h"
 
+#include "base/log.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "base/thread.h"
 #include "catalog/catalog.h"
-#include "compute/backend.h"
+#include "compute/search_device.h"
 #include "engine/engine.h"
 #include "recommend/neighbors.h"
 #include "recommend/policy.h"
@@ -25,6 +26,25 @@ struct akin_neighbors {
 void akin_neighbors_settings_default(struct akin_neighbors_settings *settings)
 {
     neighbors_settings_default(settings);
+}
+
+/* A card for the lists, beside the one of requests, so that none waits for another. */
+static enum akin_status take_card(struct akin_neighbors *handle, struct akin_error *error)
+{
+    const struct akin_engine *engine = handle->recommender->engine;
+    struct neighbors_vectors *v = &handle->vectors;
+    struct akin_error reason = { 0 };
+    int ordinal = 0;
+    TRY(engine_cards_search(engine, &v->card_ops, &ordinal, error));
+    enum akin_status status = v->card_ops ? v->card_ops->create(ordinal, v->vectors, v->items,
+                                                                v->dim, &v->card, &reason)
+                                          : AKIN_OK;
+    if (status == AKIN_OK)
+        return AKIN_OK;
+    if (engine_cards_required(engine))
+        return error_set(error, status, "%s", reason.message);
+    log_write(&engine->log, AKIN_LOG_WARNING, "lists of neighbours on the CPU: %s", reason.message);
+    return AKIN_OK;
 }
 
 /* Where lists come from, by what the recommender takes for an item alone. */
@@ -49,8 +69,10 @@ static enum akin_status open_source(struct akin_neighbors *handle, struct neighb
         return error_memory(error);
     TRY(cpu_backend_create(r->engine->cpu_flags, handle->pool, &handle->backend, error));
     handle->vectors = (struct neighbors_vectors){
-        handle->backend, catalog_item_vectors(r->catalog), info.items, info.dimension
+        .backend = handle->backend, .vectors = catalog_item_vectors(r->catalog),
+        .items = info.items, .dim = info.dimension,
     };
+    TRY(take_card(handle, error));
     source->compute = neighbors_compute_vectors;
     source->context = &handle->vectors;
     return AKIN_OK;
@@ -104,6 +126,8 @@ void akin_neighbors_close(struct akin_neighbors **neighbors)
         handle->recommender->neighbors = NULL;
     }
     neighbors_close(&handle->neighbors);
+    if (handle->vectors.card)
+        handle->vectors.card_ops->destroy(&handle->vectors.card);
     cpu_backend_destroy(&handle->backend);
     thread_pool_destroy(&handle->pool);
     memory_free(handle);

@@ -12,6 +12,8 @@ struct backend;
 struct catalog;
 struct neighbors;
 struct recommender;
+struct search_device;
+struct search_device_ops;
 
 /* Where lists come from. `compute` writes the lists of rows [count <= NEIGHBORS_BATCH] to lists
  * [count][AKIN_NEIGHBORS_MAX] and their lengths to found [count]; only the background calls it, one
@@ -50,6 +52,10 @@ struct neighbors_vectors {
     struct backend *backend;    /* its threads are the background's own, best one */
     const float *vectors;       /* [items][dim] */
     size_t items, dim;
+    /* A card of its own that has them resident, or NULL; when it fails it is destroyed, and the
+     * backend goes on. */
+    struct search_device *card;
+    const struct search_device_ops *card_ops;
 };
 enum akin_status neighbors_compute_vectors(void *context, const uint32_t *rows, size_t count,
                                            struct akin_neighbor *lists, size_t *found,

@@ -5,7 +5,7 @@
 #include "base/limits.h"
 #include "base/memory.h"
 #include "catalog/catalog.h"
-#include "compute/backend.h"
+#include "compute/search_device.h"
 #include "recommend/neighbors.h"
 
 /* One more than wanted, because the item itself is among its nearest, though not always first:
@@ -22,11 +22,25 @@ static size_t without_self(const struct hit *hits, size_t count, uint32_t self,
     return found;
 }
 
+/* false: there is no card, or it cannot. */
+static bool search_on_card(struct neighbors_vectors *v, const float *queries, size_t count,
+                           size_t k, struct hit *hits, size_t *found)
+{
+    static_assert((int)ASKED <= (int)SEARCH_DEVICE_K_MAX, "a card finds as many");
+    struct device_query query = { .queries = queries, .query_count = count, .k = k };
+    if (!v->card)
+        return false;
+    if (v->card_ops->search(v->card, &query, hits, found, NULL, NULL) == AKIN_OK)
+        return true;
+    v->card_ops->destroy(&v->card);
+    return false;
+}
+
 enum akin_status neighbors_compute_vectors(void *context, const uint32_t *rows, size_t count,
                                            struct akin_neighbor *lists, size_t *found,
                                            struct akin_error *error)
 {
-    const struct neighbors_vectors *v = context;
+    struct neighbors_vectors *v = context;
     size_t asked = v->items < ASKED ? v->items : ASKED, hit_counts[NEIGHBORS_BATCH];
     ASSERT(count <= NEIGHBORS_BATCH);
     struct hit *hits = memory_alloc_aligned(count * asked, sizeof *hits);
@@ -40,7 +54,8 @@ enum akin_status neighbors_compute_vectors(void *context, const uint32_t *rows, 
         .rows = v->vectors, .row_count = v->items, .dim = v->dim, .queries = queries,
         .query_count = count, .k = asked, .score = SCORE_INNER_PRODUCT,
     };
-    TRY_DONE(cpu_topk(v->backend, &request, hits, hit_counts, error));
+    if (!search_on_card(v, queries, count, asked, hits, hit_counts))
+        TRY_DONE(cpu_topk(v->backend, &request, hits, hit_counts, error));
     for (size_t i = 0; i < count; i++)
         found[i] = without_self(hits + i * asked, hit_counts[i], rows[i],
                                 lists + i * AKIN_NEIGHBORS_MAX);

@@ -144,13 +144,14 @@ static bool search_on_card(struct space_index *index, const struct space_query *
         .masks = query->allowed, .mask_count = query->allowed ? 1 : 0,
         .mask_words = (items + 63) / 64,
     };
+    enum akin_status status = AKIN_UNSUPPORTED;
     mutex_lock(index->card_lock);
-    bool works = atomic_load(&index->card_works) &&
-                 index->card_ops->search(index->card, &asked, hits, found, NULL, NULL) == AKIN_OK;
-    if (!works)
+    if (atomic_load(&index->card_works))
+        status = index->card_ops->search(index->card, &asked, hits, found, NULL, NULL);
+    if (status != AKIN_OK && status != AKIN_UNSUPPORTED)
         atomic_store(&index->card_works, false);
     mutex_unlock(index->card_lock);
-    return works;
+    return status == AKIN_OK;
 }
 
 /* ---- search ----------------------------------------------------------------------------- */

@@ -17,7 +17,7 @@
 #include "base/rng.h"
 #include "base/thread.h"
 #include "catalog/catalog.h"
-#include "compute/backend.h"
+#include "compute/search_device.h"
 #include "recommend/event_queue.h"
 #include "recommend/neighbors.h"
 #include "recommend/neighbors_blocks.h"
@@ -401,6 +401,73 @@ static int best_first(const void *a, const void *b)
     return x->row < y->row ? -1 : x->row > y->row;
 }
 
+/* A card that is made up: it searches on a backend, and fails when it is told. */
+struct search_device {
+    struct backend *backend;
+    const float *vectors;
+    size_t items;
+    int searches, fails_at;
+    bool destroyed;
+};
+
+static enum akin_status card_search(struct search_device *card, const struct device_query *query,
+                                    struct hit *hits, size_t *found, size_t *again,
+                                    struct akin_error *error)
+{
+    (void)again;
+    struct topk_request request = {
+        .rows = card->vectors, .row_count = card->items, .dim = DIM, .queries = query->queries,
+        .query_count = query->query_count, .k = query->k, .score = SCORE_INNER_PRODUCT,
+    };
+    assert_true(query->k <= SEARCH_DEVICE_K_MAX);
+    if (++card->searches == card->fails_at) {
+        memset(hits, 0xff, query->query_count * query->k * sizeof *hits);
+        return error_set(error, AKIN_IO, "the card fell out");
+    }
+    return cpu_topk(card->backend, &request, hits, found, error);
+}
+
+static void card_destroy(struct search_device **card)
+{
+    (*card)->destroyed = true;
+    *card = NULL;
+}
+
+/* One search on the card, one that it fails in, one without it: the same lists. */
+static void test_lists_of_a_card(void **state)
+{
+    (void)state;
+    static const struct search_device_ops ops = { .destroy = card_destroy, .search = card_search };
+    static float vectors[ITEMS * DIM];
+    static struct akin_neighbor lists[2][2 * AKIN_NEIGHBORS_MAX];
+    const uint32_t rows[2] = { 3, ITEMS - 1 };
+    struct thread_pool *pool = thread_pool_create(1);
+    struct neighbors_vectors v = { .vectors = vectors, .items = ITEMS, .dim = DIM };
+    size_t found[2][2];
+    struct rng rng;
+    rng_seed(&rng, 5);
+    for (size_t i = 0; i < ITEMS * DIM; i++)
+        vectors[i] = ((float)rng_below(&rng, 5) - 2) / 4;
+    assert_int_equal(cpu_backend_create(cpu_detect(), pool, &v.backend, NULL), AKIN_OK);
+    assert_int_equal(neighbors_compute_vectors(&v, rows, 2, lists[0], found[0], NULL), AKIN_OK);
+    struct search_device card = { .backend = v.backend, .vectors = vectors, .items = ITEMS,
+                                  .fails_at = 2 };
+    v.card = &card;
+    v.card_ops = &ops;
+    for (int i = 0; i < 3; i++) {
+        memset(lists[1], 0, sizeof lists[1]);
+        assert_int_equal(neighbors_compute_vectors(&v, rows, 2, lists[1], found[1], NULL), AKIN_OK);
+        assert_memory_equal(found[1], found[0], sizeof found[0]);
+        for (size_t r = 0; r < 2; r++)
+            assert_memory_equal(lists[1] + r * AKIN_NEIGHBORS_MAX,
+                                lists[0] + r * AKIN_NEIGHBORS_MAX, found[0][r] * sizeof *lists[0]);
+        assert_int_equal(card.destroyed, i > 0);
+    }
+    assert_int_equal(card.searches, 2);
+    cpu_backend_destroy(&v.backend);
+    thread_pool_destroy(&pool);
+}
+
 static void check_vectors(const float *vectors, size_t items)
 {
     struct thread_pool *pool = thread_pool_create(1);
@@ -513,6 +580,7 @@ int main(void)
         cmocka_unit_test(test_queue_keeps_every_event_and_the_order_of_each_sender),
         cmocka_unit_test(test_blocks_are_used_again),
         cmocka_unit_test(test_lists_are_the_nearest_without_the_item),
+        cmocka_unit_test(test_lists_of_a_card),
         cmocka_unit_test(test_history_is_in_the_order_of_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

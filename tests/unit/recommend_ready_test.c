@@ -25,8 +25,9 @@ static void open_cache(struct cache *c, bool by_parts, size_t capacity)
     must(recommender_prepare(rig, (struct akin_progress){ 0 }, &error), &error);
     c->pool = thread_pool_create(1);
     must(cpu_backend_create(cpu_detect(), c->pool, &c->backend, &error), &error);
-    c->vectors = (struct neighbors_vectors){ c->backend, catalog_item_vectors(rig_catalog), ITEMS,
-                                             DIM };
+    c->vectors = (struct neighbors_vectors){
+        .backend = c->backend, .vectors = catalog_item_vectors(rig_catalog), .items = ITEMS,
+        .dim = DIM };
     c->answers = (struct neighbors_answers){ rig, rig_catalog };
     struct neighbors_source source = { neighbors_compute_vectors, &c->vectors, ITEMS };
     if (by_parts)

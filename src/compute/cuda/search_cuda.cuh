@@ -9,8 +9,6 @@ extern "C" {
 #include "compute/search_device.h"
 }
 
-enum { WARP_KEYS = 128, KEYS_LANE = WARP_KEYS / 32 };
-
 __device__ inline uint64_t key_of(float score, uint32_t row)
 {
     uint32_t bits = score_bits(score);
@@ -35,18 +33,21 @@ __device__ inline uint64_t shuffle_key(uint64_t key, int lane)
            | warp_shuffle((uint32_t)key, lane);
 }
 
-// Descending, over the 128 keys of a warp; key i of a lane is number 32 i + lane. Bitonic (Batcher
-// 1968).
-__device__ inline void sort_keys(uint64_t keys[KEYS_LANE])
+// Keys that a warp sorts at once to keep so many: the best and what is new.
+__host__ __device__ constexpr int warp_keys(int kept) { return kept <= 64 ? 128 : 512; }
+
+// Descending, over the 32 LANE keys of a warp; key i of a lane is number 32 i + lane. Bitonic
+// (Batcher 1968).
+template <int LANE> __device__ inline void sort_keys(uint64_t keys[LANE])
 {
     int lane = (int)(threadIdx.x % 32);
     UNROLL
-    for (int size = 2; size <= WARP_KEYS; size *= 2)
+    for (int size = 2; size <= 32 * LANE; size *= 2)
         UNROLL
         for (int step = size / 2; step > 0; step /= 2)
             if (step >= 32) {
                 UNROLL
-                for (int i = 0; i < KEYS_LANE; i++) {
+                for (int i = 0; i < LANE; i++) {
                     int other = i ^ step / 32;
                     if (other <= i)
                         continue;
@@ -59,7 +60,7 @@ __device__ inline void sort_keys(uint64_t keys[KEYS_LANE])
                 }
             } else {
                 UNROLL
-                for (int i = 0; i < KEYS_LANE; i++) {
+                for (int i = 0; i < LANE; i++) {
                     uint64_t other = shuffle_key(keys[i], lane ^ step);
                     bool down = ((32 * i + lane) & size) == 0, first = (lane & step) == 0;
                     bool greatest = down == first;
@@ -101,6 +102,8 @@ void search_narrow(platform *p, const float *queries, size_t count, size_t dim, 
                    half_t *narrow, float *error);
 // The `kept` best of each of `lists` parts of the rows, [queries][lists][kept], by fp16 scores.
 size_t search_many_lists(const platform *p, size_t queries, size_t dim, size_t kept);
+// Whether the card has the shared memory for that.
+bool search_many_fits(const platform *p, size_t dim, size_t kept);
 void search_many(platform *p, const search_rows *rows, const half_t *queries, size_t query_count,
                  const search_mask *mask, size_t kept, size_t lists, uint64_t *out);
 // The same for query number `number` alone, by fp16 scores or, exact, by those of float32.

@@ -171,7 +171,7 @@ enum akin_status create(int ordinal, const float *rows, size_t row_count, size_t
 
 size_t kept_for(size_t k)
 {
-    return k <= 10 ? 16 : k <= 26 ? 32 : 64;
+    return k <= 10 ? 16 : k <= 26 ? 32 : k <= 58 ? 64 : 256;
 }
 
 // From lists to hits on the host.
@@ -255,6 +255,9 @@ enum akin_status search_chunk(struct search_device *d, const struct device_query
 enum akin_status search(struct search_device *d, const struct device_query *query,
                         struct hit *hits, size_t *found, size_t *again, struct akin_error *error)
 {
+    if (!search_many_fits(d->own, d->rows.dim, kept_for(query->k)))
+        return error_set(error, AKIN_UNSUPPORTED, "k of %zu: this GPU has no shared memory for more "
+                         "than 58 at dimension %zu; search on the CPU", query->k, d->rows.dim);
     size_t repeated = 0, mask_bytes = query->mask_count * query->mask_words * sizeof(uint64_t);
     ASSERT(query->k > 0 && query->k <= SEARCH_DEVICE_K_MAX);
     ASSERT(!query->masks || query->mask_words * 64 >= d->rows.count);

@@ -12,8 +12,8 @@ enum { DEPTH = 64, CHUNKS = DEPTH / 8, ROWS = 64, STAGES = 3 };
 template <int Q, int K, int C> struct tiling {
     enum { QUERIES = Q, KEPT = K, CAPACITY = C, WARPS_M = Q / 32, WARPS_N = Q == 128 ? 2 : 4 };
     enum { WARPS = WARPS_M * WARPS_N, THREADS = 32 * WARPS, WARP_ROWS = ROWS / WARPS_N };
-    enum { ROW_TILES = WARP_ROWS / 8, STAGE_NUMBERS = ROWS * DEPTH };
-    static_assert(K + ROWS <= C && C <= WARP_KEYS, "a tile of rows always finds room");
+    enum { ROW_TILES = WARP_ROWS / 8, STAGE_NUMBERS = ROWS * DEPTH, LANE = warp_keys(K) / 32 };
+    static_assert(K + ROWS <= C && C <= 32 * LANE, "a tile of rows always finds room");
     static size_t shared(size_t dim)
     {
         return sizeof(uint64_t) * Q * C + sizeof(half_t) * (Q * dim + STAGES * STAGE_NUMBERS)
@@ -81,14 +81,14 @@ template <typename Tiling>
 __device__ inline void cut(uint64_t *buffer, unsigned *count, float *threshold)
 {
     unsigned lane = threadIdx.x % 32, held = *count;
-    uint64_t keys[KEYS_LANE];
+    uint64_t keys[Tiling::LANE];
     UNROLL
-    for (unsigned i = 0; i < KEYS_LANE; i++)
+    for (unsigned i = 0; i < Tiling::LANE; i++)
         keys[i] = 32 * i + lane < held ? buffer[32 * i + lane] : 0;
-    sort_keys(keys);
+    sort_keys<Tiling::LANE>(keys);
     __syncwarp();
     UNROLL
-    for (unsigned i = 0; i < KEYS_LANE; i++) {
+    for (unsigned i = 0; i < Tiling::LANE; i++) {
         unsigned at = 32 * i + lane;
         if (at < Tiling::KEPT)
             buffer[at] = keys[i];
@@ -192,9 +192,13 @@ template <typename Tiling> void start(platform *p, const job &j)
     platform_started(p, "a search");
 }
 
+typedef tiling<32, 256, 512> widest;
+
 // Queries of a block: as many as leave room for rows and candidates.
 size_t block_queries(const platform *p, size_t dim, size_t kept)
 {
+    if (kept > 64)
+        return 32;
     if (kept <= 16 && dim <= 384
         && tiling<128, 16, 96>::shared(dim) <= platform_shared_bytes(p))
         return 128;
@@ -221,12 +225,19 @@ size_t search_many_lists(const platform *p, size_t queries, size_t dim, size_t k
     return tiles < processors ? processors / tiles : 1;
 }
 
+bool search_many_fits(const platform *p, size_t dim, size_t kept)
+{
+    return kept <= 64 || widest::shared(dim) <= platform_shared_bytes(p);
+}
+
 void search_many(platform *p, const search_rows *rows, const half_t *queries, size_t query_count,
                  const search_mask *mask, size_t kept, size_t lists, uint64_t *out)
 {
     job j = {*rows, *mask, queries, query_count, lists, out};
     size_t each = block_queries(p, rows->dim, kept);
-    if (each == 128)
+    if (kept > 64)
+        start<widest>(p, j);
+    else if (each == 128)
         start<tiling<128, 16, 96>>(p, j);
     else if (each == 64)
         start_kept<64, 128>(p, j, kept);

@@ -42,7 +42,7 @@ __device__ inline float group_dot(const T *row, const float *query, size_t dim)
     return sum;
 }
 
-// The best of a warp: up to 128 keys in shared memory, of which the first `kept` stay when they are
+// The best of a warp: up to KEYS keys in shared memory, of which the first `kept` stay when they are
 // cut.
 struct best {
     uint64_t *keys;
@@ -50,18 +50,20 @@ struct best {
     float threshold;
 };
 
-__device__ inline void best_cut(best &b)
+template <int KEYS> __device__ inline void best_cut(best &b)
 {
+    enum { LANE = KEYS / 32 };
     unsigned lane = threadIdx.x % 32;
-    uint64_t keys[KEYS_LANE];
+    uint64_t keys[LANE];
     __syncwarp();
     UNROLL
-    for (unsigned i = 0; i < KEYS_LANE; i++)
+    for (unsigned i = 0; i < LANE; i++)
         keys[i] = 32 * i + lane < b.count ? b.keys[32 * i + lane] : 0;
-    sort_keys(keys);
+    if (b.count > 0)                    // the same in all lanes
+        sort_keys<LANE>(keys);
     __syncwarp();
     UNROLL
-    for (unsigned i = 0; i < KEYS_LANE; i++)
+    for (unsigned i = 0; i < LANE; i++)
         b.keys[32 * i + lane] = keys[i];
     __syncwarp();
     uint64_t last = b.keys[b.kept - 1];
@@ -70,7 +72,7 @@ __device__ inline void best_cut(best &b)
 }
 
 // Each lane brings one key or none (0).
-__device__ inline void best_add(best &b, uint64_t key)
+template <int KEYS> __device__ inline void best_add(best &b, uint64_t key)
 {
     uint32_t lane = threadIdx.x % 32, yes = warp_ballot(key != 0);
     if (!yes)
@@ -78,43 +80,43 @@ __device__ inline void best_add(best &b, uint64_t key)
     if (key)
         b.keys[b.count + (unsigned)count_bits(yes & ((1u << lane) - 1))] = key;
     b.count += (unsigned)count_bits(yes);
-    if (b.count > WARP_KEYS - 32)
-        best_cut(b);
+    if (b.count > KEYS - 32)
+        best_cut<KEYS>(b);
 }
 
 // The block's warps' best to the first warp's.
-__device__ inline void join(best &b, uint64_t *all)
+template <int KEYS> __device__ inline void join(best &b, uint64_t *all)
 {
     unsigned lane = threadIdx.x % 32;
-    best_cut(b);
+    best_cut<KEYS>(b);
     __syncthreads();
     if (threadIdx.x / 32 != 0)
         return;
     for (unsigned w = 1; w < WARPS; w++)
         for (unsigned i = 0; i < b.kept; i += 32)
-            best_add(b, i + lane < b.kept ? all[w * WARP_KEYS + i + lane] : 0);
-    best_cut(b);
+            best_add<KEYS>(b, i + lane < b.kept ? all[w * KEYS + i + lane] : 0);
+    best_cut<KEYS>(b);
 }
 
-__device__ inline best best_begin(uint64_t *all, unsigned kept)
+template <int KEYS> __device__ inline best best_begin(uint64_t *all, unsigned kept)
 {
-    return {all + threadIdx.x / 32 * WARP_KEYS, 0, kept, -INFINITY};
+    return {all + threadIdx.x / 32 * KEYS, 0, kept, -INFINITY};
 }
 
-template <typename T>
+template <typename T, int KEYS>
 __global__ void __launch_bounds__(THREADS) one_kernel(const T *rows, size_t count, size_t dim,
                                                       const float *query, size_t number,
                                                       search_mask mask, unsigned kept,
                                                       uint64_t *out)
 {
-    SHARED(uint64_t, keys);             // [WARPS][WARP_KEYS]
-    float *shared_query = reinterpret_cast<float *>(keys + WARPS * WARP_KEYS);
+    SHARED(uint64_t, keys);             // [WARPS][KEYS]
+    float *shared_query = reinterpret_cast<float *>(keys + WARPS * KEYS);
     for (size_t i = threadIdx.x; i < dim; i += THREADS)
         shared_query[i] = query[i];
     __syncthreads();
     unsigned lane = threadIdx.x % 32;
     const uint64_t *allowed = mask_for(mask, number);
-    best b = best_begin(keys, kept);
+    best b = best_begin<KEYS>(keys, kept);
     size_t each = (size_t)ROWS * UNROLLED, stride = (size_t)gridDim.x * WARPS * each;
     for (size_t first = ((size_t)blockIdx.x * WARPS + threadIdx.x / 32) * each; first < count;
          first += stride) {
@@ -129,10 +131,10 @@ __global__ void __launch_bounds__(THREADS) one_kernel(const T *rows, size_t coun
             size_t row = first + (size_t)u * ROWS + lane / GROUP;
             bool found = lane % GROUP == 0 && row < count && scores[u] > b.threshold
                          && passes(allowed, (uint32_t)row);
-            best_add(b, found ? key_of(scores[u], (uint32_t)row) : 0);
+            best_add<KEYS>(b, found ? key_of(scores[u], (uint32_t)row) : 0);
         }
     }
-    join(b, keys);
+    join<KEYS>(b, keys);
     if (threadIdx.x < 32)
         for (unsigned i = lane; i < kept; i += 32)
             out[blockIdx.x * kept + i] = i < b.count ? keys[i] : 0;
@@ -147,19 +149,20 @@ struct merge_job {
     uint32_t *found, *proven;
 };
 
+template <int KEYS>
 __global__ void __launch_bounds__(THREADS) merge_kernel(merge_job j)
 {
-    SHARED(uint64_t, keys);             // [WARPS][WARP_KEYS]
-    float *query = reinterpret_cast<float *>(keys + WARPS * WARP_KEYS);
+    SHARED(uint64_t, keys);             // [WARPS][KEYS]
+    float *query = reinterpret_cast<float *>(keys + WARPS * KEYS);
     size_t number = blockIdx.x, dim = j.rows.dim, all = j.list_count * j.kept;
     const uint64_t *lists = j.lists + number * all;
     unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     for (size_t i = threadIdx.x; i < dim; i += THREADS)
         query[i] = j.queries[number * dim + i];
-    best b = best_begin(keys, (unsigned)j.kept);
+    best b = best_begin<KEYS>(keys, (unsigned)j.kept);
     for (size_t i = 32 * warp; i < all; i += THREADS)
-        best_add(b, i + lane < all ? lists[i + lane] : 0);
-    join(b, keys);                      // the first warp's keys
+        best_add<KEYS>(b, i + lane < all ? lists[i + lane] : 0);
+    join<KEYS>(b, keys);                      // the first warp's keys
     __syncthreads();
     // Whatever is not among them has at most the score of the last one.
     uint64_t last = keys[j.kept - 1];
@@ -176,7 +179,7 @@ __global__ void __launch_bounds__(THREADS) merge_kernel(merge_job j)
     if (warp != 0)
         return;
     b.count = (unsigned)j.kept;
-    best_cut(b);
+    best_cut<KEYS>(b);
     unsigned found = 0;
     for (unsigned i = lane; i < j.kept; i += 32)
         if (i < j.k && keys[i]) {
@@ -211,9 +214,36 @@ __global__ void __launch_bounds__(32 * NARROW_WARPS)
         error[query] = margin * sqrtf(squares);
 }
 
-size_t shared_bytes(size_t dim)
+template <int KEYS> size_t shared_bytes(size_t dim)
 {
-    return (size_t)WARPS * WARP_KEYS * sizeof(uint64_t) + dim * sizeof(float);
+    return (size_t)WARPS * KEYS * sizeof(uint64_t) + dim * sizeof(float);
+}
+
+template <typename T, int KEYS>
+void start_one(platform *p, const T *matrix, const search_rows *rows, const float *query,
+               size_t number, const search_mask *mask, size_t kept, uint64_t *out)
+{
+    auto *kernel = one_kernel<T, KEYS>;
+    LAUNCH(kernel, SEARCH_ONE_LISTS, THREADS, shared_bytes<KEYS>(rows->dim), platform_stream(p),
+           matrix, rows->count, rows->dim, query, number, *mask, (unsigned)kept, out);
+}
+
+template <int KEYS> void start_merge(platform *p, const merge_job &j, size_t queries)
+{
+    auto *kernel = merge_kernel<KEYS>;
+    LAUNCH(kernel, (unsigned)queries, THREADS, shared_bytes<KEYS>(j.rows.dim), platform_stream(p),
+           j);
+}
+
+// As the rows, narrow or wide.
+template <typename T>
+void start_one_kept(platform *p, const T *matrix, const search_rows *rows, const float *query,
+                    size_t number, const search_mask *mask, size_t kept, uint64_t *out)
+{
+    if (kept > 64)
+        start_one<T, warp_keys(256)>(p, matrix, rows, query, number, mask, kept, out);
+    else
+        start_one<T, warp_keys(64)>(p, matrix, rows, query, number, mask, kept, out);
 }
 
 }
@@ -230,13 +260,9 @@ void search_one(platform *p, const search_rows *rows, const float *query, size_t
                 const search_mask *mask, size_t kept, bool exact, uint64_t *out)
 {
     if (exact)
-        LAUNCH(one_kernel<float>, SEARCH_ONE_LISTS, THREADS, shared_bytes(rows->dim),
-               platform_stream(p), rows->wide, rows->count, rows->dim, query, number, *mask,
-               (unsigned)kept, out);
+        start_one_kept(p, rows->wide, rows, query, number, mask, kept, out);
     else
-        LAUNCH(one_kernel<half_t>, SEARCH_ONE_LISTS, THREADS, shared_bytes(rows->dim),
-               platform_stream(p), rows->narrow, rows->count, rows->dim, query, number, *mask,
-               (unsigned)kept, out);
+        start_one_kept(p, rows->narrow, rows, query, number, mask, kept, out);
     platform_started(p, "a search");
 }
 
@@ -245,7 +271,9 @@ void search_merge(platform *p, const search_rows *rows, const float *queries, si
                   const float *error, struct hit *hits, uint32_t *found, uint32_t *proven)
 {
     merge_job j = {*rows, queries, error, lists, list_count, kept, k, hits, found, proven};
-    LAUNCH(merge_kernel, (unsigned)query_count, THREADS, shared_bytes(rows->dim),
-           platform_stream(p), j);
+    if (kept > 64)
+        start_merge<warp_keys(256)>(p, j, query_count);
+    else
+        start_merge<warp_keys(64)>(p, j, query_count);
     platform_started(p, "the end of a search");
 }

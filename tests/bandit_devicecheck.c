@@ -1,0 +1,215 @@
+/* Draws of bandits on a device against those of the CPU's kernels: the same bits, for shapes of
+ * every size and what is none, some or all arms, one or many of the best, and posteriors that were
+ * replaced.
+ *
+ *   bandit_devicecheck [cuda [--bench]]     --bench: also the rates of 1,000 bandits of 1,000 arms
+ *
+ * Exit status: 0 fine, 1 failed, 2 wrong use, 77 there is no card. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/cpu.h"
+#include "base/memory.h"
+#include "base/rng.h"
+#include "compute/best.h"
+#include "compute/cpu/kernels.h"
+#ifdef AKIN_CUDA_EMULATED
+#include "compute/cuda/cuda_bandit.h"
+#else
+#include "compute/cuda_plugin.h"
+#endif
+
+enum { BANDITS = 5, DRAWS = 12 };
+
+static int checks, failures;
+static struct rng rng;
+static struct kernels kernels;
+static const struct bandit_device_ops *ops;
+static struct akin_error error;
+
+static void expect(bool ok, const char *what, size_t arms, size_t k, size_t draw)
+{
+    checks++;
+    if (ok)
+        return;
+    if (failures++ < 20)
+        printf("FAILED %s: %zu arms, k %zu, draw %zu\n", what, arms, k, draw);
+}
+
+static void must(enum akin_status status)
+{
+    checks++;
+    if (status == AKIN_OK)
+        return;
+    printf("FAILED: %s\n", error.message);
+    exit(1);
+}
+
+static void *must_have(void *memory)
+{
+    if (!memory) {
+        fputs("bandit_devicecheck: memory ran out\n", stderr);
+        exit(2);
+    }
+    return memory;
+}
+
+static float shape(size_t i)
+{
+    static const float odd[] = { 0, -1, NAN, INFINITY, -INFINITY, 1e-30f, 1e30f, 0.01f, 1e7f };
+    if (i % 11 == 0)
+        return odd[rng_below(&rng, sizeof odd / sizeof *odd)];
+    return i % 7 == 0 ? 1 : expf(16.1f * rng_float(&rng) - 4.6f);
+}
+
+/* What the CPU finds. */
+static void truth(const float *alpha, const float *beta, size_t arms, uint64_t seed,
+                  const struct device_draw *d, size_t k, struct hit *hits)
+{
+    float *drawn = must_have(memory_alloc(arms, sizeof *drawn));
+    struct beta_key key = { .seed = { (uint32_t)seed, (uint32_t)(seed >> 32) },
+                            .round = { (uint32_t)d->round, (uint32_t)(d->round >> 32) },
+                            .stream = d->bandit, .replica = d->replica };
+    struct best best = { .hits = hits, .capacity = k };
+    kernels.draw_beta_f32(drawn, alpha + d->bandit * arms, beta + d->bandit * arms, d->open, &key);
+    for (size_t i = 0; i < d->open; i++)
+        best_offer(&best, (struct hit){ .score = drawn[i], .row = (uint32_t)i });
+    best_drain(&best, hits);
+    memory_free(drawn);
+}
+
+static void check_choices(struct bandit_device *device, const float *alpha, const float *beta,
+                          size_t arms, size_t k)
+{
+    struct device_draw draws[DRAWS];
+    struct hit *hits = must_have(memory_alloc(DRAWS * k, sizeof *hits));
+    struct hit *right = must_have(memory_alloc(k, sizeof *right));
+    uint64_t seed = rng_next(&rng);
+    for (size_t i = 0; i < DRAWS; i++)
+        draws[i] = (struct device_draw){
+            .round = rng_next(&rng), .bandit = (uint32_t)rng_below(&rng, BANDITS),
+            .open = (uint32_t)(i % 2 ? arms : k + rng_below(&rng, arms - k + 1)),
+            .replica = i % 3 ? 0 : 1023 };
+    must(ops->choose(device, seed, draws, DRAWS, k, hits, &error));
+    for (size_t i = 0; i < DRAWS; i++) {
+        truth(alpha, beta, arms, seed, &draws[i], k, right);
+        expect(!memcmp(hits + i * k, right, k * sizeof *right), "other arms or bits", arms, k, i);
+    }
+    memory_free(hits);
+    memory_free(right);
+}
+
+static void check_size(size_t arms, size_t k)
+{
+    struct bandit_device *device = NULL;
+    size_t all = BANDITS * arms;
+    float *alpha = must_have(memory_alloc(2 * all, sizeof *alpha)), *beta = alpha + all;
+    for (size_t i = 0; i < 2 * all; i++)
+        alpha[i] = shape(i);
+    must(ops->create(0, alpha, beta, BANDITS, arms, &device, &error));
+    check_choices(device, alpha, beta, arms, k);
+    for (size_t i = 0; i < arms; i++) {         /* all alike, so that neighbours tie at 0 or 1 */
+        alpha[2 * arms + i] = i % 2 ? 1e7f : 0.01f;
+        beta[2 * arms + i] = i % 2 ? 0.01f : 1e7f;
+    }
+    must(ops->put(device, 2, alpha + 2 * arms, beta + 2 * arms, &error));
+    check_choices(device, alpha, beta, arms, k);
+    ops->destroy(&device);
+    memory_free(alpha);
+}
+
+static void check_refused(void)
+{
+    const float ones[8] = { 1, 1, 1, 1, 1, 1, 1, 1 };
+    static const size_t sizes[][2] = {
+        { 0, 1 }, { 1, 0 }, { 65537, 1 }, { 1, BANDIT_DEVICE_ARMS_MAX + 1 } };
+    static const struct device_draw bad[] = {
+        { .bandit = 2, .open = 4 }, { .open = 5 }, { .open = 1 }, { .open = 0 },
+        { .open = 4, .replica = 1024 } };
+    struct bandit_device *device = NULL;
+    struct device_draw fine = { .open = 4 };
+    struct hit hits[8];
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        expect(ops->create(0, ones, ones, sizes[i][0], sizes[i][1], &device, &error) ==
+               AKIN_UNSUPPORTED && !device, "a size it has no kernel for", sizes[i][1], 0, i);
+    must(ops->create(0, ones, ones, 2, 4, &device, &error));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        expect(ops->choose(device, 1, &bad[i], 1, 2, hits, &error) == AKIN_ARGUMENT,
+               "a draw that cannot be", 4, 2, i);
+    expect(ops->choose(device, 1, &fine, 1, 0, hits, &error) == AKIN_ARGUMENT, "k of 0", 4, 0, 0);
+    expect(ops->put(device, 2, ones, ones, &error) == AKIN_ARGUMENT, "no such bandit", 4, 0, 0);
+    must(ops->choose(device, 1, &fine, 0, 1, hits, &error));
+    must(ops->choose(device, 1, &fine, 1, 4, hits, &error));
+    ops->destroy(&device);
+    ops->destroy(&device);
+}
+
+/* ---- rates ------------------------------------------------------------------------------ */
+
+/* From host memory to host memory: a round of all bandits, and many rounds in one call, which is
+ * near to what the card alone takes. The best of the turns. */
+static void bench(void)
+{
+    enum { ROUNDED = 1000, ARMS = 1000, ROUNDS = 60, TURNS = 15 };
+    static const size_t rounds[] = { 1, ROUNDS };
+    struct bandit_device *device = NULL;
+    float *alpha = must_have(memory_alloc(2 * ROUNDED * ARMS, sizeof *alpha));
+    struct device_draw *draws = must_have(memory_alloc(ROUNDS * ROUNDED, sizeof *draws));
+    struct hit *hits = must_have(memory_alloc(ROUNDS * ROUNDED, sizeof *hits));
+    for (size_t i = 0; i < 2 * ROUNDED * ARMS; i++)
+        alpha[i] = 1 + 20 * rng_float(&rng);
+    for (size_t i = 0; i < ROUNDS * ROUNDED; i++)
+        draws[i] = (struct device_draw){ .round = i / ROUNDED, .bandit = (uint32_t)(i % ROUNDED),
+                                         .open = ARMS };
+    must(ops->create(0, alpha, alpha + ROUNDED * ARMS, ROUNDED, ARMS, &device, &error));
+    for (size_t r = 0; r < 2; r++) {
+        uint64_t least = UINT64_MAX;
+        for (int turn = -3; turn < TURNS; turn++) {
+            uint64_t began = clock_monotonic_ns(), took;
+            must(ops->choose(device, 7, draws, rounds[r] * ROUNDED, 1, hits, &error));
+            took = clock_monotonic_ns() - began;
+            if (turn >= 0 && took < least)
+                least = took;
+        }
+        printf("1,000 bandits of 1,000 arms, %zu rounds in a call: %.4f ms a round\n", rounds[r],
+               (double)least * 1e-6 / (double)rounds[r]);
+    }
+    ops->destroy(&device);
+    memory_free(alpha);
+    memory_free(draws);
+    memory_free(hits);
+}
+
+int main(int argc, char **argv)
+{
+    bool rates = argc == 3 && !strcmp(argv[2], "--bench");
+    if (argc > 3 || (argc > 1 && strcmp(argv[1], "cuda")) || (argc == 3 && !rates)) {
+        fputs("usage: bandit_devicecheck [cuda [--bench]]\n", stderr);
+        return 2;
+    }
+#ifdef AKIN_CUDA_EMULATED
+    ops = cuda_bandit_ops();
+#else
+    const struct cuda_plugin *plugin;
+    if (cuda_plugin_load(&plugin, &error) != AKIN_OK || plugin->device_count() == 0) {
+        printf("skipped: no card (%s)\n", error.message);
+        return 77;
+    }
+    ops = plugin->bandit;
+#endif
+    rng_seed(&rng, 29);
+    kernels_select(&kernels, cpu_detect());
+    check_refused();
+    check_size(1, 1);
+    check_size(31, 31);
+    check_size(300, 1);
+    check_size(1000, 10);
+    check_size(BANDIT_DEVICE_ARMS_MAX, 3);
+    if (rates)
+        bench();
+    printf("bandit_devicecheck: %d checks, %d failed\n", checks, failures);
+    return failures > 0;
+}

@@ -1,0 +1,206 @@
+/* Updates of users' vectors on a device against the same ones made one after the other here: the
+ * same bits, for users with one rating and with many, in one call and in several.
+ *
+ *   user_devicecheck [cuda [--bench]]   --bench: also the rate over 100,000 users, 62,423 items
+ *
+ * Exit status: 0 fine, 1 failed, 2 wrong use, 77 there is no card. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "base/rng.h"
+#ifdef AKIN_CUDA_EMULATED
+#include "compute/cuda/cuda_users.h"
+#else
+#include "compute/cuda_plugin.h"
+#endif
+
+static int checks, failures;
+static struct rng rng;
+static const struct user_device_ops *ops;
+static struct akin_error error;
+
+static void expect(bool ok, const char *what, size_t dim, size_t count, size_t at)
+{
+    checks++;
+    if (ok)
+        return;
+    if (failures++ < 20)
+        printf("FAILED %s: dim %zu, %zu ratings, %zu\n", what, dim, count, at);
+}
+
+static void must(enum akin_status status)
+{
+    checks++;
+    if (status == AKIN_OK)
+        return;
+    printf("FAILED: %s\n", error.message);
+    exit(1);
+}
+
+static void *must_have(void *memory)
+{
+    if (!memory) {
+        fputs("user_devicecheck: memory ran out\n", stderr);
+        exit(2);
+    }
+    return memory;
+}
+
+static float *normals(size_t count)
+{
+    float *numbers = must_have(memory_alloc(count, sizeof *numbers));
+    for (size_t i = 0; i < count; i++)
+        numbers[i] = rng_normal(&rng);
+    return numbers;
+}
+
+/* Half of the ratings are the last user's: a long run beside short ones, and users without any. */
+static struct device_rating *draw_ratings(size_t users, size_t items, size_t count)
+{
+    struct device_rating *ratings = must_have(memory_alloc(count, sizeof *ratings));
+    for (size_t i = 0; i < count; i++) {
+        size_t user = i % 2 ? users - 1 : rng_below(&rng, users);
+        ratings[i] = (struct device_rating){ (uint32_t)user, (uint32_t)rng_below(&rng, items),
+                                             rng_float(&rng) * 5 - 1 };
+    }
+    return ratings;
+}
+
+static void move(float *users, const float *items, size_t dim, float rate,
+                 const struct device_rating *ratings, size_t count)
+{
+    for (size_t r = 0; r < count; r++) {
+        float *user = users + ratings[r].user * dim, gain = rate * ratings[r].rating;
+        const float *item = items + ratings[r].item * dim;
+        for (size_t i = 0; i < dim; i++) {
+            float kept = (1 - rate) * user[i];
+            user[i] = fmaf(gain, item[i], kept);
+        }
+    }
+}
+
+static void check_size(size_t dim, size_t users, size_t count, float rate)
+{
+    enum { ITEMS = 50 };
+    struct user_device *device = NULL;
+    struct device_rating *ratings = draw_ratings(users, ITEMS, count);
+    float *items = normals(ITEMS * dim), *right = normals(users * dim);
+    float *found = must_have(memory_alloc(users * dim, sizeof *found));
+    must(ops->create(0, items, ITEMS, dim, users, &device, &error));
+    must(ops->read(device, 0, users, found, &error));
+    for (size_t i = 0; i < users * dim; i++)
+        expect(found[i] == 0, "not 0 at first", dim, 0, i);
+    must(ops->write(device, 0, users, right, &error));
+    must(ops->apply(device, rate, ratings, count / 3, &error));
+    must(ops->apply(device, rate, ratings + count / 3, count - count / 3, &error));
+    must(ops->read(device, 0, users, found, &error));
+    move(right, items, dim, rate, ratings, count);
+    for (size_t u = 0; u < users; u++)
+        expect(!memcmp(found + u * dim, right + u * dim, dim * sizeof *right), "other bits of user",
+               dim, count, u);
+    ops->destroy(&device);
+    memory_free(ratings);
+    memory_free(items);
+    memory_free(right);
+    memory_free(found);
+}
+
+static void check_refused(void)
+{
+    float items[2 * 128] = { 1 }, before[3 * 128], after[3 * 128];
+    static const size_t dims[] = { 0, 64, 200, 1152 };
+    static const struct device_rating bad[] = { { 3, 0, 1 }, { 0, 2, 1 }, { 0, 0, NAN },
+                                                { UINT32_MAX, 0, 1 }, { 0, 0, INFINITY } };
+    struct user_device *device = NULL;
+    struct device_rating two[2] = { { 1, 0, 1 } };
+    for (size_t i = 0; i < sizeof dims / sizeof *dims; i++)
+        expect(ops->create(0, items, 1, dims[i], 1, &device, &error) == AKIN_UNSUPPORTED && !device,
+               "a dimension it has no kernels for", dims[i], 0, 0);
+    expect(ops->create(0, items, 0, 128, 1, &device, &error) == AKIN_UNSUPPORTED, "no items", 128,
+           0, 0);
+    expect(ops->create(0, items, 1, 128, 0, &device, &error) == AKIN_UNSUPPORTED, "no users", 128,
+           0, 0);
+    must(ops->create(0, items, 2, 128, 3, &device, &error));
+    must(ops->apply(device, 0.5f, two, 1, &error));
+    must(ops->read(device, 0, 3, before, &error));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        two[1] = bad[i];
+        expect(ops->apply(device, 0.5f, two, 2, &error) == AKIN_ARGUMENT, "a rating that cannot be",
+               128, 2, i);
+    }
+    expect(ops->apply(device, 1.5f, two, 1, &error) == AKIN_ARGUMENT, "rate", 128, 1, 0);
+    expect(ops->apply(device, NAN, two, 1, &error) == AKIN_ARGUMENT, "rate", 128, 1, 1);
+    expect(ops->read(device, 1, 3, after, &error) == AKIN_ARGUMENT, "beyond the users", 128, 0, 0);
+    expect(ops->write(device, SIZE_MAX, 2, after, &error) == AKIN_ARGUMENT, "beyond the users", 128,
+           0, 1);
+    must(ops->apply(device, 0.5f, two, 0, &error));
+    must(ops->read(device, 0, 3, after, &error));
+    expect(!memcmp(before, after, sizeof before), "what was refused changed something", 128, 0, 0);
+    ops->destroy(&device);
+    ops->destroy(&device);
+}
+
+/* ---- rates ------------------------------------------------------------------------------ */
+
+/* From host memory, sorting and checking included; the best of the turns. */
+static void bench(void)
+{
+    enum { USERS = 100000, ITEMS = 62423, DIM = 384, MOST = 4000000, TURNS = 9 };
+    static const size_t counts[] = { 10000, 100000, 1000000, MOST };
+    struct user_device *device = NULL;
+    float *items = normals((size_t)ITEMS * DIM);
+    struct device_rating *ratings = must_have(memory_alloc(MOST, sizeof *ratings));
+    for (size_t i = 0; i < MOST; i++)
+        ratings[i] = (struct device_rating){ (uint32_t)rng_below(&rng, USERS),
+                                             (uint32_t)rng_below(&rng, ITEMS), rng_float(&rng) };
+    must(ops->create(0, items, ITEMS, DIM, USERS, &device, &error));
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+        uint64_t least = UINT64_MAX;
+        for (int turn = -2; turn < TURNS; turn++) {
+            uint64_t began = clock_monotonic_ns(), took;
+            must(ops->apply(device, 0.1f, ratings, counts[c], &error));
+            took = clock_monotonic_ns() - began;
+            if (turn >= 0 && took < least)
+                least = took;
+        }
+        printf("100,000 users, %zu ratings in a call: %.3f ms, %.1f million updates/s\n", counts[c],
+               (double)least * 1e-6, (double)counts[c] / (double)least * 1e3);
+    }
+    ops->destroy(&device);
+    memory_free(items);
+    memory_free(ratings);
+}
+
+int main(int argc, char **argv)
+{
+    bool rates = argc == 3 && !strcmp(argv[2], "--bench");
+    if (argc > 3 || (argc > 1 && strcmp(argv[1], "cuda")) || (argc == 3 && !rates)) {
+        fputs("usage: user_devicecheck [cuda [--bench]]\n", stderr);
+        return 2;
+    }
+#ifdef AKIN_CUDA_EMULATED
+    ops = cuda_user_ops();
+#else
+    const struct cuda_plugin *plugin;
+    if (cuda_plugin_load(&plugin, &error) != AKIN_OK || plugin->device_count() == 0) {
+        printf("skipped: no card (%s)\n", error.message);
+        return 77;
+    }
+    ops = plugin->users;
+#endif
+    rng_seed(&rng, 31);
+    check_refused();
+    check_size(128, 1, 1, 0.25f);
+    check_size(128, 40, 97, 0.1f);
+    check_size(384, 40, 300, 0.1f);
+    check_size(640, 7, 20, 1);
+    check_size(1024, 20, 50, 0);
+    if (rates)
+        bench();
+    printf("user_devicecheck: %d checks, %d failed\n", checks, failures);
+    return failures > 0;
+}
