@@ -1,7 +1,9 @@
 #include "watch/score.h"
 
 #include <math.h>
+#include <string.h>
 
+#include "base/status.h"
 #include "compute/cpu/kernels.h"
 
 /* What the parts weigh was chosen once, see docs/decisions/020-event-score.md. */
@@ -42,7 +44,7 @@ static double distance(struct event_model *m, uint32_t slot)
     for (int stale = 0; stale < TEMPLATE_NEAREST; stale++)
         if (t->nearest_id[stale]
             && !is_there(templates_at(m->templates, t->nearest[stale]), t->nearest_id[stale])) {
-            event_model_place(m, slot); /* a neighbour was forgotten */
+            event_model_place(m, &slot, t->vector, 1);  /* a neighbour was forgotten */
             break;
         }
     for (int i = 0; i < TEMPLATE_NEAREST && used < TEMPLATE_NEAREST; i++) {
@@ -130,16 +132,23 @@ void event_model_learn(struct event_model *m, uint32_t slot, double weight, bool
     m->total += weight;
 }
 
-/* Puts a neighbour into the list of `t` if it is near enough; ties by slot. */
+static bool is_nearer(float distance, uint32_t slot, const struct template *t, int at)
+{
+    return !t->nearest_id[at] || distance < t->distance[at]
+           || (distance == t->distance[at] && slot < t->nearest[at]);
+}
+
+/* Puts a neighbour into the list of `t` if it is near enough; ties by slot, so that the order in
+ * which neighbours are offered decides nothing. */
 static void offer(struct template *t, uint32_t slot, uint64_t id, float distance)
 {
     int at = TEMPLATE_NEAREST - 1;
     for (int i = 0; i < TEMPLATE_NEAREST; i++)
         if (t->nearest_id[i] == id)
             return;
-    if (t->nearest_id[at] && t->distance[at] <= distance)
+    if (!is_nearer(distance, slot, t, at))
         return;
-    for (; at > 0 && (!t->nearest_id[at - 1] || t->distance[at - 1] > distance); at--) {
+    for (; at > 0 && is_nearer(distance, slot, t, at - 1); at--) {
         t->nearest[at] = t->nearest[at - 1];
         t->nearest_id[at] = t->nearest_id[at - 1];
         t->distance[at] = t->distance[at - 1];
@@ -149,21 +158,61 @@ static void offer(struct template *t, uint32_t slot, uint64_t id, float distance
     t->distance[at] = distance;
 }
 
-void event_model_place(struct event_model *m, uint32_t slot)
+/* Some kinds that are there, beside each other for the kernel. */
+enum { ROWS_TOGETHER = 64 };
+
+struct rows {
+    const float *vectors[ROWS_TOGETHER];
+    uint32_t slots[ROWS_TOGETHER];
+    size_t count;
+};
+
+/* The next ones from slot *from on. */
+static void next_rows(struct event_model *m, uint32_t *from, struct rows *rows)
 {
-    struct template *t = templates_at(m->templates, slot);
     size_t slots = templates_slots(m->templates);
-    for (int i = 0; i < TEMPLATE_NEAREST; i++)
-        t->nearest_id[i] = 0;
-    for (uint32_t i = 0; i < slots; i++) {
-        struct template *other = templates_at(m->templates, i);
-        const float *row = other->vector;
-        float cosine;
-        if (i == slot || !other->id || !other->vector)
+    rows->count = 0;
+    for (; *from < slots && rows->count < ROWS_TOGETHER; ++*from) {
+        const struct template *t = templates_at(m->templates, *from);
+        if (!t->id || !t->vector)
             continue;
-        m->kernels->score_dot_f32(&cosine, t->vector, 1, &row, 1, m->dimension);
-        float d = 1 - cosine > 0 ? 1 - cosine : 0;
-        offer(t, i, other->id, d);
-        offer(other, slot, t->id, d);
+        rows->vectors[rows->count] = t->vector;
+        rows->slots[rows->count++] = *from;
+    }
+}
+
+/* Which of those that are placed a slot is; count: none. */
+static size_t rank_of(const uint32_t *slots, size_t count, uint32_t slot)
+{
+    size_t i = 0;
+    while (i < count && slots[i] != slot)
+        i++;
+    return i;
+}
+
+void event_model_place(struct event_model *m, const uint32_t *slots, const float *vectors,
+                       size_t count)
+{
+    float cosines[EVENT_PLACED_MAX * ROWS_TOGETHER];
+    struct rows rows;
+    ASSERT(count <= EVENT_PLACED_MAX);
+    for (size_t q = 0; q < count; q++)
+        memset(templates_at(m->templates, slots[q])->nearest_id, 0,
+               sizeof templates_at(m->templates, slots[q])->nearest_id);
+    for (uint32_t from = 0; next_rows(m, &from, &rows), rows.count;) {
+        m->kernels->score_dot_f32(cosines, vectors, count, rows.vectors, rows.count, m->dimension);
+        for (size_t r = 0; r < rows.count; r++) {
+            /* a pair of those that are placed is looked at once, by the later one */
+            size_t rank = rank_of(slots, count, rows.slots[r]);
+            struct template *other = templates_at(m->templates, rows.slots[r]);
+            for (size_t q = rank < count ? rank + 1 : 0; q < count; q++) {
+                struct template *t = templates_at(m->templates, slots[q]);
+                float cosine = cosines[q * rows.count + r], d = 1 - cosine > 0 ? 1 - cosine : 0;
+                if (t == other)
+                    continue;
+                offer(t, rows.slots[r], other->id, d);
+                offer(other, slots[q], t->id, d);
+            }
+        }
     }
 }

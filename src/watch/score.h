@@ -33,7 +33,10 @@ double event_model_new_error(const struct event_model *model);
 /* Counts the event that was measured last. `weight` below 1 counts it for less. During the history
  * `history` notes how strong its burst was. */
 void event_model_learn(struct event_model *model, uint32_t slot, double weight, bool history);
-/* A vector has come for `slot`: finds its nearest kinds, and is offered to theirs. */
-void event_model_place(struct event_model *model, uint32_t slot);
+/* Vectors [count][dimension] have come for these slots, and are there by now: each finds its near
+ * kinds, and is offered to theirs. The same however many are placed together. */
+enum { EVENT_PLACED_MAX = 32 };
+void event_model_place(struct event_model *model, const uint32_t *slots, const float *vectors,
+                       size_t count);
 /* Brings the counts of `slot` up to date and returns its decayed count. */
 double event_model_count(struct event_model *model, uint32_t slot);

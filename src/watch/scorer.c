@@ -175,7 +175,6 @@ static enum akin_status give_vector(struct scorer *s, uint32_t slot, const float
     if (!t->vector)
         return error_memory(error);
     memcpy(t->vector, vector, dimension * sizeof *vector);
-    event_model_place(&s->events, slot);
     return sink->kind ? sink->kind(sink->cookie, t->id, t->text, t->vector, dimension, error)
                       : AKIN_OK;
 }
@@ -193,8 +192,10 @@ static enum akin_status embed_fresh(struct scorer *s, const struct scorer_sink *
     for (size_t i = 0; i < count; i++) {
         struct template *t = templates_at(s->events.templates, s->fresh[i]);
         const float *known = t->id && !t->vector ? vector_cache_get(s->cache, t->id) : NULL;
-        if (known)
+        if (known) {
             TRY(give_vector(s, s->fresh[i], known, sink, error));
+            event_model_place(&s->events, &s->fresh[i], t->vector, 1);
+        }
         if (!t->id || t->vector)
             continue;
         s->texts[missing] = (struct akin_text){t->text, strlen(t->text)};
@@ -205,11 +206,15 @@ static enum akin_status embed_fresh(struct scorer *s, const struct scorer_sink *
     model_embed_settings_default(&settings);
     TRY(model_embed(s->model, s->texts, missing, &settings, s->vectors, NULL, error));
     report->embedded += missing;
-    for (size_t i = 0; i < missing; i++) {
-        uint64_t id = templates_at(s->events.templates, s->fresh[i])->id;
-        TRY(give_vector(s, s->fresh[i], s->vectors + i * dimension, sink, error));
-        if (!vector_cache_put(s->cache, id, s->vectors + i * dimension))
-            return error_memory(error);
+    for (size_t first = 0; first < missing; first += EVENT_PLACED_MAX) {
+        size_t some = missing - first < EVENT_PLACED_MAX ? missing - first : EVENT_PLACED_MAX;
+        for (size_t i = first; i < first + some; i++) {
+            uint64_t id = templates_at(s->events.templates, s->fresh[i])->id;
+            TRY(give_vector(s, s->fresh[i], s->vectors + i * dimension, sink, error));
+            if (!vector_cache_put(s->cache, id, s->vectors + i * dimension))
+                return error_memory(error);
+        }
+        event_model_place(&s->events, s->fresh + first, s->vectors + first * dimension, some);
     }
     return AKIN_OK;
 }
