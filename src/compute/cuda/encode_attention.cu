@@ -15,20 +15,6 @@ template <int DIM> size_t shared_bytes()
     return (size_t)WARPS * 2 * KEYS * (DIM + PAD) * sizeof(half_t);
 }
 
-__device__ inline float quad_max(float x)
-{
-    int lane = (int)(threadIdx.x % 32);
-    x = fmaxf(x, warp_shuffle(x, lane ^ 1));
-    return fmaxf(x, warp_shuffle(x, lane ^ 2));
-}
-
-__device__ inline float quad_sum(float x)
-{
-    int lane = (int)(threadIdx.x % 32);
-    x += warp_shuffle(x, lane ^ 1);
-    return x + warp_shuffle(x, lane ^ 2);
-}
-
 // Keys or values [KEYS][DIM + PAD] of a head; those from `count` on are zeros.
 template <int DIM>
 __device__ inline void load_rows(half_t *tile, const half_t *rows, size_t stride, uint32_t count)

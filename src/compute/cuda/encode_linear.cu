@@ -97,13 +97,6 @@ __device__ inline float gelu(float x)
     return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));
 }
 
-__device__ inline float quad_sum(float x)
-{
-    int lane = (int)(threadIdx.x % 32);
-    x += warp_shuffle(x, lane ^ 1);
-    return x + warp_shuffle(x, lane ^ 2);
-}
-
 // From shared memory, in whole sixteen bytes.
 template <typename Tiling>
 __device__ inline void store_tile(const job &j, const half_t *tile, size_t row, size_t col)

@@ -165,3 +165,18 @@ __device__ inline float warp_max(float value)
         value = fmaxf(value, warp_shuffle(value, (int)(threadIdx.x % 32) ^ step));
     return value;
 }
+
+// Over four neighbouring lanes, which share a row of a fragment.
+__device__ inline float quad_sum(float x)
+{
+    int lane = (int)(threadIdx.x % 32);
+    x += warp_shuffle(x, lane ^ 1);
+    return x + warp_shuffle(x, lane ^ 2);
+}
+
+__device__ inline float quad_max(float x)
+{
+    int lane = (int)(threadIdx.x % 32);
+    x = fmaxf(x, warp_shuffle(x, lane ^ 1));
+    return fmaxf(x, warp_shuffle(x, lane ^ 2));
+}

@@ -136,20 +136,6 @@ template <typename T> __device__ inline size_t keys_end(const heads<T> &h, size_
     return h.causal && start + TILE < h.keys ? start + TILE : h.keys;
 }
 
-__device__ inline float quad_sum(float x)
-{
-    int lane = (int)(threadIdx.x % 32);
-    x += warp_shuffle(x, lane ^ 1);
-    return x + warp_shuffle(x, lane ^ 2);
-}
-
-__device__ inline float quad_max(float x)
-{
-    int lane = (int)(threadIdx.x % 32);
-    x = fmaxf(x, warp_shuffle(x, lane ^ 1));
-    return fmaxf(x, warp_shuffle(x, lane ^ 2));
-}
-
 // rows [16 per warp][DIM] of the block's tile from registers, times a factor for each half.
 template <typename T, int DIM>
 __device__ inline void store_rows(T *out, size_t stride, size_t count, const float x[DIM / 8][4],
