@@ -16,6 +16,7 @@
 #include "base/rng.h"
 #include "compute/best.h"
 #include "compute/cpu/kernels.h"
+#include "device_check.h"
 #ifdef AKIN_CUDA_EMULATED
 #include "compute/cuda/cuda_bandit.h"
 #else
@@ -24,11 +25,9 @@
 
 enum { BANDITS = 5, DRAWS = 12 };
 
-static int checks, failures;
 static struct rng rng;
 static struct kernels kernels;
 static const struct bandit_device_ops *ops;
-static struct akin_error error;
 
 static void expect(bool ok, const char *what, size_t arms, size_t k, size_t draw)
 {
@@ -37,24 +36,6 @@ static void expect(bool ok, const char *what, size_t arms, size_t k, size_t draw
         return;
     if (failures++ < 20)
         printf("FAILED %s: %zu arms, k %zu, draw %zu\n", what, arms, k, draw);
-}
-
-static void must(enum akin_status status)
-{
-    checks++;
-    if (status == AKIN_OK)
-        return;
-    printf("FAILED: %s\n", error.message);
-    exit(1);
-}
-
-static void *must_have(void *memory)
-{
-    if (!memory) {
-        fputs("bandit_devicecheck: memory ran out\n", stderr);
-        exit(2);
-    }
-    return memory;
 }
 
 static float shape(size_t i)

@@ -14,6 +14,7 @@
 #include "base/memory.h"
 #include "base/rng.h"
 #include "compute/cpu/half.h"
+#include "device_check.h"
 #ifdef AKIN_CUDA_EMULATED
 #include "compute/cuda/encode_device.h"
 #else
@@ -24,10 +25,8 @@ enum { VOCABULARY = 500, POSITIONS = 300, SEQUENCES_MAX = 64, TOKENS_MAX = 4096 
 
 static const double cosine_least = 0.99999;
 
-static int checks, failures;
 static struct rng rng;
 static const struct encoder_device_ops *ops;
-static struct akin_error error;
 
 static void expect(bool ok, const char *what, const struct encoder_shape *s, double found)
 {
@@ -37,24 +36,6 @@ static void expect(bool ok, const char *what, const struct encoder_shape *s, dou
     failures++;
     printf("FAILED %s: hidden %zu, heads %zu, pooling %d: %.9g\n", what, s->hidden, s->heads,
            (int)s->pooling, found);
-}
-
-static void must(enum akin_status status)
-{
-    checks++;
-    if (status == AKIN_OK)
-        return;
-    printf("FAILED: %s\n", error.message);
-    exit(1);
-}
-
-static void *must_have(void *memory)
-{
-    if (!memory) {
-        fputs("encode_devicecheck: memory ran out\n", stderr);
-        exit(2);
-    }
-    return memory;
 }
 
 /* ---- a model of random weights ---------------------------------------------------------- */

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/rng.h"
+#include "device_check.h"
 #ifdef AKIN_CUDA_EMULATED
 #include "compute/cuda/cuda_search.h"
 #else
@@ -21,10 +22,8 @@
 
 enum { QUERIES_MAX = 160, MASKS = 3 };
 
-static int checks, failures;
 static struct rng rng;
 static const struct search_device_ops *ops;
-static struct akin_error error;
 
 static void expect(bool ok, const char *what, size_t rows, size_t dim, size_t query, double found)
 {
@@ -33,24 +32,6 @@ static void expect(bool ok, const char *what, size_t rows, size_t dim, size_t qu
         return;
     if (failures++ < 20)
         printf("FAILED %s: rows %zu, dim %zu, query %zu: %.9g\n", what, rows, dim, query, found);
-}
-
-static void must(enum akin_status status)
-{
-    checks++;
-    if (status == AKIN_OK)
-        return;
-    printf("FAILED: %s\n", error.message);
-    exit(1);
-}
-
-static void *must_have(void *memory)
-{
-    if (!memory) {
-        fputs("search_devicecheck: memory ran out\n", stderr);
-        exit(2);
-    }
-    return memory;
 }
 
 /* ---- data ------------------------------------------------------------------------------- */

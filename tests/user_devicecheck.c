@@ -12,16 +12,15 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/rng.h"
+#include "device_check.h"
 #ifdef AKIN_CUDA_EMULATED
 #include "compute/cuda/cuda_users.h"
 #else
 #include "compute/cuda_plugin.h"
 #endif
 
-static int checks, failures;
 static struct rng rng;
 static const struct user_device_ops *ops;
-static struct akin_error error;
 
 static void expect(bool ok, const char *what, size_t dim, size_t count, size_t at)
 {
@@ -30,24 +29,6 @@ static void expect(bool ok, const char *what, size_t dim, size_t count, size_t a
         return;
     if (failures++ < 20)
         printf("FAILED %s: dim %zu, %zu ratings, %zu\n", what, dim, count, at);
-}
-
-static void must(enum akin_status status)
-{
-    checks++;
-    if (status == AKIN_OK)
-        return;
-    printf("FAILED: %s\n", error.message);
-    exit(1);
-}
-
-static void *must_have(void *memory)
-{
-    if (!memory) {
-        fputs("user_devicecheck: memory ran out\n", stderr);
-        exit(2);
-    }
-    return memory;
 }
 
 static float *normals(size_t count)
