@@ -63,11 +63,13 @@ enum akin_status cli_model(struct cli *cli, const char *name, struct akin_model 
     if (*wanted && !akin_precision_parse(wanted, &precision))
         return wrong_use(cli, "precision: '%.40s' is not one of auto, fp32, bf16, fp16, int8",
                          wanted);
-    bool on_cpu = !strcmp(akin_engine_device(cli->engine), "cpu");
-    if (!*wanted && !on_cpu)
-        precision = AKIN_PRECISION_AUTO;
-    if (precision == AKIN_PRECISION_AUTO && on_cpu)
-        TRY(verdict_decide(cli, path, &precision));
+    /* Asking for the device may load a driver, so who names a precision does not. */
+    if (!*wanted || precision == AKIN_PRECISION_AUTO) {
+        if (strcmp(akin_engine_device(cli->engine), "cpu"))
+            precision = AKIN_PRECISION_AUTO;
+        else if (precision == AKIN_PRECISION_AUTO)
+            TRY(verdict_decide(cli, path, &precision));
+    }
     return akin_model_open(cli->engine, path, precision, model, &cli->error);
 }
 
