@@ -20,7 +20,7 @@ struct cuda_description {
 };
 
 /* What the library gives. `version` is of this struct: another is refused. */
-enum { CUDA_PLUGIN_VERSION = 4 };
+enum { CUDA_PLUGIN_VERSION = 5 };
 
 enum { CUDA_SUM_ID_BYTES = 128 };
 struct cuda_sum;

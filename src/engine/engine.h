@@ -6,8 +6,8 @@
 #include "base/topology.h"
 
 struct backend;
+struct cuda_plugin;
 struct encoder_cards;
-struct search_device_ops;
 struct engine_cards;
 struct thread_pool;
 
@@ -58,10 +58,20 @@ void engine_cards_destroy(struct engine_cards **cards);
  * AKIN_NOT_FOUND, AKIN_UNSUPPORTED: a card was asked for, and why there is none. Any thread. */
 enum akin_status engine_cards_find(const struct akin_engine *engine,
                                    const struct encoder_cards **cards, struct akin_error *error);
-/* The same for search, on the first of them; *ops NULL: none. */
-enum akin_status engine_cards_search(const struct akin_engine *engine,
-                                     const struct search_device_ops **ops, int *ordinal,
-                                     struct akin_error *error);
+/* What may lie on a card of its own. */
+enum card_part {
+    CARD_ENCODER,
+    CARD_SEARCH,    /* vectors that requests search */
+    CARD_CACHE,     /* lists of neighbours */
+    CARD_USERS,
+    CARD_BANDITS,
+    CARD_GRAPH,
+    CARD_PARTS
+};
+/* The same for one card: that of a part. *plugin NULL: none. */
+enum akin_status engine_card_of(const struct akin_engine *engine, enum card_part part,
+                                const struct cuda_plugin **plugin, int *ordinal,
+                                struct akin_error *error);
 /* Whether the CPU will not do instead. */
 bool engine_cards_required(const struct akin_engine *engine);
 

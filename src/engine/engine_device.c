@@ -20,7 +20,7 @@ struct engine_cards {
     int ordinal;
     bool known;                 /* what follows is; under the lock */
     struct encoder_cards cards; /* count 0: none */
-    const struct search_device_ops *search;
+    const struct cuda_plugin *plugin;
     char name[32];              /* "cuda:0", "cuda:all", "cpu" */
 };
 
@@ -91,7 +91,7 @@ static enum akin_status find(struct engine_cards *c, struct akin_error *error)
         return error_set(error, AKIN_NOT_FOUND, "there is no GPU %d; there are %d", c->ordinal,
                          count);
     c->cards.ops = plugin->encoder;
-    c->search = plugin->search;
+    c->plugin = plugin;
     c->cards.count = !c->all ? 1 : count < ENCODER_CARDS_MAX ? (size_t)count : ENCODER_CARDS_MAX;
     for (size_t i = 0; i < c->cards.count; i++)
         c->cards.ordinals[i] = c->all ? (int)i : c->ordinal;
@@ -128,13 +128,14 @@ enum akin_status engine_cards_find(const struct akin_engine *engine,
     return error_set(error, status, "device cuda: %s", reason.message);
 }
 
-enum akin_status engine_cards_search(const struct akin_engine *engine,
-                                     const struct search_device_ops **ops, int *ordinal,
-                                     struct akin_error *error)
+enum akin_status engine_card_of(const struct akin_engine *engine, enum card_part part,
+                                const struct cuda_plugin **plugin, int *ordinal,
+                                struct akin_error *error)
 {
     const struct encoder_cards *cards;
+    ASSERT(part < CARD_PARTS);
     TRY(engine_cards_find(engine, &cards, error));
-    *ops = cards ? engine->cards->search : NULL;
+    *plugin = cards ? engine->cards->plugin : NULL;
     *ordinal = cards ? cards->ordinals[0] : 0;
     return AKIN_OK;
 }

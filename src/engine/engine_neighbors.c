@@ -8,7 +8,7 @@
 #include "base/status.h"
 #include "base/thread.h"
 #include "catalog/catalog.h"
-#include "compute/search_device.h"
+#include "compute/cuda_plugin.h"
 #include "engine/engine.h"
 #include "recommend/neighbors.h"
 #include "recommend/policy.h"
@@ -34,8 +34,10 @@ static enum akin_status take_card(struct akin_neighbors *handle, struct akin_err
     const struct akin_engine *engine = handle->recommender->engine;
     struct neighbors_vectors *v = &handle->vectors;
     struct akin_error reason = { 0 };
+    const struct cuda_plugin *plugin;
     int ordinal = 0;
-    TRY(engine_cards_search(engine, &v->card_ops, &ordinal, error));
+    TRY(engine_card_of(engine, CARD_CACHE, &plugin, &ordinal, error));
+    v->card_ops = plugin ? plugin->search : NULL;
     enum akin_status status = v->card_ops ? v->card_ops->create(ordinal, v->vectors, v->items,
                                                                 v->dim, &v->card, &reason)
                                           : AKIN_OK;

@@ -10,6 +10,7 @@
 #include "base/status.h"
 #include "catalog/catalog.h"
 #include "compute/backend.h"
+#include "compute/cuda_plugin.h"
 #include "engine/engine.h"
 #include "model/model.h"
 #include "recommend/explore.h"
@@ -192,14 +193,15 @@ static enum akin_status encode(const struct akin_recommender *recommender, const
 enum akin_status akin_recommender_prepare(struct akin_recommender *recommender,
                                           struct akin_progress progress, struct akin_error *error)
 {
-    const struct search_device_ops *ops = NULL;
+    const struct cuda_plugin *plugin = NULL;
     const struct akin_engine *engine = recommender->engine;
     struct akin_error reason = { 0 };
     int ordinal = 0;
     TRY(recommender_prepare(recommender->recommender, progress, error));
-    TRY(engine_cards_search(engine, &ops, &ordinal, error));
-    enum akin_status status =
-        ops ? recommender_use_card(recommender->recommender, ops, ordinal, &reason) : AKIN_OK;
+    TRY(engine_card_of(engine, CARD_SEARCH, &plugin, &ordinal, error));
+    enum akin_status status = AKIN_OK;
+    if (plugin)
+        status = recommender_use_card(recommender->recommender, plugin->search, ordinal, &reason);
     if (status == AKIN_OK)
         return AKIN_OK;
     if (engine_cards_required(engine))
