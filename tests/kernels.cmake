@@ -98,6 +98,15 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
   endif()
 endif()
 
+if(TARGET cuda_emulated)        # whole requests on it
+  add_executable(personal_emulated unit/recommend_personal_test.c)
+  target_compile_definitions(personal_emulated PRIVATE AKIN_CUDA_EMULATED)
+  set_target_properties(personal_emulated PROPERTIES LINKER_LANGUAGE CXX)
+  target_link_libraries(personal_emulated akin_recommend cuda_emulated PkgConfig::CMOCKA)
+  add_test(NAME unit.recommend_personal_test.cuda.emulated COMMAND personal_emulated)
+  set_tests_properties(unit.recommend_personal_test.cuda.emulated PROPERTIES TIMEOUT 300)
+endif()
+
 # Sanitizers add symbols and start-up code of their own.
 if(NOT AKIN_SANITIZE)
   add_test(NAME isa_audit COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/isa_audit.sh $<TARGET_FILE:akin_base>
