@@ -149,7 +149,7 @@ static void draw_requests(struct data *d)
             .past_weights = d->past_weights + q * PERSONAL_PAST_MAX,
             .past_count = kind == 2 ? 0 : q % 5 ? PERSONAL_PAST_MAX : 1 + q % 3,
             .skip = d->skip + q * SKIPPED_MAX, .skip_count = q % 3 ? q * 37 % SKIPPED_MAX : 0,
-            .mask = q % 4 < MASKS ? (uint32_t)(q % 4) : UINT32_MAX,
+            .mood = PERSONAL_NO_MOOD, .mask = q % 4 < MASKS ? (uint32_t)(q % 4) : UINT32_MAX,
             .text = 0.8f, .taste = 0.5f, .popularity = kind >= 4 ? 0.25f : 0,
         };
         for (size_t i = 0; i < r->past_count; i++) {
@@ -356,8 +356,9 @@ static void check_answer(const struct data *d, size_t q, struct told *told,
         struct told *t = &told[x->row];
         expect(fabs((double)x->score - (double)t->score) < ROUNDING, "score", d->rows, q,
                (double)(x->score - t->score));
-        expect(fabs((double)x->text - t->text) < ROUNDING, "text", d->rows, q, (double)x->text);
-        expect(x->popularity == d->popularity[x->row], "popularity", d->rows, q,
+        expect(fabs((double)x->similarity - t->text) < ROUNDING &&
+               x->text == r->text * x->similarity, "text", d->rows, q, (double)x->similarity);
+        expect(x->popularity == r->popularity * d->popularity[x->row], "popularity", d->rows, q,
                (double)x->popularity);
         expect(i == 0 || x->score < x[-1].score || (x->score == x[-1].score && x->row > x[-1].row),
                "order", d->rows, q, (double)i);
@@ -436,7 +437,7 @@ static void check_nowhere(struct data *d)
                                     .text_offers = TEXT_OFFERS, .offers = OFFERS };
     for (size_t i = 0; i < 6; i++)
         requests[i] = (struct personal_request){ .query = d->vectors, .share = 0.5f,
-                                                 .mask = UINT32_MAX, .text = 1 };
+                                                 .mood = PERSONAL_NO_MOOD, .mask = UINT32_MAX, .text = 1 };
     must(ops->answer(d->device, &batch, right, &wanted, &error));
     double mapped[1024];
     map(d, d->vectors, mapped);
@@ -468,11 +469,13 @@ static void check_refused(struct data *d)
     struct personal_device *device = NULL;
     size_t found;
     struct personal_request requests[] = {
-        { .past = &row, .past_weights = weights, .past_count = 1, .mask = UINT32_MAX },
+        { .past = &row, .past_weights = weights, .past_count = 1, .mask = UINT32_MAX,
+          .mood = PERSONAL_NO_MOOD },
         { .past = past, .past_weights = weights, .past_count = PERSONAL_PAST_MAX + 1,
-          .mask = UINT32_MAX },
-        { .skip = &row, .skip_count = 1, .mask = UINT32_MAX },
-        { .mask = 1 },
+          .mask = UINT32_MAX, .mood = PERSONAL_NO_MOOD },
+        { .skip = &row, .skip_count = 1, .mask = UINT32_MAX, .mood = PERSONAL_NO_MOOD },
+        { .mask = 1, .mood = PERSONAL_NO_MOOD },
+        { .mask = UINT32_MAX, .mood = 0 },
     };
     struct personal_batch batch = { .count = 1, .k = 5, .text_offers = 40, .offers = 200,
                                     .masks = d->masks, .mask_count = 1 };
@@ -508,6 +511,7 @@ static void check_bare(void)
     check_batch(&d, 10, 8);
     struct personal_items items = { .mean = d.mean };
     struct personal_request request = { .query = d.vectors, .mask = UINT32_MAX, .text = 1,
+                                        .mood = PERSONAL_NO_MOOD,
                                         .popularity = 1 };
     struct personal_batch batch = { .requests = &request, .count = 1, .k = 50, .text_offers = 200,
                                     .offers = 200 };

@@ -175,7 +175,7 @@ done:
 /* A request on its way to a card: what it has of its own, copied from where it was resolved. */
 struct card_request {
     struct personal_request asked;
-    uint32_t past[PAST_MAX], *skip;
+    uint32_t past[PAST_MAX], *skip, *history;   /* history lies behind skip */
     float past_weights[PAST_MAX];
     bool ready;
 };
@@ -286,11 +286,15 @@ static void evaluate_filters(struct round *b, struct filtered *filters)
 static bool keep(struct card_request *c, float *person, size_t dimension)
 {
     struct personal_request *asked = &c->asked;
-    c->skip = memory_alloc(asked->skip_count + 1, sizeof *c->skip);
+    c->skip = memory_alloc(asked->skip_count + asked->history_count + 1, sizeof *c->skip);
     if (!c->skip)
         return false;
+    c->history = c->skip + asked->skip_count;
     for (size_t i = 0; i < asked->skip_count; i++)
         c->skip[i] = asked->skip[i];
+    for (size_t i = 0; i < asked->history_count; i++)
+        c->history[i] = asked->history[i];
+    asked->history = c->history;
     memcpy(c->past, asked->past, asked->past_count * sizeof *c->past);
     memcpy(c->past_weights, asked->past_weights, asked->past_count * sizeof *c->past_weights);
     if (asked->person)

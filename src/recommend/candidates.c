@@ -33,7 +33,7 @@ enum {
 #define SUM_ERROR 4e-6f
 
 static const float weights_alone[PARTS] = { 1, 0.6f, 0.7f, 0, 0.3f };
-static const float weights_person[PARTS] = { 0.15f, 0, 1, 0, 0.3f };
+static const float weights_person[PARTS] = { REQUEST_PERSON_TEXT, 0, 1, 0, 0.3f };
 static const float weights_words[PARTS] = { 1, 0, 0, 0, 0.3f };
 
 /* The query's share is by text alone; the others' share is theirs. */

@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "index/filter.h"
+#include "recommend/personal_taste.h"
 
 struct personal_card {
     const struct personal_device_ops *ops;
@@ -12,6 +13,8 @@ struct personal_card {
     struct mutex *lock;
     atomic_bool works, untold;  /* untold: it failed, and nobody heard of it; */
     struct akin_error why;      /* under the lock */
+    bool moods[PERSONAL_MOODS]; /* that it knows */
+    const struct speaker *speaker;
 };
 
 /* ---- create and destroy ----------------------------------------------------------------- */
@@ -23,6 +26,7 @@ enum akin_status personal_card_create(const struct personal_source *source,
     size_t popular = space->items < REQUEST_POPULAR_MAX ? space->items : REQUEST_POPULAR_MAX;
     struct personal_card *c = memory_alloc(1, sizeof *c);
     uint64_t *texted = memory_alloc(filter_words(space->items) + 1, sizeof *texted);
+    struct personal_model model = { .made = NULL };
     enum akin_status status = AKIN_OK;
     if (!c || !texted || !(c->lock = mutex_create()))
         TRY_DONE(error_memory(error));
@@ -34,11 +38,19 @@ enum akin_status personal_card_create(const struct personal_source *source,
         .popular_count = popular,
     };
     c->ops = source->ops;
+    c->speaker = source->speaker;
+    if (source->speaker) {
+        TRY_DONE(personal_model_make(source->speaker, &model, error));
+        items.taste = &model.taste;
+    }
+    for (int mood = 0; mood < PERSONAL_MOODS; mood++)
+        c->moods[mood] = model.taste.moods[mood].standing != NULL;
     TRY_DONE(c->ops->create(source->ordinal, source->rows, &items, &c->device, error));
     atomic_store(&c->works, true);
     *card = c;
 done:
     memory_free(texted);
+    personal_model_deinit(&model);
     if (status != AKIN_OK)
         personal_card_destroy(&c);
     return status;
@@ -82,8 +94,32 @@ bool personal_takes(const struct recommender *r, const struct akin_request *q)
         q->no_near_duplicates || !(personal || q->query) || q->ranking == AKIN_RANK_VECTORS ||
         recommender_inputs(r, &inputs, NULL) != AKIN_OK)
         return false;
-    bool learned = inputs->speaker || (inputs->graph && !q->query);
-    return request_by_parts(q, inputs) && !(personal && learned);
+    return request_by_parts(q, inputs) && !(personal && inputs->graph && !q->query);
+}
+
+/* What is known of the past, to the scratch's places. */
+static bool ask_mood(const struct asked *a, struct personal_request *out)
+{
+    const struct personal_card *card = a->r->card;
+    struct scratch *s = a->s;
+    size_t first = s->past_count > 0 ? s->past_count : 0, count = 0;
+    if (!card->moods[a->returning] ||
+        !array_reserve((void **)&s->places, &s->place_capacity, PERSONAL_HISTORY_MAX,
+                       sizeof *s->places))
+        return false;
+    const uint32_t *places = speaker_taste(card->speaker)->places;
+    while (first > 0 && count < PERSONAL_HISTORY_MAX)
+        count += places[s->past[--first]] != UINT32_MAX;
+    out->history_count = count;
+    count = 0;
+    for (; first < s->past_count; first++)
+        if (places[s->past[first]] != UINT32_MAX)
+            s->places[count++] = places[s->past[first]];
+    out->history = s->places;
+    out->mood = a->returning;
+    out->told_text = REQUEST_PERSON_TEXT;
+    out->past_count = 0;
+    return true;
 }
 
 bool personal_ask(struct asked *a, const float *query_vector, size_t passing,
@@ -99,19 +135,19 @@ bool personal_ask(struct asked *a, const float *query_vector, size_t passing,
         .share = request_query_weight(a), .past = a->past.rows, .past_weights = a->past.weights,
         .past_count = a->past.count, .skip = s->skip, .skip_count = s->skip_count,
         .mask = UINT32_MAX, .text = a->weights[PART_TEXT], .taste = a->weights[PART_TASTE],
-        .popularity = a->weights[PART_POPULARITY],
+        .popularity = a->weights[PART_POPULARITY], .mood = PERSONAL_NO_MOOD,
     };
-    return true;
+    return !(a->past.count && a->inputs->speaker) || ask_mood(a, out);
 }
 
-static void fill(const struct personal_request *asked, const struct personal_result *from,
-                 size_t count, struct akin_recommendation *to)
+static void fill(const struct personal_result *from, size_t count,
+                 struct akin_recommendation *to)
 {
     for (size_t i = 0; i < count; i++)
         to[i] = (struct akin_recommendation){
-            .row = from[i].row, .similarity = from[i].text, .score = from[i].score,
-            .parts = { .text = asked->text * from[i].text, .taste = asked->taste * from[i].taste,
-                       .popularity = asked->popularity * from[i].popularity },
+            .row = from[i].row, .similarity = from[i].similarity, .score = from[i].score,
+            .parts = { .text = from[i].text, .taste = from[i].taste,
+                       .popularity = from[i].popularity },
         };
 }
 
@@ -145,7 +181,7 @@ bool personal_answer(struct personal_card *card, const struct personal_call *cal
     mutex_unlock(card->lock);
     for (size_t q = 0; well && q < call->count; q++)
         if (call->found[q] != PERSONAL_NOWHERE)
-            fill(&call->requests[q], results + q * call->k, call->found[q], call->results[q]);
+            fill(results + q * call->k, call->found[q], call->results[q]);
     if (results != few)
         memory_free(results);
     return well;

@@ -1,5 +1,5 @@
 /* Requests that a card answers as a whole: people and words by parts, whose taste is counted from
- * ratings. All others, and all when the card has failed, are answered here on the CPU. */
+ * ratings or was learned, but for the reranker and the graph. All others, and all when the card has failed, are answered here on the CPU. */
 #pragma once
 
 #include "compute/personal_device.h"
@@ -16,6 +16,7 @@ struct personal_source {
     const struct item_rows *similar;    /* starts NULL: none */
     const float *popularity;            /* [items], and the order of it */
     const uint32_t *by_popularity;
+    const struct speaker *speaker;      /* NULL: nothing was learned of people */
 };
 
 enum akin_status personal_card_create(const struct personal_source *source,
@@ -29,8 +30,8 @@ bool personal_card_works(const struct personal_card *card);
 /* Whether there is a card that answers such requests; then it is resolved with asked.on_card. */
 bool personal_takes(const struct recommender *r, const struct akin_request *request);
 /* A resolved request as the card wants it, weighed; `passing` items pass its filter. It points into
- * the scratch of the request and to the query, and the mask is the caller's to set. false: so few
- * may be found that all of them are candidates, which is for the CPU. */
+ * the scratch of the request and to the query, and the mask is the caller's to set. false: it is
+ * for the CPU, because so few may be found that all of them are candidates, or for its mood. */
 bool personal_ask(struct asked *asked, const float *query_vector, size_t passing,
                   struct personal_request *out);
 

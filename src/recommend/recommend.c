@@ -346,6 +346,7 @@ enum akin_status recommender_use_personal(struct recommender *recommender,
         .ops = ops, .ordinal = ordinal, .rows = rows, .space = space,
         .similar = inputs->similar.starts ? &inputs->similar : &recommender->rows,
         .popularity = aids->popularity, .by_popularity = aids->by_popularity,
+        .speaker = inputs->speaker,
     };
     return personal_card_create(&source, &recommender->card, error);
 }

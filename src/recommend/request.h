@@ -117,6 +117,8 @@ struct scratch {
     size_t candidate_count, candidate_capacity;
     struct hit *hits;
     size_t hit_capacity;
+    uint32_t *places;           /* of the past in a model of taste, for a card */
+    size_t place_capacity;
     float *marks;               /* of diversity.c, and of candidates that are dropped */
     size_t mark_capacity;
 };
@@ -209,6 +211,8 @@ enum akin_status request_ready(struct asked *asked, struct akin_recommendation *
 /* ---- candidates.c ----------------------------------------------------------------------- */
 
 void request_weigh(struct asked *asked);
+/* What text weighs for a person, unless a model of taste says otherwise. */
+#define REQUEST_PERSON_TEXT 0.15f
 /* How many candidates are asked of text, and of each other part, for k results. */
 enum { REQUEST_POPULAR_MAX = 4096 };    /* most popular rows that are tried against a filter */
 size_t request_text_offers(size_t k);

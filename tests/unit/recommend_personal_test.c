@@ -7,6 +7,8 @@
 #include "base/limits.h"
 #include "recommend/personal.h"
 #ifdef AKIN_CUDA_EMULATED
+#include "recommend/fit_events.h"
+#include "recommend/speaker.h"
 #include "compute/cuda/cuda_personal.h"
 #include "compute/cuda/cuda_search.h"
 #else
@@ -79,6 +81,7 @@ static enum akin_status plain_create(int ordinal, const struct search_device *ro
 {
     struct personal_device *d = memory_alloc(1, sizeof *d);
     (void)ordinal;
+    assert_null(items->taste);          /* that one is for the kernels */
     if (!d)
         return error_memory(error);
     d->rows = rows->rows;
@@ -210,9 +213,10 @@ static size_t plain_one(const struct personal_device *d, const struct personal_b
     best_sort(hits, count);
     count = count < batch->k ? count : batch->k;
     for (size_t i = 0; i < count; i++)
-        results[i] = (struct personal_result){ hits[i].row, hits[i].score, text[hits[i].row],
-                                               taste[hits[i].row] / scale,
-                                               d->items.popularity[hits[i].row] };
+        results[i] = (struct personal_result){
+            hits[i].row, hits[i].score, text[hits[i].row], r->text * text[hits[i].row],
+            r->taste * (taste[hits[i].row] / scale),
+            r->popularity * d->items.popularity[hits[i].row] };
     return count;
 }
 
@@ -587,6 +591,87 @@ static void vectors_are_mapped_on_the_card(void **state)
     }
 }
 
+#ifdef AKIN_CUDA_EMULATED
+
+/* What a model of taste says, of a session that goes on and of who comes back, is what the CPU says
+ * to a rounding of logarithms; `scaled` and the other sums as well, whose weights are 0 by default.
+ */
+static void learn_taste(struct taste **taste)
+{
+    struct taste_settings settings;
+    struct histories histories;
+    struct fit_events events;
+    taste_settings_default(&settings);
+    settings.items_max = 300;
+    settings.sequence.dim = 8;
+    must(fit_events_read(rig_catalog, &events, NULL), NULL);
+    must(fit_histories(rig_catalog, &events, &histories, NULL), NULL);
+    fit_events_deinit(&events);
+    must(taste_learn(cpu_kernels(rig_backend), rig_pool, &histories, &settings, taste, NULL), NULL);
+    histories_deinit(&histories);
+    must(taste_cut(*taste, 50, NULL), NULL);
+    for (int mood = 0; mood < 2; mood++)
+        for (int part = TASTE_EASE; part < TASTE_ATTENTION; part++)
+            (*taste)->weights[mood].part[part] += 0.1f;
+}
+
+static void check_said(size_t kind, bool returning, bool together)
+{
+    struct akin_recommendation wanted[K], found[K];
+    struct akin_answer answers[2] = { { .results = found }, { .results = wanted } };
+    struct akin_request request[2];
+    struct akin_error error = { 0 };
+    const float *query[2];
+    size_t wanted_count, found_count;
+    set_request(kind, &request[0], &query[0]);
+    request[0].now = returning ? 1000000000 : 24 * 1000;
+    request[1] = request[0];
+    query[1] = query[0];
+    struct personal_card *card = rig->card;
+    rig->card = NULL;
+    must(recommend(rig, &request[0], query[0], wanted, NULL, &wanted_count, NULL, &error), &error);
+    rig->card = card;
+    asked_for = 0;
+    if (together) {
+        must(recommend_batch(rig, request, query, 2, answers, &error), &error);
+        found_count = answers[0].found;
+    } else {
+        must(recommend(rig, &request[0], query[0], found, NULL, &found_count, NULL, &error),
+             &error);
+    }
+    assert_int_equal(asked_for, together ? 2 : 1);
+    assert_int_equal(found_count, wanted_count);
+    for (size_t i = 0; i < found_count; i++)
+        if (found[i].row != wanted[i].row || fabsf(found[i].score - wanted[i].score) > 1e-4f ||
+            fabsf(found[i].parts.text - wanted[i].parts.text) > 1e-4f ||
+            fabsf(found[i].parts.taste - wanted[i].parts.taste) > 1e-4f)
+            fail_msg("kind %zu, rank %zu: %zu %.8g, %zu %.8g", kind, i, found[i].row,
+                     (double)found[i].score, wanted[i].row, (double)wanted[i].score);
+}
+
+static void learned_taste_on_the_card(void **state)
+{
+    struct taste *taste;
+    struct speaker *speaker;
+    struct akin_error error = { 0 };
+    (void)state;
+    learn_taste(&taste);
+    must(speaker_create(taste, cpu_kernels(rig_backend), &speaker, NULL), NULL);
+    use_card(0);
+    const struct recommend_inputs inputs = { .fitted = true, .query_weight = 0.6f,
+                                             .speaker = speaker };
+    recommender_use_inputs(rig, &inputs);
+    must(recommender_use_personal(rig, &told, 0, &error), &error);
+    static const size_t kinds[] = { 0, 1, 3, 4, 9 };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        check_said(kinds[i], i % 2, i == 1);
+    check_said(0, true, false);
+    recommender_use_inputs(rig, &(struct recommend_inputs){ 0 });
+    speaker_destroy(&speaker);
+    taste_destroy(&taste);
+}
+#endif
+
 /* Where the answer would be everything that is left, the CPU looks at all of it. */
 static void few_that_pass_are_for_the_cpu(void **state)
 {
@@ -614,6 +699,9 @@ int main(void)
         cmocka_unit_test(wrong_requests_are_told),
         cmocka_unit_test(vectors_are_mapped_on_the_card),
         cmocka_unit_test(few_that_pass_are_for_the_cpu),
+#ifdef AKIN_CUDA_EMULATED
+        cmocka_unit_test(learned_taste_on_the_card),
+#endif
     };
     return cmocka_run_group_tests(tests, rig_set_up, rig_tear_down);
 }
