@@ -436,8 +436,8 @@ static void check_nowhere(struct data *d)
     struct personal_batch batch = { .requests = requests, .count = 1, .k = 5,
                                     .text_offers = TEXT_OFFERS, .offers = OFFERS };
     for (size_t i = 0; i < 6; i++)
-        requests[i] = (struct personal_request){ .query = d->vectors, .share = 0.5f,
-                                                 .mood = PERSONAL_NO_MOOD, .mask = UINT32_MAX, .text = 1 };
+        requests[i] = (struct personal_request){ .query = d->vectors, .share = 0.5f, .text = 1,
+                                                 .mood = PERSONAL_NO_MOOD, .mask = UINT32_MAX };
     must(ops->answer(d->device, &batch, right, &wanted, &error));
     double mapped[1024];
     map(d, d->vectors, mapped);

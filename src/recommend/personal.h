@@ -1,5 +1,6 @@
 /* Requests that a card answers as a whole: people and words by parts, whose taste is counted from
- * ratings or was learned, but for the reranker and the graph. All others, and all when the card has failed, are answered here on the CPU. */
+ * ratings or was learned, but for the reranker and the graph. All others, and all when the card has
+ * failed, are answered on the CPU. */
 #pragma once
 
 #include "compute/personal_device.h"
