@@ -92,6 +92,7 @@ static inline struct made_source made_source(const char *name, bool waits, uint6
 
 struct live_rig {
     char folder[64], store_path[128], audit_path[128];
+    struct scorer_tools tools;          /* nothing but counts where it is empty */
     struct scorer *scorer;
     struct keeper keeper;
     struct labels labels;
@@ -138,7 +139,7 @@ static inline void rig_open(struct live_rig *r, bool audit)
     struct alerts_settings alerts;
     scorer_settings_default(&settings);
     atomic_store(&r->stopping, false);
-    assert_int_equal(scorer_open(NULL, NULL, &settings, &r->scorer, NULL), AKIN_OK);
+    assert_int_equal(scorer_open(&r->tools, &settings, &r->scorer, NULL), AKIN_OK);
     snprintf(r->store_path, sizeof r->store_path, "%s/store", r->folder);
     snprintf(r->audit_path, sizeof r->audit_path, "%s/trail", r->folder);
     const struct event_store_settings store = {.folder = r->store_path};
