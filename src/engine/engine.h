@@ -10,6 +10,7 @@ struct cuda_description;
 struct cuda_plugin;
 struct encoder_cards;
 struct engine_cards;
+struct mutex;
 struct thread_pool;
 
 struct akin_engine {
@@ -28,6 +29,11 @@ struct akin_engine {
 
 struct akin_model {
     struct model *model;
+    struct akin_engine *engine;
+    char *directory;            /* of one on cards that the CPU may stand in for; else NULL */
+    struct mutex *spare_lock;
+    struct model *spare;        /* the same on the CPU, once the cards have failed */
+    bool spare_tried;
 };
 
 struct akin_index {
@@ -84,6 +90,12 @@ enum akin_status engine_plugin_load(const struct akin_engine *engine,
 /* What a card is; AKIN_UNSUPPORTED: there are no kernels for it. */
 enum akin_status engine_gpu_check(const struct cuda_plugin *plugin, int ordinal,
                                   struct cuda_description *description, struct akin_error *error);
+
+/* engine_model.c: the model has failed with `status`: the same on the CPU, which `model` keeps, with
+ * a warning when it is first needed. NULL: it was on the CPU already, a card was asked for, the
+ * fault is not the card's, or it cannot be opened. Any thread. */
+struct model *engine_model_spare(struct akin_model *model, enum akin_status status,
+                                 const struct akin_error *why);
 
 /* engine_recommend.c: whether queries of this model may be compared with the catalogue's vectors.
  */

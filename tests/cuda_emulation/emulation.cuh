@@ -80,6 +80,13 @@ inline unsigned atomicAnd(unsigned *word, unsigned value)
     return old;
 }
 
+inline unsigned atomicCAS(unsigned *word, unsigned compare, unsigned value)
+{
+    unsigned old = *word;
+    *word = old == compare ? value : old;
+    return old;
+}
+
 inline void __syncwarp()
 {
     char nothing = 0;
