@@ -25,6 +25,8 @@ struct event_store_settings {
     bool read_only;             /* nothing is written; what another process appends is seen after
                                    event_store_refresh */
     const struct kernels *kernels;  /* outlive the store */
+    struct backend *backend;    /* outlives it too: for many searches among many kinds; NULL: all
+                                   kinds are compared each time */
     const char *model;          /* what the model of the kinds' vectors is known by, such as the
                                    hash of its files; vectors of different models are kept apart.
                                    NULL: none */
