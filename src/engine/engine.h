@@ -56,9 +56,10 @@ struct akin_recommender {
     size_t dimension;
 };
 
-/* engine_device.c: `device` is auto (or NULL), cpu, cuda, cuda:N or cuda:all; AKIN_ARGUMENT. */
-enum akin_status engine_cards_create(const char *device, struct engine_cards **cards,
-                                     struct akin_error *error);
+/* engine_device.c: `device` is auto (or NULL), cpu, cuda, cuda:N or cuda:all; AKIN_ARGUMENT.
+ * `library`: of cuda_plugin_load; where it is told, whether there is a driver is for it to say. */
+enum akin_status engine_cards_create(const char *device, const char *library,
+                                     struct engine_cards **cards, struct akin_error *error);
 void engine_cards_destroy(struct engine_cards **cards);
 /* Looked for by the first call. *cards NULL: none, and with "auto" that is no error.
  * AKIN_NOT_FOUND, AKIN_UNSUPPORTED: a card was asked for, and why there is none. Any thread. */

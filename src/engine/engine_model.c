@@ -135,7 +135,8 @@ enum akin_status akin_model_open(struct akin_engine *engine, const char *directo
         if (engine_cards_required(engine) || !is_of_card(status))
             return error_set(error, status, "%s", reason.message);
         log_write(&engine->log, AKIN_LOG_WARNING, "computing on the CPU: %s", reason.message);
-        precision = AKIN_PRECISION_AUTO;
+        if (precision == AKIN_PRECISION_FP16)       /* which the CPU has not; this is as good */
+            precision = AKIN_PRECISION_FP32;
     }
     struct akin_model *m = memory_alloc(1, sizeof *m);
     if (!m)

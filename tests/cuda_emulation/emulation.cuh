@@ -1,7 +1,7 @@
 // CUDA's execution model on the CPU, for tests: every thread of a block is a fiber; barriers and
 // warp functions switch fibers until all have arrived. One block runs after the other. Slow and
 // exact in what it checks: indexing, barriers (a missing one shows as a wrong number, a divergent
-// one as an abort), fragment layouts. It says nothing about speed or about the memory model.
+// one as an abort), fragment layouts. Threads of the host take turns. It says nothing about speed or about the memory model.
 #pragma once
 
 #include <cmath>
@@ -77,6 +77,13 @@ inline unsigned atomicAnd(unsigned *word, unsigned value)
 {
     unsigned old = *word;
     *word &= value;
+    return old;
+}
+
+inline unsigned atomicCAS(unsigned *word, unsigned compare, unsigned value)
+{
+    unsigned old = *word;
+    *word = old == compare ? value : old;
     return old;
 }
 
