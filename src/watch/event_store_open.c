@@ -472,6 +472,7 @@ static void close_files(struct event_store *s)
         event_kinds_flush(&s->kinds, s->settings.durable, NULL);
     event_kinds_close(&s->kinds);
     kind_index_destroy(&s->index);
+    kind_card_close(&s->card);
     file_at_close(&s->label_log);
     file_at_close(&s->lock);
 }

@@ -226,11 +226,17 @@ static bool find_places(const struct event_store *s, struct search *search, size
     return search->places;
 }
 
-/* Brings the index up to the kinds that there are. The first search goes without one: whoever
- * searches once only does not wait for it to be made. */
+/* The first search among many kinds goes without an index and without a card: whoever searches once
+ * only does not wait for them to be made. */
+static bool is_again(struct event_store *s)
+{
+    return s->kinds.count >= KIND_INDEX_MIN && s->kinds.dimension && s->searches++;
+}
+
+/* Brings the index up to the kinds that there are. */
 static bool has_index(struct event_store *s)
 {
-    if (!s->settings.backend || s->kinds.count < KIND_INDEX_MIN || !s->searches++)
+    if (!s->settings.backend)
         return false;
     if (!s->index)
         s->index = kind_index_create(s->settings.backend);
@@ -247,9 +253,9 @@ static bool has_index(struct event_store *s)
 static bool narrow(struct event_store *s, struct search *search, struct kind_search *kinds,
                    const float *query, size_t wanted)
 {
-    size_t count = kind_index_count(s->index);
-    if (!kind_search_begin(kinds, s->index, query, wanted))
+    if (!has_index(s) || !kind_search_begin(kinds, s->index, query, wanted))
         return false;
+    size_t count = kind_index_count(s->index);
     for (size_t at = 0; at < count;) {
         size_t end = count - at < KINDS_NARROWED ? count : at + KINDS_NARROWED;
         if (at)
@@ -264,6 +270,67 @@ static bool narrow(struct event_store *s, struct search *search, struct kind_sea
     return true;
 }
 
+/* The same by the card. AKIN_ARGUMENT: it cannot tell this time. */
+static enum akin_status ask_card(struct event_store *s, struct search *search, struct hit *hits,
+                                 const float *query, struct akin_error *error)
+{
+    size_t count;
+    for (bool done = false; !done; let_pass(s)) {
+        if (!s->card.ops)
+            return AKIN_ARGUMENT;       /* it failed meanwhile, for somebody else */
+        TRY(kind_card_take(&s->card, &s->kinds, s->settings.kernels, &done, error));
+    }
+    if (!s->card.ops)
+        return AKIN_ARGUMENT;
+    TRY(kind_card_search(&s->card, &s->kinds, s->settings.kernels, query, hits, &count, error));
+    heapify(search, hits, count);
+    return AKIN_OK;
+}
+
+static bool has_card(struct event_store *s)
+{
+    const struct event_store_card *from = &s->settings.card;
+    if (s->kinds.count < KIND_CARD_MIN || !from->find)
+        return false;
+    if (!s->card_asked)
+        s->card.ops = from->find(from->cookie, &s->card.ordinal);
+    s->card_asked = true;
+    return s->card.ops;
+}
+
+/* Whether what the nearest kinds have is enough. */
+static bool take_nearest(struct event_store *s, struct search *search, size_t k,
+                         struct event_hit *hits, size_t *found)
+{
+    size_t rows;
+    search->visits = k + WALK_MIN;
+    *found = 0;
+    return find_places(s, search, &rows) && run(s, search, k, hits, found) && *found == k;
+}
+
+/* *done false: it has too few events that pass, or cannot tell. */
+static enum akin_status search_card(struct event_store *s, struct search *search,
+                                    const float *query, size_t k, struct event_hit *hits,
+                                    size_t *found, bool *done, struct akin_error *error)
+{
+    struct hit nearest[SEARCH_DEVICE_K_MAX];
+    struct akin_error why = { 0 };
+    *done = false;
+    if (k > SEARCH_DEVICE_K_MAX || !has_card(s))
+        return AKIN_OK;
+    enum akin_status status = ask_card(s, search, nearest, query, &why);
+    if (status == AKIN_OK)
+        *done = take_nearest(s, search, k, hits, found);
+    search->heap = NULL;
+    if (status == AKIN_OK || status == AKIN_ARGUMENT)
+        return AKIN_OK;
+    if (s->settings.card.required)
+        return error_set(error, status, "%s", why.message);
+    kind_card_close(&s->card);
+    store_tell(s, "%s: kinds are compared on the CPU: %s", s->folder, why.message);
+    return AKIN_OK;
+}
+
 /* Whether all events pass, or next to all. */
 static bool is_open(const struct event_filter *f)
 {
@@ -272,15 +339,13 @@ static bool is_open(const struct event_filter *f)
 }
 
 /* false: the nearest kinds have too few events that pass, or cannot be told. */
-static bool search_nearest(struct event_store *s, struct search *search, const float *query,
-                           size_t k, struct event_hit *hits, size_t *found)
+static bool search_index(struct event_store *s, struct search *search, const float *query,
+                         size_t k, struct event_hit *hits, size_t *found)
 {
     struct kind_search kinds = { 0 };
-    size_t rows, wanted = k + (is_open(search->filter) ? NEAREST_MORE : NEAREST_FILTERED);
-    bool done = wanted <= NEAREST_MAX && has_index(s) && narrow(s, search, &kinds, query, wanted)
-                && find_places(s, search, &rows);
-    search->visits = k + WALK_MIN;
-    done = done && run(s, search, k, hits, found) && *found == k;
+    size_t wanted = k + (is_open(search->filter) ? NEAREST_MORE : NEAREST_FILTERED);
+    bool done = wanted <= NEAREST_MAX && narrow(s, search, &kinds, query, wanted)
+                && take_nearest(s, search, k, hits, found);
     kind_search_end(&kinds);
     search->heap = NULL;
     return done;
@@ -308,16 +373,21 @@ enum akin_status event_store_search(struct event_store *s, const float *query, s
     size_t count = 0;
     if (!s->settings.kernels)
         return error_set(error, AKIN_ARGUMENT, "%s: was opened without kernels", s->folder);
+    bool done = false;
+    enum akin_status status = AKIN_OK;
     turnstile_enter(s->state);
-    bool done = search_nearest(s, &search, query, k, hits, &count)
-                || search_all(s, &search, query, k, hits, &count);
+    if (is_again(s)) {
+        status = search_card(s, &search, query, k, hits, &count, &done, error);
+        done = done || (status == AKIN_OK && search_index(s, &search, query, k, hits, &count));
+    }
+    if (status == AKIN_OK && !done && !search_all(s, &search, query, k, hits, &count))
+        status = error_memory(error);
     turnstile_leave(s->state);
     memory_free(search.places);
     memory_free(search.numbers);
     memory_free(search.scores);
     memory_free(search.heap);
-    if (!done)
-        return error_memory(error);
-    *found = count;
-    return AKIN_OK;
+    if (status == AKIN_OK)
+        *found = count;
+    return status;
 }
