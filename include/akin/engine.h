@@ -50,6 +50,8 @@ struct akin_engine_settings {
     struct akin_log log;
     const char *home;   /* where to keep what is measured, when a model's folder cannot be written;
                            NULL: nowhere */
+    const char *cuda_library;   /* where libakin-cuda.so is; NULL: it is looked for beside the
+                                   program, in ../lib from there, and where the system looks */
 };
 
 AKIN_API void akin_engine_settings_default(struct akin_engine_settings *settings);

@@ -26,14 +26,26 @@ static void *open_near(const char *folder)
     return dlopen(path, RTLD_NOW | RTLD_LOCAL);
 }
 
-enum akin_status cuda_plugin_load(const struct cuda_plugin **plugin, struct akin_error *error)
+static void *look_for(void)
 {
-    *plugin = NULL;
     void *library = open_near("");
     if (!library)
         library = open_near("../lib/");
-    if (!library)
-        library = dlopen(PLUGIN_NAME, RTLD_NOW | RTLD_LOCAL);
+    return library ? library : dlopen(PLUGIN_NAME, RTLD_NOW | RTLD_LOCAL);
+}
+
+enum akin_status cuda_plugin_load(const char *path, const struct cuda_plugin **plugin,
+                                  struct akin_error *error)
+{
+    *plugin = NULL;
+    bool told = path && *path;
+    void *library = told ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : look_for();
+    if (!library && told) {
+        const char *reason = dlerror();
+        return error_set(error, AKIN_NOT_FOUND,
+                         "no CUDA: %s; set AKIN_CUDA_LIBRARY to the path of " PLUGIN_NAME
+                         ", or not at all", reason ? reason : path);
+    }
     if (!library) {
         const char *reason = dlerror();
         return error_set(error, AKIN_NOT_FOUND,
@@ -47,8 +59,9 @@ enum akin_status cuda_plugin_load(const struct cuda_plugin **plugin, struct akin
     const struct cuda_plugin *found = symbol ? entry() : NULL;
     if (!found || found->version != CUDA_PLUGIN_VERSION)
         return error_set(error, AKIN_UNSUPPORTED,
-                         PLUGIN_NAME " is of version %u, this is %d; install both of one release",
-                         found ? found->version : 0, CUDA_PLUGIN_VERSION);
+                         "%s is of version %u, this is %d; install both of one release",
+                         told ? path : PLUGIN_NAME, found ? found->version : 0,
+                         CUDA_PLUGIN_VERSION);
     *plugin = found;
     return AKIN_OK;
 }

@@ -9,6 +9,7 @@ struct backend;
 struct cuda_plugin;
 struct encoder_cards;
 struct engine_cards;
+struct mutex;
 struct thread_pool;
 
 struct akin_engine {
@@ -27,6 +28,11 @@ struct akin_engine {
 
 struct akin_model {
     struct model *model;
+    struct akin_engine *engine;
+    char *directory;            /* of one on cards that the CPU may stand in for; else NULL */
+    struct mutex *spare_lock;
+    struct model *spare;        /* the same on the CPU, once the cards have failed */
+    bool spare_tried;
 };
 
 struct akin_index {
@@ -50,9 +56,10 @@ struct akin_recommender {
     size_t dimension;
 };
 
-/* engine_device.c: `device` is auto (or NULL), cpu, cuda, cuda:N or cuda:all; AKIN_ARGUMENT. */
-enum akin_status engine_cards_create(const char *device, struct engine_cards **cards,
-                                     struct akin_error *error);
+/* engine_device.c: `device` is auto (or NULL), cpu, cuda, cuda:N or cuda:all; AKIN_ARGUMENT.
+ * `library`: of cuda_plugin_load; where it is told, whether there is a driver is for it to say. */
+enum akin_status engine_cards_create(const char *device, const char *library,
+                                     struct engine_cards **cards, struct akin_error *error);
 void engine_cards_destroy(struct engine_cards **cards);
 /* Looked for by the first call. *cards NULL: none, and with "auto" that is no error.
  * AKIN_NOT_FOUND, AKIN_UNSUPPORTED: a card was asked for, and why there is none. Any thread. */
@@ -74,6 +81,12 @@ enum akin_status engine_card_of(const struct akin_engine *engine, enum card_part
                                 struct akin_error *error);
 /* Whether the CPU will not do instead. */
 bool engine_cards_required(const struct akin_engine *engine);
+
+/* engine_model.c: the model has failed with `status`: the same on the CPU, which `model` keeps, with
+ * a warning when it is first needed. NULL: it was on the CPU already, a card was asked for, the
+ * fault is not the card's, or it cannot be opened. Any thread. */
+struct model *engine_model_spare(struct akin_model *model, enum akin_status status,
+                                 const struct akin_error *why);
 
 /* engine_recommend.c: whether queries of this model may be compared with the catalogue's vectors.
  */

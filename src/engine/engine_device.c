@@ -16,6 +16,7 @@ enum asked { ASKED_CPU, ASKED_AUTO, ASKED_CUDA };
 struct engine_cards {
     struct mutex *lock;
     enum asked asked;
+    char *library;              /* NULL: it is looked for */
     bool all;                   /* cuda:all */
     int ordinal;
     bool known;                 /* what follows is; under the lock */
@@ -47,14 +48,16 @@ static enum akin_status parse(const char *device, struct engine_cards *cards,
                      "or cuda:all", device);
 }
 
-enum akin_status engine_cards_create(const char *device, struct engine_cards **cards,
-                                     struct akin_error *error)
+enum akin_status engine_cards_create(const char *device, const char *library,
+                                     struct engine_cards **cards, struct akin_error *error)
 {
     struct engine_cards *c = memory_alloc(1, sizeof *c);
     if (!c)
         return error_memory(error);
     c->lock = mutex_create();
     enum akin_status status = c->lock ? parse(device, c, error) : error_memory(error);
+    if (status == AKIN_OK && library && !(c->library = memory_copy_string(library)))
+        status = error_memory(error);
     snprintf(c->name, sizeof c->name, "cpu");
     if (status == AKIN_OK)
         *cards = c;
@@ -68,22 +71,24 @@ void engine_cards_destroy(struct engine_cards **cards)
     if (!*cards)
         return;
     mutex_destroy(&(*cards)->lock);
+    memory_free((*cards)->library);
     memory_free(*cards);
     *cards = NULL;
 }
 
 /* A driver leaves one of these; without, the libraries are not even loaded. */
-static bool driver_here(void)
+static bool driver_here(const struct engine_cards *c)
 {
-    return path_exists("/dev/nvidiactl") || path_exists("/dev/nvidia0") || path_exists("/dev/dxg");
+    return c->library || path_exists("/dev/nvidiactl") || path_exists("/dev/nvidia0") ||
+           path_exists("/dev/dxg");
 }
 
 static enum akin_status find(struct engine_cards *c, struct akin_error *error)
 {
     const struct cuda_plugin *plugin;
-    if (!driver_here())
+    if (!driver_here(c))
         return error_set(error, AKIN_NOT_FOUND, "no NVIDIA driver is loaded on this machine");
-    TRY(cuda_plugin_load(&plugin, error));
+    TRY(cuda_plugin_load(c->library, &plugin, error));
     int count = plugin->device_count();
     if (count <= 0)
         return error_set(error, AKIN_NOT_FOUND, "CUDA finds no GPU that it can use");
@@ -117,7 +122,7 @@ enum akin_status engine_cards_find(const struct akin_engine *engine,
         /* With "auto" the answer stays; who asks for a card may plug one in. */
         c->known = status == AKIN_OK || c->asked == ASKED_AUTO;
         if (status != AKIN_OK && c->asked == ASKED_AUTO)
-            log_write(&engine->log, driver_here() ? AKIN_LOG_WARNING : AKIN_LOG_DEBUG,
+            log_write(&engine->log, driver_here(c) ? AKIN_LOG_WARNING : AKIN_LOG_DEBUG,
                       "computing on the CPU: %s", reason.message);
     }
     if (c->cards.count)

@@ -17,7 +17,8 @@
 
 #include "akin/model.h"
 
-enum setting { HOME, DATA, MODEL, DEVICE, PRECISION, THREADS, PIN, NUMA, CPU, HUB, SETTINGS };
+enum setting { HOME, DATA, MODEL, DEVICE, PRECISION, THREADS, PIN, NUMA, CPU, CUDA_LIBRARY, HUB,
+               SETTINGS };
 
 static const struct {
     const char *key, *environment, *help;
@@ -31,6 +32,7 @@ static const struct {
     [PIN]       = { "pin", "AKIN_PIN", "threads bound to auto (NUMA nodes), cores or off" },
     [NUMA]      = { "numa", "AKIN_NUMA", "NUMA nodes: auto, off, or the number of one to stay on" },
     [CPU]       = { "cpu", "AKIN_CPU", "highest kernel level: ref, avx2, avx512 or amx" },
+    [CUDA_LIBRARY] = { "cuda_library", "AKIN_CUDA_LIBRARY", "path of libakin-cuda.so" },
     [HUB]       = { "hub", "AKIN_HUB", "base URL of a hub with the Hugging Face layout" },
 };
 
@@ -130,6 +132,7 @@ static enum akin_status store_defaults(struct akin_settings *settings, struct ak
     TRY(store(settings, PIN, "auto", "default", error));
     TRY(store(settings, NUMA, "auto", "default", error));
     TRY(store(settings, CPU, "", "default", error));
+    TRY(store(settings, CUDA_LIBRARY, "", "default", error));
     TRY(store(settings, HUB, "", "default", error));
     return derive_data(settings, error);
 }
@@ -258,6 +261,7 @@ void akin_settings_engine(const struct akin_settings *settings, struct akin_engi
     parse_uint64(settings->values[THREADS], strlen(settings->values[THREADS]), &threads);
     engine->threads = (int)threads;
     engine->device = settings->values[DEVICE];
+    engine->cuda_library = *settings->values[CUDA_LIBRARY] ? settings->values[CUDA_LIBRARY] : NULL;
     engine->pin = settings->values[PIN];
     engine->numa = settings->values[NUMA];
     engine->home = settings->values[HOME];

@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <mutex>
 #include <vector>
 
 dim3 threadIdx, blockIdx, blockDim, gridDim;
@@ -157,7 +158,8 @@ void run_block()
     }
 }
 
-std::vector<std::function<void()>> *recorded;
+thread_local std::vector<std::function<void()>> *recorded;
+std::mutex one_at_a_time;       // of what is above
 
 }
 
@@ -187,6 +189,7 @@ void ask(const std::function<void()> &what)
 static void run_now(dim3 grid, dim3 block, size_t shared_bytes,
                     const std::function<void()> &kernel)
 {
+    std::lock_guard<std::mutex> turn(one_at_a_time);
     threads = (size_t)block.x * block.y;
     if (threads % WARP != 0 || block.z != 1) {
         fprintf(stderr, "blocks are whole warps here\n");

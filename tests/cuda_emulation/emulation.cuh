@@ -2,8 +2,8 @@
 // warp functions switch fibers until all have arrived. One block runs after the other, its threads
 // in another order each time. Slow and exact in what it checks: indexing, barriers (a divergent one
 // aborts, a missing one does where emulation_races.cc sees it), fragment layouts, alignment of what
-// a card loads as one. It says nothing about speed, and of the memory model only what concerns
-// shared memory.
+// a card loads as one. Threads of the host take turns. It says nothing about speed, and of the
+// memory model only what concerns shared memory.
 #pragma once
 
 #include <cmath>
@@ -102,6 +102,14 @@ UNWATCHED inline unsigned atomicAnd(unsigned *word, unsigned value)
     emulation::watch_atomic(word, sizeof *word);
     unsigned old = *word;
     *word &= value;
+    return old;
+}
+
+UNWATCHED inline unsigned atomicCAS(unsigned *word, unsigned compare, unsigned value)
+{
+    emulation::watch_atomic(word, sizeof *word);
+    unsigned old = *word;
+    *word = old == compare ? value : old;
     return old;
 }
 

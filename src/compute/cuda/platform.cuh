@@ -10,6 +10,12 @@ extern "C" {
 }
 
 struct platform;
+struct cuda_description;
+
+// Cards that can be used, and what one is.
+int platform_count(void);
+enum akin_status platform_describe(int ordinal, struct cuda_description *description,
+                                   struct akin_error *error);
 
 enum number_type { NUMBER_F32, NUMBER_F16, NUMBER_BF16 };
 

@@ -10,6 +10,10 @@
 #include <cub/device/device_radix_sort.cuh>
 #include <cublasLt.h>
 
+extern "C" {
+#include "compute/cuda_plugin.h"
+}
+
 namespace {
 
 enum { WORKSPACE_BYTES = 64 << 20, ALIGNMENT_MAX = 256 };
@@ -89,6 +93,36 @@ void check_blas(platform *p, cublasStatus_t code, const char *what)
     platform_fail(p, AKIN_IO, message);
 }
 
+}
+
+int platform_count(void)
+{
+    int count = 0;
+    return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}
+
+enum akin_status platform_describe(int ordinal, struct cuda_description *d,
+                                   struct akin_error *error)
+{
+    cudaDeviceProp properties;
+    *d = {};
+    cudaError_t code = cudaSetDevice(ordinal);
+    if (code == cudaSuccess)
+        code = cudaGetDeviceProperties(&properties, ordinal);
+    if (code == cudaSuccess)
+        code = cudaMemGetInfo(&d->memory_free, &d->memory_total);
+    if (code == cudaSuccess)
+        code = cudaDriverGetVersion(&d->driver);
+    if (code == cudaSuccess)
+        code = cudaRuntimeGetVersion(&d->runtime);
+    if (code != cudaSuccess)
+        return error_set(error, AKIN_NOT_FOUND, "CUDA device %d: %s", ordinal,
+                         cudaGetErrorString(code));
+    snprintf(d->name, sizeof d->name, "%s", properties.name);
+    d->processors = properties.multiProcessorCount;
+    d->capability = 10 * properties.major + properties.minor;
+    d->blas = cublasLtGetVersion();
+    return AKIN_OK;
 }
 
 enum akin_status platform_open(int ordinal, platform **out, struct akin_error *error)
