@@ -53,8 +53,8 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
   enable_language(CXX)
   set(kernel_sources train_linear train_rows train_feed_forward train_attention train_heads_plain
     train_heads_tensor train_cross_entropy train_update train_device
-    encode_linear encode_attention encode_rows encode_device search_many search_one search_device
-    bandit_device user_device)
+    encode_linear encode_attention encode_rows encode_device search_rows search_many
+    search_select search_one search_work search_device bandit_device user_device)
   list(TRANSFORM kernel_sources PREPEND ${PROJECT_SOURCE_DIR}/src/compute/cuda/)
   list(TRANSFORM kernel_sources APPEND .cu)
   set_source_files_properties(${kernel_sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
