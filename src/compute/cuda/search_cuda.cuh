@@ -269,8 +269,8 @@ struct search_given {
 enum { ONE_ROOM = SEARCH_RESCORED, ONE_SUBSETS = 2048 };
 struct search_single {
     search_rows rows;
-    const uint64_t *mask;       // NULL: all
-    size_t words;
+    search_mask mask;           // on the card or in pinned memory
+    size_t mask_number;         // as whose query it is looked up
     enum search_pass pass;
     size_t k;
     float error;                // in the units of the pass

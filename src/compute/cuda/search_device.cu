@@ -427,8 +427,7 @@ enum akin_status run_one(asked *a, size_t query, const uint64_t *mask, enum sear
     if (!(j.error < INFINITY))
         return AKIN_OK;
     j.rows = a->view.rows;
-    j.mask = mask;
-    j.words = a->query->mask_words;
+    j.mask = {mask, nullptr, a->query->mask_words};
     j.pass = pass;
     j.k = a->query->k;
     j.answers = answers_of(*l);

@@ -98,8 +98,9 @@ __global__ void __launch_bounds__(THREADS)
     const float *from = j.query ? j.query : given.wide;
     for (size_t i = threadIdx.x; i < dim; i += THREADS)
         reinterpret_cast<float *>(query)[i] = from[i];
-    for (size_t i = threadIdx.x; j.mask && i < part / 64; i += THREADS)
-        mask[i] = first / 64 + i < j.words ? j.mask[first / 64 + i] : 0;
+    const uint64_t *allowed = mask_for(j.mask, j.mask_number);
+    for (size_t i = threadIdx.x; allowed && i < part / 64; i += THREADS)
+        mask[i] = first / 64 + i < j.mask.words ? allowed[first / 64 + i] : 0;
     __syncthreads();
     float best = -INFINITY;
     size_t piece = piece_of(T()), each = (size_t)LANES_ROWS * TOGETHER;
@@ -120,7 +121,7 @@ __global__ void __launch_bounds__(THREADS)
         for (int u = 0; u < TOGETHER; u++) {
             size_t i = at + (size_t)u * LANES_ROWS + lane / GROUP;
             float score = whole(sums[u], j.rows, rows[u]);
-            bool may = i < end && (!j.mask || mask[(i - first) / 64] >> i % 64 & 1);
+            bool may = i < end && (!allowed || mask[(i - first) / 64] >> i % 64 & 1);
             if (!may)
                 score = -INFINITY;
             best = fmaxf(best, score);
