@@ -196,6 +196,14 @@ __device__ inline uint32_t kth_greatest(const Values &value, size_t n, unsigned 
     return found;
 }
 
+// Below which nothing can be among the best, given what kth_greatest() found. Where fewer than k are
+// greater than -INFINITY that is no number, and everything may.
+__device__ inline float threshold_of(uint32_t found, float error)
+{
+    float threshold = found ? ordered_score(found) - 2 * error : -INFINITY;
+    return threshold == threshold ? threshold : -INFINITY;
+}
+
 // keys [n] in shared memory, each once: the best k to hits, best first.
 __device__ inline void rank_keys(const uint64_t *keys, unsigned n, unsigned k, struct hit *hits)
 {

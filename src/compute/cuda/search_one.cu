@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(THREADS)
     __syncthreads();
     uint32_t last = kth_greatest([=](size_t i) { return bests[i]; }, subsets, (unsigned)j.k, 8,
                                  counters);
-    float least = last ? ordered_score(last) - 2 * j.error : -INFINITY;
+    float least = threshold_of(last, j.error);
     size_t stride = (size_t)gridDim.x * THREADS;
     for (size_t first = (size_t)blockIdx.x * THREADS; first < j.rows.listed; first += stride) {
         size_t i = first + threadIdx.x;

@@ -91,10 +91,7 @@ __global__ void __launch_bounds__(THREADS) threshold_kernel(search_scan scan)
     if (threadIdx.x != 0)
         return;
     float error = scan.int8 ? scan.queries.error_int8[number] : scan.queries.error_fp16[number];
-    // not a number: fewer than k subsets have a row that passes
-    float best = found ? ordered_score(found) : -INFINITY;
-    float threshold = best - 2 * error;
-    scan.thresholds[number] = answered ? INFINITY : threshold == threshold ? threshold : -INFINITY;
+    scan.thresholds[number] = answered ? INFINITY : threshold_of(found, error);
     scan.survivor_count[number] = 0;
 }
 
@@ -120,7 +117,7 @@ __global__ void __launch_bounds__(THREADS) select_kernel(search_scan scan, searc
     load_query(query, scan.queries, number);
     uint32_t last = kth_greatest([=](size_t i) { return (uint32_t)(keys[i] >> 32); }, n,
                                  (unsigned)scan.k, 0, counters);
-    float least = last ? ordered_score(last) - 2 * error : -INFINITY;
+    float least = threshold_of(last, error);
     for (unsigned i = threadIdx.x; i < n; i += THREADS) {
         if (!(key_score(keys[i]) >= least))
             continue;
