@@ -480,8 +480,9 @@ enum akin_status need_pinned(struct search_device *d, size_t bytes, struct akin_
     return status;
 }
 
-// Few rows that pass are listed: here, where the card then reads them from, or on the card.
-enum akin_status list_rows(asked *a, const uint64_t *mask, size_t count)
+// The rows that pass, on the card. Few are listed here; `once`: and read from here, since they are
+// read once.
+enum akin_status list_rows(asked *a, const uint64_t *mask, size_t count, bool once)
 {
     struct search_device *d = a->d;
     size_t words = (d->count + 63) / 64, bytes = words * sizeof *mask;
@@ -489,7 +490,7 @@ enum akin_status list_rows(asked *a, const uint64_t *mask, size_t count)
     bool here = count <= LISTED_HERE;
     enum akin_status status = need_pinned(d, here ? LISTED_HERE * sizeof(uint32_t) : bytes,
                                           a->error);
-    if (status == AKIN_OK && !here)
+    if (status == AKIN_OK && (!here || !once))
         status = search_need(d->home, &d->list, d->count * sizeof(uint32_t), a->error);
     if (status != AKIN_OK)
         return status;
@@ -504,10 +505,15 @@ enum akin_status list_rows(asked *a, const uint64_t *mask, size_t count)
     }
     uint32_t *list = reinterpret_cast<uint32_t *>(d->sent_mask);
     a->view.rows.list = list;
+    const uint32_t *first = list;
     for (size_t i = 0; i < words; i++)
         for (uint64_t word = i + 1 < words ? mask[i] : mask[i] & last; word; word &= word - 1)
             *list++ = (uint32_t)(64 * i + (size_t)__builtin_ctzll(word));
-    return AKIN_OK;
+    if (once)
+        return AKIN_OK;
+    platform_upload(d->home, d->list.memory, first, count * sizeof *first);
+    a->view.rows.list = in<uint32_t>(d->list);
+    return platform_finish(d->home, a->error);
 }
 
 // Masks on the card; those of the search before may be these.
@@ -560,10 +566,11 @@ enum akin_status search_all(asked *a, enum search_pass first)
     return status;
 }
 
-// One mask for all is a list where it is worth that: `worth` is what part of the rows may pass at
-// most. Otherwise masks go to the card.
-enum akin_status prepare_masks(asked *a, size_t worth, bool *nothing)
+// One mask for all is a list where that is worth another start: a quarter of the rows at most pass,
+// or half where many queries share it. Otherwise masks go to the card.
+enum akin_status prepare_masks(asked *a, bool once, bool *nothing)
 {
+    const size_t worth = once ? 4 : 2;
     const struct device_query *query = a->query;
     *nothing = false;
     if (!query->masks)
@@ -575,7 +582,7 @@ enum akin_status prepare_masks(asked *a, size_t worth, bool *nothing)
     if (count == 0)
         return AKIN_OK;
     if (count <= a->d->count / worth)
-        return list_rows(a, query->masks, count);
+        return list_rows(a, query->masks, count, once);
     return send_masks(a);
 }
 
@@ -611,7 +618,7 @@ enum akin_status search(struct search_device *d, const struct device_query *quer
     enum akin_status status = check_query(d, query, error);
     platform_enter(d->home);
     if (status == AKIN_OK && query->query_count > 0)
-        status = prepare_masks(&a, one ? 4 : 2, &nothing);
+        status = prepare_masks(&a, one, &nothing);
     if (nothing) {
         memset(found, 0, query->query_count * sizeof *found);
         a.counts.proven[SEARCH_PASS_AUTO] = query->query_count;
