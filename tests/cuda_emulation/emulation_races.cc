@@ -201,11 +201,6 @@ extern "C" uint8_t __tsan_atomic8_load(const volatile uint8_t *address, int)
 }
 
 // Of the host.
-extern "C" void __tsan_atomic8_store(volatile uint8_t *address, uint8_t value, int)
-{
-    __atomic_store_n(address, value, __ATOMIC_SEQ_CST);
-}
-
 extern "C" uint32_t __tsan_atomic32_load(const volatile uint32_t *address, int)
 {
     return __atomic_load_n(address, __ATOMIC_SEQ_CST);
