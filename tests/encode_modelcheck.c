@@ -187,7 +187,7 @@ int main(int argc, char **argv)
     struct akin_model_info info;
     must(cpu_backend_create(cpu_detect(), pool, &backend, &error));
     must(model_open(backend, pool, argv[1], AKIN_PRECISION_FP32, NULL, &cpu, &error));
-    must(model_open_on_cards(&cards, pool, argv[1], NULL, &card, &error));
+    must(model_open_on_cards(&cards, pool, argv[1], AKIN_PRECISION_FP16, NULL, &card, &error));
     model_info(cpu, &info);
     float *plain = embed(cpu, count, info.dimension, "cpu fp32");
     float *fast = embed(card, count, info.dimension, "card fp16");

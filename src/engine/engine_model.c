@@ -81,8 +81,9 @@ static enum akin_status open_on_cards(struct akin_engine *engine,
     struct akin_model *m = memory_alloc(1, sizeof *m);
     if (!m)
         return error_memory(error);
-    enum akin_status status = model_open_on_cards(cards, engine->pool, directory, &engine->log,
-                                                  &m->model, error);
+    enum akin_status status = model_open_on_cards(cards, engine->pool, directory,
+                                                  AKIN_PRECISION_FP16, &engine->log, &m->model,
+                                                  error);
     if (status == AKIN_OK)
         *model = m;
     else

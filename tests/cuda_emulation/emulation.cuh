@@ -51,6 +51,7 @@ enum { LANE_BYTES = 64 };
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                       \
     emulation::run(grid, block, shared_bytes, [=] { (void)(stream); kernel(__VA_ARGS__); })
 #define UNROLL
+#define ROLLED
 #define SHARED(type, name) type *name = reinterpret_cast<type *>(emulation::shared())
 
 inline void __syncthreads()
@@ -123,6 +124,7 @@ inline uint32_t warp_ballot(bool yes)
 inline uint32_t score_bits(float x) { return float_to_bits(x); }
 inline float bits_score(uint32_t bits) { return bits_to_float(bits); }
 inline int count_bits(uint32_t bits) { return __builtin_popcount(bits); }
+inline float round_product(float a, float b) { return a * b; }
 
 inline unsigned atomicAdd(unsigned *word, unsigned value)
 {
@@ -233,6 +235,23 @@ inline void warp_multiply(float c[4], const uint32_t a[4], const uint32_t b[2])
             float left = part<T>(words[row + 2 * (k / 8)], k % 2);
             memcpy(words, lanes + (4 * column + k % 8 / 2) * emulation::LANE_BYTES, sizeof words);
             c[i] += left * part<T>(words[4 + k / 8], k % 2);
+        }
+    }
+}
+
+inline void warp_multiply_bytes(int32_t c[4], const uint32_t a[4], const uint32_t b[2])
+{
+    uint32_t mine[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
+    const unsigned char *lanes = emulation::gather(mine, sizeof mine);
+    int lane = (int)(threadIdx.x % 32), g = lane / 4, t = lane % 4;
+    for (int i = 0; i < 4; i++) {
+        int row = i / 2, column = 2 * t + i % 2;       // row g + 8 row
+        for (int k = 0; k < 32; k++) {
+            uint32_t words[6];
+            memcpy(words, lanes + (4 * g + k % 16 / 4) * emulation::LANE_BYTES, sizeof words);
+            int32_t left = (uint8_t)(words[row + 2 * (k / 16)] >> 8 * (k % 4));
+            memcpy(words, lanes + (4 * column + k % 16 / 4) * emulation::LANE_BYTES, sizeof words);
+            c[i] += left * (int8_t)(words[4 + k / 16] >> 8 * (k % 4));
         }
     }
 }

@@ -22,6 +22,7 @@ typedef __nv_bfloat16 bfloat_t;
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                       \
     kernel<<<grid, block, shared_bytes, stream>>>(__VA_ARGS__)
 #define UNROLL _Pragma("unroll")
+#define ROLLED _Pragma("unroll 1")
 #define SHARED(type, name)                                                           \
     extern __shared__ __align__(16) unsigned char shared_block_[];                   \
     type *name = reinterpret_cast<type *>(shared_block_)
@@ -44,6 +45,8 @@ __device__ __forceinline__ uint32_t warp_ballot(bool yes)
 __device__ __forceinline__ uint32_t score_bits(float x) { return __float_as_uint(x); }
 __device__ __forceinline__ float bits_score(uint32_t bits) { return __uint_as_float(bits); }
 __device__ __forceinline__ int count_bits(uint32_t bits) { return __popc(bits); }
+// Rounded, whatever it is added to.
+__device__ __forceinline__ float round_product(float a, float b) { return __fmul_rn(a, b); }
 
 __device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ float to_float(half_t x) { return __half2float(x); }
@@ -123,6 +126,18 @@ __device__ __forceinline__ void warp_multiply<bfloat_t>(float c[4], const uint32
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
                  "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// c [16][8] += a [16][32] b [32][8] of unsigned and signed bytes. A register has four neighbours of
+// a row (a) or column (b): with g and t as above a = {(g, 4t), (g + 8, 4t), (g, 4t + 16),
+// (g + 8, 4t + 16)}, b = {(4t, g), (4t + 16, g)}; c as above (PTX ISA, mma.m16n8k32).
+__device__ __forceinline__ void warp_multiply_bytes(int32_t c[4], const uint32_t a[4],
+                                                    const uint32_t b[2])
+{
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 "
+                 "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
