@@ -3,7 +3,10 @@
  * the promise about bits: a sequence has the same bits alone, in a small batch that is recorded, in
  * a large one, and at another place of it.
  *
- *   encode_devicecheck [cuda]
+ *   encode_devicecheck [cuda [--bench]]
+ *
+ * --bench: how long batches of the shapes of all-MiniLM-L6-v2 and -L12-v2 take, with random weights,
+ * by the device's clock and by the host's.
  *
  * Exit status: 0 fine, 1 failed, 2 wrong use, 77 there is no card. */
 #include <math.h>
@@ -11,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/rng.h"
 #include "compute/cpu/half.h"
@@ -22,6 +26,8 @@
 #endif
 
 enum { VOCABULARY = 500, POSITIONS = 300, SEQUENCES_MAX = 64, TOKENS_MAX = 4096 };
+/* Of --bench: films have 16 tokens, queries 23. */
+enum { BENCH_TEXTS = 1024, BENCH_TOKENS = 16, ONE_TOKENS = 23, BENCH_TURNS = 20 };
 
 static const double cosine_least = 0.99999;
 /* In bytes: to the formula with the same levels, of which rounding may take another one; and to the
@@ -492,10 +498,71 @@ static void check_refused(void)
     }
 }
 
+/* ---- speed ------------------------------------------------------------------------------ */
+
+static int ascending(const void *a, const void *b)
+{
+    const double *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+static void bench_batch(struct encoder_stream *stream, const struct encoder_shape *s, size_t texts,
+                        size_t tokens)
+{
+    static int32_t ids[BENCH_TEXTS * BENCH_TOKENS], positions[BENCH_TEXTS * BENCH_TOKENS];
+    static uint32_t offsets[BENCH_TEXTS + 1];
+    double device[BENCH_TURNS], host[BENCH_TURNS];
+    float *vectors = must_have(memory_alloc(texts * s->hidden, sizeof *vectors));
+    struct packed_batch batch = { ids, positions, offsets, texts * tokens, texts };
+    for (size_t i = 0; i < texts * tokens; i++) {
+        ids[i] = (int32_t)rng_below(&rng, VOCABULARY);
+        positions[i] = (int32_t)(i % tokens);
+    }
+    for (size_t i = 0; i <= texts; i++)
+        offsets[i] = (uint32_t)(i * tokens);
+    for (int turn = -3; turn < BENCH_TURNS; turn++) {
+        double seconds;
+        must(ops->measure(stream, &batch, &seconds, &error));
+        uint64_t began = clock_monotonic_ns();
+        must(ops->run(stream, &batch, true, vectors, &error));
+        if (turn >= 0) {
+            host[turn] = (double)(clock_monotonic_ns() - began) * 1e-9;
+            device[turn] = seconds;
+        }
+    }
+    qsort(device, BENCH_TURNS, sizeof *device, ascending);
+    qsort(host, BENCH_TURNS, sizeof *host, ascending);
+    double flops = (double)(texts * tokens * s->layers)
+                   * (double)(2 * s->hidden * (4 * s->hidden + 2 * s->intermediate)
+                              + 4 * tokens * s->hidden);
+    double best = device[BENCH_TURNS / 2], wall = host[BENCH_TURNS / 2];
+    printf("L%zu %s, %zu x %zu tokens: device %.1f us, host %.1f us; %.0f texts/s in one queue by "
+           "the device, %.0f by the host; %.1f TFLOPS\n", s->layers,
+           s->precision == COMPUTE_INT8 ? "int8" : "fp16", texts, tokens, best * 1e6, wall * 1e6,
+           (double)texts / best, (double)texts / wall, flops / best * 1e-12);
+    memory_free(vectors);
+}
+
+static void bench(size_t layers, enum compute_precision precision)
+{
+    struct encoder_shape shape = { 384, 12, 1536, layers, 1e-12f, POOLING_MEAN, precision };
+    struct weights w;
+    struct encoder_stream *stream = NULL;
+    weights_init(&w, &shape);
+    struct encoder_device *device = device_of(&w);
+    must(ops->stream_create(device, BENCH_TEXTS * BENCH_TOKENS, BENCH_TEXTS, &stream, &error));
+    bench_batch(stream, &shape, 1, ONE_TOKENS);
+    bench_batch(stream, &shape, BENCH_TEXTS, BENCH_TOKENS);
+    ops->stream_destroy(&stream);
+    ops->destroy(&device);
+    weights_deinit(&w);
+}
+
 int main(int argc, char **argv)
 {
-    if (argc > 2 || (argc == 2 && strcmp(argv[1], "cuda"))) {
-        fputs("usage: encode_devicecheck [cuda]\n", stderr);
+    bool speed = argc == 3 && !strcmp(argv[2], "--bench");
+    if (argc > 3 || (argc > 1 && strcmp(argv[1], "cuda")) || (argc == 3 && !speed)) {
+        fputs("usage: encode_devicecheck [cuda [--bench]]\n", stderr);
         return 2;
     }
 #ifdef AKIN_CUDA_EMULATED
@@ -509,6 +576,13 @@ int main(int argc, char **argv)
     ops = plugin->encoder;
 #endif
     rng_seed(&rng, 11);
+    if (speed) {
+        for (size_t layers = 6; layers <= 12; layers += 6) {
+            bench(layers, COMPUTE_FP16);
+            bench(layers, COMPUTE_INT8);
+        }
+        return 0;
+    }
     check_refused();
     check_shape((struct encoder_shape){ 128, 4, 192, 2, 1e-12f, POOLING_MEAN, COMPUTE_FP16 },
                 false);

@@ -62,6 +62,9 @@ struct encoder_device_ops {
      * the stream does nothing any more but tell it. */
     enum akin_status (*run)(struct encoder_stream *stream, const struct packed_batch *batch,
                             bool normalize, float *vectors, struct akin_error *error);
+    /* Seconds of a run by the device's own clock, copies included. May be NULL. */
+    enum akin_status (*measure)(struct encoder_stream *stream, const struct packed_batch *batch,
+                                double *seconds, struct akin_error *error);
 };
 
 /* Devices of one kind that work together. */

@@ -149,8 +149,9 @@ inline float to_float(half_t x)
     uint32_t fraction = x.bits & 1023;
     if (exponent == 31)
         return bits_to_float(sign | 0x7f800000 | fraction << 13);
-    float magnitude = exponent == 0 ? ldexpf((float)fraction, -24)
-                                    : ldexpf((float)(fraction + 1024), (int)exponent - 25);
+    if (exponent > 0)
+        return bits_to_float(sign | (exponent + 112) << 23 | fraction << 13);
+    float magnitude = ldexpf((float)fraction, -24);
     return sign ? -magnitude : magnitude;
 }
 
@@ -216,9 +217,12 @@ inline void warp_load_matrices_transposed(uint32_t out[4], const void *row)
     }
 }
 
-template <typename T> inline float part(uint32_t word, int high)
+// Register `number` of lane `lane`.
+inline uint32_t register_of(const unsigned char *lanes, int lane, int number)
 {
-    return to_float(T{(uint16_t)(high ? word >> 16 : word)});
+    uint32_t word;
+    memcpy(&word, lanes + lane * emulation::LANE_BYTES + 4 * number, sizeof word);
+    return word;
 }
 
 template <typename T>
@@ -229,12 +233,11 @@ inline void warp_multiply(float c[4], const uint32_t a[4], const uint32_t b[2])
     int lane = (int)(threadIdx.x % 32), g = lane / 4, t = lane % 4;
     for (int i = 0; i < 4; i++) {
         int row = i / 2, column = 2 * t + i % 2;       // row g + 8 row
-        for (int k = 0; k < 16; k++) {
-            uint32_t words[6];
-            memcpy(words, lanes + (4 * g + k % 8 / 2) * emulation::LANE_BYTES, sizeof words);
-            float left = part<T>(words[row + 2 * (k / 8)], k % 2);
-            memcpy(words, lanes + (4 * column + k % 8 / 2) * emulation::LANE_BYTES, sizeof words);
-            c[i] += left * part<T>(words[4 + k / 8], k % 2);
+        for (int k = 0; k < 16; k += 2) {
+            uint32_t left = register_of(lanes, 4 * g + k % 8 / 2, row + 2 * (k / 8));
+            uint32_t right = register_of(lanes, 4 * column + k % 8 / 2, 4 + k / 8);
+            c[i] += to_float(T{(uint16_t)left}) * to_float(T{(uint16_t)right});
+            c[i] += to_float(T{(uint16_t)(left >> 16)}) * to_float(T{(uint16_t)(right >> 16)});
         }
     }
 }
@@ -246,12 +249,11 @@ inline void warp_multiply_bytes(int32_t c[4], const uint32_t a[4], const uint32_
     int lane = (int)(threadIdx.x % 32), g = lane / 4, t = lane % 4;
     for (int i = 0; i < 4; i++) {
         int row = i / 2, column = 2 * t + i % 2;       // row g + 8 row
-        for (int k = 0; k < 32; k++) {
-            uint32_t words[6];
-            memcpy(words, lanes + (4 * g + k % 16 / 4) * emulation::LANE_BYTES, sizeof words);
-            int32_t left = (uint8_t)(words[row + 2 * (k / 16)] >> 8 * (k % 4));
-            memcpy(words, lanes + (4 * column + k % 16 / 4) * emulation::LANE_BYTES, sizeof words);
-            c[i] += left * (int8_t)(words[4 + k / 16] >> 8 * (k % 4));
+        for (int k = 0; k < 32; k += 4) {
+            uint32_t left = register_of(lanes, 4 * g + k % 16 / 4, row + 2 * (k / 16));
+            uint32_t right = register_of(lanes, 4 * column + k % 16 / 4, 4 + k / 16);
+            for (int byte = 0; byte < 32; byte += 8)
+                c[i] += (int32_t)(uint8_t)(left >> byte) * (int8_t)(right >> byte);
         }
     }
 }

@@ -4,6 +4,7 @@
 #include "compute/cuda/platform.cuh"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <numeric>
@@ -13,6 +14,7 @@ struct platform {
     enum akin_status status;
     char message[256];
     bool recording;
+    std::chrono::steady_clock::time_point marked;
     std::vector<std::function<void()>> taken, kept[RECORDINGS];
 };
 
@@ -92,6 +94,16 @@ void platform_clear(platform *, void *memory, size_t bytes)
 cudaStream_t platform_stream(const platform *)
 {
     return nullptr;
+}
+
+void platform_mark(platform *p)
+{
+    p->marked = std::chrono::steady_clock::now();
+}
+
+double platform_since_mark(platform *p)
+{
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - p->marked).count();
 }
 
 void platform_started(platform *, const char *)

@@ -523,21 +523,38 @@ void run_many(struct encoder_stream *s, const struct packed_batch *batch, bool n
     forward(s, batch_on(s, l, reinterpret_cast<const uint32_t *>(s->sent)[1]), normalize);
 }
 
-enum akin_status run(struct encoder_stream *s, const struct packed_batch *batch, bool normalize,
-                     float *vectors, struct akin_error *error)
+// Until the vectors are in pinned memory.
+void ask(struct encoder_stream *s, const struct packed_batch *batch, bool normalize)
 {
-    size_t bytes = batch->sequences * s->device->shape.hidden * sizeof(float);
     ASSERT(batch->tokens <= s->tokens_max && batch->sequences <= s->sequences_max);
-    platform_enter(s->own);
     if (batch->tokens <= RECORDED_TOKENS && batch->sequences <= RECORDED_SEQUENCES)
         run_few(s, batch, normalize);
     else
         run_many(s, batch, normalize);
-    platform_download(s->own, s->received, s->vectors, bytes);
+    platform_download(s->own, s->received, s->vectors,
+                      batch->sequences * s->device->shape.hidden * sizeof(float));
+}
+
+enum akin_status run(struct encoder_stream *s, const struct packed_batch *batch, bool normalize,
+                     float *vectors, struct akin_error *error)
+{
+    platform_enter(s->own);
+    ask(s, batch, normalize);
     enum akin_status status = platform_finish(s->own, error);
     if (status == AKIN_OK)
-        memcpy(vectors, s->received, bytes);
+        memcpy(vectors, s->received,
+               batch->sequences * s->device->shape.hidden * sizeof(float));
     return status;
+}
+
+enum akin_status measure(struct encoder_stream *s, const struct packed_batch *batch,
+                         double *seconds, struct akin_error *error)
+{
+    platform_enter(s->own);
+    platform_mark(s->own);
+    ask(s, batch, true);
+    *seconds = platform_since_mark(s->own);
+    return platform_finish(s->own, error);
 }
 
 }
@@ -546,7 +563,7 @@ extern "C" const struct encoder_device_ops *cuda_encoder_ops(void)
 {
     static const struct encoder_device_ops ops = {
         BATCH_TOKENS, STREAMS, create, destroy, set_linear, set_equalizer, set_norm,
-        stream_create, stream_destroy, run,
+        stream_create, stream_destroy, run, measure,
     };
     return &ops;
 }
