@@ -7,6 +7,8 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/status.h"
+#include "base/thread.h"
+#include "compute/cuda_plugin.h"
 #include "engine/engine.h"
 #include "model/hub.h"
 #include "model/model.h"
@@ -32,18 +34,62 @@ bool akin_precision_parse(const char *name, enum akin_precision *precision)
     return false;
 }
 
-enum akin_status akin_model_verdict(struct akin_engine *engine, const char *directory,
-                                    enum akin_verdict_ask ask, struct akin_verdict *verdict,
-                                    struct akin_error *error)
+/* About the CPU where `cards` is NULL. */
+static enum akin_status verdict_of(struct akin_engine *engine, const struct encoder_cards *cards,
+                                   const char *directory, enum akin_verdict_ask ask,
+                                   struct akin_verdict *verdict, struct akin_error *error)
 {
     /* Kernels change between commits, speeds and bits with them. */
-    char version[128];
+    char version[128], names[192];
     snprintf(version, sizeof version, "%s %s", akin_version(), akin_commit());
     struct precision_place place = { .backend = engine->backend, .pool = engine->pool,
                                      .directory = directory, .home = engine->home,
                                      .kernels = engine->instruction_sets, .version = version,
-                                     .log = &engine->log };
+                                     .cards = cards, .log = &engine->log };
+    if (cards) {
+        const struct cuda_plugin *plugin;
+        struct cuda_description card;
+        TRY(engine_plugin_load(engine, &plugin, error));
+        TRY(plugin->device_describe(cards->ordinals[0], &card, error));
+        snprintf(names, sizeof names, "%zu x %s", cards->count, card.name);
+        place.kernels = names;
+    }
     return precision_verdict(&place, ask, verdict, error);
+}
+
+enum akin_status akin_model_verdict(struct akin_engine *engine, const char *directory,
+                                    enum akin_verdict_ask ask, struct akin_verdict *verdict,
+                                    struct akin_error *error)
+{
+    const struct encoder_cards *cards;
+    TRY(engine_cards_find(engine, &cards, error));
+    return verdict_of(engine, cards, directory, ask, verdict, error);
+}
+
+/* int8 where that passes and is faster, else fp16; `named`: int8 it is, and what is wrong with that
+ * is told. */
+static enum akin_precision choose_on_cards(struct akin_engine *engine,
+                                           const struct encoder_cards *cards,
+                                           const char *directory, bool named)
+{
+    enum akin_precision chosen = AKIN_PRECISION_FP16;
+    struct akin_error why = { 0 };
+    struct akin_verdict *v = memory_alloc(1, sizeof *v);
+    const struct akin_precision_figures *f = NULL;
+    if (v && verdict_of(engine, cards, directory, AKIN_VERDICT_IF_NONE, v, &why) == AKIN_OK) {
+        chosen = v->chosen;
+        f = precision_figures(v, AKIN_PRECISION_INT8);
+    }
+    if (*why.message && !named)
+        log_write(&engine->log, AKIN_LOG_WARNING, "precision auto: fp16, because nothing could be "
+                  "measured: %s", why.message);
+    if (f && named && !f->passes)
+        log_write(&engine->log, AKIN_LOG_WARNING, "int8 does not pass the gate of GPUs with this "
+                  "model: cosine to fp32 %.5f, least %.5f, %.1f %% of neighbours kept; 0.999, 0.999 "
+                  "and 99 %% are asked for. fp16 does", f->cosine_mean, f->cosine_min,
+                  100 * f->neighbours_kept);
+    memory_free(v);
+    return named ? AKIN_PRECISION_INT8 : chosen;
 }
 
 static enum akin_status decide(struct akin_engine *engine, const char *directory,
@@ -53,7 +99,7 @@ static enum akin_status decide(struct akin_engine *engine, const char *directory
     if (!verdict)
         return error_memory(error);
     enum akin_status status =
-        akin_model_verdict(engine, directory, AKIN_VERDICT_IF_NONE, verdict, error);
+        verdict_of(engine, NULL, directory, AKIN_VERDICT_IF_NONE, verdict, error);
     if (status == AKIN_OK)
         *precision = verdict->chosen;
     memory_free(verdict);
@@ -76,19 +122,46 @@ enum akin_status akin_model_quantized(const char *directory, enum akin_precision
 
 static enum akin_status open_on_cards(struct akin_engine *engine,
                                       const struct encoder_cards *cards, const char *directory,
-                                      struct akin_model **model, struct akin_error *error)
+                                      enum akin_precision precision, struct akin_model **model,
+                                      struct akin_error *error)
 {
     struct akin_model *m = memory_alloc(1, sizeof *m);
+    enum akin_status status = AKIN_OK;
     if (!m)
         return error_memory(error);
-    enum akin_status status = model_open_on_cards(cards, engine->pool, directory,
-                                                  AKIN_PRECISION_FP16, &engine->log, &m->model,
-                                                  error);
+    if (precision != AKIN_PRECISION_FP16)
+        precision = choose_on_cards(engine, cards, directory, precision == AKIN_PRECISION_INT8);
+    m->engine = engine;
+    if (!engine_cards_required(engine)) {
+        m->directory = memory_copy_string(directory);
+        m->spare_lock = mutex_create();
+        if (!m->directory || !m->spare_lock)
+            status = error_memory(error);
+    }
+    if (status == AKIN_OK)
+        status = model_open_on_cards(cards, engine->pool, directory, precision, &engine->log,
+                                     &m->model, error);
     if (status == AKIN_OK)
         *model = m;
     else
-        memory_free(m);
+        akin_model_close(&m);
     return status;
+}
+
+static enum akin_status open_on_cpu(struct akin_engine *engine, const char *directory,
+                                    enum akin_precision precision, struct model **model,
+                                    struct akin_error *error)
+{
+    if (precision == AKIN_PRECISION_AUTO)
+        TRY(decide(engine, directory, &precision, error));
+    return model_open(engine->backend, engine->pool, directory, precision, &engine->log, model,
+                      error);
+}
+
+/* What a card may do, as opposed to what is asked of it. */
+static bool is_of_card(enum akin_status status)
+{
+    return status == AKIN_UNSUPPORTED || status == AKIN_MEMORY || status == AKIN_IO;
 }
 
 enum akin_status akin_model_open(struct akin_engine *engine, const char *directory,
@@ -99,32 +172,51 @@ enum akin_status akin_model_open(struct akin_engine *engine, const char *directo
     bool half = precision == AKIN_PRECISION_AUTO || precision == AKIN_PRECISION_FP16;
     if (half || engine_cards_required(engine))
         TRY(engine_cards_find(engine, &cards, error));
-    if (cards && !half)
-        return error_set(error, AKIN_UNSUPPORTED, "precision %s: a GPU computes in fp16; use "
-                         "precision auto or fp16, or device cpu", akin_precision_name(precision));
+    if (cards && !half && precision != AKIN_PRECISION_INT8)
+        return error_set(error, AKIN_UNSUPPORTED, "precision %s: a GPU computes in fp16 or int8; "
+                         "use precision auto, fp16 or int8, or device cpu",
+                         akin_precision_name(precision));
     if (cards) {
         struct akin_error reason = { 0 };
-        enum akin_status status = open_on_cards(engine, cards, directory, model, &reason);
+        enum akin_status status = open_on_cards(engine, cards, directory, precision, model,
+                                                &reason);
         if (status == AKIN_OK)
             return AKIN_OK;
-        bool instead = status == AKIN_UNSUPPORTED || status == AKIN_MEMORY || status == AKIN_IO;
-        if (engine_cards_required(engine) || !instead)
+        if (engine_cards_required(engine) || !is_of_card(status))
             return error_set(error, status, "%s", reason.message);
         log_write(&engine->log, AKIN_LOG_WARNING, "computing on the CPU: %s", reason.message);
-        precision = AKIN_PRECISION_AUTO;
+        if (precision == AKIN_PRECISION_FP16)       /* which the CPU has not; this is as good */
+            precision = AKIN_PRECISION_FP32;
     }
-    if (precision == AKIN_PRECISION_AUTO)
-        TRY(decide(engine, directory, &precision, error));
     struct akin_model *m = memory_alloc(1, sizeof *m);
     if (!m)
         return error_memory(error);
-    enum akin_status status = model_open(engine->backend, engine->pool, directory, precision,
-                                         &engine->log, &m->model, error);
+    m->engine = engine;
+    enum akin_status status = open_on_cpu(engine, directory, precision, &m->model, error);
     if (status == AKIN_OK)
         *model = m;
     else
-        memory_free(m);
+        akin_model_close(&m);
     return status;
+}
+
+struct model *engine_model_spare(struct akin_model *model, enum akin_status status,
+                                 const struct akin_error *why)
+{
+    if (!model->directory || !is_of_card(status))
+        return NULL;
+    mutex_lock(model->spare_lock);
+    if (!model->spare_tried) {
+        struct akin_error error = { 0 };
+        const struct akin_log *log = &model->engine->log;
+        model->spare_tried = true;
+        log_write(log, AKIN_LOG_WARNING, "going on with the CPU: %s", why->message);
+        if (open_on_cpu(model->engine, model->directory, AKIN_PRECISION_AUTO, &model->spare,
+                        &error) != AKIN_OK)
+            log_write(log, AKIN_LOG_WARNING, "the CPU cannot go on either: %s", error.message);
+    }
+    mutex_unlock(model->spare_lock);
+    return model->spare;
 }
 
 void akin_model_close(struct akin_model **model)
@@ -132,6 +224,9 @@ void akin_model_close(struct akin_model **model)
     if (!*model)
         return;
     model_close(&(*model)->model);
+    model_close(&(*model)->spare);
+    mutex_destroy(&(*model)->spare_lock);
+    memory_free((*model)->directory);
     memory_free(*model);
     *model = NULL;
 }
@@ -164,7 +259,15 @@ enum akin_status akin_model_embed(struct akin_model *model, const struct akin_te
                                   float *vectors, struct akin_embed_report *report,
                                   struct akin_error *error)
 {
-    return model_embed(model->model, texts, count, settings, vectors, report, error);
+    struct akin_error why = { 0 };
+    enum akin_status status = model_embed(model->model, texts, count, settings, vectors, report,
+                                          &why);
+    struct model *spare = status == AKIN_OK ? NULL : engine_model_spare(model, status, &why);
+    if (spare)
+        return model_embed(spare, texts, count, settings, vectors, report, error);
+    if (status != AKIN_OK && error)
+        *error = why;
+    return status;
 }
 
 enum akin_status akin_model_locate(const char *home, const char *name, char *path,
