@@ -5,8 +5,8 @@
  *
  *   encode_devicecheck [cuda [--bench]]
  *
- * --bench: how long batches of the shapes of all-MiniLM-L6-v2 and -L12-v2 take, with random weights,
- * by the device's clock and by the host's.
+ * --bench: how long batches of the shapes of all-MiniLM-L6-v2 and -L12-v2 take, with random
+ * weights, by the device's clock and by the host's.
  *
  * Exit status: 0 fine, 1 failed, 2 wrong use, 77 there is no card. */
 #include <math.h>

@@ -85,8 +85,8 @@ static enum akin_precision choose_on_cards(struct akin_engine *engine,
                   "measured: %s", why.message);
     if (f && named && !f->passes)
         log_write(&engine->log, AKIN_LOG_WARNING, "int8 does not pass the gate of GPUs with this "
-                  "model: cosine to fp32 %.5f, least %.5f, %.1f %% of neighbours kept; 0.999, 0.999 "
-                  "and 99 %% are asked for. fp16 does", f->cosine_mean, f->cosine_min,
+                  "model: cosine to fp32 %.5f, least %.5f, %.1f %% of neighbours kept; 0.999, "
+                  "0.999 and 99 %% are asked for. fp16 does", f->cosine_mean, f->cosine_min,
                   100 * f->neighbours_kept);
     memory_free(v);
     return named ? AKIN_PRECISION_INT8 : chosen;

@@ -367,7 +367,8 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_gate), TEST(test_gate_of_cards), TEST(test_measured_on_cards), TEST(test_sample), TEST(test_measured_once), TEST(test_other_keys),
+        TEST(test_gate), TEST(test_gate_of_cards), TEST(test_measured_on_cards),
+        TEST(test_sample), TEST(test_measured_once), TEST(test_other_keys),
         TEST(test_other_place), TEST(test_bad_files), TEST(test_no_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
