@@ -66,30 +66,46 @@ enum akin_status akin_model_verdict(struct akin_engine *engine, const char *dire
     return verdict_of(engine, cards, directory, ask, verdict, error);
 }
 
-/* int8 where that passes and is faster, else fp16; `named`: int8 it is, and what is wrong with that
- * is told. */
-static enum akin_precision choose_on_cards(struct akin_engine *engine,
-                                           const struct encoder_cards *cards,
-                                           const char *directory, bool named)
+/* The verdict about cards, where there is one or can be; the caller frees it. */
+static struct akin_verdict *verdict_on_cards(struct akin_engine *engine,
+                                             const struct encoder_cards *cards,
+                                             const char *directory)
 {
-    enum akin_precision chosen = AKIN_PRECISION_FP16;
     struct akin_error why = { 0 };
     struct akin_verdict *v = memory_alloc(1, sizeof *v);
-    const struct akin_precision_figures *f = NULL;
-    if (v && verdict_of(engine, cards, directory, AKIN_VERDICT_IF_NONE, v, &why) == AKIN_OK) {
-        chosen = v->chosen;
-        f = precision_figures(v, AKIN_PRECISION_INT8);
-    }
-    if (*why.message && !named)
-        log_write(&engine->log, AKIN_LOG_WARNING, "precision auto: fp16, because nothing could be "
-                  "measured: %s", why.message);
-    if (f && named && !f->passes)
+    if (v && verdict_of(engine, cards, directory, AKIN_VERDICT_IF_NONE, v, &why) == AKIN_OK)
+        return v;
+    log_write(&engine->log, AKIN_LOG_WARNING, "precisions on the GPU are not known: %s",
+              v ? why.message : "memory ran out");
+    memory_free(v);
+    return NULL;
+}
+
+/* int8 where that passes and is faster, else fp16. */
+static enum akin_precision choose_on_cards(struct akin_engine *engine,
+                                           const struct encoder_cards *cards,
+                                           const char *directory)
+{
+    struct akin_verdict *v = verdict_on_cards(engine, cards, directory);
+    enum akin_precision chosen = v ? v->chosen : AKIN_PRECISION_FP16;
+    log_write(&engine->log, AKIN_LOG_INFO, "precision auto on the GPU: %s",
+              akin_precision_name(chosen));
+    memory_free(v);
+    return chosen;
+}
+
+/* Who asks for int8 gets it, and is told where it is not what it should be. */
+static void warn_of_int8(struct akin_engine *engine, const struct encoder_cards *cards,
+                         const char *directory)
+{
+    struct akin_verdict *v = verdict_on_cards(engine, cards, directory);
+    const struct akin_precision_figures *f = v ? precision_figures(v, AKIN_PRECISION_INT8) : NULL;
+    if (f && !f->passes)
         log_write(&engine->log, AKIN_LOG_WARNING, "int8 does not pass the gate of GPUs with this "
                   "model: cosine to fp32 %.5f, least %.5f, %.1f %% of neighbours kept; 0.999, "
                   "0.999 and 99 %% are asked for. fp16 does", f->cosine_mean, f->cosine_min,
                   100 * f->neighbours_kept);
     memory_free(v);
-    return named ? AKIN_PRECISION_INT8 : chosen;
 }
 
 static enum akin_status decide(struct akin_engine *engine, const char *directory,
@@ -129,8 +145,9 @@ static enum akin_status open_on_cards(struct akin_engine *engine,
     enum akin_status status = AKIN_OK;
     if (!m)
         return error_memory(error);
-    if (precision != AKIN_PRECISION_FP16)
-        precision = choose_on_cards(engine, cards, directory, precision == AKIN_PRECISION_INT8);
+    bool named = precision == AKIN_PRECISION_INT8;
+    if (precision == AKIN_PRECISION_AUTO)
+        precision = choose_on_cards(engine, cards, directory);
     m->engine = engine;
     if (!engine_cards_required(engine)) {
         m->directory = memory_copy_string(directory);
@@ -141,6 +158,8 @@ static enum akin_status open_on_cards(struct akin_engine *engine,
     if (status == AKIN_OK)
         status = model_open_on_cards(cards, engine->pool, directory, precision, &engine->log,
                                      &m->model, error);
+    if (status == AKIN_OK && named)
+        warn_of_int8(engine, cards, directory);
     if (status == AKIN_OK)
         *model = m;
     else
