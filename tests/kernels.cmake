@@ -54,7 +54,7 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
   enable_language(CXX)
   set(kernel_sources train_linear train_rows train_feed_forward train_attention train_heads_plain
     train_heads_tensor train_cross_entropy train_update train_device
-    encode_linear encode_attention encode_rows encode_device search_rows search_many
+    encode_linear encode_int8 encode_attention encode_rows encode_device search_rows search_many
     search_select search_one search_work search_device bandit_device user_device
     personal_query personal_rank personal_device)
   list(TRANSFORM kernel_sources PREPEND ${PROJECT_SOURCE_DIR}/src/compute/cuda/)

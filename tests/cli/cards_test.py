@@ -136,6 +136,10 @@ def embed():
               AKIN_CUDA_LIBRARY="/nowhere.so").stderr)
     check("no memory, told", b"bytes" in
           run("embed", "-i", "texts.txt", "-o", "x.npy", "--device", "cuda", status=1, MEMORY=10000).stderr)
+    for precision, words in (("bf16", b"a GPU computes in fp16 or int8"), ("int8", b"multiples of 128")):
+        check(f"{precision} on a card", words in
+              run("embed", "-i", "texts.txt", "-o", "x.npy", "--device", "cuda", "--precision", precision,
+                  status=1).stderr)
     done = run("embed", "-i", "texts.txt", "-o", "x.npy", MEMORY=10000)
     check("no memory: the CPU", b"warning" in done.stderr and b"computing on the CPU" in done.stderr, done.stderr)
     return truth
