@@ -22,8 +22,7 @@ static const struct option bench_options[] = {
     {"stored", 0, OPTION_COUNT, "N", "200000", "events in the store that is searched; 0: none", 0,
      1e9},
     {"soak", 0, OPTION_NUMBER, "S", NULL, "seconds at 556 events/s, whether memory grows", 1, 1e6},
-    {"keep", 0, OPTION_TEXT, "TIME", NULL, "of the soak's store: events are kept so long, as 20s", 0,
-     0},
+    {"keep", 0, OPTION_TEXT, "TIME", NULL, "of the soak's store: events are kept so long", 0, 0},
     {"no-model", 0, OPTION_FLAG, "", NULL, "counts and sessions only", 0, 0},
     {"output-dir", 0, OPTION_TEXT, "DIR", "results", "folder of the report", 0, 0},
 };
@@ -364,7 +363,7 @@ const struct command command_bench_watch = {
         "searches in a store of --stored events while --rate events a second come in; the time\n"
         "that the query's text takes to be embedded is told beside it.\n",
     .examples = "  akin bench watch --events nova.jsonl\n"
-                "  akin bench watch --seconds 30 --stored 1000000 --soak 600 --keep 1m --folder /data\n"
+                "  akin bench watch --seconds 30 --stored 1000000 --soak 600 --keep 1m\n"
                 "  akin bench watch --device cuda:all --seconds 30\n",
     .options = {bench_options, sizeof bench_options / sizeof bench_options[0]},
     .run = run_bench_watch,
