@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "cli/chart.h"
+#include "cli/gpu_report.h"
 
 /* ---- what every report carries ----------------------------------------------------------- */
 
@@ -23,6 +24,8 @@ void report_common(struct cli *cli, json_t *report)
     json_object_set_new(report, "threads", json_integer(akin_engine_threads(cli->engine)));
     json_object_set_new(report, "kernels", json_of_text(akin_engine_kernels(cli->engine)));
     json_object_set_new(report, "device", json_of_text(akin_engine_device(cli->engine)));
+    if (*cli_setting(cli, "place"))
+        json_object_set_new(report, "parts", parts_json(cli->engine));
 }
 
 static int append_text(const char *text, size_t bytes, void *out)

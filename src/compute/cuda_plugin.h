@@ -19,6 +19,7 @@ struct cuda_description {
     int capability;                         /* 90: 9.0 */
     int driver, runtime;                    /* the driver's and the runtime's CUDA */
     size_t blas;                            /* cuBLASLt: 130002 is 13.0.2 */
+    char bus[32];                           /* its PCI address: "0000:07:00.0" */
 };
 
 /* What the library gives. `version` is of this struct: another is refused. */
@@ -67,3 +68,7 @@ typedef const struct cuda_plugin *cuda_plugin_entry(void);
  * another version. Any thread. */
 enum akin_status cuda_plugin_load(const char *path, const struct cuda_plugin **plugin,
                                   struct akin_error *error);
+/* Where it was loaded from. */
+void cuda_plugin_where(const struct cuda_plugin *plugin, char *path, size_t bytes);
+/* Of the library that sums over several cards: 22703 is 2.27.3; 0: it is not installed. */
+int cuda_nccl_version(void);

@@ -106,6 +106,8 @@ def worst(path, truth):
 
 def done_by(log):
     """How many batches each card did."""
+    if not os.path.exists(log):
+        return [0, 0, 0]
     with open(log) as file:
         lines = file.read().split()
     os.remove(log)
@@ -139,6 +141,45 @@ def embed():
     return truth
 
 
+def doctor():
+    health = json.loads(run("doctor", "--json", "--place", "users=1,cache=cpu", CARDS=2).stdout)
+    cuda = health["cuda"]
+    check("the library that was loaded", cuda["library"] == PLUGIN and health["gpu_support"] is True, cuda)
+    check("both cards", [(g["name"], g["bus"], g["capability"]) for g in cuda["gpus"]] ==
+          [("Made-up card 0", "0000:07:00.0", "9.0"), ("Made-up card 1", "0000:08:00.0", "9.0")]
+          and all(g["memory_bytes"] >= g["memory_free_bytes"] > 0 and g["processors"] and g["why_not"] is None
+                  for g in cuda["gpus"]), cuda)
+    check("versions", cuda["runtime"] == "13.0" and cuda["cublaslt"] == "13.0.2", cuda)
+    check("what is missing has a remedy", cuda["missing"] and all(m["what"] and m["fix"] for m in cuda["missing"]), cuda)
+    check("what runs where", health["parts"] == {"encoder": "cuda:0", "search": "cuda:0", "cache": "cpu",
+                                                 "users": "cuda:1", "bandits": "cuda:0", "graph": "cuda:0"}, health["parts"])
+    text = run("doctor", CARDS=2).stdout.decode()
+    check("doctor for people", "GPU 1" in text and "Made-up card 1" in text and "encoder cuda:0" in text, text)
+    for why, words, env in (("no cards", "finds no GPU", {"CARDS": 0}), ("an old card", "compute capability 7.5", {"CAPABILITY": 75}),
+                            ("no library", "/nowhere.so is not there", {"AKIN_CUDA_LIBRARY": "/nowhere.so"})):
+        health = json.loads(run("doctor", "--json", **env).stdout)
+        check(f"doctor: {why}", health["gpu_support"] is False and health["ok"] and health["device"] == "cpu"
+              and any(words in m["what"] and m["fix"] for m in health["cuda"]["missing"]), health["cuda"])
+        health = json.loads(run("doctor", "--json", "--device", "cuda", status=1, **env).stdout)
+        check(f"doctor: {why}, and one was asked for", not health["ok"]
+              and any(words in p["what"] for p in health["problems"]), health["problems"])
+
+
+def place():
+    for places, device, batches_of in (("encoder=1", "auto", [1]), ("encoder=1", "cuda:all", [1]), ("encoder=cpu", "cuda", []),
+                                       ("search=1,users=0", "cuda:1", [1]), ("encoder=0", "cpu", [])):
+        run("embed", "-i", "texts.txt", "-o", "card.npy", "--device", device, "--place", places, CARDS=2, LOG="log")
+        done = done_by("log")
+        check(f"{places} on {device}", [i for i, n in enumerate(done) if n] == batches_of, done)
+    done = run("embed", "-i", "texts.txt", "-o", "card.npy", "--place", "users=4", CARDS=2)
+    check("auto: a card that is not there is a warning", b"warning: place users=4: there is no GPU 4" in done.stderr, done.stderr)
+    done = run("embed", "-i", "texts.txt", "-o", "card.npy", "--device", "cuda", status=1, CARDS=2, AKIN_PLACE="users=4")
+    check("cuda: an error", b"place users=4: there is no GPU 4; there are 2" in done.stderr, done.stderr)
+    for wrong in ("usres=1", "users", "users=", "users=-1", "users=1x", "users=1000", "users=1,users=2", "=1", ",", "users=1 ,cache=0"):
+        done = run("doctor", "--place", wrong, status=2, CARDS=2)
+        check(f"place {wrong!r}", done.stderr.count(b"\n") == 1 and b"encoder, search, cache, users, bandits, graph" in done.stderr)
+
+
 def failures_of_cards(truth):
     arguments = ("embed", "-i", "texts.txt", "-o", "card.npy", "--device", "cuda:all",
                  "--threads", 4)
@@ -161,7 +202,10 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)
         make_model()
-        failures_of_cards(embed())
+        truth = embed()
+        doctor()
+        place()
+        failures_of_cards(truth)
         os.chdir("/")
     print(f"cards_test: {checks} checks, {failures} failed")
     sys.exit(failures > 0)

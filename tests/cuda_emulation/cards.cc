@@ -28,6 +28,11 @@ uint64_t cards_wait_ns()
     return 1000000ull * number_of("AKIN_EMULATED_WAIT_MS", 2000);
 }
 
+int cards_capability()
+{
+    return (int)number_of("AKIN_EMULATED_CAPABILITY", 90);
+}
+
 size_t cards_memory(int ordinal)
 {
     return number_of("AKIN_EMULATED_MEMORY", (8ull + (unsigned)ordinal) << 30);

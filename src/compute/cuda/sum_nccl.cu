@@ -18,6 +18,10 @@ extern "C" {
 
 static_assert(sizeof(ncclUniqueId) == CUDA_SUM_ID_BYTES, "the size of NCCL's identifiers");
 
+extern "C" {
+#include "base/limits.h"
+}
+
 namespace {
 
 struct library {
@@ -138,6 +142,7 @@ void cuda_sum_wait(struct cuda_sum *s)
 {
     check_cuda(s, cudaEventRecord(s->done, s->stream));
     check_cuda(s, cudaStreamWaitEvent(platform_stream(s->owner), s->done, 0));
+    platform_wait_longer(s->owner, RANKS_WAIT_NS);
 }
 
 // Where a rank is lost the kernels of the others wait for it for ever, and so would who waits for
