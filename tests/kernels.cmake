@@ -60,11 +60,20 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
     fence)
   list(TRANSFORM kernel_sources PREPEND ${PROJECT_SOURCE_DIR}/src/compute/cuda/)
   list(TRANSFORM kernel_sources APPEND .cu)
-  set_source_files_properties(${kernel_sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
+  # Accesses tell emulation_races.cc of themselves; nothing of that sanitizer is linked.
+  set(told -x c++ -fsanitize=thread -fsanitize=alignment -fsanitize-undefined-trap-on-error)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+    list(APPEND told --param=tsan-instrument-func-entry-exit=0)
+  endif()
+  set_source_files_properties(${kernel_sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "${told}")
   add_library(cuda_emulated STATIC ${kernel_sources} cuda_emulation/emulation.cc
-    cuda_emulation/platform.cc cuda_emulation/cards.cc)
+    cuda_emulation/emulation_races.cc cuda_emulation/platform.cc cuda_emulation/cards.cc)
   set_target_properties(cuda_emulated PROPERTIES CXX_STANDARD 17 COMPILE_FLAGS -O2)
-  target_include_directories(cuda_emulated PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/cuda_emulation)
+  add_executable(emulation_check cuda_emulation/emulation_check.cc)
+  set_source_files_properties(cuda_emulation/emulation_check.cc PROPERTIES COMPILE_OPTIONS "${told}")
+  target_link_libraries(emulation_check cuda_emulated)
+  add_test(NAME cuda.emulation COMMAND emulation_check)
+  target_include_directories(cuda_emulated PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/cuda_emulation)
   target_link_libraries(cuda_emulated PUBLIC akin_compute)
   # A libakin-cuda.so with cards that are made up, for whole commands (cuda_emulation/cards.h).
   set(plugin_source ${PROJECT_SOURCE_DIR}/src/compute/cuda/plugin.cu)

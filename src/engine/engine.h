@@ -91,9 +91,9 @@ enum akin_status engine_plugin_load(const struct akin_engine *engine,
 enum akin_status engine_gpu_check(const struct cuda_plugin *plugin, int ordinal,
                                   struct cuda_description *description, struct akin_error *error);
 
-/* engine_model.c: the model has failed with `status`: the same on the CPU, which `model` keeps, with
- * a warning when it is first needed. NULL: it was on the CPU already, a card was asked for, the
- * fault is not the card's, or it cannot be opened. Any thread. */
+/* engine_model.c: the model has failed with `status`: the same on the CPU, which `model` keeps,
+ * with a warning when it is first needed. NULL: it was on the CPU already, a card was asked for,
+ * the fault is not the card's, or it cannot be opened. Any thread. */
 struct model *engine_model_spare(struct akin_model *model, enum akin_status status,
                                  const struct akin_error *why);
 

@@ -20,7 +20,7 @@ extern "C" {
 
 namespace {
 
-enum { WORKSPACE_BYTES = 64 << 20, ALIGNMENT_MAX = 256 };
+enum { WORKSPACE_BYTES = 64 << 20, ALIGNMENT_MAX = 256, CAPABILITY_MAJOR_MIN = 8 };
 
 // What a chosen algorithm depends on.
 struct plan_key {
@@ -62,6 +62,7 @@ struct platform {
     std::vector<plan> plans;
     std::unordered_map<void *, size_t> blocks;  // what is allocated
     size_t bytes, peak_bytes;                   // of them
+    std::vector<const void *> widened;          // kernels that may have all shared memory
     std::vector<std::pair<unsigned char *, size_t>> pinned;
     cudaGraphExec_t recordings[RECORDINGS];
     uint64_t recorded[RECORDINGS];      // kernels of them
@@ -84,6 +85,7 @@ void check(platform *p, cudaError_t code, const char *what)
 {
     if (code == cudaSuccess)
         return;
+    cudaGetLastError();         // or the next kernel of this thread is taken to have failed
     char message[256];
     snprintf(message, sizeof message, "CUDA device %d: %s: %s", p->ordinal, what,
              cudaGetErrorString(code));
@@ -225,6 +227,12 @@ enum akin_status platform_open(int ordinal, platform **out, struct akin_error *e
                                     cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal), "asking it");
     check(p, cudaDeviceGetAttribute(&p->processors, cudaDevAttrMultiProcessorCount, ordinal),
           "asking it");
+    int major = 0;
+    check(p, cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal),
+          "asking it");
+    if (p->status == AKIN_OK && major < CAPABILITY_MAJOR_MIN)
+        platform_fail(p, AKIN_UNSUPPORTED, "this GPU is of a compute capability below 8.0, which "
+                      "is what akin has kernels for: use --device cpu");
     check(p, cudaStreamCreateWithFlags(&p->stream, cudaStreamNonBlocking), "making a stream");
     if (p->status != AKIN_OK) {
         enum akin_status status = error_set(error, p->status, "%s", p->message);
@@ -382,11 +390,19 @@ size_t platform_processors(const platform *p)
     return (size_t)p->processors;
 }
 
+// All that a block may have, once: the limit is the kernel's on this card, not the launch's, so that
+// two threads with launches of different sizes must not set it to theirs; and setting it may wait
+// for copies that are under way.
 void platform_allow_shared(platform *p, const void *kernel, size_t bytes)
 {
-    if (bytes > 48 << 10)
-        check(p, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                      (int)bytes), "shared memory");
+    if (bytes <= 48 << 10)
+        return;
+    for (const void *each : p->widened)
+        if (each == kernel)
+            return;
+    check(p, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  p->shared_bytes), "shared memory");
+    p->widened.push_back(kernel);
 }
 
 namespace {
@@ -458,12 +474,14 @@ bool choose(platform *p, plan *made)
 // Who multiplies nothing needs neither.
 bool open_products(platform *p)
 {
-    if (!p->workspace) {
-        check(p, cudaMalloc(&p->workspace, WORKSPACE_BYTES), "memory for products");
+    struct akin_error error = {};
+    if (p->workspace)
+        return p->status == AKIN_OK;
+    enum akin_status status = platform_allocate(p, WORKSPACE_BYTES, &p->workspace, &error);
+    if (status != AKIN_OK)
+        platform_fail(p, status, error.message);
+    else
         check_blas(p, cublasLtCreate(&p->blas), "opening cuBLASLt");
-        p->bytes += WORKSPACE_BYTES;
-        p->peak_bytes = p->bytes > p->peak_bytes ? p->bytes : p->peak_bytes;
-    }
     return p->status == AKIN_OK;
 }
 

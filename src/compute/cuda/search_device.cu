@@ -253,7 +253,8 @@ enum akin_status search_chunk(struct search_device *d, const struct device_query
 }
 
 enum akin_status search(struct search_device *d, const struct device_query *query,
-                        struct hit *hits, size_t *found, size_t *again, struct akin_error *error)
+                        struct hit *hits, size_t *found, struct search_counts *counts,
+                        struct akin_error *error)
 {
     if (!search_many_fits(d->own, d->rows.dim, search_kept(query->k)))
         return error_set(error, AKIN_UNSUPPORTED, "k of %zu: this GPU has no shared memory for more "
@@ -276,8 +277,8 @@ enum akin_status search(struct search_device *d, const struct device_query *quer
         status = search_chunk(d, query, first, count, hits + first * query->k, found + first,
                               &repeated, error);
     }
-    if (again)
-        *again = repeated;
+    if (counts)
+        *counts = {{0, 0, query->query_count - repeated, repeated}};
     return status;
 }
 
@@ -290,6 +291,7 @@ search_view search_device_view(const struct search_device *device)
 
 extern "C" const struct search_device_ops *cuda_search_ops(void)
 {
-    static const struct search_device_ops ops = {create, destroy, search};
+    static const struct search_device_ops ops = {create, destroy, search, nullptr, nullptr, nullptr,
+                                                 nullptr};
     return &ops;
 }
