@@ -56,8 +56,7 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
     train_heads_tensor train_cross_entropy train_update train_device
     encode_linear encode_attention encode_rows encode_device search_many search_one search_device
     bandit_device user_device
-    personal_query personal_rank personal_device
-    fence)
+    personal_query personal_rank personal_device)
   list(TRANSFORM kernel_sources PREPEND ${PROJECT_SOURCE_DIR}/src/compute/cuda/)
   list(TRANSFORM kernel_sources APPEND .cu)
   # Accesses tell emulation_races.cc of themselves; nothing of that sanitizer is linked.
@@ -66,7 +65,9 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
     list(APPEND told --param=tsan-instrument-func-entry-exit=0)
   endif()
   set_source_files_properties(${kernel_sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "${told}")
-  add_library(cuda_emulated STATIC ${kernel_sources} cuda_emulation/emulation.cc
+  set(fence_source ${PROJECT_SOURCE_DIR}/src/compute/cuda/fence.cu)   # no kernels
+  set_source_files_properties(${fence_source} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
+  add_library(cuda_emulated STATIC ${kernel_sources} ${fence_source} cuda_emulation/emulation.cc
     cuda_emulation/emulation_races.cc cuda_emulation/platform.cc cuda_emulation/cards.cc)
   set_target_properties(cuda_emulated PROPERTIES CXX_STANDARD 17 COMPILE_FLAGS -O2)
   add_executable(emulation_check cuda_emulation/emulation_check.cc)

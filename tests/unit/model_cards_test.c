@@ -145,9 +145,9 @@ static void test_threads_are_near_their_card(void **state)
     }
 }
 
-/* Two cards, one of them three times as fast, and as few batches as a window has on a large machine.
- * What each was given, by its speed, is when it was done; ideal is that both are done at once. Other
- * programs cost the fast one more, so the bound is wide; the next test has a narrow one. */
+/* Two cards, one of them three times as fast, and as few batches as a window has on a large
+ * machine. What each was given, by its speed, is when it was done; ideal is that both are done at
+ * once. Other programs cost the fast one more, so the bound is wide; the next test's is narrow. */
 static void test_cards_of_unequal_speed(void **state)
 {
     enum { FAST_US = 60, SLOW_US = 180 };       /* for a token */
