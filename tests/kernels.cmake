@@ -65,7 +65,7 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
     list(APPEND told --param=tsan-instrument-func-entry-exit=0)
   endif()
   set_source_files_properties(${kernel_sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "${told}")
-  set(fence_source ${PROJECT_SOURCE_DIR}/src/compute/cuda/fence.cu)   # no kernels
+  set(fence_source ${PROJECT_SOURCE_DIR}/src/compute/cuda/fence.cu)     # of the host alone
   set_source_files_properties(${fence_source} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
   add_library(cuda_emulated STATIC ${kernel_sources} ${fence_source} cuda_emulation/emulation.cc
     cuda_emulation/emulation_races.cc cuda_emulation/platform.cc cuda_emulation/cards.cc)

@@ -22,8 +22,8 @@ struct kind_card {
 enum akin_status kind_card_take(struct kind_card *card, const struct event_kinds *kinds,
                                 const struct kernels *kernels, bool *done,
                                 struct akin_error *error);
-/* The nearest kinds that it knows, at most SEARCH_DEVICE_K_MAX, to hits, in any order, with scores as
- * event_kinds_score has them: none that is left out is as near as any of them. AKIN_ARGUMENT: a
+/* The nearest kinds that it knows, at most SEARCH_DEVICE_K_MAX, to hits, in any order, with scores
+ * as event_kinds_score has them: none that is left out is as near as any of them. AKIN_ARGUMENT: a
  * query without a direction. */
 enum akin_status kind_card_search(struct kind_card *card, const struct event_kinds *kinds,
                                   const struct kernels *kernels, const float *query,
