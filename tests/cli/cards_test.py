@@ -193,6 +193,10 @@ def failures_of_cards(truth):
         check(f"{fault}: nothing lost", worst("card.npy", truth) >= 0.99999)
         check(f"{fault}: told, and not for ever", time.monotonic() - begin < 30)
         done_by("log")
+    for device, fault, words in (("auto", {"FAIL": "0:2"}, b"fell out"), ("auto", {"HANG": "0:2"}, b"did not answer")):
+        done = run("embed", "-i", "texts.txt", "-o", "card.npy", "--device", device, "--batch", 8, CARDS=1, WAIT_MS=300, **fault)
+        check(f"{fault}: the CPU goes on", worst("card.npy", truth) >= 0.99999 and words in done.stderr
+              and b"warning: going on with the CPU" in done.stderr, done.stderr)
     for fault, words in (({"FAIL": "0:1"}, b"fell out"), ({"HANG": "0:1"}, b"did not answer")):
         done = run(*arguments, CARDS=1, WAIT_MS=300, status=1, **fault)
         check(f"{fault}: all gone", words in done.stderr, done.stderr)
