@@ -90,6 +90,7 @@ struct segment_query {
     size_t count, k;
     const uint64_t *allowed;
     size_t allowed_count;
+    uint64_t allowed_number;    /* 0, or of these bits and no others of this segment */
     bool exact;
     float recall;
     struct segment_hint *hints; /* [count], or NULL: this is the only part */
