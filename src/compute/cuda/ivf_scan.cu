@@ -178,13 +178,15 @@ __device__ inline uint4 sum_codes(const ivf_data &d, const lane_rows &r, const u
 {
     const uint4 *codes = d.codes + (size_t)r.block * d.groups * 4 + threadIdx.x % 4;
     row_sums s = {};
-    if (d.wide) {
-        for (unsigned group = 0; group < d.groups; group++)
-            add_group_wide(s, codes[group * 4], tables + group * 512);
-    } else {
-        const uint4 *table = reinterpret_cast<const uint4 *>(tables);
-        for (unsigned group = 0; group < d.groups; group++)
-            add_group(s, codes[group * 4], table + group * 4);
+    uint4 next = codes[0];
+    for (unsigned group = 0; group < d.groups; group++) {
+        uint4 own = next;
+        if (group + 1 < d.groups)
+            next = codes[(group + 1) * 4];      // on its way while this one is looked up
+        if (d.wide)
+            add_group_wide(s, own, tables + group * 512);
+        else
+            add_group(s, own, reinterpret_cast<const uint4 *>(tables) + group * 4);
     }
     uint4 out;
     out.x = (s.even[0] & 0xffff) | s.odd[0] << 16;
