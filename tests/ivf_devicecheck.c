@@ -179,12 +179,13 @@ static void set_plan(struct built *b, uint32_t probes, uint32_t candidates)
 
 /* Whether the device is asked at all: it is not for what the CPU does in another way. */
 static bool check_search(const char *name, const struct built *b, struct ivf_device *device,
-                         struct segment_query query, size_t alone)
+                         struct segment_query query, uint64_t number, size_t alone)
 {
     struct results cpu = results_make(query.k), card = results_make(query.k);
     struct ivf_query asked;
     bool can = ivfpq_device_query(b->ivfpq, &query, &asked);
     if (can) {
+        asked.allowed_number = number;
         must(ivfpq_search(b->ivfpq, &query, &(struct segment_hits){ cpu.hits, cpu.found }, &error));
         must(ops->search(device, &asked, card.hits, card.found, &error));
         compare(name, "together", query.k, query.count, &cpu, &card, 0);
@@ -234,9 +235,9 @@ static void check_form(const struct form *f)
         struct segment_query query = {
             .queries = queries, .count = cases[i].count, .k = cases[i].k, .recall = 0.9f,
             .allowed = cases[i].masked ? half : NULL, .allowed_count = count,
-            .allowed_number = i == 2 ? 7 : 0,
         };
-        asked += check_search(f->name, &b, device, query, cases[i].count - 1);
+        asked += check_search(f->name, &b, device, query, i == 2 ? 7 : 0,
+                              cases[i].count - 1);
     }
     checks++;
     if (asked + 2 < total && failures++ < 20)
@@ -265,13 +266,13 @@ static void check_numbers(void)
     fill(query, 64, 1, 0.5f);
     memset(bits, 0xff, words * sizeof *bits);
     struct segment_query wanted = { .queries = query, .count = 1, .k = 10, .recall = 0.9f,
-                                    .allowed = bits, .allowed_count = form.rows,
-                                    .allowed_number = 1 };
+                                    .allowed = bits, .allowed_count = form.rows };
     checks++;
     if (!ivfpq_device_query(b.ivfpq, &wanted, &asked)) {
         printf("FAILED numbers: the device is not asked\n");
         failures++;
     } else {
+        asked.allowed_number = 1;
         must(ops->search(device, &asked, hits, &found, &error));
         uint32_t best = hits[0].row;
         bits[best / 64] &= ~((uint64_t)1 << best % 64);

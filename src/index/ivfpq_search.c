@@ -377,7 +377,6 @@ bool ivfpq_device_query(struct ivfpq *v, const struct segment_query *query,
         .queries = query->queries, .count = query->count, .k = query->k,
         .kept = kept_for(query->k, own.allowed_count), .probes = one.plan.probes,
         .candidates = one.plan.candidates, .allowed = query->allowed,
-        .allowed_number = query->allowed_number,
     };
     return asked->kept <= IVF_DEVICE_KEPT_MAX && asked->candidates <= IVF_DEVICE_CANDIDATES_MAX;
 }
