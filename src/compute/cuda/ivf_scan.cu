@@ -255,8 +255,8 @@ __device__ inline unsigned reserve(unsigned count, unsigned *held, unsigned *scr
 {
     unsigned before = block_before(count, scratch), all = block_sum(count, scratch);
     __syncthreads();
-    if (threadIdx.x == 0 && all > 0)
-        scratch[IVF_WARPS] = atomicAdd(held, all);
+    if (threadIdx.x == 0)
+        scratch[IVF_WARPS] = all > 0 ? atomicAdd(held, all) : 0;
     __syncthreads();
     unsigned begin = scratch[IVF_WARPS];
     __syncthreads();
