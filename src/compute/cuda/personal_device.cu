@@ -60,7 +60,8 @@ struct personal_device {
     std::vector<void *> kept;           // what taste points to
     // of a chunk
     memory sent, received;              // pinned
-    memory given, answers, lists, masks, hits, hits_found, vectors, narrow, error, said;
+    memory given, answers, masks, hits, hits_found, vectors, said;
+    search_work work;
 };
 
 namespace {
@@ -95,10 +96,10 @@ void destroy(struct personal_device **device)
         return;
     if (d->own) {
         void *const memory[] = {d->mean, d->popularity, d->texted, d->starts, d->entries,
-                                d->by_popularity, d->given.data, d->answers.data, d->lists.data,
-                                d->masks.data, d->hits.data, d->hits_found.data, d->vectors.data,
-                                d->narrow.data, d->error.data, d->said.data};
+                                d->by_popularity, d->given.data, d->answers.data, d->masks.data,
+                                d->hits.data, d->hits_found.data, d->vectors.data, d->said.data};
         platform_enter(d->own);
+        search_work_release(d->own, &d->work);
         for (void *each : memory)
             platform_release(d->own, each);
         for (void *each : d->kept)
@@ -334,63 +335,31 @@ struct chunk {
     uint32_t *found, *proven;
 };
 
-enum akin_status reserve_search(struct personal_device *d, size_t count, size_t k,
-                                struct akin_error *error)
+enum akin_status search(struct personal_device *d, const chunk &c, struct akin_error *error)
 {
-    size_t dim = d->view.rows.dim, kept = search_kept(k);
-    size_t lists = count == 1 ? (size_t)SEARCH_ONE_LISTS
-                              : search_many_lists(d->own, count, dim, kept);
-    size_t wanted = count * lists > SEARCH_ONE_LISTS ? count * lists : (size_t)SEARCH_ONE_LISTS;
-    enum akin_status status = need(d->own, &d->lists, wanted * kept * sizeof(uint64_t), false,
-                                   error);
-    if (status == AKIN_OK)
-        status = need(d->own, &d->vectors, count * dim * sizeof(float), false, error);
-    if (status == AKIN_OK)
-        status = need(d->own, &d->narrow, count * dim * sizeof(half_t), false, error);
-    return status != AKIN_OK ? status
-                             : need(d->own, &d->error, count * sizeof(float), false, error);
+    search_job job = {};
+    job.given = at<float>(d->vectors, 0);
+    job.count = c.count;
+    job.k = c.k;
+    job.mask = *c.mask;
+    job.answers = {c.hits, c.found, c.proven};
+    return search_start(d->own, &d->work, &d->view, &job, error);
 }
 
-// The lists of `count` requests from `first` to hits.
-void merge(struct personal_device *d, const chunk &c, size_t first, size_t count, size_t lists)
+// In float32 throughout.
+enum akin_status search_again(struct personal_device *d, const chunk &c, size_t number,
+                              struct akin_error *error)
 {
-    search_merge(d->own, &d->view.rows, at<float>(d->vectors, 0) + first * d->view.rows.dim, count,
-                 at<uint64_t>(d->lists, 0), lists, search_kept(c.k), c.k,
-                 at<float>(d->error, 0) + first, c.hits + first * c.k, c.found + first,
-                 c.proven + first);
-}
-
-void search(struct personal_device *d, const chunk &c)
-{
-    const search_rows *rows = &d->view.rows;
-    size_t kept = search_kept(c.k), lists = SEARCH_ONE_LISTS;
-    float *vectors = at<float>(d->vectors, 0);
-    uint64_t *out = at<uint64_t>(d->lists, 0);
-    half_t *narrow = at<half_t>(d->narrow, 0);
-    search_narrow(d->own, vectors, c.count, rows->dim, d->view.margin, narrow,
-                  at<float>(d->error, 0));
-    if (c.count == 1) {
-        search_one(d->own, rows, vectors, 0, c.mask, kept, false, out);
-    } else {
-        lists = search_many_lists(d->own, c.count, rows->dim, kept);
-        search_many(d->own, rows, narrow, c.count, c.mask, kept, lists, out);
-    }
-    merge(d, c, 0, c.count, lists);
-}
-
-void search_again(struct personal_device *d, const chunk &c, size_t number)
-{
-    search_one(d->own, &d->view.rows, at<float>(d->vectors, 0) + number * d->view.rows.dim, number,
-               c.mask, search_kept(c.k), true, at<uint64_t>(d->lists, 0));
-    merge(d, c, number, 1, SEARCH_ONE_LISTS);
-}
-
-enum akin_status check_k(const struct personal_device *d, size_t k, struct akin_error *error)
-{
-    if (search_many_fits(d->own, d->view.rows.dim, search_kept(k)))
-        return AKIN_OK;
-    return error_set(error, AKIN_UNSUPPORTED, "k of %zu: this GPU has no shared memory for more "
-                     "than 58 at dimension %zu; search on the CPU", k, d->view.rows.dim);
+    search_given none = {};
+    search_single single = {};
+    single.rows = d->view.rows;
+    single.mask = *c.mask;
+    single.mask_number = number;
+    single.pass = SEARCH_PASS_FP32;
+    single.k = c.k;
+    single.query = at<float>(d->vectors, 0) + number * d->view.rows.dim;
+    single.answers = {c.hits + number * c.k, c.found + number, c.proven + number};
+    return search_start_one(d->own, &d->work, &single, &none, &none, error);
 }
 
 // ---- the nearest ----------------------------------------------------------------------------
@@ -409,7 +378,7 @@ enum akin_status nearest_chunk(struct personal_device *d, const float *queries, 
     if (status == AKIN_OK)
         status = need(d->own, &d->answers, l.bytes, false, error);
     if (status == AKIN_OK)
-        status = reserve_search(d, count, k, error);
+        status = need(d->own, &d->vectors, bytes, false, error);
     if (status != AKIN_OK)
         return status;
     search_mask where = {mask, nullptr, d->words};
@@ -420,14 +389,16 @@ enum akin_status nearest_chunk(struct personal_device *d, const float *queries, 
     memcpy(d->sent.data, queries, bytes);
     platform_upload(d->own, d->given.data, d->sent.data, bytes);
     personal_fuse(d->own, &fuse);
-    search(d, c);
+    status = search(d, c, error);
+    if (status != AKIN_OK)
+        return status;
     platform_download(d->own, d->received.data, d->answers.data, l.bytes);
     status = platform_finish(d->own, error);
     bool again = false;
     for (size_t q = 0; status == AKIN_OK && q < count; q++)
         if (at<uint32_t>(d->received, l.points)[q] == POINTS &&
             !at<uint32_t>(d->received, l.proven)[q]) {
-            search_again(d, c, q);
+            status = search_again(d, c, q, error);
             again = true;
         }
     if (status == AKIN_OK && again) {
@@ -449,8 +420,8 @@ enum akin_status nearest(struct personal_device *d, const float *queries, size_t
 {
     ASSERT(k > 0 && k <= SEARCH_DEVICE_K_MAX);
     platform_enter(d->own);
-    enum akin_status status = check_k(d, k, error);
-    if (status == AKIN_OK && mask) {
+    enum akin_status status = AKIN_OK;
+    if (mask) {
         status = need(d->own, &d->masks, d->words * sizeof *mask, false, error);
         if (status == AKIN_OK)
             platform_upload(d->own, d->masks.data, mask, d->words * sizeof *mask);
@@ -596,7 +567,8 @@ enum akin_status reserve(struct personal_device *d, const sent_layout &sent,
         {&d->hits_found, count * sizeof(uint32_t), false},
         {&d->said, count * d->taste.size * sizeof(float), false},
     };
-    enum akin_status status = reserve_search(d, count, text_offers, error);
+    enum akin_status status = need(d->own, &d->vectors, count * d->view.rows.dim * sizeof(float),
+                                   false, error);
     for (size_t i = 0; status == AKIN_OK && i < sizeof wanted / sizeof *wanted; i++)
         status = need(d->own, wanted[i].room, wanted[i].bytes, wanted[i].pinned, error);
     return status;
@@ -641,7 +613,9 @@ enum akin_status answer_chunk(struct personal_device *d, const struct personal_b
         personal_masks(d->own, &mask, count);
     if (n.taste)
         personal_say(d->own, &taste, count);
-    search(d, c);
+    status = search(d, c, error);
+    if (status != AKIN_OK)
+        return status;
     personal_rank(d->own, &rank, count);
     platform_download(d->own, d->received.data, d->answers.data, l.bytes);
     status = platform_finish(d->own, error);
@@ -649,7 +623,7 @@ enum akin_status answer_chunk(struct personal_device *d, const struct personal_b
     for (size_t q = 0; status == AKIN_OK && q < count; q++)
         if (at<uint32_t>(d->received, l.points)[q] == POINTS &&
             !at<uint32_t>(d->received, l.proven)[q]) {
-            search_again(d, c, q);
+            status = search_again(d, c, q, error);
             rank.first = q;
             personal_rank(d->own, &rank, 1);
             again = true;
@@ -675,7 +649,7 @@ enum akin_status answer(struct personal_device *d, const struct personal_batch *
     ASSERT(batch->k > 0 && batch->k <= PERSONAL_K_MAX && batch->text_offers >= batch->k &&
            batch->text_offers <= PERSONAL_OFFERS_MAX && batch->offers <= PERSONAL_OFFERS_MAX);
     platform_enter(d->own);
-    enum akin_status status = check_k(d, batch->text_offers, error);
+    enum akin_status status = AKIN_OK;
     for (size_t q = 0; status == AKIN_OK && q < batch->count; q++)
         status = check_request(d, batch, q, error);
     if (status == AKIN_OK && base_bytes) {
