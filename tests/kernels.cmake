@@ -54,9 +54,9 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
   enable_language(CXX)
   set(kernel_sources train_linear train_rows train_feed_forward train_attention train_heads_plain
     train_heads_tensor train_cross_entropy train_update train_device
-    encode_linear encode_attention encode_rows encode_device search_rows search_many
+    encode_linear encode_int8 encode_attention encode_rows encode_device search_rows search_many
     search_select search_one search_work search_device bandit_device user_device
-    personal_query personal_rank personal_device)
+    personal_query personal_rank personal_taste personal_device)
   list(TRANSFORM kernel_sources PREPEND ${PROJECT_SOURCE_DIR}/src/compute/cuda/)
   list(TRANSFORM kernel_sources APPEND .cu)
   # Accesses tell emulation_races.cc of themselves; nothing of that sanitizer is linked.
@@ -124,6 +124,15 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
     add_test(NAME unit.train_truth_test.cuda.emulated COMMAND train_truth_emulated)
     set_tests_properties(unit.train_truth_test.cuda.emulated PROPERTIES TIMEOUT 300)
   endif()
+endif()
+
+if(TARGET cuda_emulated)        # whole requests on it
+  add_executable(personal_emulated unit/recommend_personal_test.c)
+  target_compile_definitions(personal_emulated PRIVATE AKIN_CUDA_EMULATED)
+  set_target_properties(personal_emulated PROPERTIES LINKER_LANGUAGE CXX)
+  target_link_libraries(personal_emulated akin_recommend cuda_emulated PkgConfig::CMOCKA)
+  add_test(NAME unit.recommend_personal_test.cuda.emulated COMMAND personal_emulated)
+  set_tests_properties(unit.recommend_personal_test.cuda.emulated PROPERTIES TIMEOUT 300)
 endif()
 
 # Sanitizers add symbols and start-up code of their own.

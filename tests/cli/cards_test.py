@@ -136,6 +136,10 @@ def embed():
               AKIN_CUDA_LIBRARY="/nowhere.so").stderr)
     check("no memory, told", b"bytes" in
           run("embed", "-i", "texts.txt", "-o", "x.npy", "--device", "cuda", status=1, MEMORY=10000).stderr)
+    for precision, words in (("bf16", b"a GPU computes in fp16 or int8"), ("int8", b"multiples of 128")):
+        check(f"{precision} on a card", words in
+              run("embed", "-i", "texts.txt", "-o", "x.npy", "--device", "cuda", "--precision", precision,
+                  status=1).stderr)
     done = run("embed", "-i", "texts.txt", "-o", "x.npy", MEMORY=10000)
     check("no memory: the CPU", b"warning" in done.stderr and b"computing on the CPU" in done.stderr, done.stderr)
     return truth
@@ -194,6 +198,57 @@ def failures_of_cards(truth):
         check(f"{fault}: all gone", words in done.stderr, done.stderr)
 
 
+def verdicts(path):
+    with open(path) as file:
+        return [json.loads(line) for line in file]
+
+
+def apart(path, truth):
+    """How far scores are from those of the truth; infinitely, where events or alarms differ."""
+    here = verdicts(path)
+    if [(v["seq"], v["alert"]) for v in here] != [(v["seq"], v["alert"]) for v in truth]:
+        return float("inf")
+    return max(abs(a["score"] - b["score"]) for a, b in zip(here, truth))
+
+
+def watch():
+    """A small log is watched on cards, which fail or do not."""
+    words = "toy story a dark film about the city of lost children and heat".split()
+    draw = random.Random(9)
+    kinds = [" ".join(draw.choice(words) for _ in range(draw.randrange(2, 9))) for _ in range(40)]
+    events = 400
+    with open("events.jsonl", "w") as file:
+        for seq in range(events):
+            kind = kinds[min(int(draw.expovariate(0.15)), len(kinds) - 1)]
+            file.write(json.dumps({"seq": seq, "text": f"{kind} {draw.randrange(1000)}",
+                                   "level": "error" if seq % 97 == 96 else "info"}) + "\n")
+    replay = ("watch", "--replay", "events.jsonl", "--train-until", 200, "--scores", "scores.jsonl",
+              "--threads", 4)
+    run(*replay, "--device", "cpu", "--precision", "fp32")
+    truth = verdicts("scores.jsonl")
+    check("events are judged", len(truth) == events - 200 and any(v["alert"] for v in truth), len(truth))
+    for device, cards in (("cuda", 1), ("cuda:1", 2), ("cuda:all", 2), ("auto", 1)):
+        run(*replay, "--device", device, CARDS=cards, LOG="log")
+        check(f"watch on {device}: the CPU's verdicts", apart("scores.jsonl", truth) < 1e-3,
+              apart("scores.jsonl", truth))
+        check(f"watch on {device}: computed there", sum(done_by("log")) > 0)
+    for fault in ({"FAIL": "0:1"}, {"FAIL": "0:2"}):
+        done = run(*replay, "--device", "auto", WAIT_MS=300, **fault)
+        check(f"watch, {fault}: the CPU goes on, and it is told", b"going on with the CPU" in done.stderr, done.stderr)
+        check(f"watch, {fault}: the CPU's verdicts", apart("scores.jsonl", truth) < 0.05,
+              apart("scores.jsonl", truth))
+        done = run(*replay, "--device", "cuda", WAIT_MS=300, status=1, **fault)
+        check(f"watch, {fault}: where a card was asked for", b"fell out" in done.stderr, done.stderr)
+    done = run("watch", "--source", "jsonl", "--file", "events.jsonl", "--store", "store", "--learn", 200,
+               "--device", "auto", WAIT_MS=300, FAIL="0:2")
+    check("live: the CPU goes on", b"going on with the CPU" in done.stderr, done.stderr)
+    done = run("watch", "search", "--store", "store", "--device", "cpu", "-k", events + 10, "--json")
+    found = [event["text"] for event in json.loads(done.stdout)["results"]]
+    with open("events.jsonl") as file:
+        sent = [json.loads(line)["text"] for line in file]
+    check("live: each event once", sorted(found) == sorted(sent), (len(found), len(sent)))
+
+
 def main():
     global AKIN, PLUGIN, MODEL
     if len(sys.argv) != 4:
@@ -206,6 +261,7 @@ def main():
         doctor()
         place()
         failures_of_cards(truth)
+        watch()
         os.chdir("/")
     print(f"cards_test: {checks} checks, {failures} failed")
     sys.exit(failures > 0)

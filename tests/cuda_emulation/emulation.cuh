@@ -76,6 +76,7 @@ inline void must_be_aligned(const void *address)
     emulation::run(grid, block, shared_bytes, [=] { (void)(stream); kernel(__VA_ARGS__); })
 #define UNROLL
 #define UNROLL_4
+#define ROLLED
 #define SHARED(type, name) type *name = reinterpret_cast<type *>(emulation::shared())
 
 inline void __syncthreads()
@@ -174,6 +175,7 @@ inline unsigned atomicMax(unsigned *word, unsigned value)
     *word = old > value ? old : value;
     return old;
 }
+inline float round_product(float a, float b) { return a * b; }
 
 UNWATCHED inline unsigned atomicAdd(unsigned *word, unsigned value)
 {
@@ -292,7 +294,16 @@ UNWATCHED inline void warp_multiply(float c[4], const uint32_t a[4], const uint3
     }
 }
 
-inline void warp_multiply_bytes(int32_t c[4], const uint32_t a[4], const uint32_t b[2])
+// Register `number` of lane `lane`.
+inline uint32_t register_of(const unsigned char *lanes, int lane, int number)
+{
+    uint32_t word;
+    memcpy(&word, lanes + lane * emulation::LANE_BYTES + 4 * number, sizeof word);
+    return word;
+}
+
+template <typename Left>
+UNWATCHED inline void warp_multiply_bytes(int32_t c[4], const uint32_t a[4], const uint32_t b[2])
 {
     uint32_t mine[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
     const unsigned char *lanes = emulation::gather(mine, sizeof mine);
@@ -300,10 +311,10 @@ inline void warp_multiply_bytes(int32_t c[4], const uint32_t a[4], const uint32_
     for (int i = 0; i < 4; i++) {
         int row = i / 2, column = 2 * t + i % 2;       // row g + 8 row
         for (int k = 0; k < 32; k += 4) {
-            uint32_t left[6], right[6];
-            memcpy(left, lanes + (4 * g + k % 16 / 4) * emulation::LANE_BYTES, sizeof left);
-            memcpy(right, lanes + (4 * column + k % 16 / 4) * emulation::LANE_BYTES, sizeof right);
-            c[i] = dot_bytes(left[row + 2 * (k / 16)], right[4 + k / 16], c[i]);
+            uint32_t left = register_of(lanes, 4 * g + k % 16 / 4, row + 2 * (k / 16));
+            uint32_t right = register_of(lanes, 4 * column + k % 16 / 4, 4 + k / 16);
+            for (int byte = 0; byte < 32; byte += 8)
+                c[i] += (int32_t)(Left)(left >> byte) * (int8_t)(right >> byte);
         }
     }
 }

@@ -38,7 +38,8 @@ static void setup_open(struct setup *s, size_t cards, int threads)
     for (size_t i = 0; i < cards; i++)
         s->cards.ordinals[i] = (int)i;
     rig_start(&s->rig, threads);
-    if (model_open_on_cards(&s->cards, s->rig.pool, TINY, NULL, &s->rig.model, &error))
+    if (model_open_on_cards(&s->cards, s->rig.pool, TINY, AKIN_PRECISION_FP16, NULL,
+                            &s->rig.model, &error))
         fail_msg("%s", error.message);
     model_info(s->rig.model, &info);
     assert_int_equal(info.precision, AKIN_PRECISION_FP16);
@@ -148,8 +149,8 @@ static void test_a_card_that_cannot_be_opened(void **state)
     (void)state;
     refuses = true;
     rig_start(&s.rig, 2);
-    assert_int_equal(model_open_on_cards(&s.cards, s.rig.pool, TINY, NULL, &s.rig.model, &error),
-                     AKIN_MEMORY);
+    assert_int_equal(model_open_on_cards(&s.cards, s.rig.pool, TINY, AKIN_PRECISION_FP16, NULL,
+                                         &s.rig.model, &error), AKIN_MEMORY);
     assert_string_equal(error.message, "card 2: no memory");
     assert_null(s.rig.model);
     refuses = false;

@@ -24,7 +24,7 @@ __device__ inline void multiply(float c[4], const uint32_t a[4], const uint32_t 
 
 __device__ inline void multiply(int32_t c[4], const uint32_t a[4], const uint32_t b[2])
 {
-    warp_multiply_bytes(c, a, b);
+    warp_multiply_bytes<int8_t>(c, a, b);
 }
 
 __device__ inline const unsigned char *matrix_of(const search_rows &rows, half_t)
