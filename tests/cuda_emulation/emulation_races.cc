@@ -26,8 +26,9 @@ struct mark {
 };
 
 std::vector<mark> marks;
-uintptr_t base;
-size_t extent;
+// Of the thread of the host that runs a block: others go on beside it, with memory of their own.
+__attribute__((tls_model("initial-exec"))) thread_local uintptr_t base;
+__attribute__((tls_model("initial-exec"))) thread_local size_t extent;
 uint32_t block_number;
 
 [[noreturn]] void tell(const char *what, size_t at, unsigned other, const void *caller)
