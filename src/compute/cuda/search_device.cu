@@ -139,7 +139,7 @@ enum akin_status create(int ordinal, const float *rows, size_t row_count, size_t
     struct search_device *d = new (std::nothrow) search_device();
     if (!d)
         return error_memory(error);
-    enum akin_status status = platform_open(ordinal, &d->own, error);
+    enum akin_status status = platform_open(ordinal, &d->own, error, CUDA_USE_SEARCH);
     struct {
         void **memory;
         size_t bytes;
