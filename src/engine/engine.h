@@ -38,6 +38,7 @@ struct akin_model {
 };
 
 struct akin_index {
+    const struct akin_engine *engine;
     struct collection *collection;
 };
 

@@ -172,9 +172,13 @@ static enum akin_status put_linear(struct loader *loader, struct place place,
         return e->backend->ops->linear_create(e->backend, weight, bias, range, loader->precision,
                                               linear_at(&e->layers[place.layer], place.which),
                                               loader->error);
-    for (size_t i = 0; i < e->card_count; i++)
+    for (size_t i = 0; i < e->card_count; i++) {
+        if (range)
+            TRY(e->card_ops->set_equalizer(e->cards[i], place.layer, place.which, range,
+                                           weight->cols, loader->error));
         TRY(e->card_ops->set_linear(e->cards[i], place.layer, place.which, weight, bias,
                                     loader->error));
+    }
     return AKIN_OK;
 }
 
@@ -313,7 +317,7 @@ static enum akin_status load_all(struct loader *loader, const struct model_confi
     TRY(load_embeddings(loader, config));
     struct encoder_shape shape = { .hidden = e->hidden, .heads = e->heads, .layers = e->layer_count,
                                    .intermediate = e->intermediate, .epsilon = e->epsilon,
-                                   .pooling = e->pooling };
+                                   .pooling = e->pooling, .precision = e->precision };
     for (size_t i = 0; cards && i < cards->count; i++) {
         TRY(cards->ops->create(cards->ordinals[i], &shape, &e->tables, &e->cards[i],
                                loader->error));
@@ -352,12 +356,13 @@ enum akin_status encoder_create(struct backend *backend, const struct safetensor
 enum akin_status encoder_create_on_cards(const struct encoder_cards *cards,
                                          const struct safetensors *weights,
                                          const struct model_config *config,
+                                         enum compute_precision precision,
                                          struct encoder **encoder, struct akin_error *error)
 {
     struct encoder *e = NULL;
-    enum akin_status status = encoder_new(config, COMPUTE_FP16, &e, error);
+    enum akin_status status = encoder_new(config, precision, &e, error);
     struct loader loader = { .weights = weights, .prefix = find_prefix(weights), .encoder = e,
-                             .precision = COMPUTE_FP16, .error = error };
+                             .precision = precision, .error = error };
     if (status == AKIN_OK) {
         e->card_ops = cards->ops;
         status = load_all(&loader, config, cards);

@@ -19,11 +19,12 @@ enum akin_status encoder_create(struct backend *backend, const struct safetensor
                                 const struct model_config *config, enum compute_precision precision,
                                 struct quantized *narrowed, struct encoder **encoder,
                                 struct akin_error *error);
-/* The same in fp16 on cards, each of which gets the weights. AKIN_UNSUPPORTED: a shape that they
- * have no kernels for. */
+/* The same on cards in COMPUTE_FP16 or COMPUTE_INT8; each of them gets the weights.
+ * AKIN_UNSUPPORTED: a shape that they have no kernels for. */
 enum akin_status encoder_create_on_cards(const struct encoder_cards *cards,
                                          const struct safetensors *weights,
                                          const struct model_config *config,
+                                         enum compute_precision precision,
                                          struct encoder **encoder, struct akin_error *error);
 void encoder_destroy(struct encoder **encoder);
 

@@ -201,6 +201,12 @@ extern "C" uint8_t __tsan_atomic8_load(const volatile uint8_t *address, int)
     return __atomic_load_n(address, __ATOMIC_SEQ_CST);
 }
 
+// Of the host.
+extern "C" uint32_t __tsan_atomic32_load(const volatile uint32_t *address, int)
+{
+    return __atomic_load_n(address, __ATOMIC_SEQ_CST);
+}
+
 extern "C" void __tsan_init(void) {}
 extern "C" void __tsan_func_entry(void *) {}
 extern "C" void __tsan_func_exit(void) {}

@@ -65,6 +65,17 @@ static enum akin_status fake_set_linear(struct encoder_device *device, size_t la
     return AKIN_OK;
 }
 
+static enum akin_status fake_set_equalizer(struct encoder_device *device, size_t layer,
+                                           enum encoder_linear which, const float *equalizer,
+                                           size_t count, struct akin_error *error)
+{
+    (void)device, (void)layer, (void)error;
+    assert_true(which == ENCODER_QKV || which == ENCODER_INTERMEDIATE);
+    for (size_t i = 0; i < count; i++)
+        assert_true(equalizer[i] > 0);
+    return AKIN_OK;
+}
+
 static enum akin_status fake_set_norm(struct encoder_device *device, size_t layer,
                                       enum encoder_norm which, const float *gamma,
                                       const float *beta, struct akin_error *error)
@@ -129,6 +140,7 @@ static enum akin_status fake_run(struct encoder_stream *stream, const struct pac
 
 static const struct encoder_device_ops fake_cards = {
     .batch_tokens = BATCH_TOKENS, .streams = STREAMS, .create = fake_create,
-    .destroy = fake_destroy, .set_linear = fake_set_linear, .set_norm = fake_set_norm,
+    .destroy = fake_destroy, .set_linear = fake_set_linear,
+    .set_equalizer = fake_set_equalizer, .set_norm = fake_set_norm,
     .stream_create = fake_stream_create, .stream_destroy = fake_stream_destroy, .run = fake_run
 };

@@ -45,7 +45,8 @@ static void setup_open_on(struct setup *s, const char *machine,
     if (swapped)                /* each card near the other's node */
         s->cards.nodes[0] = 1, s->cards.nodes[1] = 0;
     rig_start_on(&s->rig, machine, threads);
-    if (model_open_on_cards(&s->cards, s->rig.pool, TINY, NULL, &s->rig.model, &error))
+    if (model_open_on_cards(&s->cards, s->rig.pool, TINY, AKIN_PRECISION_FP16, NULL,
+                            &s->rig.model, &error))
         fail_msg("%s", error.message);
     model_info(s->rig.model, &info);
     assert_int_equal(info.precision, AKIN_PRECISION_FP16);
@@ -263,7 +264,9 @@ static void test_a_card_falls_out(void **state)
 static void test_a_card_hangs(void **state)
 {
     (void)state;
+    int hung = 0;
     hangs_ms = 150;
+    us_per_token[0] = us_per_token[1] = us_per_token[2] = 20;
     for (int when = 1; when < 6; when += 2) {
         struct setup s;
         struct akin_error error = { 0 };
@@ -273,11 +276,14 @@ static void test_a_card_hangs(void **state)
             fail_msg("%s", error.message);
         assert_memory_equal(s.vectors, truth, TEXTS * s.dimension * sizeof *truth);
         assert_int_equal(after_failure, 0);
-        assert_in_range(runs[1], when, when + STREAMS - 1);     /* each stream once at most */
+        assert_true(runs[1] < when + STREAMS);      /* each stream once at most */
+        hung += runs[1] >= when;
         setup_close(&s);
     }
     memset(fails_at, 0, sizeof fails_at);
+    memset(us_per_token, 0, sizeof us_per_token);
     hangs_ms = 0;
+    assert_true(hung > 0);
 }
 
 static void test_all_fall_out(void **state)
@@ -304,8 +310,8 @@ static void test_a_card_that_cannot_be_opened(void **state)
     (void)state;
     refuses = true;
     rig_start(&s.rig, 2);
-    assert_int_equal(model_open_on_cards(&s.cards, s.rig.pool, TINY, NULL, &s.rig.model, &error),
-                     AKIN_MEMORY);
+    assert_int_equal(model_open_on_cards(&s.cards, s.rig.pool, TINY, AKIN_PRECISION_FP16, NULL,
+                                         &s.rig.model, &error), AKIN_MEMORY);
     assert_string_equal(error.message, "card 2: no memory");
     assert_null(s.rig.model);
     refuses = false;
