@@ -206,7 +206,7 @@ enum akin_status create(int ordinal, const struct ivf_lists *lists, struct ivf_d
     if (!d)
         return error_memory(error);
     d->data = describe(lists);
-    enum akin_status status = platform_open(ordinal, &d->own, error);
+    enum akin_status status = platform_open(ordinal, &d->own, error, CUDA_USE_INDEX);
     if (status == AKIN_OK) {
         size_t most = std::max(std::max(ivf_prepare_shared(&d->data), ivf_scan_shared(&d->data)),
                                ivf_rank_shared(&d->data));
