@@ -161,7 +161,8 @@ struct model *engine_model_spare(struct akin_model *model, enum akin_status stat
         const struct akin_log *log = &model->engine->log;
         model->spare_tried = true;
         log_write(log, AKIN_LOG_WARNING, "going on with the CPU: %s", why->message);
-        if (open_on_cpu(model->engine, model->directory, AKIN_PRECISION_AUTO, &model->spare,
+        /* nearest to the card's vectors, and nothing has to be measured first */
+        if (open_on_cpu(model->engine, model->directory, AKIN_PRECISION_FP32, &model->spare,
                         &error) != AKIN_OK)
             log_write(log, AKIN_LOG_WARNING, "the CPU cannot go on either: %s", error.message);
     }
