@@ -142,6 +142,13 @@ if(TARGET cuda_emulated)        # whole requests on it
   target_link_libraries(personal_emulated akin_recommend cuda_emulated PkgConfig::CMOCKA)
   add_test(NAME unit.recommend_personal_test.cuda.emulated COMMAND personal_emulated)
   set_tests_properties(unit.recommend_personal_test.cuda.emulated PROPERTIES TIMEOUT 300)
+  add_executable(personal_enginecheck personal_enginecheck.c)
+  target_compile_definitions(personal_enginecheck PRIVATE
+    AKIN_EMULATED_PLUGIN="$<TARGET_FILE:cuda_emulated_plugin>")
+  add_dependencies(personal_enginecheck cuda_emulated_plugin)
+  target_link_libraries(personal_enginecheck akin_engine PkgConfig::CMOCKA)
+  add_test(NAME personal_enginecheck COMMAND personal_enginecheck)
+  set_tests_properties(personal_enginecheck PROPERTIES TIMEOUT 300)
 endif()
 
 # Sanitizers add symbols and start-up code of their own.
