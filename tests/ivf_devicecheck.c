@@ -423,7 +423,7 @@ static const struct form forms[] = {
 int main(int argc, char **argv)
 {
     bool rates = argc >= 3 && !strcmp(argv[2], "--bench");
-    long rows = argc == 4 ? atol(argv[3]) : 1000000;
+    long rows = argc == 4 ? strtol(argv[3], NULL, 10) : 1000000;
     if (argc > 4 || (argc > 1 && strcmp(argv[1], "cuda")) ||
         (argc > 2 && (!rates || rows < 1000))) {
         fputs("usage: ivf_devicecheck [cuda [--bench [ROWS]]]\n", stderr);
