@@ -26,11 +26,12 @@ endforeach()
 
 # Training devices: each against the plain one, which is held to finite differences.
 foreach(check encode_devicecheck encode_modelcheck search_devicecheck bandit_devicecheck
-    user_devicecheck)
+    user_devicecheck graph_devicecheck)
   add_executable(${check} ${check}.c)
   target_link_libraries(${check} akin_model)
 endforeach()
-foreach(check encode_devicecheck search_devicecheck bandit_devicecheck user_devicecheck)
+foreach(check encode_devicecheck search_devicecheck bandit_devicecheck user_devicecheck
+    graph_devicecheck)
   add_test(NAME ${check}.cuda COMMAND ${check} cuda)
   set_tests_properties(${check}.cuda PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
 endforeach()
@@ -54,7 +55,7 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
   set(kernel_sources train_linear train_rows train_feed_forward train_attention train_heads_plain
     train_heads_tensor train_cross_entropy train_update train_device
     encode_linear encode_attention encode_rows encode_device search_many search_one search_device
-    bandit_device user_device)
+    bandit_device user_device graph_device graph_mean graph_tower)
   list(TRANSFORM kernel_sources PREPEND ${PROJECT_SOURCE_DIR}/src/compute/cuda/)
   list(TRANSFORM kernel_sources APPEND .cu)
   set_source_files_properties(${kernel_sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
@@ -68,13 +69,14 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
   set_target_properties(train_devicecheck_emulated PROPERTIES LINKER_LANGUAGE CXX)
   target_link_libraries(train_devicecheck_emulated cuda_emulated)
   foreach(check encode_devicecheck encode_modelcheck search_devicecheck bandit_devicecheck
-    user_devicecheck)
+    user_devicecheck graph_devicecheck)
     add_executable(${check}_emulated ${check}.c)
     target_compile_definitions(${check}_emulated PRIVATE AKIN_CUDA_EMULATED)
     set_target_properties(${check}_emulated PROPERTIES LINKER_LANGUAGE CXX)
     target_link_libraries(${check}_emulated akin_model cuda_emulated)
   endforeach()
-  foreach(check encode_devicecheck search_devicecheck bandit_devicecheck user_devicecheck)
+  foreach(check encode_devicecheck search_devicecheck bandit_devicecheck user_devicecheck
+    graph_devicecheck)
     add_test(NAME ${check}.cuda.emulated COMMAND ${check}_emulated)
     set_tests_properties(${check}.cuda.emulated PROPERTIES TIMEOUT 300)
   endforeach()

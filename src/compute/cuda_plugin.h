@@ -5,6 +5,7 @@
 
 #include "compute/bandit_device.h"
 #include "compute/encoder_device.h"
+#include "compute/graph_device.h"
 #include "compute/search_device.h"
 #include "compute/train_ops.h"
 #include "compute/user_device.h"
@@ -35,6 +36,7 @@ struct cuda_plugin {
     const struct search_device_ops *search;
     const struct bandit_device_ops *bandit;
     const struct user_device_ops *users;
+    const struct graph_device_ops *graph;
 
     enum akin_status (*train_create)(int ordinal, enum train_precision precision,
                                      struct train_device **device, struct akin_error *error);

@@ -73,3 +73,9 @@ bool platform_record_begin(platform *p);
 bool platform_record_end(platform *p, int slot);
 void platform_play(platform *p, int slot);
 void platform_forget(platform *p, int slot);
+
+// Points in what is asked of the stream, and what lies between two of them once it is finished, in
+// milliseconds of the device's clock; the emulation has no clock, and says 0.
+enum { MARKS = 4 };
+void platform_mark(platform *p, int mark);
+double platform_marked_ms(platform *p, int from, int to);

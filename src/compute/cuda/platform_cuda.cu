@@ -55,6 +55,7 @@ struct platform {
     std::unordered_map<void *, size_t> blocks;  // what is allocated
     size_t bytes, peak_bytes;                   // of them
     cudaGraphExec_t recordings[RECORDINGS];
+    cudaEvent_t marks[MARKS];
     enum akin_status status;            // of the first error
     char message[256];
 };
@@ -131,6 +132,9 @@ void platform_close(platform *p)
     }
     for (int slot = 0; slot < RECORDINGS; slot++)
         platform_forget(p, slot);
+    for (cudaEvent_t mark : p->marks)
+        if (mark)
+            cudaEventDestroy(mark);
     if (p->blas)
         cublasLtDestroy(p->blas);
     cudaFree(p->workspace);
@@ -416,4 +420,20 @@ void platform_forget(platform *p, int slot)
     if (p->recordings[slot])
         cudaGraphExecDestroy(p->recordings[slot]);
     p->recordings[slot] = nullptr;
+}
+
+void platform_mark(platform *p, int mark)
+{
+    if (!p->marks[mark])
+        check(p, cudaEventCreate(&p->marks[mark]), "making a mark");
+    if (p->marks[mark])
+        check(p, cudaEventRecord(p->marks[mark], p->stream), "a mark");
+}
+
+double platform_marked_ms(platform *p, int from, int to)
+{
+    float ms = 0;
+    if (p->status == AKIN_OK)
+        check(p, cudaEventElapsedTime(&ms, p->marks[from], p->marks[to]), "reading marks");
+    return (double)ms;
 }
