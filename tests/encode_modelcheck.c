@@ -160,7 +160,7 @@ static const struct encoder_device_ops *card_ops(void)
     return cuda_encoder_ops();
 #else
     const struct cuda_plugin *plugin;
-    if (cuda_plugin_load(&plugin, &error) == AKIN_OK && plugin->device_count() > 0)
+    if (cuda_plugin_load(NULL, &plugin, &error) == AKIN_OK && plugin->device_count() > 0)
         return plugin->encoder;
     printf("skipped: no card (%s)\n", error.message);
     return NULL;

@@ -1,9 +1,13 @@
 /* How fast a store of events is. By hand.
  *
  *   eventsbench append FOLDER           durable appends by groups of several sizes
- *   eventsbench search FOLDER EVENTS KINDS [DIMENSION]
+ *   eventsbench search FOLDER EVENTS KINDS [DIMENSION [plain]]
  *                                       makes a store unless it is there; times opening, searches
- *                                       of k = 10 alone, with filters, and while events come in */
+ *                                       of k = 10 alone, with filters, and while events come in;
+ *                                       plain: all kinds are compared each time
+ *   eventsbench turns FOLDER EVENTS KINDS [DIMENSION]
+ *                                       searches of a store with and without an index of its kinds
+ *                                       in turns, which have to agree */
 #include <inttypes.h>
 #include <math.h>
 #include <stdatomic.h>
@@ -17,6 +21,7 @@
 #include "base/memory.h"
 #include "base/rng.h"
 #include "base/thread.h"
+#include "compute/backend.h"
 #include "compute/cpu/kernels.h"
 #include "watch/event_store.h"
 
@@ -24,6 +29,7 @@ enum { GROUP_MAX = 1000, SEARCHES = 2000, K = 10 };
 
 static struct akin_error error;
 static struct kernels kernels;
+static struct backend *backend;     /* NULL: no index of kinds */
 
 #define MUST(call)                                                        \
     do {                                                                  \
@@ -72,7 +78,8 @@ static struct event_store *open_store(const char *folder, bool durable)
 {
     struct event_store *store;
     struct event_store_settings settings = { .folder = folder, .durable = durable,
-                                             .kernels = &kernels, .model = "bench" };
+                                             .kernels = &kernels, .backend = backend,
+                                             .model = "bench" };
     MUST(event_store_open(&settings, (struct event_store_note){ 0 }, &store, &error));
     return store;
 }
@@ -222,15 +229,69 @@ static void bench_search(const char *folder, uint64_t events, uint64_t kinds, si
     event_store_close(&store);
 }
 
+static bool same(const struct event_hit *a, const struct event_hit *b, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (a[i].number != b[i].number || memcmp(&a[i].similarity, &b[i].similarity, sizeof(float)))
+            return false;
+    return true;
+}
+
+static void bench_turns(const char *folder, uint64_t events, uint64_t kinds, size_t dimension)
+{
+    enum { ROUNDS = 100 };
+    static double ms[2][ROUNDS];
+    struct event_store *stores[2];
+    struct event_hit hits[2][K];
+    size_t found[2];
+    struct rng rng;
+    float *query = malloc(dimension * sizeof *query);
+    fill(folder, events, kinds, dimension);
+    rng_seed(&rng, 3);
+    stores[1] = open_store(folder, true);
+    backend = NULL;
+    stores[0] = open_store(folder, true);
+    for (size_t i = 0; query && i < ROUNDS + 2; i++) {
+        make_vector(&rng, query, dimension);
+        for (int which = 0; which < 2; which++) {
+            uint64_t call = clock_monotonic_ns();
+            MUST(event_store_search(stores[which], query, K, NULL, hits[which], &found[which],
+                                    &error));
+            if (i < 2)          /* the first ones make the index */
+                printf("%s, search %zu: %.1f ms\n", which ? "index" : "plain", i, ms_since(call));
+            else
+                ms[which][i - 2] = ms_since(call);
+        }
+        if (found[0] != found[1] || !same(hits[0], hits[1], found[0])) {
+            fprintf(stderr, "search %zu: the answers differ\n", i);
+            exit(1);
+        }
+    }
+    for (int which = 0; which < 2; which++) {
+        qsort(ms[which], ROUNDS, sizeof *ms[which], compare);
+        printf("%s: p50 %.2f ms, p99 %.2f ms\n", which ? "index" : "plain", ms[which][ROUNDS / 2],
+               ms[which][ROUNDS * 99 / 100]);
+        event_store_close(&stores[which]);
+    }
+    free(query);
+}
+
 int main(int argc, char **argv)
 {
     kernels_select(&kernels, cpu_detect());
+    bool plain = argc > 6 && !strcmp(argv[6], "plain");
+    struct thread_pool *pool = thread_pool_create(1);
+    if (!plain)
+        MUST(cpu_backend_create(cpu_detect(), pool, &backend, &error));
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (argc == 3 && !strcmp(argv[1], "append"))
         bench_append(argv[2]);
     else if (argc >= 5 && !strcmp(argv[1], "search"))
         bench_search(argv[2], strtoull(argv[3], NULL, 10), strtoull(argv[4], NULL, 10),
                      argc > 5 ? strtoull(argv[5], NULL, 10) : 384);
+    else if (argc >= 5 && !strcmp(argv[1], "turns"))
+        bench_turns(argv[2], strtoull(argv[3], NULL, 10), strtoull(argv[4], NULL, 10),
+                    argc > 5 ? strtoull(argv[5], NULL, 10) : 384);
     else
         return fprintf(stderr, "see the top of eventsbench.c\n"), 64;
     return 0;

@@ -149,7 +149,8 @@ static void run(struct data *d, struct search_device *device, size_t count, size
 {
     struct hit *hits = must_have(memory_alloc(QUERIES_MAX * k, sizeof *hits));
     struct hit *alone = must_have(memory_alloc(k, sizeof *alone));
-    size_t found[QUERIES_MAX], found_alone, again = 0;
+    size_t found[QUERIES_MAX], found_alone;
+    struct search_counts passes = { { 0 } };
     struct device_query query = { .queries = d->query, .query_count = count, .k = k };
     if (masked) {
         query.masks = d->masks;
@@ -157,12 +158,13 @@ static void run(struct data *d, struct search_device *device, size_t count, size
         query.mask_count = MASKS;
         query.mask_words = d->words;
     }
-    must(ops->search(device, &query, hits, found, &again, &error));
+    must(ops->search(device, &query, hits, found, &passes, &error));
     for (size_t q = 0; q < count; q += count / checked ? count / checked : 1) {
         check_hits(d, q, masked, k, hits + q * k, found[q]);
         if (likeness == ALIKE && !masked)
             check_ties(d, q, hits + q * k, found[q]);
     }
+    size_t again = passes.proven[SEARCH_PASS_FP32];
     expect(again <= count, "done again", d->rows, d->dim, count, (double)again);
     if (likeness == NEARLY_ALIKE)       /* or the test does not reach the second pass */
         expect(again > 0, "done again", d->rows, d->dim, count, (double)again);
@@ -217,17 +219,19 @@ static void bench_lists(struct search_device *device, const float *rows)
 {
     enum { LISTS = 10000, KEPT = 201, TURNS = 5 };
     struct hit *hits = must_have(memory_alloc(LISTS * KEPT, sizeof *hits));
-    size_t *found = must_have(memory_alloc(LISTS, sizeof *found)), again = 0;
+    size_t *found = must_have(memory_alloc(LISTS, sizeof *found));
+    struct search_counts passes = { { 0 } };
     struct device_query query = { .queries = rows, .query_count = LISTS, .k = KEPT };
     uint64_t least = UINT64_MAX;
     for (int turn = -1; turn < TURNS; turn++) {
         uint64_t began = clock_monotonic_ns(), took;
-        must(ops->search(device, &query, hits, found, &again, &error));
+        must(ops->search(device, &query, hits, found, &passes, &error));
         took = clock_monotonic_ns() - began;
         if (turn >= 0 && took < least)
             least = took;
     }
-    printf("10,000 lists of %d: %.2f ms, %zu done again\n", KEPT, (double)least * 1e-6, again);
+    printf("10,000 lists of %d: %.2f ms, %zu done again\n", KEPT, (double)least * 1e-6,
+           passes.proven[SEARCH_PASS_FP32]);
     memory_free(hits);
     memory_free(found);
 }
@@ -242,7 +246,8 @@ static void bench(void)
     struct hit *hits = must_have(memory_alloc(MOST * K, sizeof *hits));
     uint64_t *masks = must_have(memory_alloc(8 * ((ROWS + 63) / 64), sizeof *masks));
     uint32_t mask_of[MOST];
-    size_t found[MOST], again = 0;
+    size_t found[MOST];
+    struct search_counts passes = { { 0 } };
     struct search_device *device = NULL;
     for (size_t i = 0; i < CENTRES * DIM; i++)
         centres[i] = rng_normal(&rng);
@@ -270,7 +275,7 @@ static void bench(void)
             }
             for (int turn = -3; turn < TURNS; turn++) {
                 uint64_t began = clock_monotonic_ns();
-                must(ops->search(device, &query, hits, found, &again, &error));
+                must(ops->search(device, &query, hits, found, &passes, &error));
                 if (turn >= 0)
                     took[turn] = clock_monotonic_ns() - began;
             }
@@ -283,7 +288,7 @@ static void bench(void)
             double us = (double)took[TURNS / 2] * 1e-3;
             printf("%s batch %zu: %.1f us, %.0f queries/s, %zu done again\n",
                    masked ? "a mask each," : "all rows,", batches[b], us,
-                   (double)batches[b] / us * 1e6, again);
+                   (double)batches[b] / us * 1e6, passes.proven[SEARCH_PASS_FP32]);
         }
     bench_lists(device, rows);
     ops->destroy(&device);
@@ -304,7 +309,7 @@ int main(int argc, char **argv)
     ops = cuda_search_ops();
 #else
     const struct cuda_plugin *plugin;
-    if (cuda_plugin_load(&plugin, &error) != AKIN_OK || plugin->device_count() == 0) {
+    if (cuda_plugin_load(NULL, &plugin, &error) != AKIN_OK || plugin->device_count() == 0) {
         printf("skipped: no card (%s)\n", error.message);
         return 77;
     }

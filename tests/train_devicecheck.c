@@ -99,7 +99,7 @@ static enum akin_status create_cuda(enum train_precision precision, struct train
     return cuda_train_create(0, precision, device, error);
 #else
     const struct cuda_plugin *plugin;
-    enum akin_status status = cuda_plugin_load(&plugin, error);
+    enum akin_status status = cuda_plugin_load(NULL, &plugin, error);
     return status == AKIN_OK ? plugin->train_create(0, precision, device, error) : status;
 #endif
 }

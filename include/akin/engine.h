@@ -50,6 +50,13 @@ struct akin_engine_settings {
     struct akin_log log;
     const char *home;   /* where to keep what is measured, when a model's folder cannot be written;
                            NULL: nowhere */
+    const char *place;  /* parts that have a GPU of their own, or none, such as
+                           "encoder=0,users=1,cache=cpu" of encoder, search, cache, users, bandits
+                           and graph; NULL or "": all are on the GPU of `device`, the first one with
+                           "cuda:all". With device "cpu": nothing. A GPU that is not there is an
+                           error, with "auto" a warning */
+    const char *cuda_library;   /* where libakin-cuda.so is; NULL: it is looked for beside the
+                                   program, in ../lib from there, and where the system looks */
 };
 
 AKIN_API void akin_engine_settings_default(struct akin_engine_settings *settings);
@@ -65,6 +72,40 @@ AKIN_API void akin_engine_close(struct akin_engine **engine);
 AKIN_API int akin_engine_threads(const struct akin_engine *engine);
 /* "cpu", "cuda:0", "cuda:all"; "cuda" where one was asked for that is not there. */
 AKIN_API const char *akin_engine_device(const struct akin_engine *engine);
+/* The i-th part that may have a GPU of its own, such as "search", and where it computes in *device,
+ * as above; NULL past the last one. */
+AKIN_API const char *akin_engine_part(const struct akin_engine *engine, size_t i,
+                                      const char **device);
+
+/* What CUDA found on this machine, whatever device the engine was asked for. Versions are "" where
+ * they are not known or the library is not there. */
+enum { AKIN_GPUS_MAX = 16, AKIN_GPU_LACKS_MAX = 8 };
+
+struct akin_gpu {
+    char name[128];
+    char bus[32];           /* its PCI address, "0000:07:00.0" */
+    int node;               /* the number of the NUMA node near it; -1: any */
+    int processors;
+    int capability;         /* 90: 9.0; 0: the card could not be asked */
+    uint64_t memory_bytes, memory_free_bytes;
+    char why_not[256];      /* it cannot be used: why; otherwise "" */
+};
+
+struct akin_gpu_support {
+    char library[512];      /* libakin-cuda.so that was loaded; "": none */
+    char driver[80];        /* NVIDIA's, by NVML */
+    char driver_cuda[16], runtime[16], cublaslt[16], nccl[16];
+    bool nvml;
+    size_t count;           /* GPUs, those that cannot be used included */
+    struct akin_gpu gpus[AKIN_GPUS_MAX];
+    size_t lacks_count;     /* what is missing, and what to do about it */
+    struct {
+        char what[384], fix[256];
+    } lacks[AKIN_GPU_LACKS_MAX];
+};
+
+/* Loads the driver and asks every GPU, which takes part of a second and some memory of each. */
+AKIN_API void akin_engine_gpus(const struct akin_engine *engine, struct akin_gpu_support *support);
 AKIN_API const char *akin_engine_kernels(const struct akin_engine *engine); /* such as "avx512" */
 
 enum akin_precision {

@@ -143,6 +143,9 @@ struct akin_embed_report {
     size_t texts, texts_computed;   /* computed < texts where equal texts were found */
     uint64_t tokens;                /* computed, special tokens included */
     double seconds;                 /* wall clock, tokenising included */
+    size_t threads, lanes;          /* that tokenised; that encoded: threads, or queues on cards */
+    double tokenize_seconds;        /* of all threads together */
+    double encode_seconds;          /* of all lanes together, waiting for a card included */
     double mean_norm, std_norm;     /* of the vectors as written */
     size_t nan_inf;                 /* floats that are not finite */
 };

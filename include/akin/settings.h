@@ -37,7 +37,7 @@ AKIN_API enum akin_status akin_settings_set(struct akin_settings *settings, cons
 
 /* The value of a key, never NULL for a key that exists ("" where unset); NULL otherwise. Valid
  * until the next change. Keys: home data model device precision threads pin numa cpu
- * hub. */
+ * place cuda_library hub. */
 AKIN_API const char *akin_settings_get(const struct akin_settings *settings, const char *key);
 
 struct akin_setting {
@@ -48,8 +48,8 @@ struct akin_setting {
 AKIN_API bool akin_settings_at(const struct akin_settings *settings, size_t i,
                                struct akin_setting *setting);
 
-/* Fills engine settings (threads, pin, numa, device, cpu, home) from these; strings are borrowed.
- */
+/* Fills engine settings (threads, pin, numa, device, place, cuda_library, cpu, home) from these;
+ * strings are borrowed. */
 AKIN_API void akin_settings_engine(const struct akin_settings *settings,
                                    struct akin_engine_settings *engine);
 

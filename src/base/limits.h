@@ -61,5 +61,8 @@
 #define EVENT_APPEND_BYTES_MAX ((size_t)1 << 30)   /* stored by one call */
 #define EVENT_KIND_TEXT_MAX   ((size_t)1 << 16)    /* the text of a kind */
 #define EVENT_SEGMENT_BYTES   ((uint64_t)32 << 20) /* where a segment of a store ends */
+#define CARD_WAIT_NS          ((uint64_t)30 << 30) /* for what a GPU was asked: 32 s, */
+#define CARD_WAIT_KERNEL_NS   ((uint64_t)1 << 28)  /* and 0.27 s more for each kernel of it */
+#define RANKS_WAIT_NS         ((uint64_t)1800000000000) /* the same where it is for other ranks */
 
 static_assert(TOKENS_MAX < 65536, "token positions fit in 16 bits");

@@ -220,6 +220,14 @@ void numa_close(struct numa **numa)
     *numa = NULL;
 }
 
+int numa_node_of_device(const struct numa *numa, const char *bus)
+{
+    for (size_t i = 0; i < numa->device_count; i++)
+        if (!strcmp(numa->devices[i].bus, bus))
+            return numa->devices[i].node;
+    return -1;
+}
+
 int numa_find(const struct numa *numa, int number)
 {
     for (size_t i = 0; i < numa->node_count; i++)

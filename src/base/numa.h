@@ -58,6 +58,9 @@ enum akin_status numa_open(const char *made_up, bool devices, struct numa **numa
 void numa_close(struct numa **numa);
 /* Index of the node with that number, or -1. */
 int numa_find(const struct numa *numa, int number);
+/* The number of the node nearest to the device with that address; -1: as in struct numa_device, or
+ * there is none, or devices were not asked for. */
+int numa_node_of_device(const struct numa *numa, const char *bus);
 
 /* Binds the calling thread to the CPUs of node `at` that it may use, and the memory that it touches
  * first from here on to the node's, where there is room; threads that it starts inherit both, as

@@ -267,6 +267,42 @@ int topology_node_here(const struct topology *topology)
                : 0;
 }
 
+int topology_node_numbered(const struct topology *topology, int number)
+{
+    for (int i = 0; topology->nodes > 1 && i < topology->nodes; i++)
+        if (number >= 0 && topology->node_objects[i]->os_index == (unsigned)number)
+            return i;
+    return -1;
+}
+
+/* CPUs of a node that we may use; the caller frees it. NULL: no memory, or nothing to choose. */
+static hwloc_bitmap_t set_of_node(const struct topology *topology, int node)
+{
+    if (node < 0 || node >= topology->nodes || topology->nodes == 1)
+        return NULL;
+    hwloc_bitmap_t set = hwloc_bitmap_alloc();
+    for (int cpu = 0; set && cpu < topology->cpu_end; cpu++)
+        if (topology->node_of[cpu] == node && hwloc_bitmap_set(set, (unsigned)cpu)) {
+            hwloc_bitmap_free(set);
+            set = NULL;
+        }
+    return set;
+}
+
+void topology_visit(const struct topology *topology, int node, void (*fn)(void *context),
+                    void *context)
+{
+    hwloc_bitmap_t set = set_of_node(topology, node), kept = set ? hwloc_bitmap_alloc() : NULL;
+    bool moved = kept && !hwloc_get_cpubind(topology->hwloc, kept, HWLOC_CPUBIND_THREAD) &&
+                 !hwloc_bitmap_isincluded(kept, set) &&
+                 !hwloc_set_cpubind(topology->hwloc, set, HWLOC_CPUBIND_THREAD);
+    fn(context);
+    if (moved)
+        hwloc_set_cpubind(topology->hwloc, kept, HWLOC_CPUBIND_THREAD);
+    hwloc_bitmap_free(kept);
+    hwloc_bitmap_free(set);
+}
+
 /* ---- memory ----------------------------------------------------------------------------- */
 
 struct copying {

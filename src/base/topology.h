@@ -51,6 +51,13 @@ void topology_nudge(const struct topology *topology, int place, enum topology_pi
 /* Its node; 0 where unknown. Costs some nanoseconds. */
 int topology_node_here(const struct topology *topology);
 
+/* Which node the system numbers so, from 0; -1: it is none of ours, or there is but one. */
+int topology_node_numbered(const struct topology *topology, int number);
+/* Calls fn on the CPUs of a node, whatever the calling thread is bound to, and binds it as it was
+ * when that returns. node -1: where it is. */
+void topology_visit(const struct topology *topology, int node, void (*fn)(void *context),
+                    void *context);
+
 /* A copy of `from` [bytes] on a node's memory, as far as the system allows it; NULL: no memory. */
 void *topology_copy(const struct topology *topology, int node, const void *from, size_t bytes);
 void topology_copy_free(const struct topology *topology, void *copy, size_t bytes);

@@ -53,6 +53,16 @@ enum akin_status cli_model_path(struct cli *cli, const char *name, char *path, s
     return akin_model_locate(cli_setting(cli, "home"), name, path, path_bytes, &cli->error);
 }
 
+/* Whether somebody said so, and not only the defaults. */
+static bool is_named(const struct cli *cli, const char *key)
+{
+    struct akin_setting setting;
+    for (size_t i = 0; akin_settings_at(cli->settings, i, &setting); i++)
+        if (!strcmp(setting.key, key))
+            return strcmp(setting.origin, "default") != 0;
+    return false;
+}
+
 enum akin_status cli_model(struct cli *cli, const char *name, struct akin_model **model)
 {
     char path[PATH_BYTES_MAX];
@@ -63,10 +73,11 @@ enum akin_status cli_model(struct cli *cli, const char *name, struct akin_model 
     if (*wanted && !akin_precision_parse(wanted, &precision))
         return wrong_use(cli, "precision: '%.40s' is not one of auto, fp32, bf16, fp16, int8",
                          wanted);
-    /* Asking for the device may load a driver, so who names a precision does not. */
-    if (!*wanted || precision == AKIN_PRECISION_AUTO) {
+    /* Asking for the device may load a driver, so who names a precision does not. Where a card
+     * then fails, who named none gets what the CPU computes in by default. */
+    if (!is_named(cli, "precision") || precision == AKIN_PRECISION_AUTO) {
         if (strcmp(akin_engine_device(cli->engine), "cpu"))
-            precision = AKIN_PRECISION_AUTO;
+            precision = precision == AKIN_PRECISION_AUTO ? precision : AKIN_PRECISION_FP16;
         else if (precision == AKIN_PRECISION_AUTO)
             TRY(verdict_decide(cli, path, &precision));
     }

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "cli/cli.h"
+#include "cli/gpu_report.h"
 #include "cli/numa_report.h"
 #include "cli/report.h"
 #include "cli/verdict.h"
@@ -23,6 +24,7 @@ enum { FINDINGS_MAX = 8, LIBRARIES_MAX = 64 };
 struct doctor {
     struct akin_machine machine;
     struct numa *numa;              /* NULL: the system does not tell */
+    struct akin_gpu_support gpus;
     char model_path[PATH_BYTES_MAX], model_state[256];
     struct akin_verdict verdict;    /* count 0: not measured yet */
     char data_state[256];
@@ -78,6 +80,17 @@ static void examine_engine(struct cli *cli, struct doctor *d)
     if (cli_engine(cli) != AKIN_OK)
         find_problem(d, true, cli->error.message,
                      "check --device, --threads and AKIN_CPU: akin config");
+}
+
+static void examine_gpus(const struct cli *cli, struct doctor *d)
+{
+    if (!cli->engine)
+        return;
+    akin_engine_gpus(cli->engine, &d->gpus);
+    bool asked = strncmp(cli_setting(cli, "device"), "cuda", 4) == 0;
+    bool nothing = gpus_usable(&d->gpus) == 0 && d->gpus.lacks_count > 0;
+    if (nothing && (asked || *d->gpus.library))
+        find_problem(d, asked, d->gpus.lacks[0].what, "%s", d->gpus.lacks[0].fix);
 }
 
 /* Before the engine, which --numa may bind to a part of the machine. */
@@ -152,6 +165,7 @@ static void examine(struct cli *cli, struct doctor *d)
     examine_machine(d);
     dl_iterate_phdr(see_library, d);
     examine_engine(cli, d);
+    examine_gpus(cli, d);
     examine_home(cli, d);
     examine_model(cli, d);
     examine_data(cli, d);
@@ -198,7 +212,9 @@ static json_t *doctor_json(struct cli *cli, const struct doctor *d, const struct
                         json_of_count(d->machine.memory_available_bytes));
     json_object_set_new(root, "numa", d->numa ? numa_json(d->numa) : json_null());
     json_object_set_new(root, "gpus", d->numa ? numa_gpus_json(d->numa) : json_array());
-    json_object_set_new(root, "gpu_support", json_false());
+    json_object_set_new(root, "gpu_support", json_boolean(gpus_usable(&d->gpus) > 0));
+    json_object_set_new(root, "cuda", gpus_json(&d->gpus));
+    json_object_set_new(root, "parts", cli->engine ? parts_json(cli->engine) : json_null());
     json_object_set_new(root, "home", json_of_text(cli_setting(cli, "home")));
     json_object_set_new(root, "model", json_of_known(d->model_path));
     json_object_set_new(root, "model_state", json_of_text(d->model_state));
@@ -265,7 +281,9 @@ static void print_doctor(struct cli *cli, const struct doctor *d, const struct u
         format_bytes(available, d->machine.memory_available_bytes));
     if (d->numa)
         numa_rows(&table, d->numa);
-    row(&table, "engine", "computes on the CPU: this build's engine has no GPU support");
+    gpus_rows(&table, &d->gpus);
+    if (cli->engine)
+        parts_row(&table, cli->engine);
     row(&table, "home", "%s", cli_setting(cli, "home"));
     row(&table, "model", "%s%s%s", d->model_path, *d->model_path ? ": " : "", d->model_state);
     print_precisions(&table, d);

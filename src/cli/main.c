@@ -14,6 +14,9 @@ static const struct option common_options[] = {
     {"model", 'm', OPTION_TEXT, "DIR|NAME", NULL, "model folder, or a name under HOME/models", 0,
      0},
     {"device", 0, OPTION_TEXT, "DEVICE", NULL, "auto, cpu, cuda, cuda:N or cuda:all", 0, 0},
+    {"place", 0, OPTION_TEXT, "PARTS", NULL,
+     "parts on GPUs of their own: encoder=0,users=1,graph=cpu",
+     0, 0},
     {"precision", 0, OPTION_TEXT, "P", NULL, "auto, fp32, bf16, fp16 or int8", 0, 0},
     {"threads", 't', OPTION_TEXT, "N", NULL, "threads; 0: one per CPU", 0, 0},
     {"numa", 0, OPTION_TEXT, "auto|off|N", NULL, "NUMA nodes: place by them, not, or stay on one",
@@ -162,7 +165,7 @@ static enum akin_status no_such_command(struct cli *cli, char *const *words, siz
 static enum akin_status resolve_settings(struct cli *cli, const struct options *before)
 {
     static const char *const keys[] = {"home",      "data",    "model", "device",
-                                       "precision", "threads", "numa"};
+                                       "place",     "precision", "threads", "numa"};
     TRY(akin_settings_create(&cli->settings, &cli->error));
     TRY(akin_settings_resolve(cli->settings, &cli->error));
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {

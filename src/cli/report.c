@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "cli/chart.h"
+#include "cli/gpu_report.h"
 
 /* ---- what every report carries ----------------------------------------------------------- */
 
@@ -23,6 +24,8 @@ void report_common(struct cli *cli, json_t *report)
     json_object_set_new(report, "threads", json_integer(akin_engine_threads(cli->engine)));
     json_object_set_new(report, "kernels", json_of_text(akin_engine_kernels(cli->engine)));
     json_object_set_new(report, "device", json_of_text(akin_engine_device(cli->engine)));
+    if (*cli_setting(cli, "place"))
+        json_object_set_new(report, "parts", parts_json(cli->engine));
 }
 
 static int append_text(const char *text, size_t bytes, void *out)
@@ -148,12 +151,32 @@ void embed_report_add(struct akin_embed_report *sum, const struct akin_embed_rep
     sum->texts_computed += part->texts_computed;
     sum->tokens += part->tokens;
     sum->seconds += part->seconds;
+    sum->threads = part->threads;
+    sum->lanes = part->lanes;
+    sum->tokenize_seconds += part->tokenize_seconds;
+    sum->encode_seconds += part->encode_seconds;
     sum->nan_inf += part->nan_inf;
 }
 
 static double per_second(const struct akin_embed_report *embed)
 {
     return embed->seconds > 0 ? (double)embed->texts / embed->seconds : 0;
+}
+
+/* Texts a second of `workers` that do nothing else, from what their work took together. */
+static double rate_alone(const struct akin_embed_report *embed, double seconds, size_t workers)
+{
+    return seconds > 0 ? (double)embed->texts_computed * (double)workers / seconds : 0;
+}
+
+static double tokenize_rate(const struct akin_embed_report *embed)
+{
+    return rate_alone(embed, embed->tokenize_seconds, embed->threads);
+}
+
+static double encode_rate(const struct akin_embed_report *embed)
+{
+    return rate_alone(embed, embed->encode_seconds, embed->lanes);
 }
 
 static double ms_per_text(const struct akin_embed_report *embed)
@@ -171,6 +194,9 @@ void embed_report_json(struct cli *cli, const struct akin_model_info *model,
     json_object_set_new(report, "seconds", json_of_double(embed->seconds));
     json_object_set_new(report, "texts_per_second", json_of_double(per_second(embed)));
     json_object_set_new(report, "ms_per_text", json_of_double(ms_per_text(embed)));
+    json_object_set_new(report, "tokenize_texts_per_second", json_of_double(tokenize_rate(embed)));
+    json_object_set_new(report, "encode_texts_per_second", json_of_double(encode_rate(embed)));
+    json_object_set_new(report, "lanes", json_of_count(embed->lanes));
     json_object_set_new(report, "tokens", json_of_count(embed->tokens));
     json_object_set_new(report, "vectors_mb",
                         json_of_double((double)embed->texts * (double)model->dimension * 4 / 1e6));
@@ -196,6 +222,12 @@ void embed_report_print(const struct akin_model_info *model, const struct akin_e
     report_line("throughput", "%s texts/s, %s tokens in all",
                 format_count(a, (uint64_t)(per_second(embed) + 0.5)),
                 format_count(b, embed->tokens));
+    report_line("tokenising alone", "%s texts/s, %s thread%s",
+                format_count(a, (uint64_t)(tokenize_rate(embed) + 0.5)),
+                format_count(b, embed->threads), embed->threads == 1 ? "" : "s");
+    report_line("encoding alone", "%s texts/s, %s lane%s",
+                format_count(a, (uint64_t)(encode_rate(embed) + 0.5)),
+                format_count(b, embed->lanes), embed->lanes == 1 ? "" : "s");
     report_line("time per text", "%.3f ms", ms_per_text(embed));
     report_line("norms", "mean %.6f, std %.6f", embed->mean_norm, embed->std_norm);
     report_line("NaN or infinite", "%s", format_count(a, embed->nan_inf));

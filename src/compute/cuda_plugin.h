@@ -1,11 +1,13 @@
 /* The CUDA back end lives in a library of its own, libakin-cuda.so, which is loaded when it is
  * first asked for, so that one program works with and without a card. It is looked for beside the
- * program or library that asks, in ../lib from there, and where the system looks. */
+ * program or library that asks, in ../lib from there, and where the system looks; or it is where
+ * the setting cuda_library says. */
 #pragma once
 
 #include "compute/bandit_device.h"
 #include "compute/encoder_device.h"
 #include "compute/graph_device.h"
+#include "compute/personal_device.h"
 #include "compute/search_device.h"
 #include "compute/train_ops.h"
 #include "compute/user_device.h"
@@ -18,6 +20,7 @@ struct cuda_description {
     int capability;                         /* 90: 9.0 */
     int driver, runtime;                    /* the driver's and the runtime's CUDA */
     size_t blas;                            /* cuBLASLt: 130002 is 13.0.2 */
+    char bus[32];                           /* its PCI address: "0000:07:00.0" */
 };
 
 /* What the library gives. `version` is of this struct: another is refused. */
@@ -36,6 +39,7 @@ struct cuda_plugin {
     const struct search_device_ops *search;
     const struct bandit_device_ops *bandit;
     const struct user_device_ops *users;
+    const struct personal_device_ops *personal;
     const struct graph_device_ops *graph;
 
     enum akin_status (*train_create)(int ordinal, enum train_precision precision,
@@ -61,6 +65,12 @@ struct cuda_plugin {
 /* The one symbol of the library: akin_cuda_plugin. */
 typedef const struct cuda_plugin *cuda_plugin_entry(void);
 
-/* Loaded once for the process, and kept. AKIN_NOT_FOUND: it is not there, or a library that it
- * needs is not; AKIN_UNSUPPORTED: it is of another version. Any thread. */
-enum akin_status cuda_plugin_load(const struct cuda_plugin **plugin, struct akin_error *error);
+/* Loaded once for the process, and kept. `path`: where it is; NULL or "": it is looked for.
+ * AKIN_NOT_FOUND: it is not there, or a library that it needs is not; AKIN_UNSUPPORTED: it is of
+ * another version. Any thread. */
+enum akin_status cuda_plugin_load(const char *path, const struct cuda_plugin **plugin,
+                                  struct akin_error *error);
+/* Where it was loaded from. */
+void cuda_plugin_where(const struct cuda_plugin *plugin, char *path, size_t bytes);
+/* Of the library that sums over several cards: 22703 is 2.27.3; 0: it is not installed. */
+int cuda_nccl_version(void);

@@ -62,5 +62,6 @@ enum { ENCODER_CARDS_MAX = 16 };
 struct encoder_cards {
     const struct encoder_device_ops *ops;
     int ordinals[ENCODER_CARDS_MAX];
+    int nodes[ENCODER_CARDS_MAX];   /* NUMA nodes near them, as topology.h has them; -1: any */
     size_t count;
 };

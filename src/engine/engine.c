@@ -79,7 +79,7 @@ enum akin_status akin_engine_open(const struct akin_engine_settings *settings,
     else if (!e->pool)
         status = error_set(error, AKIN_MEMORY, "%d threads cannot be started", threads);
     if (status == AKIN_OK)
-        status = engine_cards_create(settings->device, &e->cards, error);
+        status = engine_cards_create(settings, &e->cards, error);
     if (status == AKIN_OK)
         status = cpu_backend_create(flags, e->pool, &e->backend, error);
     if (status == AKIN_OK && settings->home && !(e->home = memory_copy_string(settings->home)))

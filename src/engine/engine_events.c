@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "base/status.h"
 #include "compute/backend.h"
+#include "compute/cuda_plugin.h"
 #include "engine/engine.h"
 #include "model/model.h"
 #include "watch/event_snapshot.h"
@@ -13,9 +14,19 @@
 
 struct akin_events {
     struct event_store *store;
-    struct model *model;        /* NULL: none */
+    struct akin_model *model;   /* NULL: none */
     char *folder;
 };
+
+/* Where the card is not to be had, a warning was given; where one was asked for, the model that the
+ * watch needs has failed for it before. */
+static const struct search_device_ops *find_card(void *cookie, int *ordinal)
+{
+    const struct cuda_plugin *plugin = NULL;
+    if (engine_card_of(cookie, CARD_SEARCH, &plugin, ordinal, NULL) != AKIN_OK)
+        return NULL;
+    return plugin ? plugin->search : NULL;
+}
 
 enum akin_status akin_events_open(struct akin_engine *engine, struct akin_model *model,
                                   const struct akin_events_settings *settings,
@@ -24,13 +35,16 @@ enum akin_status akin_events_open(struct akin_engine *engine, struct akin_model 
     char identity[MODEL_IDENTITY_BYTES] = "";
     struct event_store_settings inner = { .folder = settings->folder, .durable = true,
                                           .read_only = !settings->label,
-                                          .kernels = cpu_kernels(engine->backend) };
+                                          .kernels = cpu_kernels(engine->backend),
+                                          .backend = engine->backend,
+                                          .card = { find_card, engine,
+                                                    engine_cards_required(engine) } };
     struct akin_events *e = memory_alloc(1, sizeof *e);
     if (!e)
         return error_memory(error);
     if (model) {
-        e->model = model->model;
-        model_identity(e->model, identity);
+        e->model = model;
+        model_identity(model->model, identity);
         inner.model = identity;
     }
     e->folder = memory_copy_string(settings->folder);
@@ -101,7 +115,7 @@ static enum akin_status embed(struct akin_events *e, const char *query, float **
     struct akin_text text = { query, strlen(query) };
     if (!e->model)
         return error_set(error, AKIN_ARGUMENT, "%s: a search by text needs the model", e->folder);
-    model_info(e->model, &model);
+    akin_model_info(e->model, &model);
     event_store_info(e->store, &store);
     if (store.dimension != model.dimension)
         return error_set(error, AKIN_NOT_FOUND,
@@ -110,8 +124,8 @@ static enum akin_status embed(struct akin_events *e, const char *query, float **
     *vector = memory_alloc(model.dimension, sizeof **vector);
     if (!*vector)
         return error_memory(error);
-    model_embed_settings_default(&settings);
-    enum akin_status status = model_embed(e->model, &text, 1, &settings, *vector, NULL, error);
+    akin_embed_settings_default(&settings);
+    enum akin_status status = akin_model_embed(e->model, &text, 1, &settings, *vector, NULL, error);
     if (status != AKIN_OK) {
         memory_free(*vector);
         *vector = NULL;

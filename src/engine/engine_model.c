@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/status.h"
+#include "base/thread.h"
 #include "engine/engine.h"
 #include "model/hub.h"
 #include "model/model.h"
@@ -79,15 +80,40 @@ static enum akin_status open_on_cards(struct akin_engine *engine,
                                       struct akin_model **model, struct akin_error *error)
 {
     struct akin_model *m = memory_alloc(1, sizeof *m);
+    enum akin_status status = AKIN_OK;
     if (!m)
         return error_memory(error);
-    enum akin_status status = model_open_on_cards(cards, engine->pool, directory, &engine->log,
-                                                  &m->model, error);
+    m->engine = engine;
+    if (!engine_cards_required(engine)) {
+        m->directory = memory_copy_string(directory);
+        m->spare_lock = mutex_create();
+        if (!m->directory || !m->spare_lock)
+            status = error_memory(error);
+    }
+    if (status == AKIN_OK)
+        status = model_open_on_cards(cards, engine->pool, directory, &engine->log, &m->model,
+                                     error);
     if (status == AKIN_OK)
         *model = m;
     else
-        memory_free(m);
+        akin_model_close(&m);
     return status;
+}
+
+static enum akin_status open_on_cpu(struct akin_engine *engine, const char *directory,
+                                    enum akin_precision precision, struct model **model,
+                                    struct akin_error *error)
+{
+    if (precision == AKIN_PRECISION_AUTO)
+        TRY(decide(engine, directory, &precision, error));
+    return model_open(engine->backend, engine->pool, directory, precision, &engine->log, model,
+                      error);
+}
+
+/* What a card may do, as opposed to what is asked of it. */
+static bool is_of_card(enum akin_status status)
+{
+    return status == AKIN_UNSUPPORTED || status == AKIN_MEMORY || status == AKIN_IO;
 }
 
 enum akin_status akin_model_open(struct akin_engine *engine, const char *directory,
@@ -106,24 +132,41 @@ enum akin_status akin_model_open(struct akin_engine *engine, const char *directo
         enum akin_status status = open_on_cards(engine, cards, directory, model, &reason);
         if (status == AKIN_OK)
             return AKIN_OK;
-        bool instead = status == AKIN_UNSUPPORTED || status == AKIN_MEMORY || status == AKIN_IO;
-        if (engine_cards_required(engine) || !instead)
+        if (engine_cards_required(engine) || !is_of_card(status))
             return error_set(error, status, "%s", reason.message);
         log_write(&engine->log, AKIN_LOG_WARNING, "computing on the CPU: %s", reason.message);
-        precision = AKIN_PRECISION_AUTO;
+        if (precision == AKIN_PRECISION_FP16)       /* which the CPU has not; this is as good */
+            precision = AKIN_PRECISION_FP32;
     }
-    if (precision == AKIN_PRECISION_AUTO)
-        TRY(decide(engine, directory, &precision, error));
     struct akin_model *m = memory_alloc(1, sizeof *m);
     if (!m)
         return error_memory(error);
-    enum akin_status status = model_open(engine->backend, engine->pool, directory, precision,
-                                         &engine->log, &m->model, error);
+    m->engine = engine;
+    enum akin_status status = open_on_cpu(engine, directory, precision, &m->model, error);
     if (status == AKIN_OK)
         *model = m;
     else
-        memory_free(m);
+        akin_model_close(&m);
     return status;
+}
+
+struct model *engine_model_spare(struct akin_model *model, enum akin_status status,
+                                 const struct akin_error *why)
+{
+    if (!model->directory || !is_of_card(status))
+        return NULL;
+    mutex_lock(model->spare_lock);
+    if (!model->spare_tried) {
+        struct akin_error error = { 0 };
+        const struct akin_log *log = &model->engine->log;
+        model->spare_tried = true;
+        log_write(log, AKIN_LOG_WARNING, "going on with the CPU: %s", why->message);
+        if (open_on_cpu(model->engine, model->directory, AKIN_PRECISION_AUTO, &model->spare,
+                        &error) != AKIN_OK)
+            log_write(log, AKIN_LOG_WARNING, "the CPU cannot go on either: %s", error.message);
+    }
+    mutex_unlock(model->spare_lock);
+    return model->spare;
 }
 
 void akin_model_close(struct akin_model **model)
@@ -131,6 +174,9 @@ void akin_model_close(struct akin_model **model)
     if (!*model)
         return;
     model_close(&(*model)->model);
+    model_close(&(*model)->spare);
+    mutex_destroy(&(*model)->spare_lock);
+    memory_free((*model)->directory);
     memory_free(*model);
     *model = NULL;
 }
@@ -163,7 +209,15 @@ enum akin_status akin_model_embed(struct akin_model *model, const struct akin_te
                                   float *vectors, struct akin_embed_report *report,
                                   struct akin_error *error)
 {
-    return model_embed(model->model, texts, count, settings, vectors, report, error);
+    struct akin_error why = { 0 };
+    enum akin_status status = model_embed(model->model, texts, count, settings, vectors, report,
+                                          &why);
+    struct model *spare = status == AKIN_OK ? NULL : engine_model_spare(model, status, &why);
+    if (spare)
+        return model_embed(spare, texts, count, settings, vectors, report, error);
+    if (status != AKIN_OK && error)
+        *error = why;
+    return status;
 }
 
 enum akin_status akin_model_locate(const char *home, const char *name, char *path,

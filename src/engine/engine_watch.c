@@ -24,13 +24,21 @@ void akin_watch_input_default(struct akin_watch_input *input)
     *input = (struct akin_watch_input){ .path = "-", .session_field = "session", .batch = 256 };
 }
 
+static struct model *go_on(void *cookie, enum akin_status status, const struct akin_error *why)
+{
+    return engine_model_spare(cookie, status, why);
+}
+
 /* A watch is its own handle: there is nothing that the engine would add. */
 enum akin_status akin_watch_open(struct akin_engine *engine, struct akin_model *model,
                                  const struct akin_watch_settings *settings,
                                  struct akin_watch **watch, struct akin_error *error)
 {
-    return watch_open(cpu_kernels(engine->backend), model ? model->model : NULL, settings,
-                      (struct watch **)watch, error);
+    const struct scorer_tools tools = {
+        .kernels = cpu_kernels(engine->backend), .pool = engine->pool,
+        .model = model ? model->model : NULL, .instead = model ? go_on : NULL, .cookie = model,
+    };
+    return watch_open(&tools, settings, (struct watch **)watch, error);
 }
 
 void akin_watch_close(struct akin_watch **watch)

@@ -16,8 +16,10 @@
 #include "base/status.h"
 
 #include "akin/model.h"
+#include "engine/engine.h"
 
-enum setting { HOME, DATA, MODEL, DEVICE, PRECISION, THREADS, PIN, NUMA, CPU, HUB, SETTINGS };
+enum setting { HOME, DATA, MODEL, DEVICE, PRECISION, THREADS, PIN, NUMA, CPU, PLACE, CUDA_LIBRARY,
+               HUB, SETTINGS };
 
 static const struct {
     const char *key, *environment, *help;
@@ -31,6 +33,9 @@ static const struct {
     [PIN]       = { "pin", "AKIN_PIN", "threads bound to auto (NUMA nodes), cores or off" },
     [NUMA]      = { "numa", "AKIN_NUMA", "NUMA nodes: auto, off, or the number of one to stay on" },
     [CPU]       = { "cpu", "AKIN_CPU", "highest kernel level: ref, avx2, avx512 or amx" },
+    [PLACE]     = { "place", "AKIN_PLACE",
+                    "parts on GPUs of their own: encoder=0,users=1,graph=cpu" },
+    [CUDA_LIBRARY] = { "cuda_library", "AKIN_CUDA_LIBRARY", "path of libakin-cuda.so" },
     [HUB]       = { "hub", "AKIN_HUB", "base URL of a hub with the Hugging Face layout" },
 };
 
@@ -74,6 +79,11 @@ static const char *expectation(int setting, const char *value)
         return !strcmp(value, "auto") || !strcmp(value, "cpu") || !strncmp(value, "cuda", 4)
                    ? NULL
                    : "auto, cpu, cuda, cuda:N or cuda:all";
+    case PLACE:
+        return engine_place_is_known(value)
+                   ? NULL
+                   : "PART=N or PART=cpu, separated by commas, each part once: encoder, search, "
+                     "cache, users, bandits, graph; N is the number of a GPU";
     case HOME:
     case DATA:
     case MODEL:
@@ -130,6 +140,8 @@ static enum akin_status store_defaults(struct akin_settings *settings, struct ak
     TRY(store(settings, PIN, "auto", "default", error));
     TRY(store(settings, NUMA, "auto", "default", error));
     TRY(store(settings, CPU, "", "default", error));
+    TRY(store(settings, PLACE, "", "default", error));
+    TRY(store(settings, CUDA_LIBRARY, "", "default", error));
     TRY(store(settings, HUB, "", "default", error));
     return derive_data(settings, error);
 }
@@ -258,6 +270,8 @@ void akin_settings_engine(const struct akin_settings *settings, struct akin_engi
     parse_uint64(settings->values[THREADS], strlen(settings->values[THREADS]), &threads);
     engine->threads = (int)threads;
     engine->device = settings->values[DEVICE];
+    engine->place = settings->values[PLACE];
+    engine->cuda_library = *settings->values[CUDA_LIBRARY] ? settings->values[CUDA_LIBRARY] : NULL;
     engine->pin = settings->values[PIN];
     engine->numa = settings->values[NUMA];
     engine->home = settings->values[HOME];

@@ -5,8 +5,9 @@
  * nor between micro-batches; the workers meet once a window. A run ends early when another caller
  * waits for its turn, and goes on later.
  *
- * On cards there are fewer lanes than threads; those without one tokenise. A lane that fails is not
- * used again, and its batch is computed in another: nothing is lost or computed twice. */
+ * On cards there are fewer lanes than threads; those without one tokenise, and those with one do
+ * not before all micro-batches are taken, so that the cards do not wait for them. A lane that fails
+ * is not used again, and its batch is computed in another: nothing is lost or computed twice. */
 #include "model/embed.h"
 
 #include <math.h>
@@ -24,6 +25,8 @@
 enum { WINDOW_TOKENS = 1 << 21 };
 /* Texts that a thread tokenises before it looks for other work. */
 enum { CHUNK_TEXTS = 16 };
+/* Texts of the first window on cards, which wait for it; each further one is twice as large. */
+enum { FIRST_TEXTS = 4096 };
 /* Micro-batches for each thread before a call lets another one have its turn. */
 enum { TURN_BATCHES_PER_THREAD = 8 };
 /* Each lane of a card fails once at most. */
@@ -137,7 +140,7 @@ struct call {
     size_t count;
     const char *prompt;
     size_t prompt_bytes;
-    size_t batch_texts;
+    size_t batch_texts, first_texts;
     bool normalize, deduplicate;
     struct akin_progress progress;
     float *vectors;             /* [count][dimension] */
@@ -154,6 +157,9 @@ struct call {
     size_t turn_end;            /* batches before it are computed even if others wait */
     atomic_bool stop;           /* no batch is begun any more */
     atomic_size_t done;         /* texts whose vectors are written */
+    double *norms, single_norm; /* [count]; NaN: the vector is not finite */
+    atomic_size_t nan_inf;
+    atomic_uint_least64_t tokenize_ns, encode_ns;       /* of all threads, of all lanes */
     /* of the caller's thread */
     size_t reported;            /* the last number of texts that was */
     enum akin_status status;
@@ -161,7 +167,7 @@ struct call {
     /* the report */
     size_t computed;
     uint64_t tokens;
-    size_t finite_rows, nan_inf;
+    size_t finite_rows;
     double norm_mean, norm_m2;  /* Welford 1962: one pass, no cancellation */
 };
 
@@ -170,6 +176,12 @@ static enum akin_status call_init(struct call *call)
     struct embedder *e = call->embedder;
     size_t tokens_max = e->parts.tokens_max, rows = WINDOW_TOKENS / tokens_max;
     size_t windows = call->count > rows ? 2 : 1;
+    call->first_texts = encoder_on_cpu(e->parts.encoder) ? rows : FIRST_TEXTS;
+    call->norms = &call->single_norm;
+    if (call->count > 1)
+        call->norms = memory_alloc(call->count, sizeof *call->norms);
+    if (!call->norms)
+        return error_memory(call->error);
     call->current = &call->windows[0];
     call->next = &call->windows[1];
     if (call->count == 1 && !atomic_exchange(&e->single_taken, true)) {
@@ -190,6 +202,8 @@ static void call_deinit(struct call *call)
     window_deinit(&call->windows[0]);
     window_deinit(&call->windows[1]);
     string_map_deinit(&call->seen);
+    if (call->norms != &call->single_norm)
+        memory_free(call->norms);
 }
 
 static void report_progress(struct call *call)
@@ -242,10 +256,12 @@ static bool tokenize_some(struct call *call, struct worker *worker)
         return false;
     size_t count = window->row_count - begin < CHUNK_TEXTS ? window->row_count - begin
                                                            : CHUNK_TEXTS;
+    uint64_t began = clock_monotonic_ns();
     for (size_t i = begin; worker->status == AKIN_OK && i < begin + count; i++) {
         worker->status = tokenize_row(call, &window->rows[i], worker);
         worker->failed_row = i;
     }
+    atomic_fetch_add(&call->tokenize_ns, clock_monotonic_ns() - began);
     if (atomic_fetch_add(&call->tokenized, count) + count == window->row_count)
         window_cut(window, call->embedder->batch_tokens, call->batch_texts,
                    call->embedder->lanes);
@@ -284,11 +300,27 @@ static void fail_batch(struct call *call, size_t number, struct worker *worker,
     mutex_unlock(e->failed_lock);
 }
 
-static void compute_batch(struct call *call, size_t number, struct worker *worker)
+/* Of the vector of a text. */
+static void measure_norm(struct call *call, size_t text)
+{
+    size_t dimension = call->embedder->parts.dimension, wrong = 0;
+    const float *vector = call->vectors + text * dimension;
+    double sum = 0;
+    for (size_t d = 0; d < dimension; d++) {
+        wrong += !isfinite(vector[d]);
+        sum += (double)vector[d] * vector[d];
+    }
+    call->norms[text] = wrong ? NAN : sqrt(sum);
+    if (wrong)
+        atomic_fetch_add(&call->nan_inf, wrong);
+}
+
+/* The tokens of a micro-batch, packed in the worker's memory. */
+static struct packed_batch pack_batch(const struct call *call, const struct micro_batch *batch,
+                                      struct worker *worker)
 {
     const struct embedder_parts *parts = &call->embedder->parts;
     const struct window *window = call->current;
-    const struct micro_batch *batch = &window->batches[number];
     struct packed_batch packed = { .ids = worker->ids, .positions = worker->positions,
                                    .offsets = worker->offsets };
     worker->offsets[0] = 0;
@@ -302,11 +334,24 @@ static void compute_batch(struct call *call, size_t number, struct worker *worke
         packed.tokens += row->tokens;
         worker->offsets[++packed.sequences] = (uint32_t)packed.tokens;
     }
+    return packed;
+}
+
+/* Alone: the other threads work on this batch too. */
+static void compute_batch(struct call *call, size_t number, struct worker *worker, bool alone)
+{
+    const struct embedder_parts *parts = &call->embedder->parts;
+    const struct window *window = call->current;
+    const struct micro_batch *batch = &window->batches[number];
     size_t row_bytes = parts->dimension * sizeof *call->vectors;
     struct akin_error why = { 0 };
+    struct packed_batch packed = pack_batch(call, batch, worker);
+    uint64_t began = clock_monotonic_ns();
     enum akin_status status =
         packed.sequences ? encoder_forward(parts->encoder, &worker->lane, &packed, call->normalize,
                                            worker->vectors, &why) : AKIN_OK;
+    size_t lanes = alone && encoder_on_cpu(parts->encoder) ? call->embedder->lanes : 1;
+    atomic_fetch_add(&call->encode_ns, (clock_monotonic_ns() - began) * lanes);
     if (status != AKIN_OK) {
         fail_batch(call, number, worker, status, &why);
         return;
@@ -317,6 +362,7 @@ static void compute_batch(struct call *call, size_t number, struct worker *worke
             memcpy(vector, worker->vectors + s * parts->dimension, row_bytes);
         else                    /* a text without a token, not even special ones: sorted last */
             memset(vector, 0, row_bytes);
+        measure_norm(call, window->rows[i].text);
     }
     atomic_fetch_add(&call->done, batch->end - batch->begin);
 }
@@ -353,7 +399,7 @@ static void compute_together(struct call *call)
         worker++;
     encoder_lane_team(e->parts.encoder, &worker->lane, true);
     if (take_batch(call, &number))
-        compute_batch(call, number, worker);
+        compute_batch(call, number, worker, true);
     encoder_lane_team(e->parts.encoder, &worker->lane, false);
 }
 
@@ -369,17 +415,21 @@ static bool others_wait(const struct call *call)
 static void work(void *context, size_t item, int number)
 {
     struct call *call = context;
-    struct worker *worker = &call->embedder->workers[number];
+    const struct embedder *e = call->embedder;
+    struct worker *worker = &e->workers[number];
+    bool computes_first = worker->computes && !encoder_on_cpu(e->parts.encoder);
     (void)item;
-    while (tokenize_some(call, worker))
+    while (!computes_first && tokenize_some(call, worker))
         ;
     for (size_t i; worker->computes && !atomic_load(&call->stop) && take_batch(call, &i);) {
-        compute_batch(call, i, worker);
+        compute_batch(call, i, worker, false);
         if (number == 0)        /* the caller's own thread */
             report_progress(call);
         if (i + 1 >= call->turn_end && others_wait(call))
             atomic_store(&call->stop, true);
     }
+    while (computes_first && tokenize_some(call, worker))
+        ;
 }
 
 /* Threads that have something to do: no other is woken. Which ones take part is not known, so all
@@ -455,24 +505,18 @@ static void compute_window(struct call *call)
 
 /* ---- report ----------------------------------------------------------------------------- */
 
-static void measure_rows(struct call *call, size_t begin, size_t end)
+/* In the order of the texts, so that the same ones give the same figures. */
+static void add_norms(struct call *call, const struct window *window)
 {
-    size_t dimension = call->embedder->parts.dimension;
-    for (size_t i = begin; i < end; i++) {
-        const float *vector = call->vectors + i * dimension;
-        double sum = 0;
-        size_t wrong = 0;
-        for (size_t d = 0; d < dimension; d++) {
-            wrong += !isfinite(vector[d]);
-            sum += (double)vector[d] * vector[d];
-        }
-        call->nan_inf += wrong;
-        if (wrong)
+    for (size_t i = 0; i < window->repeat_count; i++)
+        measure_norm(call, window->repeats[i].text);
+    for (size_t i = window->begin; i < window->end; i++) {
+        if (isnan(call->norms[i]))
             continue;
-        double norm = sqrt(sum), delta = norm - call->norm_mean;
+        double delta = call->norms[i] - call->norm_mean;
         call->finite_rows++;
         call->norm_mean += delta / (double)call->finite_rows;
-        call->norm_m2 += delta * (norm - call->norm_mean);
+        call->norm_m2 += delta * (call->norms[i] - call->norm_mean);
     }
 }
 
@@ -480,12 +524,15 @@ static void measure_rows(struct call *call, size_t begin, size_t end)
 static enum akin_status embed_windows(struct call *call)
 {
     struct string_map *seen = call->deduplicate ? &call->seen : NULL;
-    for (size_t begin = 0; call->status == AKIN_OK && call->reported < call->count;) {
-        TRY(window_fill(call->next, call->texts, begin, call->count, seen, call->error));
+    size_t begin = 0, most = call->first_texts;
+    while (call->status == AKIN_OK && call->reported < call->count) {
+        size_t end = call->count - begin < most ? call->count : begin + most;
+        TRY(window_fill(call->next, call->texts, begin, end, seen, call->error));
         begin = call->next->end;
+        most *= most < call->count ? 2 : 1;
         compute_window(call);
         if (call->status == AKIN_OK)
-            measure_rows(call, call->current->begin, call->current->end);
+            add_norms(call, call->current);
         struct window *computed = call->current;
         call->current = call->next;
         call->next = computed;
@@ -513,6 +560,9 @@ enum akin_status embedder_embed(struct embedder *embedder, const struct akin_tex
         *report = (struct akin_embed_report){
             .texts = count, .texts_computed = call.computed, .tokens = call.tokens,
             .seconds = (double)(clock_monotonic_ns() - start_ns) * 1e-9,
+            .threads = embedder->worker_count, .lanes = embedder->lanes,
+            .tokenize_seconds = (double)call.tokenize_ns * 1e-9,
+            .encode_seconds = (double)call.encode_ns * 1e-9,
             .mean_norm = call.norm_mean, .nan_inf = call.nan_inf,
             .std_norm = call.finite_rows ? sqrt(call.norm_m2 / (double)call.finite_rows) : 0,
         };

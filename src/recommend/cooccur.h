@@ -8,6 +8,7 @@
 #pragma once
 
 #include "base/status.h"
+#include "compute/item_rows.h"
 #include "recommend/gather.h"
 
 struct catalog;
@@ -15,11 +16,6 @@ struct cooccur;
 struct thread_pool;
 
 enum { COOCCUR_RATERS = 1000, COOCCUR_ROW = 200 };
-
-struct item_weight {
-    uint32_t row;
-    float weight;
-};
 
 enum akin_status cooccur_create(const struct catalog *catalog, struct cooccur **cooccur,
                                 struct akin_error *error);
@@ -37,13 +33,6 @@ size_t cooccur_row(const struct cooccur *cooccur, size_t row, struct gather *cou
                    struct item_weight out[COOCCUR_ROW]);
 
 /* ---- rows that were made ahead ---------------------------------------------------------- */
-
-/* Row i is entries[starts[i]] up to entries[starts[i + 1]]; weights of 0 or less are none. */
-struct item_rows {
-    size_t items;
-    const uint64_t *starts;     /* [items + 1] */
-    const struct item_weight *entries;
-};
 
 /* Those of all items, with the threads of the pool (NULL: none); starts and entries are the
  * caller's to free, whatever the status. */

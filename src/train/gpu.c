@@ -23,7 +23,7 @@ static void count_here(struct answer *answer)
 {
     const struct cuda_plugin *plugin;
     struct akin_error error = {0};
-    if (cuda_plugin_load(&plugin, &error) != AKIN_OK) {
+    if (cuda_plugin_load(NULL, &plugin, &error) != AKIN_OK) {
         snprintf(answer->why, sizeof answer->why, "%.500s", error.message);
         return;
     }
@@ -103,7 +103,7 @@ enum akin_status gpu_open(size_t ordinal, enum train_precision precision,
                           struct akin_error *error)
 {
     const struct cuda_plugin *plugin;
-    TRY(cuda_plugin_load(&plugin, error));
+    TRY(cuda_plugin_load(NULL, &plugin, error));
     size_t count = (size_t)plugin->device_count();
     if (ordinal >= count)
         return error_set(error, AKIN_NOT_FOUND,
@@ -116,7 +116,7 @@ enum akin_status gpu_open(size_t ordinal, enum train_precision precision,
 size_t gpu_peak_bytes(const struct train_device *device)
 {
     const struct cuda_plugin *plugin;
-    bool loaded = cuda_plugin_load(&plugin, NULL) == AKIN_OK;
+    bool loaded = cuda_plugin_load(NULL, &plugin, NULL) == AKIN_OK;
     return loaded ? plugin->train_peak_bytes(device) : 0;
 }
 
@@ -214,7 +214,8 @@ static enum akin_status join_cards(struct gpu_reducer *r, struct akin_error *err
 {
     const char *name = r->device->ops->name;
     unsigned char id[CUDA_SUM_ID_BYTES] = {0};
-    double able = name && !strcmp(name, "cuda") && cuda_plugin_load(&r->plugin, NULL) == AKIN_OK
+    double able = name && !strcmp(name, "cuda")
+                  && cuda_plugin_load(NULL, &r->plugin, NULL) == AKIN_OK
                   && r->plugin->sum_id && r->plugin->sum_id(id, NULL) == AKIN_OK;
     if (!name)
         return AKIN_OK;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/limits.h"
+#include "compute/backend.h"
 #include "compute/cpu/kernels.h"
 
 static const char kinds_mark[16] = "akin kinds 1\n";
@@ -266,31 +267,79 @@ enum akin_status event_kinds_flush(struct event_kinds *k, bool durable, struct a
     return AKIN_OK;
 }
 
-void event_kinds_score(const struct event_kinds *k, const struct kernels *kernels,
+/* ---- scores --------------------------------------------------------------------------------- */
+
+struct scoring {
+    const struct event_kinds *kinds;
+    const struct kernels *kernels;
+    const float *query;
+    float *wide;                /* [ROWS_AT_ONCE][dimension] */
+    float factor;               /* 1 / length of the query, 0 where there is none */
+};
+
+static bool scoring_begin(struct scoring *s, const struct event_kinds *k,
+                          const struct kernels *kernels, const float *query)
+{
+    double square = 0;
+    for (size_t i = 0; i < k->dimension; i++)
+        square += (double)query[i] * (double)query[i];
+    *s = (struct scoring){ .kinds = k, .kernels = kernels, .query = query };
+    s->factor = isfinite(square) && square > 0 ? (float)(1 / sqrt(square)) : 0;
+    s->wide = memory_alloc_aligned(ROWS_AT_ONCE * k->dimension, sizeof *s->wide);
+    return s->wide;
+}
+
+static void score_rows(const struct scoring *s, const uint32_t *rows, size_t count, float *scores)
+{
+    const float *pointers[ROWS_AT_ONCE];
+    size_t dim = s->kinds->dimension;
+    for (size_t i = 0; i < count; i++) {
+        pointers[i] = s->wide + i * dim;
+        s->kernels->widen_f16(s->wide + i * dim, s->kinds->halves + rows[i] * dim, dim);
+    }
+    s->kernels->score_dot_f32(scores, s->query, 1, pointers, count, dim);
+    for (size_t i = 0; i < count; i++) {
+        scores[i] *= s->factor * s->kinds->scales[rows[i]];
+        scores[i] = isfinite(scores[i]) ? scores[i] : 0;
+    }
+}
+
+bool event_kinds_score(const struct event_kinds *k, const struct kernels *kernels,
                        const float *query, size_t begin, size_t end, float *scores)
 {
-    _Alignas(64) float wide[ROWS_AT_ONCE * 1024];
-    size_t dim = k->dimension, step = dim && dim <= 1024 ? ROWS_AT_ONCE : 1;
-    float *rows = dim <= 1024 ? wide : memory_alloc_aligned(dim, sizeof *rows);
-    double square = 0;
-    for (size_t i = 0; i < dim; i++)
-        square += (double)query[i] * (double)query[i];
-    float factor = isfinite(square) && square > 0 ? (float)(1 / sqrt(square)) : 0;
-    for (size_t row = begin; row < end; row++)
-        scores[row] = 0;
-    if (!dim)
-        return;
-    for (size_t row = begin; rows && row < end; row += step) {
-        const float *pointers[ROWS_AT_ONCE];
-        size_t count = end - row < step ? end - row : step;
-        for (size_t i = 0; i < count; i++) {
-            pointers[i] = rows + i * dim;
-            kernels->widen_f16(rows + i * dim, k->halves + (row + i) * dim, dim);
-        }
-        kernels->score_dot_f32(scores + row, query, 1, pointers, count, dim);
+    struct scoring s;
+    uint32_t rows[ROWS_AT_ONCE];
+    memset(scores + begin, 0, (end - begin) * sizeof *scores);
+    if (!k->dimension)
+        return true;
+    if (!scoring_begin(&s, k, kernels, query))
+        return false;
+    for (size_t row = begin; row < end; row += ROWS_AT_ONCE) {
+        size_t count = end - row < ROWS_AT_ONCE ? end - row : ROWS_AT_ONCE;
         for (size_t i = 0; i < count; i++)
-            scores[row + i] *= factor * k->scales[row + i];
+            rows[i] = (uint32_t)(row + i);
+        score_rows(&s, rows, count, scores + row);
     }
-    if (rows != wide)
-        memory_free(rows);
+    memory_free(s.wide);
+    return true;
+}
+
+bool event_kinds_score_some(const struct event_kinds *k, const struct kernels *kernels,
+                            const float *query, struct hit *hits, size_t count)
+{
+    struct scoring s;
+    uint32_t rows[ROWS_AT_ONCE];
+    float scores[ROWS_AT_ONCE];
+    if (!scoring_begin(&s, k, kernels, query))
+        return false;
+    for (size_t at = 0; at < count; at += ROWS_AT_ONCE) {
+        size_t some = count - at < ROWS_AT_ONCE ? count - at : ROWS_AT_ONCE;
+        for (size_t i = 0; i < some; i++)
+            rows[i] = hits[at + i].row;
+        score_rows(&s, rows, some, scores);
+        for (size_t i = 0; i < some; i++)
+            hits[at + i].score = scores[i];
+    }
+    memory_free(s.wide);
+    return true;
 }

@@ -23,6 +23,7 @@ struct event_kinds {
     bool unsynced;
 };
 
+struct hit;
 struct kernels;
 
 void event_kinds_init(struct event_kinds *kinds);
@@ -40,9 +41,13 @@ enum akin_status event_kinds_put(struct event_kinds *kinds, const struct kernels
 /* Appends what is pending; the caller has the store's lock, and has caught up. */
 enum akin_status event_kinds_flush(struct event_kinds *kinds, bool durable,
                                    struct akin_error *error);
-/* Cosines of rows [begin, end) with query[dimension], into scores[begin..end). */
-void event_kinds_score(const struct event_kinds *kinds, const struct kernels *kernels,
+/* Cosines of rows [begin, end) with query[dimension], into scores[begin..end): 0 where they are
+ * nothing finite. false: no memory. */
+bool event_kinds_score(const struct event_kinds *kinds, const struct kernels *kernels,
                        const float *query, size_t begin, size_t end, float *scores);
+/* The same, bit for bit, for the rows of these hits. */
+bool event_kinds_score_some(const struct event_kinds *kinds, const struct kernels *kernels,
+                            const float *query, struct hit *hits, size_t count);
 
 /* ---- the file -------------------------------------------------------------------------------- */
 

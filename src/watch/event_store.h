@@ -17,6 +17,16 @@
 struct event_store;
 struct kernels;
 
+struct search_device_ops;
+
+/* A card that may compare kinds. It is asked for once, when there are many and they are searched
+ * again; `find` may be NULL, as may be what it gives: none. */
+struct event_store_card {
+    const struct search_device_ops *(*find)(void *cookie, int *ordinal);
+    void *cookie;
+    bool required;              /* a search fails where the card does; otherwise the CPU goes on */
+};
+
 struct event_store_settings {
     const char *folder;         /* made where it is not there */
     uint64_t keep_seconds;      /* 0: for ever */
@@ -25,10 +35,13 @@ struct event_store_settings {
     bool read_only;             /* nothing is written; what another process appends is seen after
                                    event_store_refresh */
     const struct kernels *kernels;  /* outlive the store */
+    struct backend *backend;    /* outlives it too: for many searches among many kinds; NULL: all
+                                   kinds are compared each time */
     const char *model;          /* what the model of the kinds' vectors is known by, such as the
                                    hash of its files; vectors of different models are kept apart.
                                    NULL: none */
     uint64_t segment_bytes;     /* 0: EVENT_SEGMENT_BYTES */
+    struct event_store_card card;
 };
 
 /* What is told of damage and repairs that do not stop it, in one line each. It may not call the

@@ -471,6 +471,8 @@ static void close_files(struct event_store *s)
     if (locked && event_kinds_catch_up(&s->kinds, s->settings.kernels, true, &cut, NULL) == AKIN_OK)
         event_kinds_flush(&s->kinds, s->settings.durable, NULL);
     event_kinds_close(&s->kinds);
+    kind_index_destroy(&s->index);
+    kind_card_close(&s->card);
     file_at_close(&s->label_log);
     file_at_close(&s->lock);
 }

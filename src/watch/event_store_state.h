@@ -14,6 +14,8 @@
 #include "watch/event_ids.h"
 #include "watch/event_kinds.h"
 #include "watch/event_segment.h"
+#include "watch/kind_card.h"
+#include "watch/kind_index.h"
 
 struct origin_cursor {
     char *origin;
@@ -45,6 +47,10 @@ struct event_store {
     bool cursors_failed;            /* memory ran out */
     struct number_map labels;       /* number -> label + 1 */
     struct event_kinds kinds;
+    struct kind_index *index;       /* of the kinds; NULL: not worth it so far */
+    struct kind_card card;
+    bool card_asked;
+    uint64_t searches;              /* among many kinds */
 };
 
 /* ---- event_store_open.c ------------------------------------------------------------------- */

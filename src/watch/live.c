@@ -252,8 +252,8 @@ static enum akin_status open_all(struct live *live, const struct kernels *kernel
     return record_start(live, model, settings, error);
 }
 
-enum akin_status live_watch_run(struct scorer *scorer, const struct kernels *kernels,
-                          const struct model *model, const struct akin_watch_settings *settings,
+enum akin_status live_watch_run(struct scorer *scorer, const struct scorer_tools *tools,
+                          const struct akin_watch_settings *settings,
                           const struct akin_watch_live *s, struct akin_watch_live_report *report,
                           struct akin_error *error)
 {
@@ -270,7 +270,7 @@ enum akin_status live_watch_run(struct scorer *scorer, const struct kernels *ker
     live->labels.keeper = &live->keeper;
     enum akin_status status = check(s, error);
     if (status == AKIN_OK)
-        status = open_all(live, kernels, model, settings, error);
+        status = open_all(live, tools->kernels, tools->model, settings, error);
     if (status == AKIN_OK) {
         const struct pipeline_settings pipeline = {
             .scorer = scorer, .keeper = &live->keeper, .labels = &live->labels,

@@ -6,11 +6,15 @@
 #include "watch/template.h"
 
 struct kernels;
+struct placing;
+struct thread_pool;
 
 enum { EVENT_RARITY, EVENT_BURST, EVENT_DISTANCE, EVENT_SEVERITY, EVENT_PARTS, BURST_BITS = 32 };
 
 struct event_model {
     const struct kernels *kernels;
+    struct thread_pool *pool;       /* shares out comparisons, which changes no bit; NULL: none */
+    struct placing *placing;        /* where they are done; NULL where there are no vectors */
     struct templates *templates;
     size_t dimension;       /* of the templates' vectors; 0: there are none */
     double half_life;       /* of counts, in events */
@@ -33,10 +37,12 @@ double event_model_new_error(const struct event_model *model);
 /* Counts the event that was measured last. `weight` below 1 counts it for less. During the history
  * `history` notes how strong its burst was. */
 void event_model_learn(struct event_model *model, uint32_t slot, double weight, bool history);
-/* Vectors [count][dimension] have come for these slots, and are there by now: each finds its near
- * kinds, and is offered to theirs. The same however many are placed together. */
-enum { EVENT_PLACED_MAX = 32 };
-void event_model_place(struct event_model *model, const uint32_t *slots, const float *vectors,
-                       size_t count);
+struct placing *placing_create(size_t dimension);   /* NULL: no memory */
+void placing_destroy(struct placing **placing);
+/* These slots have vectors by now: each finds its near kinds, and is offered to theirs. The same
+ * however many are placed together. */
+void event_model_place(struct event_model *model, const uint32_t *slots, size_t count);
+/* Places those of them again that lack a near kind, because it was forgotten. */
+void event_model_renew(struct event_model *model, const uint32_t *slots, size_t count);
 /* Brings the counts of `slot` up to date and returns its decayed count. */
 double event_model_count(struct event_model *model, uint32_t slot);

@@ -24,13 +24,14 @@ static_assert((int)AKIN_WATCH_NEAREST == (int)TEMPLATE_NEAREST, "the public neig
 
 struct scorer {
     struct akin_watch_settings settings;
-    struct model *model;
+    struct scorer_tools tools;
     struct event_model events;
     struct feedback feedback;
     struct vector_cache *cache;
     struct sessions *sessions;
     uint64_t joins;                 /* of kinds, when the batch began */
     uint32_t *fresh;                /* [SCORER_BATCH_MAX] slots that need a vector */
+    uint32_t *placed;               /* [SCORER_BATCH_MAX] slots */
     struct akin_text *texts;        /* [SCORER_BATCH_MAX] of those to embed */
     float *vectors;                 /* [SCORER_BATCH_MAX][dimension] */
     size_t fresh_count;
@@ -77,10 +78,12 @@ void scorer_close(struct scorer **scorer)
     if (!s)
         return;
     templates_destroy(&s->events.templates);
+    placing_destroy(&s->events.placing);
     vector_cache_destroy(&s->cache);
     sessions_destroy(&s->sessions);
     feedback_deinit(&s->feedback);
     memory_free(s->fresh);
+    memory_free(s->placed);
     memory_free(s->texts);
     memory_free(s->vectors);
     memory_free(s->history);
@@ -90,7 +93,7 @@ void scorer_close(struct scorer **scorer)
     *scorer = NULL;
 }
 
-enum akin_status scorer_open(const struct kernels *kernels, struct model *model,
+enum akin_status scorer_open(const struct scorer_tools *tools,
                             const struct akin_watch_settings *settings, struct scorer **scorer,
                             struct akin_error *error)
 {
@@ -99,23 +102,26 @@ enum akin_status scorer_open(const struct kernels *kernels, struct model *model,
     struct scorer *s = memory_alloc(1, sizeof *s);
     if (!s)
         return error_memory(error);
-    if (model)
-        model_info(model, &info);
+    if (tools->model)
+        model_info(tools->model, &info);
     s->settings = *settings;
-    s->model = model;
+    s->tools = *tools;
     s->feedback.overall = -log(settings->event_alarm > 1e-300 ? settings->event_alarm : 1e-300);
-    s->events = (struct event_model){ .kernels = kernels, .dimension = info.dimension,
+    s->events = (struct event_model){ .kernels = tools->kernels, .pool = tools->pool,
+                                      .dimension = info.dimension,
+                                      .placing = placing_create(info.dimension),
                                       .half_life = settings->half_life_events,
                                       .templates = templates_create(settings->templates_max) };
     s->cache = vector_cache_create(2 * settings->templates_max, info.dimension);
     s->sessions = sessions_create(settings->session_alarm);
     s->fresh = memory_alloc(SCORER_BATCH_MAX, sizeof *s->fresh);
+    s->placed = memory_alloc(SCORER_BATCH_MAX, sizeof *s->placed);
     s->texts = memory_alloc(SCORER_BATCH_MAX, sizeof *s->texts);
     s->vectors = memory_alloc_aligned((size_t)SCORER_BATCH_MAX * info.dimension,
                                       sizeof *s->vectors);
     s->history = memory_alloc(HISTORY_SCORES, sizeof *s->history);
-    if (!s->events.templates || !s->cache || !s->sessions || !s->fresh || !s->texts || !s->vectors
-        || !s->history) {
+    if (!s->events.templates || !s->events.placing || !s->cache || !s->sessions || !s->fresh
+        || !s->placed || !s->texts || !s->vectors || !s->history) {
         scorer_close(&s);
         return error_memory(error);
     }
@@ -179,50 +185,81 @@ static enum akin_status give_vector(struct scorer *s, uint32_t slot, const float
                       : AKIN_OK;
 }
 
-/* Vectors for the kinds that are new in this batch; a kind may have been joined with others since
- * it was found, and then another one holds its slot, or none. */
+/* With another model where this one fails. */
+static enum akin_status embed(struct scorer *s, size_t count, struct akin_error *error)
+{
+    struct akin_embed_settings settings;
+    struct akin_error why = {0};
+    model_embed_settings_default(&settings);
+    enum akin_status status = model_embed(s->tools.model, s->texts, count, &settings, s->vectors,
+                                          NULL, &why);
+    struct model *other = NULL;
+    if (status != AKIN_OK && s->tools.instead)
+        other = s->tools.instead(s->tools.cookie, status, &why);
+    if (other) {
+        s->tools.model = other;
+        return model_embed(other, s->texts, count, &settings, s->vectors, NULL, error);
+    }
+    if (status != AKIN_OK && error)
+        *error = why;
+    return status;
+}
+
+/* Kinds whose vector is known by their text. Those that are left stand in front in `fresh`. */
+static enum akin_status take_known(struct scorer *s, size_t count, size_t *left,
+                                   const struct scorer_sink *sink, struct akin_error *error)
+{
+    size_t known = 0;
+    *left = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct template *t = templates_at(s->events.templates, s->fresh[i]);
+        if (!t->id || t->vector)
+            continue;
+        const float *vector = vector_cache_get(s->cache, t->id);
+        if (!vector) {
+            s->fresh[(*left)++] = s->fresh[i];
+            continue;
+        }
+        TRY(give_vector(s, s->fresh[i], vector, sink, error));
+        s->placed[known++] = s->fresh[i];
+    }
+    event_model_place(&s->events, s->placed, known);
+    return AKIN_OK;
+}
+
+/* Vectors for the kinds that are new in this batch, all that the model has to see in one call; a
+ * kind may have been joined with others since it was found, and then another one holds its slot, or
+ * none. */
 static enum akin_status embed_fresh(struct scorer *s, const struct scorer_sink *sink,
                                     struct akin_watch_report *report, struct akin_error *error)
 {
-    struct akin_embed_settings settings;
     size_t missing = 0, dimension = s->events.dimension, count = s->fresh_count;
     s->fresh_count = 0;
-    if (!s->model)
+    if (!s->tools.model)
         return AKIN_OK;
-    for (size_t i = 0; i < count; i++) {
-        struct template *t = templates_at(s->events.templates, s->fresh[i]);
-        const float *known = t->id && !t->vector ? vector_cache_get(s->cache, t->id) : NULL;
-        if (known) {
-            TRY(give_vector(s, s->fresh[i], known, sink, error));
-            event_model_place(&s->events, &s->fresh[i], t->vector, 1);
-        }
-        if (!t->id || t->vector)
-            continue;
-        s->texts[missing] = (struct akin_text){t->text, strlen(t->text)};
-        s->fresh[missing++] = s->fresh[i];
+    TRY(take_known(s, count, &missing, sink, error));
+    for (size_t i = 0; i < missing; i++) {
+        const struct template *t = templates_at(s->events.templates, s->fresh[i]);
+        s->texts[i] = (struct akin_text){t->text, strlen(t->text)};
     }
     if (!missing)
         return AKIN_OK;
-    model_embed_settings_default(&settings);
-    TRY(model_embed(s->model, s->texts, missing, &settings, s->vectors, NULL, error));
+    TRY(embed(s, missing, error));
     report->embedded += missing;
-    for (size_t first = 0; first < missing; first += EVENT_PLACED_MAX) {
-        size_t some = missing - first < EVENT_PLACED_MAX ? missing - first : EVENT_PLACED_MAX;
-        for (size_t i = first; i < first + some; i++) {
-            uint64_t id = templates_at(s->events.templates, s->fresh[i])->id;
-            TRY(give_vector(s, s->fresh[i], s->vectors + i * dimension, sink, error));
-            if (!vector_cache_put(s->cache, id, s->vectors + i * dimension))
-                return error_memory(error);
-        }
-        event_model_place(&s->events, s->fresh + first, s->vectors + first * dimension, some);
+    for (size_t i = 0; i < missing; i++) {
+        uint64_t id = templates_at(s->events.templates, s->fresh[i])->id;
+        TRY(give_vector(s, s->fresh[i], s->vectors + i * dimension, sink, error));
+        if (!vector_cache_put(s->cache, id, s->vectors + i * dimension))
+            return error_memory(error);
     }
+    event_model_place(&s->events, s->fresh, missing);
     return AKIN_OK;
 }
 
 enum akin_status scorer_know(struct scorer *s, uint64_t kind, const float *vector,
                             struct akin_error *error)
 {
-    if (s->model && !vector_cache_put(s->cache, kind, vector))
+    if (s->tools.model && !vector_cache_put(s->cache, kind, vector))
         return error_memory(error);
     return AKIN_OK;
 }
@@ -353,6 +390,16 @@ static enum akin_status judge_one(struct scorer *s, struct judged *judged, const
     return AKIN_OK;
 }
 
+/* Near kinds that were forgotten are found anew for all of a batch together. */
+static void renew(struct scorer *s, const struct judged *batch, size_t count)
+{
+    if (!s->events.dimension)
+        return;
+    for (size_t i = 0; i < count; i++)
+        s->placed[i] = batch[i].slot;
+    event_model_renew(&s->events, s->placed, count);
+}
+
 enum akin_status scorer_batch(struct scorer *s, struct judged *batch, size_t count,
                              uint64_t session_idle, const struct scorer_sink *sink,
                              struct akin_watch_report *report, struct akin_error *error)
@@ -363,6 +410,7 @@ enum akin_status scorer_batch(struct scorer *s, struct judged *batch, size_t cou
     for (size_t i = 0; i < count; i++)
         TRY(find_kind(s, batch[i].event, &batch[i].slot, error));
     TRY(embed_fresh(s, sink, report, error));
+    renew(s, batch, count);
     bool joined = templates_joins(s->events.templates) != s->joins;
     for (size_t i = 0; i < count; i++) {
         if (joined) /* with a later event of this batch, perhaps */

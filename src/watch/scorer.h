@@ -9,6 +9,18 @@
 struct kernels;
 struct model;
 struct scorer;
+struct thread_pool;
+
+/* What a scorer computes with. */
+struct scorer_tools {
+    const struct kernels *kernels;
+    struct thread_pool *pool;       /* shares out what is large; NULL: none */
+    struct model *model;            /* NULL: no distances between texts */
+    /* The model has failed, as a card may: another one with the same vectors but for rounding, for
+     * what it was asked and all that follows; NULL: there is none. May be NULL. */
+    struct model *(*instead)(void *cookie, enum akin_status status, const struct akin_error *why);
+    void *cookie;
+};
 
 enum { SCORER_BATCH_MAX = 4096 };
 
@@ -31,8 +43,8 @@ struct scorer_sink {
                              size_t dimension, struct akin_error *error);
 };
 
-/* `model` may be NULL: no distances between texts. AKIN_ARGUMENT, AKIN_MEMORY. */
-enum akin_status scorer_open(const struct kernels *kernels, struct model *model,
+/* The tools are copied. AKIN_ARGUMENT, AKIN_MEMORY. */
+enum akin_status scorer_open(const struct scorer_tools *tools,
                             const struct akin_watch_settings *settings, struct scorer **scorer,
                             struct akin_error *error);
 void scorer_close(struct scorer **scorer);

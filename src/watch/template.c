@@ -12,7 +12,7 @@ struct templates {
     size_t max, used, count;        /* slots below `used` were taken once */
     uint32_t *spare;                /* [max] free slots below `used` */
     size_t spare_count;
-    uint64_t lookups, joins;
+    uint64_t lookups, joins, forgotten;
     struct number_map groups;       /* hash of length and first word -> first slot + 1 */
     struct number_map exact;        /* hash of a masked text -> slot */
 };
@@ -109,12 +109,39 @@ static void unlink_slot(struct templates *t, uint32_t slot)
     t->slots[at].next = t->slots[slot].next;
 }
 
-static void release(struct templates *t, uint32_t slot)
+/* It is in no chain any more. */
+static void forget(struct templates *t, uint32_t slot)
 {
-    unlink_slot(t, slot);
     drop(&t->slots[slot]);
     t->spare[t->spare_count++] = slot;
     t->count--;
+    t->forgotten++;
+}
+
+static void release(struct templates *t, uint32_t slot)
+{
+    unlink_slot(t, slot);
+    forget(t, slot);
+}
+
+/* Leaves out of each chain what was last seen at `before` or earlier. */
+static void unlink_old(struct templates *t, uint64_t before)
+{
+    for (uint32_t i = 0; i < t->used; i++) {
+        uint32_t first = NONE, *link = &first;
+        uint64_t group = t->slots[i].group;
+        if (!t->slots[i].id || first_of(t, group) != i)
+            continue;
+        for (uint32_t at = i, next; at != NONE; at = next) {
+            next = t->slots[at].next;
+            if (t->slots[at].used <= before)
+                continue;
+            *link = at;
+            link = &t->slots[at].next;
+        }
+        *link = NONE;
+        number_map_set(&t->groups, group, first == NONE ? 0 : (uint64_t)first + 1);
+    }
 }
 
 /* Room for more: what was not seen during the younger seven eighths of the kept span goes, at least
@@ -127,9 +154,10 @@ static void make_room(struct templates *t)
         if (t->slots[i].id && t->slots[i].used < oldest)
             oldest = t->slots[i].used;
     uint64_t before = oldest + (t->lookups - oldest) / 8;
+    unlink_old(t, before);
     for (uint32_t i = 0; i < t->used; i++)
         if (t->slots[i].id && t->slots[i].used <= before)
-            release(t, i);
+            forget(t, i);
     for (uint32_t i = 0; i < t->used; i++)
         if (t->slots[i].id && first_of(t, t->slots[i].group) == i
             && !number_map_put(&groups, t->slots[i].group, (uint64_t)i + 1, NULL, NULL)) {
@@ -140,41 +168,36 @@ static void make_room(struct templates *t)
     t->groups = groups;
 }
 
-/* Exact, or but for variable words. */
-static bool matches(const struct template *slot, const struct words *w)
+/* How many words differ, none where only variable ones do, 2 for more than one (or another number
+ * of words); *word is the one. */
+static unsigned differences(const struct template *slot, const struct words *w, uint32_t *word)
 {
+    unsigned found = 0;
     if (slot->word_count != w->count)
-        return false;
-    for (size_t i = 0; i < w->count; i++)
-        if (slot->words[i] && slot->words[i] != w->hash[i])
-            return false;
-    return true;
-}
-
-/* The one word in which both differ; NONE where that is not one. Variable words are equal. */
-static uint32_t difference(const struct template *slot, const struct words *w)
-{
-    uint32_t found = NONE;
-    if (slot->word_count != w->count)
-        return NONE;
-    for (uint32_t i = 0; i < w->count; i++) {
+        return 2;
+    for (uint32_t i = 0; i < w->count && found < 2; i++) {
         if (!slot->words[i] || slot->words[i] == w->hash[i])
             continue;
-        if (found != NONE)
-            return NONE;
-        found = i;
+        *word = i;
+        found++;
     }
     return found;
 }
 
-/* Which word has become variable with this text; NONE: none. The first word never does. */
-static uint32_t variable_word(const struct templates *t, uint64_t group, const struct words *w)
+/* The slot that the words match; NONE: none does, and then *variable is the word that has become
+ * variable with them, or NONE. The first word never does. */
+static uint32_t search(const struct templates *t, uint64_t group, const struct words *w,
+                       uint32_t *variable)
 {
     uint16_t differ[TEMPLATE_WORDS_MAX] = {0};
+    uint32_t word = 0;
+    *variable = NONE;
     for (uint32_t at = first_of(t, group); at != NONE; at = t->slots[at].next) {
-        uint32_t word = difference(&t->slots[at], w);
-        if (word != NONE && word > 0 && ++differ[word] >= TEMPLATE_SIBLINGS)
-            return word;
+        unsigned count = differences(&t->slots[at], w, &word);
+        if (!count)
+            return at;
+        if (count == 1 && *variable == NONE && word > 0 && ++differ[word] >= TEMPLATE_SIBLINGS)
+            *variable = word;
     }
     return NONE;
 }
@@ -202,9 +225,9 @@ static bool fill(struct template *slot, const struct words *w)
 /* Takes the siblings' counts and their places. */
 static void absorb(struct templates *t, struct template *into, uint32_t word, struct words *w)
 {
-    for (uint32_t at = first_of(t, into->group), next; at != NONE; at = next) {
+    for (uint32_t at = first_of(t, into->group), next, other = 0; at != NONE; at = next) {
         next = t->slots[at].next;
-        if (difference(&t->slots[at], w) != word)
+        if (differences(&t->slots[at], w, &other) != 1 || other != word)
             continue;
         into->count += t->slots[at].count;
         into->recent += t->slots[at].recent;
@@ -215,10 +238,10 @@ static void absorb(struct templates *t, struct template *into, uint32_t word, st
     }
 }
 
-static uint32_t add(struct templates *t, struct words *w, uint64_t group)
+/* `word` becomes variable, where it is not NONE. */
+static uint32_t add(struct templates *t, struct words *w, uint64_t group, uint32_t word)
 {
     struct template made = {.group = group, .next = NONE};
-    uint32_t word = variable_word(t, group, w);
     if (word != NONE) {
         struct words general = *w;
         general.hash[word] = 0;
@@ -258,11 +281,9 @@ uint32_t templates_find(struct templates *t, const char *masked, size_t bytes, b
     }
     split(&words, masked, bytes);
     uint64_t group = group_of(&words);
-    uint32_t slot = first_of(t, group);
-    while (slot != NONE && !matches(&t->slots[slot], &words))
-        slot = t->slots[slot].next;
+    uint32_t variable, slot = search(t, group, &words, &variable);
     if (slot == NONE) {
-        slot = add(t, &words, group);
+        slot = add(t, &words, group, variable);
         if (slot == NONE)
             return NONE;
         *added = true;
@@ -287,6 +308,11 @@ size_t templates_count(const struct templates *t)
 uint64_t templates_joins(const struct templates *t)
 {
     return t->joins;
+}
+
+uint64_t templates_forgotten(const struct templates *t)
+{
+    return t->forgotten;
 }
 
 size_t templates_slots(const struct templates *t)

@@ -23,6 +23,7 @@ struct template {
     /* What scores keep with a kind. */
     double count, recent, lately;   /* decayed, each at its own pace */
     uint64_t counted;       /* the event at which they were last brought up to date */
+    uint64_t settled;       /* templates_forgotten() when those near were last all there */
     float *vector;          /* NULL: none yet */
     uint32_t nearest[TEMPLATE_NEAREST];     /* other slots, by distance */
     uint64_t nearest_id[TEMPLATE_NEAREST];  /* their ids then; 0: none */
@@ -39,4 +40,6 @@ struct template *templates_at(struct templates *templates, uint32_t slot);
 size_t templates_count(const struct templates *templates);  /* in use */
 /* How often kinds were joined: a slot found before the last time may be another's. */
 uint64_t templates_joins(const struct templates *templates);
+/* Kinds that were forgotten or joined so far: while it stays, so does every kind. */
+uint64_t templates_forgotten(const struct templates *templates);
 size_t templates_slots(const struct templates *templates);  /* all slots lie below */

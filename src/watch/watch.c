@@ -10,8 +10,7 @@
 #include "watch/verdict_json.h"
 
 struct watch {
-    const struct kernels *kernels;
-    struct model *model;            /* may be NULL */
+    struct scorer_tools tools;      /* as they were at first */
     struct akin_watch_settings settings;
     struct scorer *scorer;
     struct event *events;           /* [SCORER_BATCH_MAX] */
@@ -33,20 +32,19 @@ void watch_close(struct watch **watch)
     *watch = NULL;
 }
 
-enum akin_status watch_open(const struct kernels *kernels, struct model *model,
+enum akin_status watch_open(const struct scorer_tools *tools,
                             const struct akin_watch_settings *settings, struct watch **watch,
                             struct akin_error *error)
 {
     struct watch *w = memory_alloc(1, sizeof *w);
     if (!w)
         return error_memory(error);
-    w->kernels = kernels;
-    w->model = model;
+    w->tools = *tools;
     w->settings = *settings;
     w->events = memory_alloc(SCORER_BATCH_MAX, sizeof *w->events);
     w->batch = memory_alloc(SCORER_BATCH_MAX, sizeof *w->batch);
     enum akin_status status = w->events && w->batch
-                                  ? scorer_open(kernels, model, settings, &w->scorer, error)
+                                  ? scorer_open(tools, settings, &w->scorer, error)
                                   : error_memory(error);
     if (status != AKIN_OK)
         watch_close(&w);
@@ -58,7 +56,7 @@ enum akin_status watch_open(const struct kernels *kernels, struct model *model,
 enum akin_status watch_live(struct watch *w, const struct akin_watch_live *live,
                             struct akin_watch_live_report *report, struct akin_error *error)
 {
-    return live_watch_run(w->scorer, w->kernels, w->model, &w->settings, live, report, error);
+    return live_watch_run(w->scorer, &w->tools, &w->settings, live, report, error);
 }
 
 /* ---- verdicts, and alarms as text ---------------------------------------------------------- */

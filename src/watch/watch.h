@@ -3,12 +3,11 @@
 
 #include "akin/watch.h"
 
-struct kernels;
-struct model;
+struct scorer_tools;
 struct watch;
 
-/* `model` may be NULL. As akin_watch_open, akin_watch_run. */
-enum akin_status watch_open(const struct kernels *kernels, struct model *model,
+/* As akin_watch_open, akin_watch_run. */
+enum akin_status watch_open(const struct scorer_tools *tools,
                             const struct akin_watch_settings *settings, struct watch **watch,
                             struct akin_error *error);
 void watch_close(struct watch **watch);

@@ -39,8 +39,8 @@ RATINGS = "userId,movieId,rating,timestamp\n" + "".join(
     f"{user},{film},{(user * film) % 5 + 1}.0,{1000 * user + film}\n"
     for user in range(1, 8) for film in range(1, 6) if (user + film) % 3)
 REPORT_KEYS = "akin_version commit timestamp hostname cpu threads kernels device".split()
-EMBED_KEYS = """texts texts_computed dimension seconds texts_per_second ms_per_text tokens mean_norm
-std_norm nan_inf peak_rss_mb precision kernels model threads output""".split()
+EMBED_KEYS = """texts texts_computed dimension seconds texts_per_second ms_per_text
+tokenize_texts_per_second encode_texts_per_second lanes tokens mean_norm std_norm nan_inf peak_rss_mb precision kernels model threads output""".split()
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 checks = failures = 0
 

@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <mutex>
 #include <vector>
 
 dim3 threadIdx, blockIdx, blockDim, gridDim;
@@ -50,7 +51,7 @@ struct fiber {
     std::vector<char> stack;
     dim3 index;
     bool done;
-    unsigned block_barriers, warp_barriers;     // passed so far
+    unsigned block_barriers, warp_barriers, warp_syncs;     // passed so far
 };
 
 struct warp {
@@ -60,22 +61,34 @@ struct warp {
 
 std::vector<fiber> fibers;
 std::vector<warp> warps;
-std::vector<double> shared_block;
+std::vector<size_t> order;      // in which threads have their turns
+uint32_t shuffled = 1;
+std::vector<uint4> shared_block;
+size_t shared_extent;
 void *scheduler;
 size_t current, threads;
 unsigned block_arrived[2];
 const std::function<void()> *body;
+
+void tell_here()
+{
+    const fiber &f = fibers[current];
+    emulation::here = {(uint16_t)current, (uint16_t)f.block_barriers, (uint16_t)f.warp_syncs,
+                       (uint16_t)f.warp_barriers};
+}
 
 void leave()
 {
     fiber &mine = fibers[current];
     emulation_switch(&mine.top, scheduler);
     threadIdx = mine.index;
+    tell_here();
 }
 
 void enter()
 {
     threadIdx = fibers[current].index;
+    tell_here();
     (*body)();
     if (!fibers[current].copies.empty()) {
         fprintf(stderr, "a thread of block %u ends with copies under way\n", blockIdx.x);
@@ -91,13 +104,27 @@ void start(size_t i)
     fiber &f = fibers[i];
     f.stack.resize(STACK_BYTES);
     f.done = false;
-    f.block_barriers = f.warp_barriers = 0;
+    f.block_barriers = f.warp_barriers = f.warp_syncs = 0;
     f.index = dim3((unsigned)(i % blockDim.x), (unsigned)(i / blockDim.x), 0);
     // six registers and the address to go to; the stack is as behind a call there
     uintptr_t end = reinterpret_cast<uintptr_t>(f.stack.data() + STACK_BYTES) / 16 * 16;
     void **top = reinterpret_cast<void **>(end) - 8;
     top[6] = reinterpret_cast<void *>(enter);
     f.top = top;
+}
+
+// Fisher and Yates; numbers by George Marsaglia's xorshift.
+void shuffle_order()
+{
+    order.resize(threads);
+    for (size_t i = 0; i < threads; i++) {
+        shuffled ^= shuffled << 13;
+        shuffled ^= shuffled >> 17;
+        shuffled ^= shuffled << 5;
+        size_t j = shuffled % (i + 1);
+        order[i] = order[j];
+        order[j] = i;
+    }
 }
 
 // Whatever blocks forever is a barrier that not all have reached.
@@ -109,9 +136,12 @@ void run_block()
         w.arrived[0] = w.arrived[1] = 0;
     for (size_t i = 0; i < threads; i++)
         start(i);
+    shuffle_order();
+    emulation::watch_block(shared_block.data(), shared_extent);
     for (size_t idle = 0; left > 0;) {
         bool moved = false;
-        for (current = 0; current < threads; current++) {
+        for (size_t turn = 0; turn < threads; turn++) {
+            current = order[turn];
             fiber &f = fibers[current];
             if (f.done)
                 continue;
@@ -128,11 +158,20 @@ void run_block()
     }
 }
 
-std::vector<std::function<void()>> *recorded;
+thread_local std::vector<std::function<void()>> *recorded;
+std::mutex one_at_a_time;       // of what is above
 
 }
 
 namespace emulation {
+
+moment here;
+
+void misaligned()
+{
+    fprintf(stderr, "sixteen bytes of block %u, thread %zu, are not aligned\n", blockIdx.x, current);
+    abort();
+}
 
 void record(std::vector<std::function<void()>> *to)
 {
@@ -150,6 +189,7 @@ void ask(const std::function<void()> &what)
 static void run_now(dim3 grid, dim3 block, size_t shared_bytes,
                     const std::function<void()> &kernel)
 {
+    std::lock_guard<std::mutex> turn(one_at_a_time);
     threads = (size_t)block.x * block.y;
     if (threads % WARP != 0 || block.z != 1) {
         fprintf(stderr, "blocks are whole warps here\n");
@@ -161,8 +201,9 @@ static void run_now(dim3 grid, dim3 block, size_t shared_bytes,
     if (fibers.size() < threads)
         fibers.resize(threads);
     warps.assign(threads / WARP, warp());
-    // what nobody wrote is a number that shows
-    shared_block.assign(shared_bytes / sizeof(double) + 1, std::nan(""));
+    shared_extent = shared_bytes;
+    // what nobody wrote is a number that shows: NaN
+    shared_block.assign(shared_bytes / sizeof(uint4) + 1, uint4{~0u, ~0u, ~0u, ~0u});
     for (unsigned z = 0; z < grid.z; z++)
         for (unsigned y = 0; y < grid.y; y++)
             for (unsigned x = 0; x < grid.x; x++) {
@@ -184,6 +225,7 @@ void sync_block()
     while (block_arrived[turn] < threads)
         leave();
     fibers[current].block_barriers++;
+    tell_here();
 }
 
 const unsigned char *gather(const void *mine, size_t bytes)
@@ -197,11 +239,23 @@ const unsigned char *gather(const void *mine, size_t bytes)
     while (w.arrived[turn] < WARP)
         leave();
     f.warp_barriers++;
+    tell_here();
     return &w.lanes[turn][0][0];
+}
+
+void sync_warp()
+{
+    char nothing = 0;
+    gather(&nothing, 1);
+    fibers[current].warp_syncs++;
+    tell_here();
 }
 
 void copy_async(void *to, const void *from, bool valid)
 {
+    must_be_aligned(to);
+    must_be_aligned(from);
+    watch_copy(to, true);
     fibers[current].copies.push_back({to, from, valid, false});
 }
 
@@ -226,6 +280,8 @@ void copy_wait(size_t left)
             memcpy(each.to, each.from, 16);
         else if (each.to)
             memset(each.to, 0, 16);
+        if (each.to)
+            watch_copy(each.to, false);
         groups -= each.last;
     }
     copies.erase(copies.begin(), copies.begin() + (ptrdiff_t)done);

@@ -1,7 +1,9 @@
 // CUDA's execution model on the CPU, for tests: every thread of a block is a fiber; barriers and
-// warp functions switch fibers until all have arrived. One block runs after the other. Slow and
-// exact in what it checks: indexing, barriers (a missing one shows as a wrong number, a divergent
-// one as an abort), fragment layouts. It says nothing about speed or about the memory model.
+// warp functions switch fibers until all have arrived. One block runs after the other, its threads
+// in another order each time. Slow and exact in what it checks: indexing, barriers (a divergent one
+// aborts, a missing one does where emulation_races.cc sees it), fragment layouts, alignment of what
+// a card loads as one. Threads of the host take turns. It says nothing about speed, and of the
+// memory model only what concerns shared memory.
 #pragma once
 
 #include <cmath>
@@ -25,7 +27,8 @@ struct dim3 {
 
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 
-struct uint4 {
+// Aligned as on a card, so that compilers may, and the sanitizer of alignment does, check it.
+struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
 
@@ -46,7 +49,28 @@ void copy_async(void *to, const void *from, bool valid);
 void copy_commit();
 void copy_wait(size_t left);
 enum { LANE_BYTES = 64 };
+// Who runs, and how many barriers of each kind it has passed: __syncthreads, __syncwarp, and all
+// that the lanes of a warp meet at.
+struct moment {
+    uint16_t thread, barriers, syncs, meets;
+};
+extern moment here;
+// emulation_races.cc: a block begins; accesses that it is not told of otherwise.
+void watch_block(void *memory, size_t bytes);
+void watch_atomic(const void *word, size_t bytes);
+void watch_copy(const void *to, bool begins);
+void sync_warp();
+[[noreturn]] void misaligned();
+// To sixteen bytes, as ldmatrix and cp.async want it.
+inline void must_be_aligned(const void *address)
+{
+    if (reinterpret_cast<uintptr_t>(address) % 16 != 0)
+        misaligned();
 }
+}
+
+// Whoever is compiled to tell of its accesses does not do so here.
+#define UNWATCHED __attribute__((no_sanitize("thread")))
 
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                       \
     emulation::run(grid, block, shared_bytes, [=] { (void)(stream); kernel(__VA_ARGS__); })
@@ -73,17 +97,25 @@ template <int N> inline void copy_wait(void)
     emulation::copy_wait(N);
 }
 
-inline unsigned atomicAnd(unsigned *word, unsigned value)
+UNWATCHED inline unsigned atomicAnd(unsigned *word, unsigned value)
 {
+    emulation::watch_atomic(word, sizeof *word);
     unsigned old = *word;
     *word &= value;
     return old;
 }
 
+UNWATCHED inline unsigned atomicCAS(unsigned *word, unsigned compare, unsigned value)
+{
+    emulation::watch_atomic(word, sizeof *word);
+    unsigned old = *word;
+    *word = old == compare ? value : old;
+    return old;
+}
+
 inline void __syncwarp()
 {
-    char nothing = 0;
-    emulation::gather(&nothing, 1);
+    emulation::sync_warp();
 }
 
 template <typename T> inline T gather_one(T value, int lane)
@@ -124,8 +156,9 @@ inline uint32_t score_bits(float x) { return float_to_bits(x); }
 inline float bits_score(uint32_t bits) { return bits_to_float(bits); }
 inline int count_bits(uint32_t bits) { return __builtin_popcount(bits); }
 
-inline unsigned atomicAdd(unsigned *word, unsigned value)
+UNWATCHED inline unsigned atomicAdd(unsigned *word, unsigned value)
 {
+    emulation::watch_atomic(word, sizeof *word);
     unsigned old = *word;
     *word += value;
     return old;
@@ -143,13 +176,10 @@ inline float to_float(bfloat_t x) { return bits_to_float((uint32_t)x.bits << 16)
 
 inline float to_float(half_t x)
 {
-    uint32_t sign = (uint32_t)(x.bits & 0x8000) << 16, exponent = x.bits >> 10 & 31;
-    uint32_t fraction = x.bits & 1023;
-    if (exponent == 31)
-        return bits_to_float(sign | 0x7f800000 | fraction << 13);
-    float magnitude = exponent == 0 ? ldexpf((float)fraction, -24)
-                                    : ldexpf((float)(fraction + 1024), (int)exponent - 25);
-    return sign ? -magnitude : magnitude;
+    uint32_t sign = (uint32_t)(x.bits & 0x8000) << 16, rest = (uint32_t)(x.bits & 0x7fff) << 13;
+    if ((x.bits & 0x7c00) == 0x7c00)
+        return bits_to_float(sign | 0x7f800000 | rest);
+    return bits_to_float(sign | float_to_bits(bits_to_float(rest) * 0x1p112f));
 }
 
 inline float low_half(uint32_t pair) { return to_float(half_t{(uint16_t)pair}); }
@@ -186,10 +216,11 @@ template <typename T> inline uint32_t pack(float low, float high)
     return from_float<T>(low).bits | (uint32_t)from_float<T>(high).bits << 16;
 }
 
-inline const uint16_t *matrix_row(const unsigned char *lanes, int lane)
+UNWATCHED inline const uint16_t *matrix_row(const unsigned char *lanes, int lane)
 {
     const uint16_t *row;
     memcpy(&row, lanes + lane * emulation::LANE_BYTES, sizeof row);
+    emulation::must_be_aligned(row);
     return row;
 }
 
@@ -214,25 +245,30 @@ inline void warp_load_matrices_transposed(uint32_t out[4], const void *row)
     }
 }
 
-template <typename T> inline float part(uint32_t word, int high)
+template <typename T> inline void unpack(float out[2], uint32_t word)
 {
-    return to_float(T{(uint16_t)(high ? word >> 16 : word)});
+    out[0] = to_float(T{(uint16_t)word});
+    out[1] = to_float(T{(uint16_t)(word >> 16)});
 }
 
+// Lanes exchange their numbers as floats: a's words, then b's.
 template <typename T>
-inline void warp_multiply(float c[4], const uint32_t a[4], const uint32_t b[2])
+UNWATCHED inline void warp_multiply(float c[4], const uint32_t a[4], const uint32_t b[2])
 {
-    uint32_t mine[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
+    float mine[12];
+    for (int i = 0; i < 6; i++)
+        unpack<T>(mine + 2 * i, i < 4 ? a[i] : b[i - 4]);
     const unsigned char *lanes = emulation::gather(mine, sizeof mine);
     int lane = (int)(threadIdx.x % 32), g = lane / 4, t = lane % 4;
     for (int i = 0; i < 4; i++) {
         int row = i / 2, column = 2 * t + i % 2;       // row g + 8 row
         for (int k = 0; k < 16; k++) {
-            uint32_t words[6];
-            memcpy(words, lanes + (4 * g + k % 8 / 2) * emulation::LANE_BYTES, sizeof words);
-            float left = part<T>(words[row + 2 * (k / 8)], k % 2);
-            memcpy(words, lanes + (4 * column + k % 8 / 2) * emulation::LANE_BYTES, sizeof words);
-            c[i] += left * part<T>(words[4 + k / 8], k % 2);
+            float left, right;
+            memcpy(&left, lanes + (4 * g + k % 8 / 2) * emulation::LANE_BYTES
+                          + 4 * (2 * (row + 2 * (k / 8)) + k % 2), sizeof left);
+            memcpy(&right, lanes + (4 * column + k % 8 / 2) * emulation::LANE_BYTES
+                           + 4 * (2 * (4 + k / 8) + k % 2), sizeof right);
+            c[i] += left * right;
         }
     }
 }

@@ -1,18 +1,29 @@
 // The platform of compute/cuda/platform.cuh from the C library: memory of the host, products as
 // plain loops with sums in double. What is recorded is not done, as in CUDA, until it is played;
-// what a card would refuse meanwhile aborts.
+// what a card would refuse meanwhile aborts. Cards are made up by cards.cc.
 #include "compute/cuda/platform.cuh"
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <numeric>
+#include <unordered_map>
 #include <vector>
+
+extern "C" {
+#include "compute/cuda_plugin.h"
+}
+
+#include "cards.h"
+#include "compute/cuda/fence.cuh"
 
 struct platform {
     enum akin_status status;
     char message[256];
+    int ordinal;
     bool recording;
+    std::unordered_map<void *, size_t> blocks;
+    size_t bytes, peak_bytes;
     std::vector<std::function<void()>> taken, kept[RECORDINGS];
 };
 
@@ -24,9 +35,48 @@ static void not_recording(const platform *p, const char *what)
     abort();
 }
 
-enum akin_status platform_open(int, platform **out, struct akin_error *)
+// A card that is given up is not to be used any more.
+static void not_given_up(const platform *p, const char *what)
 {
+    if (!fence_is_up(p->ordinal))
+        return;
+    fprintf(stderr, "%s on card %d, which was given up\n", what, p->ordinal);
+    abort();
+}
+
+int platform_count(void)
+{
+    return cards_count();
+}
+
+enum akin_status platform_describe(int ordinal, struct cuda_description *d,
+                                   struct akin_error *error)
+{
+    *d = {};
+    if (ordinal < 0 || ordinal >= cards_count())
+        return error_set(error, AKIN_NOT_FOUND, "made-up card %d: there is none", ordinal);
+    snprintf(d->name, sizeof d->name, "Made-up card %d", ordinal);
+    d->memory_total = cards_memory(ordinal);
+    d->memory_free = cards_free(ordinal);
+    d->processors = 6;
+    d->capability = cards_capability();
+    d->driver = d->runtime = 13000;
+    d->blas = 130002;
+    snprintf(d->bus, sizeof d->bus, "0000:%02x:00.0", 7 + ordinal);
+    return AKIN_OK;
+}
+
+enum akin_status platform_open(int ordinal, platform **out, struct akin_error *error)
+{
+    *out = nullptr;
+    if (ordinal < 0 || ordinal >= cards_count())
+        return error_set(error, AKIN_NOT_FOUND, "there is no made-up card %d; there are %d",
+                         ordinal, cards_count());
+    if (fence_is_up(ordinal))
+        return error_set(error, AKIN_IO, "made-up card %d was given up: it did not answer",
+                         ordinal);
     *out = new platform();
+    (*out)->ordinal = ordinal;
     return AKIN_OK;
 }
 
@@ -50,18 +100,25 @@ void platform_release_pinned(platform *p, void *memory)
     platform_release(p, memory);
 }
 
-size_t platform_peak_bytes(const platform *)
+size_t platform_peak_bytes(const platform *p)
 {
-    return 0;
+    return p->peak_bytes;
 }
 
 enum akin_status platform_allocate(platform *p, size_t bytes, void **memory,
                                    struct akin_error *error)
 {
     not_recording(p, "allocation");
-    *memory = aligned_alloc(256, (bytes + 511) / 256 * 256);
+    not_given_up(p, "allocation");
+    bool fits = cards_take(p->ordinal, bytes);
+    *memory = fits ? aligned_alloc(256, (bytes + 511) / 256 * 256) : nullptr;
     if (!*memory)
-        return error_set(error, AKIN_MEMORY, "no %zu bytes", bytes);
+        return error_set(error, AKIN_MEMORY, "made-up card %d has no %zu bytes: %zu of %zu are "
+                         "free", p->ordinal, bytes, cards_free(p->ordinal),
+                         cards_memory(p->ordinal));
+    p->blocks[*memory] = bytes;
+    p->bytes += bytes;
+    p->peak_bytes = std::max(p->peak_bytes, p->bytes);
     memset(*memory, 0xff, bytes);       // what nobody wrote is a number that shows
     return AKIN_OK;
 }
@@ -69,19 +126,39 @@ enum akin_status platform_allocate(platform *p, size_t bytes, void **memory,
 void platform_release(platform *p, void *memory)
 {
     not_recording(p, "release");
+    if (!memory || fence_is_up(p->ordinal))
+        return;                         // there it stays
+    cards_give(p->ordinal, p->blocks[memory]);
+    p->bytes -= p->blocks[memory];
+    p->blocks.erase(memory);
     free(memory);
 }
 
 void platform_upload(platform *p, void *to, const void *from, size_t bytes)
 {
     not_recording(p, "upload");
+    if (p->status != AKIN_OK)
+        return;
     memcpy(to, from, bytes);
 }
 
 void platform_download(platform *p, void *to, const void *from, size_t bytes)
 {
     not_recording(p, "download");
-    memcpy(to, from, bytes);
+    card_fault fault = p->status == AKIN_OK ? cards_batch(p->ordinal) : CARD_FINE;
+    char message[256];
+    snprintf(message, sizeof message, "made-up card %d %s", p->ordinal,
+             fault == CARD_FAILS ? "fell out, as it was told to" : "did not answer: it is given "
+             "up, and its memory with it, until the program ends");
+    if (fault == CARD_FAILS)
+        platform_fail(p, AKIN_IO, message);
+    // what the card's own wait is told of a hang: never
+    if (fault == CARD_HANGS && !wait_until(cards_wait_ns(), [] { return false; })) {
+        fence_raise(p->ordinal);
+        platform_fail(p, AKIN_IO, message);
+    }
+    if (p->status == AKIN_OK)
+        memcpy(to, from, bytes);
 }
 
 void platform_clear(platform *, void *memory, size_t bytes)
@@ -100,6 +177,8 @@ void platform_started(platform *, const char *)
 
 void platform_fail(platform *p, enum akin_status status, const char *what)
 {
+    if (p->status != AKIN_OK)
+        return;
     p->status = status;
     snprintf(p->message, sizeof p->message, "%s", what);
 }
@@ -108,6 +187,10 @@ enum akin_status platform_finish(platform *p, struct akin_error *error)
 {
     not_recording(p, "waiting");
     return p->status == AKIN_OK ? AKIN_OK : error_set(error, p->status, "%s", p->message);
+}
+
+void platform_wait_longer(platform *, uint64_t)
+{
 }
 
 size_t platform_shared_bytes(const platform *)

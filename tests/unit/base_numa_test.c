@@ -64,10 +64,12 @@ static void a_dgx_a100(void **state)
         assert_true(gpu < 8);
         assert_string_equal(device->bus, gpus[gpu].bus);
         assert_int_equal(device->node, gpus[gpu].node);
+        assert_int_equal(numa_node_of_device(numa, gpus[gpu].bus), gpus[gpu].node);
         assert_string_equal(device->name, "NVIDIA GA100 [A100 SXM4]");
         assert_string_equal(device->known_as, name);
         gpu++;
     }
+    assert_int_equal(numa_node_of_device(numa, "0000:ff:00.0"), -1);
     assert_true(gpu == 8 && count[NUMA_NETWORK] == 8 && count[NUMA_STORAGE] == 1 &&
                 count[NUMA_OTHER] == 1);
     numa_close(&numa);

@@ -1,5 +1,6 @@
 /* Cores and nodes of made-up machines, when workers are pinned, quotas of control groups, and a
  * lock that is had in the order of asking. */
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -53,6 +54,49 @@ static void memory_without_cores_is_no_node(void **state)
     topology_destroy(&t);
     assert_null(topology_create("no such machine"));
     assert_null(topology_create("node:0"));
+}
+
+static void note_cpu(void *cpu)
+{
+    *(int *)cpu = sched_getcpu();
+}
+
+/* On a made-up machine of two nodes whose CPUs this machine has. */
+static void a_visit_is_on_the_node(void **state)
+{
+    (void)state;
+    cpu_set_t had, both, now;
+    struct topology *t = topology_create("node:2 core:1 pu:1");
+    int cpu = -1;
+    assert_non_null(t);
+    assert_int_equal(topology_node_numbered(t, 0), 0);
+    assert_int_equal(topology_node_numbered(t, 1), 1);
+    assert_int_equal(topology_node_numbered(t, 2), -1);
+    assert_int_equal(topology_node_numbered(t, -1), -1);
+    topology_visit(t, -1, note_cpu, &cpu);      /* anywhere */
+    assert_true(cpu >= 0);
+    topology_visit(t, 7, note_cpu, &cpu);       /* a node that is none does no harm */
+    topology_destroy(&t);
+    sched_getaffinity(0, sizeof had, &had);
+    if (!CPU_ISSET(0, &had) || !CPU_ISSET(1, &had))
+        skip();
+    setenv("HWLOC_THISSYSTEM", "1", 1);         /* binding is real */
+    t = topology_create("node:2 core:1 pu:1");
+    unsetenv("HWLOC_THISSYSTEM");
+    assert_non_null(t);
+    for (int node = 0; node < 2; node++) {
+        CPU_ZERO(&both);
+        CPU_SET(1 - node, &both);               /* bound elsewhere, as a pinned worker may be */
+        sched_setaffinity(0, sizeof both, &both);
+        topology_visit(t, node, note_cpu, &cpu);
+        assert_int_equal(cpu, node);
+        sched_getaffinity(0, sizeof now, &now);
+        assert_true(CPU_EQUAL(&now, &both));
+    }
+    sched_setaffinity(0, sizeof had, &had);
+    topology_flatten(t);
+    assert_int_equal(topology_node_numbered(t, 1), -1);
+    topology_destroy(&t);
 }
 
 static void pinned_when_all_cores_are_taken(void **state)
@@ -303,6 +347,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_thread_per_core_first),
         cmocka_unit_test(memory_without_cores_is_no_node),
+        cmocka_unit_test(a_visit_is_on_the_node),
         cmocka_unit_test(pinned_when_all_cores_are_taken),
         cmocka_unit_test(one_node_when_flattened),
         cmocka_unit_test(pools_work_wherever_they_run),

@@ -17,6 +17,7 @@ struct made_source {
     const char *word;
     const char *session;        /* NULL: none */
     bool ids;
+    bool distinct;              /* each of a kind of its own */
     uint64_t odd;               /* this one is of a kind of its own, and an error */
     uint64_t pause_at;          /* nothing comes from here on until *go */
     atomic_bool *go;
@@ -27,6 +28,19 @@ struct made_source {
     bool too_early;
     char text[128], id[64], cursor[32];
 };
+
+/* Two words that no two events share. */
+static inline void made_kind(struct made_source *m)
+{
+    uint64_t number = m->next, words[2] = {number, number * 7919 + 17};
+    size_t at = (size_t)snprintf(m->text, sizeof m->text, "%s", m->word);
+    for (int w = 0; w < 2; w++) {
+        m->text[at++] = ' ';
+        for (int letter = 0; letter < 5; letter++, words[w] /= 26)
+            m->text[at++] = (char)('a' + words[w] % 26);
+    }
+    snprintf(m->text + at, sizeof m->text - at, " %llu", (unsigned long long)number);
+}
 
 static inline enum akin_status made_next(struct event_source *source, int timeout_ms,
                                          struct event *event, enum source_state *state,
@@ -51,6 +65,8 @@ static inline enum akin_status made_next(struct event_source *source, int timeou
     bool odd = m->odd && m->next == m->odd;
     snprintf(m->text, sizeof m->text, "%s %llu", odd ? "the kernel is on fire" : m->word,
              (unsigned long long)m->next);
+    if (m->distinct)
+        made_kind(m);
     snprintf(m->id, sizeof m->id, "%s-%llu", m->base.name, (unsigned long long)m->next);
     snprintf(m->cursor, sizeof m->cursor, "%llu", (unsigned long long)++m->next);
     *event = (struct event){ .text = m->text, .text_bytes = strlen(m->text),
@@ -92,6 +108,7 @@ static inline struct made_source made_source(const char *name, bool waits, uint6
 
 struct live_rig {
     char folder[64], store_path[128], audit_path[128];
+    struct scorer_tools tools;          /* nothing but counts where it is empty */
     struct scorer *scorer;
     struct keeper keeper;
     struct labels labels;
@@ -138,10 +155,12 @@ static inline void rig_open(struct live_rig *r, bool audit)
     struct alerts_settings alerts;
     scorer_settings_default(&settings);
     atomic_store(&r->stopping, false);
-    assert_int_equal(scorer_open(NULL, NULL, &settings, &r->scorer, NULL), AKIN_OK);
+    assert_int_equal(scorer_open(&r->tools, &settings, &r->scorer, NULL), AKIN_OK);
     snprintf(r->store_path, sizeof r->store_path, "%s/store", r->folder);
     snprintf(r->audit_path, sizeof r->audit_path, "%s/trail", r->folder);
-    const struct event_store_settings store = {.folder = r->store_path};
+    const struct event_store_settings store = { .folder = r->store_path,
+                                                .kernels = r->tools.kernels,
+                                                .model = r->tools.model ? "made" : NULL };
     r->keeper = (struct keeper){ .stopping = &r->stopping, .note = {r, rig_note},
                                  .audit_folder = audit ? r->audit_path : NULL };
     assert_int_equal(event_store_open(&store, (struct event_store_note){r, rig_note},

@@ -1,109 +1,9 @@
-/* Texts over several cards, with cards that are made up: each sequence's vector is a function of
- * its tokens, so that what is lost, doubled or exchanged shows; cards fail when they are told. */
-#include <stdatomic.h>
-
+/* Texts over several cards, with cards that are made up: what is lost, doubled or exchanged shows;
+ * cards fail when they are told. */
+#include "cards_rig.h"
 #include "model_rig.h"
 
-enum { STREAMS = 2, BATCH_TOKENS = 64, TEXTS = 400, CARDS = 3 };
-
-struct encoder_device {
-    int ordinal;
-    size_t hidden;
-};
-
-struct encoder_stream {
-    struct encoder_device *device;
-    bool failed;
-};
-
-static atomic_int runs[CARDS], devices, streams, after_failure;
-static int fails_at[CARDS];     /* the run of a card from which on it fails; 0: never */
-static bool refuses;            /* to be made */
-
-static enum akin_status fake_create(int ordinal, const struct encoder_shape *shape,
-                                    const struct embedding_tables *tables,
-                                    struct encoder_device **device, struct akin_error *error)
-{
-    (void)tables;
-    if (refuses && ordinal == CARDS - 1)
-        return error_set(error, AKIN_MEMORY, "card %d: no memory", ordinal);
-    *device = memory_alloc(1, sizeof **device);
-    **device = (struct encoder_device){ ordinal, shape->hidden };
-    atomic_fetch_add(&devices, 1);
-    return AKIN_OK;
-}
-
-static void fake_destroy(struct encoder_device **device)
-{
-    memory_free(*device);
-    *device = NULL;
-    atomic_fetch_sub(&devices, 1);
-}
-
-static enum akin_status fake_set_linear(struct encoder_device *device, size_t layer,
-                                        enum encoder_linear which, const struct host_matrix *weight,
-                                        const float *bias, struct akin_error *error)
-{
-    (void)device, (void)layer, (void)error;
-    assert_true(weight->rows > 0 && bias && which < ENCODER_LINEARS);
-    return AKIN_OK;
-}
-
-static enum akin_status fake_set_norm(struct encoder_device *device, size_t layer,
-                                      enum encoder_norm which, const float *gamma,
-                                      const float *beta, struct akin_error *error)
-{
-    (void)device, (void)layer, (void)error;
-    assert_true(gamma && beta && which < ENCODER_NORMS);
-    return AKIN_OK;
-}
-
-static enum akin_status fake_stream_create(struct encoder_device *device, size_t tokens,
-                                           size_t sequences, struct encoder_stream **stream,
-                                           struct akin_error *error)
-{
-    (void)error;
-    assert_true(tokens >= BATCH_TOKENS && sequences > 0);
-    *stream = memory_alloc(1, sizeof **stream);
-    (*stream)->device = device;
-    atomic_fetch_add(&streams, 1);
-    return AKIN_OK;
-}
-
-static void fake_stream_destroy(struct encoder_stream **stream)
-{
-    memory_free(*stream);
-    *stream = NULL;
-    atomic_fetch_sub(&streams, 1);
-}
-
-static enum akin_status fake_run(struct encoder_stream *stream, const struct packed_batch *batch,
-                                 bool normalize, float *vectors, struct akin_error *error)
-{
-    struct encoder_device *device = stream->device;
-    int run = atomic_fetch_add(&runs[device->ordinal], 1) + 1;
-    (void)normalize;
-    if (stream->failed)
-        atomic_fetch_add(&after_failure, 1);
-    if (fails_at[device->ordinal] && run >= fails_at[device->ordinal]) {
-        stream->failed = true;
-        return error_set(error, AKIN_IO, "card %d fell out", device->ordinal);
-    }
-    for (size_t s = 0; s < batch->sequences; s++) {
-        float sum = 0;
-        for (size_t t = batch->offsets[s]; t < batch->offsets[s + 1]; t++)
-            sum = sum * 0.5f + (float)batch->ids[t] + 0.01f * (float)batch->positions[t];
-        for (size_t i = 0; i < device->hidden; i++)
-            vectors[s * device->hidden + i] = sum + (float)i;
-    }
-    return AKIN_OK;
-}
-
-static const struct encoder_device_ops fake = {
-    .batch_tokens = BATCH_TOKENS, .streams = STREAMS, .create = fake_create,
-    .destroy = fake_destroy, .set_linear = fake_set_linear, .set_norm = fake_set_norm,
-    .stream_create = fake_stream_create, .stream_destroy = fake_stream_destroy, .run = fake_run
-};
+enum { TEXTS = 400 };
 
 /* ---- texts ------------------------------------------------------------------------------ */
 
@@ -134,7 +34,7 @@ static void setup_open(struct setup *s, size_t cards, int threads)
     struct akin_model_info info;
     memset((void *)runs, 0, sizeof runs);
     after_failure = 0;
-    s->cards = (struct encoder_cards){ .ops = &fake, .count = cards };
+    s->cards = (struct encoder_cards){ .ops = &fake_cards, .count = cards };
     for (size_t i = 0; i < cards; i++)
         s->cards.ordinals[i] = (int)i;
     rig_start(&s->rig, threads);
@@ -243,7 +143,7 @@ static void test_all_fall_out(void **state)
 
 static void test_a_card_that_cannot_be_opened(void **state)
 {
-    struct setup s = { .cards = { .ops = &fake, .ordinals = { 0, 1, 2 }, .count = CARDS } };
+    struct setup s = { .cards = { .ops = &fake_cards, .ordinals = { 0, 1, 2 }, .count = CARDS } };
     struct akin_error error = { 0 };
     (void)state;
     refuses = true;

@@ -411,10 +411,10 @@ struct search_device {
 };
 
 static enum akin_status card_search(struct search_device *card, const struct device_query *query,
-                                    struct hit *hits, size_t *found, size_t *again,
+                                    struct hit *hits, size_t *found, struct search_counts *counts,
                                     struct akin_error *error)
 {
-    (void)again;
+    (void)counts;
     struct topk_request request = {
         .rows = card->vectors, .row_count = card->items, .dim = DIM, .queries = query->queries,
         .query_count = query->query_count, .k = query->k, .score = SCORE_INNER_PRODUCT,

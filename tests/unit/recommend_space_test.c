@@ -190,10 +190,10 @@ static void card_destroy(struct search_device **device)
 
 /* Answers that nobody else gives: the last rows that pass. */
 static enum akin_status card_search(struct search_device *device, const struct device_query *query,
-                                    struct hit *hits, size_t *found, size_t *again,
+                                    struct hit *hits, size_t *found, struct search_counts *counts,
                                     struct akin_error *error)
 {
-    (void)again;
+    (void)counts;
     if (++card_asked == card_fails_at)
         return error_set(error, AKIN_IO, "fell out");
     for (size_t q = 0; q < query->query_count; q++) {
@@ -205,7 +205,8 @@ static enum akin_status card_search(struct search_device *device, const struct d
     return AKIN_OK;
 }
 
-static const struct search_device_ops card_ops = { card_create, card_destroy, card_search };
+static const struct search_device_ops card_ops = { .create = card_create, .destroy = card_destroy,
+                                                   .search = card_search };
 
 /* It answers while it works, in the same call the index does when it fails, and it is not asked
  * again. */

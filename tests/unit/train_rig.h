@@ -46,7 +46,7 @@ static inline enum akin_status rig_cuda(enum train_precision precision,
     const struct cuda_plugin *plugin;
     if (!getenv("AKIN_TEST_CUDA"))
         return AKIN_UNSUPPORTED;
-    must(cuda_plugin_load(&plugin, error), error);
+    must(cuda_plugin_load(NULL, &plugin, error), error);
     return plugin->train_create(0, precision, device, error);
 #endif
 }

@@ -53,7 +53,7 @@ static struct seen watch_text(const struct bytes *text, int train_until)
     assert_false(text->failed);
     assert_int_equal(file_write(path, text->data, text->count, NULL), AKIN_OK);
     scorer_settings_default(&settings);
-    assert_int_equal(watch_open(NULL, NULL, &settings, &watch, NULL), AKIN_OK);
+    assert_int_equal(watch_open(&(struct scorer_tools){0}, &settings, &watch, NULL), AKIN_OK);
     assert_int_equal(watch_run(watch, &input, &sink, &report, NULL), AKIN_OK);
     watch_close(&watch);
     return seen;

@@ -205,7 +205,7 @@ static enum akin_status run(const struct akin_watch_input *input, struct seen *s
     struct watch *watch = NULL;
     struct akin_watch_sink sink = {seen, see_event, see_session, NULL};
     scorer_settings_default(&settings);
-    assert_int_equal(watch_open(NULL, NULL, &settings, &watch, NULL), AKIN_OK);
+    assert_int_equal(watch_open(&(struct scorer_tools){0}, &settings, &watch, NULL), AKIN_OK);
     enum akin_status status = watch_run(watch, input, &sink, report, error);
     watch_close(&watch);
     return status;

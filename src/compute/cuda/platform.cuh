@@ -10,6 +10,12 @@ extern "C" {
 }
 
 struct platform;
+struct cuda_description;
+
+// Cards that can be used, and what one is.
+int platform_count(void);
+enum akin_status platform_describe(int ordinal, struct cuda_description *description,
+                                   struct akin_error *error);
 
 enum number_type { NUMBER_F32, NUMBER_F16, NUMBER_BF16 };
 
@@ -51,7 +57,11 @@ cudaStream_t platform_stream(const platform *p);
 // After kernels were started: keeps an error of the start.
 void platform_started(platform *p, const char *what);
 void platform_fail(platform *p, enum akin_status status, const char *what);
+// A card that does not answer in time is given up (fence.cuh): AKIN_IO, and so is all that is asked
+// of it from then on. The time grows with the kernels that were started.
 enum akin_status platform_finish(platform *p, struct akin_error *error);
+// What was asked waits for others, so that much longer.
+void platform_wait_longer(platform *p, uint64_t ns);
 // Shared memory that a block may have, and how many processors there are.
 size_t platform_shared_bytes(const platform *p);
 size_t platform_processors(const platform *p);

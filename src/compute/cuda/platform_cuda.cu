@@ -1,6 +1,7 @@
 // The platform of kernels on an NVIDIA card: CUDA runtime, cuBLASLt, CUB's radix sort.
 #include "compute/cuda/platform.cuh"
 
+#include <cctype>
 #include <cstdio>
 #include <cstring>
 #include <new>
@@ -10,9 +11,16 @@
 #include <cub/device/device_radix_sort.cuh>
 #include <cublasLt.h>
 
+extern "C" {
+#include "base/limits.h"
+#include "compute/cuda_plugin.h"
+}
+
+#include "compute/cuda/fence.cuh"
+
 namespace {
 
-enum { WORKSPACE_BYTES = 64 << 20, ALIGNMENT_MAX = 256 };
+enum { WORKSPACE_BYTES = 64 << 20, ALIGNMENT_MAX = 256, CAPABILITY_MAJOR_MIN = 8 };
 
 // What a chosen algorithm depends on.
 struct plan_key {
@@ -54,7 +62,11 @@ struct platform {
     std::vector<plan> plans;
     std::unordered_map<void *, size_t> blocks;  // what is allocated
     size_t bytes, peak_bytes;                   // of them
+    std::vector<const void *> widened;          // kernels that may have all shared memory
+    std::vector<std::pair<unsigned char *, size_t>> pinned;
     cudaGraphExec_t recordings[RECORDINGS];
+    uint64_t recorded[RECORDINGS];      // kernels of them
+    uint64_t asked, longer_ns;          // kernels since it was last waited for; see wait_longer
     cudaEvent_t marks[MARKS];
     enum akin_status status;            // of the first error
     char message[256];
@@ -74,6 +86,7 @@ void check(platform *p, cudaError_t code, const char *what)
 {
     if (code == cudaSuccess)
         return;
+    cudaGetLastError();         // or the next kernel of this thread is taken to have failed
     char message[256];
     snprintf(message, sizeof message, "CUDA device %d: %s: %s", p->ordinal, what,
              cudaGetErrorString(code));
@@ -90,6 +103,106 @@ void check_blas(platform *p, cublasStatus_t code, const char *what)
     platform_fail(p, AKIN_IO, message);
 }
 
+// What is to be done about an error that every program of this machine would get.
+const char *remedy(cudaError_t code)
+{
+    switch (code) {
+    case cudaErrorInsufficientDriver:
+        return ": install a newer driver of NVIDIA's (CUDA 13 needs 580 or later)";
+    case cudaErrorNoDevice:
+        return ": see nvidia-smi, and CUDA_VISIBLE_DEVICES of the environment";
+    case cudaErrorSystemNotReady:
+        return ": is nvidia-fabricmanager running?";
+    case cudaErrorDevicesUnavailable:
+        return ": another program has it for itself alone (nvidia-smi -c DEFAULT)";
+    default:
+        return "";
+    }
+}
+
+bool is_given_up(platform *p)
+{
+    if (!fence_is_up(p->ordinal))
+        return false;
+    char message[256];
+    snprintf(message, sizeof message, "CUDA device %d was given up: it did not answer earlier",
+             p->ordinal);
+    platform_fail(p, AKIN_IO, message);
+    return true;
+}
+
+// Until all that was asked is done, or the card is given up.
+void wait(platform *p, const char *what)
+{
+    cudaError_t code = cudaSuccess;
+    uint64_t limit_ns = CARD_WAIT_NS + p->longer_ns + p->asked * CARD_WAIT_KERNEL_NS;
+    p->asked = p->longer_ns = 0;
+    if (is_given_up(p))
+        return;
+    bool answered = wait_until(limit_ns, [&] {
+        code = cudaStreamQuery(p->stream);
+        return code != cudaErrorNotReady || fence_is_up(p->ordinal);
+    });
+    if (code == cudaErrorNotReady)
+        cudaGetLastError();             // or the next kernel is taken to have failed
+    if (answered && code != cudaErrorNotReady) {
+        check(p, code, what);
+        return;
+    }
+    if (!answered) {
+        char message[256];
+        fence_raise(p->ordinal);
+        snprintf(message, sizeof message, "CUDA device %d has not answered for %.0f s: it is given "
+                 "up, with its memory, until this program ends; see nvidia-smi -q and the kernel's "
+                 "log for Xid", p->ordinal, (double)limit_ns * 1e-9);
+        platform_fail(p, AKIN_IO, message);
+    }
+    is_given_up(p);
+}
+
+bool is_pinned(const platform *p, const void *memory, size_t bytes)
+{
+    const unsigned char *at = static_cast<const unsigned char *>(memory);
+    for (const auto &each : p->pinned)
+        if (at >= each.first && at + bytes <= each.first + each.second)
+            return true;
+    return false;
+}
+
+}
+
+int platform_count(void)
+{
+    int count = 0;
+    return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}
+
+enum akin_status platform_describe(int ordinal, struct cuda_description *d,
+                                   struct akin_error *error)
+{
+    cudaDeviceProp properties;
+    *d = {};
+    cudaError_t code = cudaSetDevice(ordinal);
+    if (code == cudaSuccess)
+        code = cudaGetDeviceProperties(&properties, ordinal);
+    if (code == cudaSuccess)
+        code = cudaMemGetInfo(&d->memory_free, &d->memory_total);
+    if (code == cudaSuccess)
+        code = cudaDriverGetVersion(&d->driver);
+    if (code == cudaSuccess)
+        code = cudaRuntimeGetVersion(&d->runtime);
+    if (code == cudaSuccess)
+        code = cudaDeviceGetPCIBusId(d->bus, (int)sizeof d->bus, ordinal);
+    if (code != cudaSuccess)
+        return error_set(error, AKIN_NOT_FOUND, "CUDA device %d: %s%s", ordinal,
+                         cudaGetErrorString(code), remedy(code));
+    snprintf(d->name, sizeof d->name, "%.*s", (int)sizeof d->name - 1, properties.name);
+    for (char *c = d->bus; *c; c++)
+        *c = (char)tolower((unsigned char)*c);
+    d->processors = properties.multiProcessorCount;
+    d->capability = 10 * properties.major + properties.minor;
+    d->blas = cublasLtGetVersion();
+    return AKIN_OK;
 }
 
 enum akin_status platform_open(int ordinal, platform **out, struct akin_error *error)
@@ -98,10 +211,14 @@ enum akin_status platform_open(int ordinal, platform **out, struct akin_error *e
     int count = 0;
     cudaError_t code = cudaGetDeviceCount(&count);
     if (code != cudaSuccess)
-        return error_set(error, AKIN_NOT_FOUND, "no CUDA device: %s", cudaGetErrorString(code));
+        return error_set(error, AKIN_NOT_FOUND, "no CUDA device: %s%s", cudaGetErrorString(code),
+                         remedy(code));
     if (ordinal < 0 || ordinal >= count)
         return error_set(error, AKIN_NOT_FOUND, "there is no CUDA device %d; there are %d", ordinal,
                          count);
+    if (fence_is_up(ordinal))
+        return error_set(error, AKIN_IO, "CUDA device %d was given up: it did not answer earlier",
+                         ordinal);
     platform *p = new (std::nothrow) platform();
     if (!p)
         return error_memory(error);
@@ -111,6 +228,12 @@ enum akin_status platform_open(int ordinal, platform **out, struct akin_error *e
                                     cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal), "asking it");
     check(p, cudaDeviceGetAttribute(&p->processors, cudaDevAttrMultiProcessorCount, ordinal),
           "asking it");
+    int major = 0;
+    check(p, cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal),
+          "asking it");
+    if (p->status == AKIN_OK && major < CAPABILITY_MAJOR_MIN)
+        platform_fail(p, AKIN_UNSUPPORTED, "this GPU is of a compute capability below 8.0, which "
+                      "is what akin has kernels for: use --device cpu");
     check(p, cudaStreamCreateWithFlags(&p->stream, cudaStreamNonBlocking), "making a stream");
     if (p->status != AKIN_OK) {
         enum akin_status status = error_set(error, p->status, "%s", p->message);
@@ -123,6 +246,10 @@ enum akin_status platform_open(int ordinal, platform **out, struct akin_error *e
 
 void platform_close(platform *p)
 {
+    if (fence_is_up(p->ordinal)) {      // all of these would wait for it
+        delete p;
+        return;
+    }
     cudaSetDevice(p->ordinal);
     for (plan &each : p->plans) {
         cublasLtMatmulDescDestroy(each.operation);
@@ -157,6 +284,8 @@ enum akin_status platform_allocate(platform *p, size_t bytes, void **memory,
                                    struct akin_error *error)
 {
     *memory = nullptr;
+    if (is_given_up(p))
+        return error_set(error, p->status, "%s", p->message);
     cudaError_t code = cudaMalloc(memory, bytes > 0 ? bytes : 1);
     if (code == cudaSuccess) {
         p->blocks[*memory] = bytes;
@@ -175,7 +304,7 @@ enum akin_status platform_allocate(platform *p, size_t bytes, void **memory,
 
 void platform_release(platform *p, void *memory)
 {
-    if (!memory)
+    if (!memory || fence_is_up(p->ordinal))
         return;
     p->bytes -= p->blocks[memory];
     p->blocks.erase(memory);
@@ -186,9 +315,13 @@ enum akin_status platform_allocate_pinned(platform *p, size_t bytes, void **memo
                                           struct akin_error *error)
 {
     *memory = nullptr;
+    if (is_given_up(p))
+        return error_set(error, p->status, "%s", p->message);
     cudaError_t code = cudaMallocHost(memory, bytes > 0 ? bytes : 1);
-    if (code == cudaSuccess)
+    if (code == cudaSuccess) {
+        p->pinned.push_back({static_cast<unsigned char *>(*memory), bytes});
         return AKIN_OK;
+    }
     cudaGetLastError();
     return error_set(error, AKIN_MEMORY, "CUDA device %d: no %zu bytes of memory that stays in "
                      "place: %s", p->ordinal, bytes, cudaGetErrorString(code));
@@ -196,24 +329,37 @@ enum akin_status platform_allocate_pinned(platform *p, size_t bytes, void **memo
 
 void platform_release_pinned(platform *p, void *memory)
 {
-    if (memory)
-        check(p, cudaFreeHost(memory), "giving memory back");
+    if (!memory || fence_is_up(p->ordinal))
+        return;
+    for (size_t i = 0; i < p->pinned.size(); i++)
+        if (p->pinned[i].first == memory) {
+            p->pinned.erase(p->pinned.begin() + (ptrdiff_t)i);
+            break;
+        }
+    check(p, cudaFreeHost(memory), "giving memory back");
 }
 
 void platform_upload(platform *p, void *to, const void *from, size_t bytes)
 {
-    check(p, cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, p->stream), "upload");
+    if (!is_given_up(p))
+        check(p, cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, p->stream), "upload");
 }
 
 void platform_download(platform *p, void *to, const void *from, size_t bytes)
 {
+    // a copy to memory that may move waits for all before it, without an end
+    if (!is_pinned(p, to, bytes))
+        wait(p, "download");
+    if (is_given_up(p))
+        return;
     check(p, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, p->stream), "download");
-    check(p, cudaStreamSynchronize(p->stream), "download");
+    wait(p, "download");
 }
 
 void platform_clear(platform *p, void *memory, size_t bytes)
 {
-    check(p, cudaMemsetAsync(memory, 0, bytes, p->stream), "clearing memory");
+    if (!is_given_up(p))
+        check(p, cudaMemsetAsync(memory, 0, bytes, p->stream), "clearing memory");
 }
 
 cudaStream_t platform_stream(const platform *p)
@@ -224,12 +370,18 @@ cudaStream_t platform_stream(const platform *p)
 void platform_started(platform *p, const char *what)
 {
     check(p, cudaGetLastError(), what);
+    p->asked++;
 }
 
 enum akin_status platform_finish(platform *p, struct akin_error *error)
 {
-    check(p, cudaStreamSynchronize(p->stream), "waiting for it");
+    wait(p, "waiting for it");
     return p->status == AKIN_OK ? AKIN_OK : error_set(error, p->status, "%s", p->message);
+}
+
+void platform_wait_longer(platform *p, uint64_t ns)
+{
+    p->longer_ns += ns;
 }
 
 size_t platform_shared_bytes(const platform *p)
@@ -242,11 +394,19 @@ size_t platform_processors(const platform *p)
     return (size_t)p->processors;
 }
 
+// All that a block may have, once: the limit is the kernel's on this card, not the launch's, so that
+// two threads with launches of different sizes must not set it to theirs; and setting it may wait
+// for copies that are under way.
 void platform_allow_shared(platform *p, const void *kernel, size_t bytes)
 {
-    if (bytes > 48 << 10)
-        check(p, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                      (int)bytes), "shared memory");
+    if (bytes <= 48 << 10)
+        return;
+    for (const void *each : p->widened)
+        if (each == kernel)
+            return;
+    check(p, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  p->shared_bytes), "shared memory");
+    p->widened.push_back(kernel);
 }
 
 namespace {
@@ -318,12 +478,14 @@ bool choose(platform *p, plan *made)
 // Who multiplies nothing needs neither.
 bool open_products(platform *p)
 {
-    if (!p->workspace) {
-        check(p, cudaMalloc(&p->workspace, WORKSPACE_BYTES), "memory for products");
+    struct akin_error error = {};
+    if (p->workspace)
+        return p->status == AKIN_OK;
+    enum akin_status status = platform_allocate(p, WORKSPACE_BYTES, &p->workspace, &error);
+    if (status != AKIN_OK)
+        platform_fail(p, status, error.message);
+    else
         check_blas(p, cublasLtCreate(&p->blas), "opening cuBLASLt");
-        p->bytes += WORKSPACE_BYTES;
-        p->peak_bytes = p->bytes > p->peak_bytes ? p->bytes : p->peak_bytes;
-    }
     return p->status == AKIN_OK;
 }
 
@@ -389,8 +551,10 @@ void platform_sort(platform *p, const int32_t *keys, int32_t *keys_out, const in
 
 bool platform_record_begin(platform *p)
 {
-    if (cudaStreamBeginCapture(p->stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess)
+    if (cudaStreamBeginCapture(p->stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess) {
+        p->asked = 0;
         return true;
+    }
     cudaGetLastError();         // or the next kernel is taken to have failed
     return false;
 }
@@ -398,6 +562,8 @@ bool platform_record_begin(platform *p)
 bool platform_record_end(platform *p, int slot)
 {
     cudaGraph_t graph = nullptr;
+    p->recorded[slot] = p->asked;
+    p->asked = 0;
     check(p, cudaStreamEndCapture(p->stream, &graph), "recording a step");
     if (!graph)
         return false;
@@ -412,7 +578,9 @@ bool platform_record_end(platform *p, int slot)
 
 void platform_play(platform *p, int slot)
 {
-    check(p, cudaGraphLaunch(p->recordings[slot], p->stream), "playing a step");
+    p->asked += p->recorded[slot];
+    if (!is_given_up(p))
+        check(p, cudaGraphLaunch(p->recordings[slot], p->stream), "playing a step");
 }
 
 void platform_forget(platform *p, int slot)

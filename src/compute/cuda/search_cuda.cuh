@@ -97,6 +97,16 @@ struct search_rows {
     size_t count, dim;
 };
 
+// What others on the same card may read of a search device, which must outlive them: the rows, and
+// by how far an fp16 score may be off for a query of length 1.
+struct search_view {
+    search_rows rows;
+    float margin;
+};
+search_view search_device_view(const struct search_device *device);
+// How many a search has to keep to find the k best.
+size_t search_kept(size_t k);
+
 // queries as fp16, and error [count] = margin times the length of each.
 void search_narrow(platform *p, const float *queries, size_t count, size_t dim, float margin,
                    half_t *narrow, float *error);

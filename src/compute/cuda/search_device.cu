@@ -31,6 +31,11 @@ answer_layout layout_of(size_t queries, size_t k)
 
 }
 
+size_t search_kept(size_t k)
+{
+    return k <= 10 ? 16 : k <= 26 ? 32 : k <= 58 ? 64 : 256;
+}
+
 struct search_device {
     platform *own;
     search_rows rows;
@@ -169,18 +174,13 @@ enum akin_status create(int ordinal, const float *rows, size_t row_count, size_t
     return status;
 }
 
-size_t kept_for(size_t k)
-{
-    return k <= 10 ? 16 : k <= 26 ? 32 : k <= 58 ? 64 : 256;
-}
-
 // From lists to hits on the host.
 enum akin_status finish(struct search_device *d, size_t first, size_t count, size_t list_count,
                         size_t k, struct akin_error *error)
 {
     answer_layout l = layout_of(count, k);
     search_merge(d->own, &d->rows, d->queries + first * d->rows.dim, count, d->lists, list_count,
-                 kept_for(k), k, d->error + first,
+                 search_kept(k), k, d->error + first,
                  reinterpret_cast<struct hit *>(d->answers + l.hits),
                  reinterpret_cast<uint32_t *>(d->answers + l.found),
                  reinterpret_cast<uint32_t *>(d->answers + l.proven));
@@ -210,7 +210,7 @@ enum akin_status search_again(struct search_device *d, const search_mask *mask, 
             left.push_back(q);
     *again += left.size();
     for (size_t q : left) {
-        search_one(d->own, &d->rows, d->queries + q * d->rows.dim, q, mask, kept_for(k), true,
+        search_one(d->own, &d->rows, d->queries + q * d->rows.dim, q, mask, search_kept(k), true,
                    d->lists);
         enum akin_status status = finish(d, q, 1, SEARCH_ONE_LISTS, k, error);
         if (status != AKIN_OK)
@@ -224,7 +224,7 @@ enum akin_status search_chunk(struct search_device *d, const struct device_query
                               size_t first, size_t count, struct hit *hits, size_t *found,
                               size_t *again, struct akin_error *error)
 {
-    size_t dim = d->rows.dim, kept = kept_for(query->k);
+    size_t dim = d->rows.dim, kept = search_kept(query->k);
     size_t lists = count == 1 ? (size_t)SEARCH_ONE_LISTS
                               : search_many_lists(d->own, count, dim, kept);
     size_t wanted = count * lists > SEARCH_ONE_LISTS ? count * lists : (size_t)SEARCH_ONE_LISTS;
@@ -253,9 +253,10 @@ enum akin_status search_chunk(struct search_device *d, const struct device_query
 }
 
 enum akin_status search(struct search_device *d, const struct device_query *query,
-                        struct hit *hits, size_t *found, size_t *again, struct akin_error *error)
+                        struct hit *hits, size_t *found, struct search_counts *counts,
+                        struct akin_error *error)
 {
-    if (!search_many_fits(d->own, d->rows.dim, kept_for(query->k)))
+    if (!search_many_fits(d->own, d->rows.dim, search_kept(query->k)))
         return error_set(error, AKIN_UNSUPPORTED, "k of %zu: this GPU has no shared memory for more "
                          "than 58 at dimension %zu; search on the CPU", query->k, d->rows.dim);
     size_t repeated = 0, mask_bytes = query->mask_count * query->mask_words * sizeof(uint64_t);
@@ -276,15 +277,21 @@ enum akin_status search(struct search_device *d, const struct device_query *quer
         status = search_chunk(d, query, first, count, hits + first * query->k, found + first,
                               &repeated, error);
     }
-    if (again)
-        *again = repeated;
+    if (counts)
+        *counts = {{0, 0, query->query_count - repeated, repeated}};
     return status;
 }
 
 }
 
+search_view search_device_view(const struct search_device *device)
+{
+    return {device->rows, device->margin};
+}
+
 extern "C" const struct search_device_ops *cuda_search_ops(void)
 {
-    static const struct search_device_ops ops = {create, destroy, search};
+    static const struct search_device_ops ops = {create, destroy, search, nullptr, nullptr, nullptr,
+                                                 nullptr};
     return &ops;
 }

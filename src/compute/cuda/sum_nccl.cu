@@ -14,6 +14,10 @@
 
 static_assert(sizeof(ncclUniqueId) == CUDA_SUM_ID_BYTES, "the size of NCCL's identifiers");
 
+extern "C" {
+#include "base/limits.h"
+}
+
 namespace {
 
 struct library {
@@ -124,6 +128,7 @@ void cuda_sum_wait(struct cuda_sum *s)
 {
     check_cuda(s, cudaEventRecord(s->done, s->stream));
     check_cuda(s, cudaStreamWaitEvent(platform_stream(s->owner), s->done, 0));
+    platform_wait_longer(s->owner, RANKS_WAIT_NS);
 }
 
 // Abort, not destroy: where a rank is lost the others must not wait for it.

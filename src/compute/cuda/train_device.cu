@@ -44,13 +44,14 @@ void update_numbers(step_numbers *numbers, const struct train_update *u)
     numbers->correction2 = (float)(1 - pow((double)u->beta2, (double)u->step));
 }
 
-// Only what differs from what the device has: nothing while a step is recorded.
+// Only what differs from what the device has: nothing while a step is recorded. From memory that
+// stays: a copy may still read it when the call is back.
 void send(cuda_train *device, const step_numbers *numbers)
 {
     if (memcmp(&device->sent, numbers, sizeof *numbers) == 0)
         return;
     device->sent = *numbers;
-    platform_upload(device->platform, device->now, numbers, sizeof *numbers);
+    platform_upload(device->platform, device->now, &device->sent, sizeof device->sent);
 }
 
 // Memory that a recording may know is about to change.
@@ -94,6 +95,7 @@ void destroy(struct train_device **base)
         return;
     cuda_train *device = cuda_train_of(*base);
     if (device->platform) {
+        platform_enter(device->platform);
         platform_release(device->platform, device->scratch);
         platform_release(device->platform, device->now);
         platform_close(device->platform);
@@ -108,6 +110,7 @@ bool step_begin(struct train_device *base, const void *owner, const struct train
                 const struct train_update *update)
 {
     cuda_train *device = cuda_train_of(base);
+    platform_enter(device->platform);
     if (owner != device->owner)
         forget_recording(device);
     device->owner = owner;

@@ -6,6 +6,7 @@
 namespace {
 
 enum { ROW_WARPS = 4, ROW_THREADS = 32 * ROW_WARPS, FLAT_THREADS = 256 };
+// Chunks are x of the grid: it may have 2^31 blocks there, and 65,535 in y.
 enum { SUM_COLS = 32, SUM_ROWS = 8 };
 
 const float EPSILON = 1e-5f;
@@ -92,7 +93,7 @@ __global__ void norm_chunk_kernel(const float *x, const row_moments *moments,
                                   const float *gradient, size_t rows, size_t dim, float *partial)
 {
     SHARED(float, sums);        // [2][SUM_ROWS][SUM_COLS]
-    size_t c = (size_t)blockIdx.x * SUM_COLS + threadIdx.x, chunk = blockIdx.y;
+    size_t c = (size_t)blockIdx.y * SUM_COLS + threadIdx.x, chunk = blockIdx.x;
     size_t end = (chunk + 1) * CHUNK_ROWS < rows ? (chunk + 1) * CHUNK_ROWS : rows;
     float gain = 0, offset = 0;
     if (c < dim)
@@ -154,7 +155,7 @@ template <typename T>
 __global__ void sum_chunk_kernel(const T *x, size_t rows, size_t cols, float *partial)
 {
     SHARED(float, sums);        // [SUM_ROWS][SUM_COLS]
-    size_t c = (size_t)blockIdx.x * SUM_COLS + threadIdx.x, chunk = blockIdx.y;
+    size_t c = (size_t)blockIdx.y * SUM_COLS + threadIdx.x, chunk = blockIdx.x;
     size_t end = (chunk + 1) * CHUNK_ROWS < rows ? (chunk + 1) * CHUNK_ROWS : rows;
     float sum = 0;
     if (c < cols)
@@ -267,7 +268,7 @@ void rows_norm_back(cuda_train *device, const struct train_norm *norm, const flo
     LAUNCH(moments_kernel, blocks_of(rows, ROW_WARPS), ROW_THREADS, 0, stream, s, rows, dim,
            moments);
     if (norm->gain_gradient) {
-        dim3 grid(blocks_of(dim, SUM_COLS), (unsigned)chunks), block(SUM_COLS, SUM_ROWS);
+        dim3 grid((unsigned)chunks, blocks_of(dim, SUM_COLS)), block(SUM_COLS, SUM_ROWS);
         LAUNCH(norm_chunk_kernel, grid, block, 2 * SUM_COLS * SUM_ROWS * sizeof(float), stream, s,
                moments, gradient, rows, dim, partial);
         float *gain_gradient = norm->gain_gradient, *offset_gradient = norm->offset_gradient;
@@ -324,7 +325,7 @@ void rows_sum(cuda_train *device, const T *x, size_t rows, size_t cols, float *s
     cudaStream_t stream = platform_stream(device->platform);
     float *partial = reinterpret_cast<float *>(scratch);
     size_t chunks = chunk_count(rows);
-    dim3 grid(blocks_of(cols, SUM_COLS), (unsigned)chunks), block(SUM_COLS, SUM_ROWS);
+    dim3 grid((unsigned)chunks, blocks_of(cols, SUM_COLS)), block(SUM_COLS, SUM_ROWS);
     LAUNCH(sum_chunk_kernel<T>, grid, block, SUM_COLS * SUM_ROWS * sizeof(float), stream, x, rows,
            cols, partial);
     LAUNCH(chunks_kernel, blocks_of(cols, FLAT_THREADS), FLAT_THREADS, 0, stream, partial, chunks,

@@ -1,0 +1,62 @@
+// What the files of personal requests on CUDA share.
+#pragma once
+
+#include "compute/cuda/search_cuda.cuh"
+
+extern "C" {
+#include "compute/personal_device.h"
+}
+
+// A request as it lies on the card, with what varies in size beside it.
+struct device_request {
+    uint32_t query, person;             // numbers of vectors; UINT32_MAX: none
+    float share, text, taste, popularity;
+    uint32_t mask, skip_first, skip_count, past_count;
+    uint32_t past[PERSONAL_PAST_MAX];
+    float past_weights[PERSONAL_PAST_MAX];
+};
+
+// Requests [count] to one vector of length 1 each, and whether it points somewhere. `requests` NULL:
+// vector q is the query of request q, and nothing else.
+enum { POINTS_NOT, POINTS, POINTS_WRONG };
+struct fuse_job {
+    const device_request *requests;
+    const float *given, *mean;          // [][dim], [dim]
+    size_t count, dim;
+    float *vectors;                     // [count][dim]
+    uint32_t *points;                   // [count]: POINTS_NOT: nothing was given
+};
+void personal_fuse(platform *p, const fuse_job *job);
+
+// masks [count][words] of the requests that leave something out, from theirs (all rows where there
+// is none) less what is skipped.
+struct mask_job {
+    const device_request *requests;
+    const uint64_t *given;              // [][words]
+    const uint32_t *skip;
+    size_t rows, words;
+    uint64_t *masks;
+};
+void personal_masks(platform *p, const mask_job *job, size_t count);
+
+// From the best by text to the best of all parts, of `count` requests from `first` on.
+struct rank_job {
+    search_rows rows;
+    search_mask mask;
+    const device_request *requests;
+    const float *vectors;               // [][dim] fused
+    const uint32_t *points;
+    const struct hit *hits;             // [][text_offers]
+    const uint32_t *hits_found;
+    const uint64_t *texted, *starts;
+    const struct item_weight *entries;
+    const float *popularity;
+    const uint32_t *by_popularity;
+    unsigned popular_count, text_offers, offers, k;
+    size_t first;
+    struct personal_result *results;    // [][k]
+    uint32_t *found;
+};
+// Whether the card has the shared memory for that.
+bool personal_rank_fits(const platform *p, size_t dim);
+void personal_rank(platform *p, const rank_job *job, size_t count);

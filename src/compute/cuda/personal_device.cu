@@ -1,0 +1,543 @@
+// Personal requests on CUDA: one copy to the card, vectors and masks of the requests, the search of
+// the rows that a search device has, the ranking, one copy back. What the search could not prove
+// is done again in float32 throughout, request by request.
+#include "compute/cuda/cuda_personal.h"
+
+#include <cmath>
+#include <cstring>
+#include <new>
+#include <vector>
+
+#include "compute/cuda/personal_cuda.cuh"
+
+namespace {
+
+enum { TOGETHER = 1024, ALIGNED = 64 };     // requests of a chunk
+
+struct memory {
+    void *data;
+    size_t bytes;
+};
+
+// What comes back for a chunk, one behind the other.
+struct answer_layout {
+    size_t results, found, points, proven, bytes;
+};
+
+answer_layout layout_of(size_t count, size_t result_bytes)
+{
+    answer_layout l;
+    l.results = 0;
+    l.found = count * result_bytes;
+    l.points = l.found + count * sizeof(uint32_t);
+    l.proven = l.points + count * sizeof(uint32_t);
+    l.bytes = l.proven + count * sizeof(uint32_t);
+    return l;
+}
+
+// What goes to the card for a chunk, one behind the other.
+struct sent_layout {
+    size_t requests, vectors, skip, mask_of, bytes;
+};
+
+size_t aligned(size_t bytes)
+{
+    return (bytes + ALIGNED - 1) / ALIGNED * ALIGNED;
+}
+
+}
+
+struct personal_device {
+    platform *own;
+    search_view view;
+    size_t words;
+    float *mean, *popularity;
+    uint64_t *texted, *starts;
+    struct item_weight *entries;
+    uint32_t *by_popularity;
+    size_t popular_count, similar_items;
+    // of a chunk
+    memory sent, received;              // pinned
+    memory given, answers, lists, masks, hits, hits_found, vectors, narrow, error;
+};
+
+namespace {
+
+// Grows; what was in it is lost.
+enum akin_status need(platform *p, memory *m, size_t bytes, bool pinned, struct akin_error *error)
+{
+    if (m->bytes >= bytes)
+        return AKIN_OK;
+    if (pinned)
+        platform_release_pinned(p, m->data);
+    else
+        platform_release(p, m->data);
+    *m = {};
+    bytes += bytes / 4;
+    enum akin_status status = pinned ? platform_allocate_pinned(p, bytes, &m->data, error)
+                                     : platform_allocate(p, bytes, &m->data, error);
+    if (status == AKIN_OK)
+        m->bytes = bytes;
+    return status;
+}
+
+template <typename T> T *at(const memory &m, size_t offset)
+{
+    return reinterpret_cast<T *>(static_cast<unsigned char *>(m.data) + offset);
+}
+
+void destroy(struct personal_device **device)
+{
+    struct personal_device *d = *device;
+    if (!d)
+        return;
+    if (d->own) {
+        void *const memory[] = {d->mean, d->popularity, d->texted, d->starts, d->entries,
+                                d->by_popularity, d->given.data, d->answers.data, d->lists.data,
+                                d->masks.data, d->hits.data, d->hits_found.data, d->vectors.data,
+                                d->narrow.data, d->error.data};
+        platform_enter(d->own);
+        for (void *each : memory)
+            platform_release(d->own, each);
+        platform_release_pinned(d->own, d->sent.data);
+        platform_release_pinned(d->own, d->received.data);
+        platform_close(d->own);
+    }
+    delete d;
+    *device = nullptr;
+}
+
+// ---- what stays -----------------------------------------------------------------------------
+
+enum akin_status check_similar(const struct item_rows *rows, size_t items,
+                               struct akin_error *error)
+{
+    if (rows->items != items)
+        return error_set(error, AKIN_ARGUMENT, "rows of %zu items for %zu items", rows->items,
+                         items);
+    std::vector<uint32_t> last(items, UINT32_MAX);      // row that named an item last
+    for (size_t row = 0; row < items; row++) {
+        uint64_t begin = rows->starts[row], end = rows->starts[row + 1];
+        if (end < begin || end - begin > PERSONAL_ROW_MAX)
+            return error_set(error, AKIN_UNSUPPORTED, "row %zu of raters has %llu weights: on the "
+                             "GPU there are at most %d; recommend on the CPU", row,
+                             (unsigned long long)(end - begin), PERSONAL_ROW_MAX);
+        for (uint64_t e = begin; e < end; e++) {
+            const struct item_weight *entry = &rows->entries[e];
+            if (!(entry->weight > 0))
+                continue;
+            if (entry->row >= items || last[entry->row] == row)
+                return error_set(error, AKIN_ARGUMENT, "row %zu of raters names item %u, which %s",
+                                 row, entry->row, entry->row >= items ? "is not there" : "is twice");
+            last[entry->row] = (uint32_t)row;
+        }
+    }
+    return AKIN_OK;
+}
+
+template <typename T>
+enum akin_status put(platform *p, T **to, const T *from, size_t count, struct akin_error *error)
+{
+    void *memory = nullptr;
+    if (!from)
+        return AKIN_OK;
+    enum akin_status status = platform_allocate(p, (count + 1) * sizeof(T), &memory, error);
+    if (status == AKIN_OK)
+        platform_upload(p, memory, from, count * sizeof(T));
+    *to = static_cast<T *>(memory);
+    return status;
+}
+
+enum akin_status put_items(struct personal_device *d, const struct personal_items *items,
+                           struct akin_error *error)
+{
+    size_t count = d->view.rows.count;
+    const uint64_t *starts = items->similar.starts;
+    enum akin_status status = put(d->own, &d->mean, items->mean, d->view.rows.dim, error);
+    if (status == AKIN_OK)
+        status = put(d->own, &d->texted, items->texted, d->words, error);
+    if (status == AKIN_OK)
+        status = put(d->own, &d->popularity, items->popularity, count, error);
+    if (status == AKIN_OK)
+        status = put(d->own, &d->by_popularity, items->by_popularity, items->popular_count, error);
+    if (status == AKIN_OK && starts)
+        status = put(d->own, &d->starts, starts, count + 1, error);
+    if (status == AKIN_OK && starts)
+        status = put(d->own, &d->entries, items->similar.entries, starts[count], error);
+    d->popular_count = items->by_popularity ? items->popular_count : 0;
+    d->similar_items = starts ? count : 0;
+    return status == AKIN_OK ? platform_finish(d->own, error) : status;
+}
+
+enum akin_status create(int ordinal, const struct search_device *rows,
+                        const struct personal_items *items, struct personal_device **device,
+                        struct akin_error *error)
+{
+    *device = nullptr;
+    search_view view = search_device_view(rows);
+    for (size_t i = 0; items->by_popularity && i < items->popular_count; i++)
+        if (items->by_popularity[i] >= view.rows.count)
+            return error_set(error, AKIN_ARGUMENT, "popular item %u: there are %zu",
+                             items->by_popularity[i], view.rows.count);
+    if (items->similar.starts) {
+        enum akin_status status = check_similar(&items->similar, view.rows.count, error);
+        if (status != AKIN_OK)
+            return status;
+    }
+    struct personal_device *d = new (std::nothrow) personal_device();
+    if (!d)
+        return error_memory(error);
+    d->view = view;
+    d->words = (view.rows.count + 63) / 64;
+    enum akin_status status = platform_open(ordinal, &d->own, error);
+    if (status == AKIN_OK && !personal_rank_fits(d->own, view.rows.dim))
+        status = error_set(error, AKIN_UNSUPPORTED, "this GPU has not the shared memory to rank "
+                           "candidates at dimension %zu: recommend on the CPU", view.rows.dim);
+    if (status == AKIN_OK)
+        status = put_items(d, items, error);
+    if (status == AKIN_OK)
+        *device = d;
+    else
+        destroy(&d);
+    return status;
+}
+
+// ---- a search -------------------------------------------------------------------------------
+
+// What a chunk has on the card once its vectors are made.
+struct chunk {
+    size_t count, k;                    // k: of the search
+    const search_mask *mask;
+    struct hit *hits;                   // [count][k]
+    uint32_t *found, *proven;
+};
+
+enum akin_status reserve_search(struct personal_device *d, size_t count, size_t k,
+                                struct akin_error *error)
+{
+    size_t dim = d->view.rows.dim, kept = search_kept(k);
+    size_t lists = count == 1 ? (size_t)SEARCH_ONE_LISTS
+                              : search_many_lists(d->own, count, dim, kept);
+    size_t wanted = count * lists > SEARCH_ONE_LISTS ? count * lists : (size_t)SEARCH_ONE_LISTS;
+    enum akin_status status = need(d->own, &d->lists, wanted * kept * sizeof(uint64_t), false,
+                                   error);
+    if (status == AKIN_OK)
+        status = need(d->own, &d->vectors, count * dim * sizeof(float), false, error);
+    if (status == AKIN_OK)
+        status = need(d->own, &d->narrow, count * dim * sizeof(half_t), false, error);
+    return status != AKIN_OK ? status
+                             : need(d->own, &d->error, count * sizeof(float), false, error);
+}
+
+// The lists of `count` requests from `first` to hits.
+void merge(struct personal_device *d, const chunk &c, size_t first, size_t count, size_t lists)
+{
+    search_merge(d->own, &d->view.rows, at<float>(d->vectors, 0) + first * d->view.rows.dim, count,
+                 at<uint64_t>(d->lists, 0), lists, search_kept(c.k), c.k,
+                 at<float>(d->error, 0) + first, c.hits + first * c.k, c.found + first,
+                 c.proven + first);
+}
+
+void search(struct personal_device *d, const chunk &c)
+{
+    const search_rows *rows = &d->view.rows;
+    size_t kept = search_kept(c.k), lists = SEARCH_ONE_LISTS;
+    float *vectors = at<float>(d->vectors, 0);
+    uint64_t *out = at<uint64_t>(d->lists, 0);
+    half_t *narrow = at<half_t>(d->narrow, 0);
+    search_narrow(d->own, vectors, c.count, rows->dim, d->view.margin, narrow,
+                  at<float>(d->error, 0));
+    if (c.count == 1) {
+        search_one(d->own, rows, vectors, 0, c.mask, kept, false, out);
+    } else {
+        lists = search_many_lists(d->own, c.count, rows->dim, kept);
+        search_many(d->own, rows, narrow, c.count, c.mask, kept, lists, out);
+    }
+    merge(d, c, 0, c.count, lists);
+}
+
+void search_again(struct personal_device *d, const chunk &c, size_t number)
+{
+    search_one(d->own, &d->view.rows, at<float>(d->vectors, 0) + number * d->view.rows.dim, number,
+               c.mask, search_kept(c.k), true, at<uint64_t>(d->lists, 0));
+    merge(d, c, number, 1, SEARCH_ONE_LISTS);
+}
+
+enum akin_status check_k(const struct personal_device *d, size_t k, struct akin_error *error)
+{
+    if (search_many_fits(d->own, d->view.rows.dim, search_kept(k)))
+        return AKIN_OK;
+    return error_set(error, AKIN_UNSUPPORTED, "k of %zu: this GPU has no shared memory for more "
+                     "than 58 at dimension %zu; search on the CPU", k, d->view.rows.dim);
+}
+
+// ---- the nearest ----------------------------------------------------------------------------
+
+enum akin_status nearest_chunk(struct personal_device *d, const float *queries, size_t count,
+                               size_t k, const uint64_t *mask, struct hit *hits, size_t *found,
+                               struct akin_error *error)
+{
+    size_t dim = d->view.rows.dim, bytes = count * dim * sizeof(float);
+    answer_layout l = layout_of(count, k * sizeof(struct hit));
+    enum akin_status status = need(d->own, &d->sent, bytes, true, error);
+    if (status == AKIN_OK)
+        status = need(d->own, &d->given, bytes, false, error);
+    if (status == AKIN_OK)
+        status = need(d->own, &d->received, l.bytes, true, error);
+    if (status == AKIN_OK)
+        status = need(d->own, &d->answers, l.bytes, false, error);
+    if (status == AKIN_OK)
+        status = reserve_search(d, count, k, error);
+    if (status != AKIN_OK)
+        return status;
+    search_mask where = {mask, nullptr, d->words};
+    chunk c = {count, k, &where, at<struct hit>(d->answers, l.results),
+               at<uint32_t>(d->answers, l.found), at<uint32_t>(d->answers, l.proven)};
+    fuse_job fuse = {nullptr, at<float>(d->given, 0), d->mean, count, dim, at<float>(d->vectors, 0),
+                     at<uint32_t>(d->answers, l.points)};
+    memcpy(d->sent.data, queries, bytes);
+    platform_upload(d->own, d->given.data, d->sent.data, bytes);
+    personal_fuse(d->own, &fuse);
+    search(d, c);
+    platform_download(d->own, d->received.data, d->answers.data, l.bytes);
+    status = platform_finish(d->own, error);
+    bool again = false;
+    for (size_t q = 0; status == AKIN_OK && q < count; q++)
+        if (at<uint32_t>(d->received, l.points)[q] == POINTS &&
+            !at<uint32_t>(d->received, l.proven)[q]) {
+            search_again(d, c, q);
+            again = true;
+        }
+    if (status == AKIN_OK && again) {
+        platform_download(d->own, d->received.data, d->answers.data, l.bytes);
+        status = platform_finish(d->own, error);
+    }
+    if (status != AKIN_OK)
+        return status;
+    memcpy(hits, at<struct hit>(d->received, l.results), count * k * sizeof *hits);
+    for (size_t q = 0; q < count; q++)
+        found[q] = at<uint32_t>(d->received, l.points)[q] == POINTS
+                       ? at<uint32_t>(d->received, l.found)[q] : 0;
+    return AKIN_OK;
+}
+
+enum akin_status nearest(struct personal_device *d, const float *queries, size_t count, size_t k,
+                         const uint64_t *mask, struct hit *hits, size_t *found,
+                         struct akin_error *error)
+{
+    ASSERT(k > 0 && k <= SEARCH_DEVICE_K_MAX);
+    platform_enter(d->own);
+    enum akin_status status = check_k(d, k, error);
+    if (status == AKIN_OK && mask) {
+        status = need(d->own, &d->masks, d->words * sizeof *mask, false, error);
+        if (status == AKIN_OK)
+            platform_upload(d->own, d->masks.data, mask, d->words * sizeof *mask);
+    }
+    for (size_t first = 0; status == AKIN_OK && first < count; first += TOGETHER) {
+        size_t now = count - first < TOGETHER ? count - first : (size_t)TOGETHER;
+        status = nearest_chunk(d, queries + first * d->view.rows.dim, now, k,
+                               mask ? at<uint64_t>(d->masks, 0) : nullptr, hits + first * k,
+                               found + first, error);
+    }
+    return status;
+}
+
+// ---- requests -------------------------------------------------------------------------------
+
+enum akin_status check_request(const struct personal_device *d, const struct personal_batch *batch,
+                               size_t number, struct akin_error *error)
+{
+    const struct personal_request *r = &batch->requests[number];
+    size_t rows = d->view.rows.count;
+    if (r->past_count > PERSONAL_PAST_MAX || (r->past_count && d->similar_items == 0))
+        return error_set(error, AKIN_ARGUMENT, "request %zu: a past of %zu items; at most %d%s",
+                         number, r->past_count, d->similar_items ? PERSONAL_PAST_MAX : 0,
+                         d->similar_items ? "" : ", without raters");
+    if (r->mask != UINT32_MAX && r->mask >= batch->mask_count)
+        return error_set(error, AKIN_ARGUMENT, "request %zu: mask %u; there are %zu", number,
+                         r->mask, batch->mask_count);
+    for (size_t i = 0; i < r->past_count; i++)
+        if (r->past[i] >= rows)
+            return error_set(error, AKIN_ARGUMENT, "request %zu: item %u; there are %zu", number,
+                             r->past[i], rows);
+    for (size_t i = 0; i < r->skip_count; i++)
+        if (r->skip[i] >= rows)
+            return error_set(error, AKIN_ARGUMENT, "request %zu: item %u; there are %zu", number,
+                             r->skip[i], rows);
+    return AKIN_OK;
+}
+
+sent_layout layout_sent(const struct personal_device *d, const struct personal_request *requests,
+                        size_t count)
+{
+    sent_layout l;
+    size_t vectors = 0, skipped = 0;
+    for (size_t q = 0; q < count; q++) {
+        vectors += (requests[q].query != nullptr) + (requests[q].person != nullptr);
+        skipped += requests[q].skip_count;
+    }
+    l.requests = 0;
+    l.vectors = aligned(count * sizeof(device_request));
+    l.skip = l.vectors + aligned(vectors * d->view.rows.dim * sizeof(float));
+    l.mask_of = l.skip + aligned(skipped * sizeof(uint32_t));
+    l.bytes = l.mask_of + aligned(count * sizeof(uint32_t));
+    return l;
+}
+
+uint32_t put_vector(const struct personal_device *d, const sent_layout &l, const float *vector,
+                    uint32_t *vectors)
+{
+    size_t dim = d->view.rows.dim;
+    if (!vector)
+        return UINT32_MAX;
+    memcpy(at<float>(d->sent, l.vectors) + *vectors * dim, vector, dim * sizeof *vector);
+    return (*vectors)++;
+}
+
+// To pinned memory, as it will lie on the card; whether any leaves something out.
+bool write_requests(struct personal_device *d, const sent_layout &l,
+                    const struct personal_request *requests, size_t count)
+{
+    uint32_t vectors = 0, skipped = 0;
+    bool masked = false;
+    for (size_t q = 0; q < count; q++) {
+        const struct personal_request *from = &requests[q];
+        bool own = from->skip_count || from->mask != UINT32_MAX;
+        device_request to = {};
+        to.query = put_vector(d, l, from->query, &vectors);
+        to.person = put_vector(d, l, from->person, &vectors);
+        to.share = from->share;
+        to.text = from->text;
+        to.taste = from->taste;
+        to.popularity = from->popularity;
+        to.mask = from->mask;
+        to.skip_first = skipped;
+        to.skip_count = (uint32_t)from->skip_count;
+        to.past_count = (uint32_t)from->past_count;
+        if (from->past_count) {
+            memcpy(to.past, from->past, from->past_count * sizeof *to.past);
+            memcpy(to.past_weights, from->past_weights, from->past_count * sizeof(float));
+        }
+        if (from->skip_count)
+            memcpy(at<uint32_t>(d->sent, l.skip) + skipped, from->skip,
+                   from->skip_count * sizeof(uint32_t));
+        skipped += to.skip_count;
+        at<uint32_t>(d->sent, l.mask_of)[q] = own ? (uint32_t)q : UINT32_MAX;
+        at<device_request>(d->sent, l.requests)[q] = to;
+        masked |= own;
+    }
+    return masked;
+}
+
+enum akin_status reserve(struct personal_device *d, const sent_layout &sent,
+                         const answer_layout &l, size_t count, size_t text_offers,
+                         struct akin_error *error)
+{
+    struct {
+        struct memory *room;
+        size_t bytes;
+        bool pinned;
+    } wanted[] = {
+        {&d->sent, sent.bytes, true}, {&d->given, sent.bytes, false},
+        {&d->received, l.bytes, true}, {&d->answers, l.bytes, false},
+        {&d->masks, count * d->words * sizeof(uint64_t), false},
+        {&d->hits, count * text_offers * sizeof(struct hit), false},
+        {&d->hits_found, count * sizeof(uint32_t), false},
+    };
+    enum akin_status status = reserve_search(d, count, text_offers, error);
+    for (size_t i = 0; status == AKIN_OK && i < sizeof wanted / sizeof *wanted; i++)
+        status = need(d->own, wanted[i].room, wanted[i].bytes, wanted[i].pinned, error);
+    return status;
+}
+
+// The masks of the batch lie in `bases` on the card.
+enum akin_status answer_chunk(struct personal_device *d, const struct personal_batch *batch,
+                              size_t first, size_t count, const uint64_t *bases,
+                              struct personal_result *results, size_t *found,
+                              struct akin_error *error)
+{
+    size_t dim = d->view.rows.dim, k = batch->k, offers = batch->text_offers;
+    sent_layout sent = layout_sent(d, batch->requests + first, count);
+    answer_layout l = layout_of(count, k * sizeof(struct personal_result));
+    enum akin_status status = reserve(d, sent, l, count, offers, error);
+    if (status != AKIN_OK)
+        return status;
+    bool masked = write_requests(d, sent, batch->requests + first, count);
+    const device_request *requests = at<device_request>(d->given, sent.requests);
+    uint32_t *points = at<uint32_t>(d->answers, l.points);
+    search_mask where = {};
+    if (masked)
+        where = {at<uint64_t>(d->masks, 0), at<uint32_t>(d->given, sent.mask_of), d->words};
+    chunk c = {count, offers, &where, at<struct hit>(d->hits, 0), at<uint32_t>(d->hits_found, 0),
+               at<uint32_t>(d->answers, l.proven)};
+    fuse_job fuse = {requests, at<float>(d->given, sent.vectors), d->mean, count, dim,
+                     at<float>(d->vectors, 0), points};
+    mask_job mask = {requests, bases, at<uint32_t>(d->given, sent.skip), d->view.rows.count,
+                     d->words, at<uint64_t>(d->masks, 0)};
+    rank_job rank = {d->view.rows, where, requests, at<float>(d->vectors, 0), points, c.hits,
+                     c.found, d->texted, d->starts, d->entries, d->popularity, d->by_popularity,
+                     (unsigned)d->popular_count, (unsigned)offers, (unsigned)batch->offers,
+                     (unsigned)k, 0, at<struct personal_result>(d->answers, l.results),
+                     at<uint32_t>(d->answers, l.found)};
+    platform_upload(d->own, d->given.data, d->sent.data, sent.bytes);
+    personal_fuse(d->own, &fuse);
+    if (masked)
+        personal_masks(d->own, &mask, count);
+    search(d, c);
+    personal_rank(d->own, &rank, count);
+    platform_download(d->own, d->received.data, d->answers.data, l.bytes);
+    status = platform_finish(d->own, error);
+    bool again = false;
+    for (size_t q = 0; status == AKIN_OK && q < count; q++)
+        if (at<uint32_t>(d->received, l.points)[q] == POINTS &&
+            !at<uint32_t>(d->received, l.proven)[q]) {
+            search_again(d, c, q);
+            rank.first = q;
+            personal_rank(d->own, &rank, 1);
+            again = true;
+        }
+    if (status == AKIN_OK && again) {
+        platform_download(d->own, d->received.data, d->answers.data, l.bytes);
+        status = platform_finish(d->own, error);
+    }
+    if (status != AKIN_OK)
+        return status;
+    memcpy(results, d->received.data, count * k * sizeof *results);
+    for (size_t q = 0; q < count; q++)
+        found[q] = at<uint32_t>(d->received, l.points)[q] == POINTS_WRONG
+                       ? PERSONAL_NOWHERE : at<uint32_t>(d->received, l.found)[q];
+    return AKIN_OK;
+}
+
+enum akin_status answer(struct personal_device *d, const struct personal_batch *batch,
+                        struct personal_result *results, size_t *found, struct akin_error *error)
+{
+    void *bases = nullptr;
+    size_t base_bytes = batch->mask_count * d->words * sizeof(uint64_t);
+    ASSERT(batch->k > 0 && batch->k <= PERSONAL_K_MAX && batch->text_offers >= batch->k &&
+           batch->text_offers <= PERSONAL_OFFERS_MAX && batch->offers <= PERSONAL_OFFERS_MAX);
+    platform_enter(d->own);
+    enum akin_status status = check_k(d, batch->text_offers, error);
+    for (size_t q = 0; status == AKIN_OK && q < batch->count; q++)
+        status = check_request(d, batch, q, error);
+    if (status == AKIN_OK && base_bytes) {
+        status = platform_allocate(d->own, base_bytes, &bases, error);
+        if (status == AKIN_OK)
+            platform_upload(d->own, bases, batch->masks, base_bytes);
+    }
+    for (size_t first = 0; status == AKIN_OK && first < batch->count; first += TOGETHER) {
+        size_t left = batch->count - first, now = left < TOGETHER ? left : (size_t)TOGETHER;
+        status = answer_chunk(d, batch, first, now, static_cast<uint64_t *>(bases),
+                              results + first * batch->k, found + first, error);
+    }
+    platform_release(d->own, bases);
+    return status;
+}
+
+}
+
+extern "C" const struct personal_device_ops *cuda_personal_ops(void)
+{
+    static const struct personal_device_ops ops = {create, destroy, answer, nearest};
+    return &ops;
+}

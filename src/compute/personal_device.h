@@ -1,0 +1,87 @@
+/* Seam: a device that answers requests of people and words by parts, over the rows of a search
+ * device, which it shares. Of a request
+ *
+ *   v = m / |m|,  m = share * q/|q| + (1 - share) * p/|p|      q: the query, mapped
+ *
+ * (one of them alone where there is one), candidates are the `text_offers` rows with the greatest
+ * product with v, the `offers` with the greatest sum of what the past's rows weigh, and, where
+ * popularity counts, the first `offers` of the popular ones; all of rows that may be found. Their
+ * score is
+ *
+ *   text * (v . row) + taste * sum / (mean of the ten greatest sums) + popularity * popularity
+ *
+ * A query is mapped to length 1, less the mean, to length 1. Sums over the past have the bits of
+ * float32 additions in its order. */
+#pragma once
+
+#include "compute/item_rows.h"
+#include "compute/search_device.h"
+
+enum {
+    PERSONAL_PAST_MAX = 20,         /* items of a past */
+    PERSONAL_ROW_MAX = 200,         /* weights of an item */
+    PERSONAL_OFFERS_MAX = 200,      /* candidates of a kind */
+    PERSONAL_K_MAX = 50,
+};
+
+/* What stays on the device; all but the mean may be missing. */
+struct personal_items {
+    const float *mean;              /* [dim] */
+    const uint64_t *texted;         /* [words] rows that text may offer; NULL: all */
+    struct item_rows similar;       /* starts NULL: nothing is known of pasts */
+    const float *popularity;        /* [rows]; NULL: none */
+    const uint32_t *by_popularity;  /* [popular_count] those that it may offer, the best first */
+    size_t popular_count;
+};
+
+struct personal_request {
+    const float *query, *person;    /* [dim] of any length, `query` as a model makes it; or NULL */
+    float share;                    /* of the query beside a person */
+    const uint32_t *past;           /* [past_count] newest first, each */
+    const float *past_weights;      /* with what it counts for */
+    size_t past_count;
+    const uint32_t *skip;           /* [skip_count] rows that are not found, some twice */
+    size_t skip_count;
+    uint32_t mask;                  /* which of the batch's masks; UINT32_MAX: all rows */
+    float text, taste, popularity;  /* weights */
+};
+
+struct personal_batch {
+    const struct personal_request *requests;
+    size_t count, k;                /* 1 to PERSONAL_K_MAX */
+    size_t text_offers, offers;     /* k to PERSONAL_OFFERS_MAX */
+    const uint64_t *masks;          /* [mask_count][words] */
+    size_t mask_count;
+};
+
+/* The parts are as they are before they are weighed. */
+struct personal_result {
+    uint32_t row;
+    float score, text, taste, popularity;
+};
+
+/* found[q] of a request that points nowhere: its query or its person is zero or not finite, or they
+ * cancel out. */
+#define PERSONAL_NOWHERE SIZE_MAX
+
+struct personal_device;
+
+struct personal_device_ops {
+    /* `rows` is on the same card and outlives it. AKIN_UNSUPPORTED: a row of more than
+     * PERSONAL_ROW_MAX weights, a card without the shared memory; AKIN_ARGUMENT: a row of which a
+     * weight is twice, or that there is not; AKIN_MEMORY. */
+    enum akin_status (*create)(int ordinal, const struct search_device *rows,
+                               const struct personal_items *items, struct personal_device **device,
+                               struct akin_error *error);
+    void (*destroy)(struct personal_device **device);
+    /* The k best, best first, ties by row: results [count][k], found [count]. Bits do not depend on
+     * the other requests. One call at a time. AKIN_ARGUMENT: a row or a mask that there is not. */
+    enum akin_status (*answer)(struct personal_device *device, const struct personal_batch *batch,
+                               struct personal_result *results, size_t *found,
+                               struct akin_error *error);
+    /* The k (at most SEARCH_DEVICE_K_MAX) nearest of queries [count][dim], each mapped: hits
+     * [count][k]. `mask` [words] (NULL: all rows) is of all. AKIN_UNSUPPORTED as search_device. */
+    enum akin_status (*nearest)(struct personal_device *device, const float *queries, size_t count,
+                                size_t k, const uint64_t *mask, struct hit *hits, size_t *found,
+                                struct akin_error *error);
+};

@@ -1,0 +1,214 @@
+#!/usr/bin/env python3
+"""The program on several cards that are made up: the kernels of the CUDA part, on the CPU.
+
+Usage: cards_test.py AKIN PLUGIN MODEL
+PLUGIN is the plug-in of the tests (cuda_emulation/cards.h), MODEL the folder of a small model, whose
+tokeniser is taken. Needs nothing but Python.
+"""
+import json
+import os
+import random
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+HIDDEN, HEADS, INTERMEDIATE, LAYERS = 64, 2, 64, 1
+checks = failures = 0
+
+
+def check(what, good, seen=""):
+    global checks, failures
+    checks += 1
+    if not good:
+        failures += 1
+        print(f"FAIL {what}: {str(seen)[:600]}", flush=True)
+
+
+def run(*arguments, status=0, **env):
+    """The program with made-up cards; CARDS=2 is AKIN_EMULATED_CARDS=2."""
+    told = {k if k.startswith("AKIN_") else "AKIN_EMULATED_" + k: str(v) for k, v in env.items()}
+    keep = {k: v for k, v in os.environ.items() if not k.startswith("AKIN_")}
+    done = subprocess.run([AKIN, *map(str, arguments)], capture_output=True, timeout=200, env={
+        **keep, "NO_COLOR": "1", "XDG_CONFIG_HOME": os.path.abspath("config"), "AKIN_HOME": os.path.abspath("home"),
+        "AKIN_MODEL": os.path.abspath("model"), "AKIN_CUDA_LIBRARY": PLUGIN, **told})
+    check(f"akin {' '.join(map(str, arguments))[:100]} {env} exits {status}", done.returncode == status,
+          (done.returncode, done.stderr[-500:]))
+    return done
+
+
+def make_model():
+    """A BERT that the cards have kernels for, with random weights."""
+    shutil.copytree(MODEL, "model")
+    with open("model/config.json") as file:
+        config = json.load(file)
+    config.update(hidden_size=HIDDEN, num_attention_heads=HEADS, intermediate_size=INTERMEDIATE,
+                  num_hidden_layers=LAYERS)
+    with open("model/config.json", "w") as file:
+        json.dump(config, file)
+    with open("model/1_Pooling/config.json") as file:
+        pooling = json.load(file)
+    pooling["word_embedding_dimension"] = HIDDEN
+    with open("model/1_Pooling/config.json", "w") as file:
+        json.dump(pooling, file)
+    shapes = {"embeddings.word_embeddings.weight": (config["vocab_size"], HIDDEN),
+              "embeddings.position_embeddings.weight": (config["max_position_embeddings"], HIDDEN),
+              "embeddings.token_type_embeddings.weight": (config["type_vocab_size"], HIDDEN)}
+
+    def norm(name):
+        shapes.update({name + ".LayerNorm.weight": (HIDDEN,), name + ".LayerNorm.bias": (HIDDEN,)})
+
+    def dense(name, rows, columns):
+        shapes.update({name + ".weight": (rows, columns), name + ".bias": (rows,)})
+    norm("embeddings")
+    for i in range(LAYERS):
+        layer = f"encoder.layer.{i}."
+        for part in ("query", "key", "value"):
+            dense(layer + "attention.self." + part, HIDDEN, HIDDEN)
+        dense(layer + "attention.output.dense", HIDDEN, HIDDEN)
+        norm(layer + "attention.output")
+        dense(layer + "intermediate.dense", INTERMEDIATE, HIDDEN)
+        dense(layer + "output.dense", HIDDEN, INTERMEDIATE)
+        norm(layer + "output")
+    draw, header, body = random.Random(7), {}, b""
+    for name, shape in shapes.items():
+        count = shape[0] * (shape[1] if len(shape) > 1 else 1)
+        centre = 1.0 if name.endswith("LayerNorm.weight") else 0.0
+        data = struct.pack(f"<{count}f", *(draw.gauss(centre, 0.1) for _ in range(count)))
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": (len(body), len(body) + len(data))}
+        body += data
+    header = json.dumps(header).encode()
+    with open("model/model.safetensors", "wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header + body)
+
+
+def vectors(path):
+    with open(path, "rb") as file:
+        blob = file.read()
+    at = 10 + struct.unpack("<H", blob[8:10])[0]
+    count = (len(blob) - at) // 4
+    numbers = struct.unpack(f"<{count}f", blob[at:])
+    return [numbers[i:i + HIDDEN] for i in range(0, count, HIDDEN)]
+
+
+def cosine(a, b):
+    def dot(x, y):
+        return sum(p * q for p, q in zip(x, y))
+    return dot(a, b) / (dot(a, a) * dot(b, b)) ** 0.5
+
+
+def worst(path, truth):
+    here = vectors(path)
+    return min(cosine(a, b) for a, b in zip(here, truth)) if len(here) == len(truth) else 0.0
+
+
+def done_by(log):
+    """How many batches each card did."""
+    if not os.path.exists(log):
+        return [0, 0, 0]
+    with open(log) as file:
+        lines = file.read().split()
+    os.remove(log)
+    return [lines.count(str(card)) for card in range(3)]
+
+
+def embed():
+    words = "toy story a dark film about the city of lost children and heat".split()
+    draw = random.Random(5)
+    with open("texts.txt", "w") as file:
+        for _ in range(48):
+            file.write(" ".join(draw.choice(words) for _ in range(draw.randrange(1, 8))) + "\n")
+    run("embed", "-i", "texts.txt", "-o", "cpu.npy", "--device", "cpu", "--precision", "fp32")
+    truth = vectors("cpu.npy")
+    for device, used in (("cuda", 1), ("cuda:1", 1), ("cuda:all", 2), ("auto", 1)):
+        run("embed", "-i", "texts.txt", "-o", "card.npy", "--device", device, "--threads", 4,
+            CARDS=2, LOG="log")
+        check(f"{device}: the CPU's vectors", worst("card.npy", truth) >= 0.99999, worst("card.npy", truth))
+        check(f"{device}: computed on {used}", sum(n > 0 for n in done_by("log")) == used)
+    check("a card that is not there", b"there is no GPU 5; there are 2" in
+          run("embed", "-i", "texts.txt", "-o", "x.npy", "--device", "cuda:5", status=1, CARDS=2).stderr)
+    check("no card", b"finds no GPU" in
+          run("embed", "-i", "texts.txt", "-o", "x.npy", "--device", "cuda", status=1, CARDS=0).stderr)
+    check("a plug-in that is not there", b"AKIN_CUDA_LIBRARY" in
+          run("embed", "-i", "texts.txt", "-o", "x.npy", "--device", "cuda", status=1,
+              AKIN_CUDA_LIBRARY="/nowhere.so").stderr)
+    check("no memory, told", b"bytes" in
+          run("embed", "-i", "texts.txt", "-o", "x.npy", "--device", "cuda", status=1, MEMORY=10000).stderr)
+    done = run("embed", "-i", "texts.txt", "-o", "x.npy", MEMORY=10000)
+    check("no memory: the CPU", b"warning" in done.stderr and b"computing on the CPU" in done.stderr, done.stderr)
+    return truth
+
+
+def doctor():
+    health = json.loads(run("doctor", "--json", "--place", "users=1,cache=cpu", CARDS=2).stdout)
+    cuda = health["cuda"]
+    check("the library that was loaded", cuda["library"] == PLUGIN and health["gpu_support"] is True, cuda)
+    check("both cards", [(g["name"], g["bus"], g["capability"]) for g in cuda["gpus"]] ==
+          [("Made-up card 0", "0000:07:00.0", "9.0"), ("Made-up card 1", "0000:08:00.0", "9.0")]
+          and all(g["memory_bytes"] >= g["memory_free_bytes"] > 0 and g["processors"] and g["why_not"] is None
+                  for g in cuda["gpus"]), cuda)
+    check("versions", cuda["runtime"] == "13.0" and cuda["cublaslt"] == "13.0.2", cuda)
+    check("what is missing has a remedy", cuda["missing"] and all(m["what"] and m["fix"] for m in cuda["missing"]), cuda)
+    check("what runs where", health["parts"] == {"encoder": "cuda:0", "search": "cuda:0", "cache": "cpu",
+                                                 "users": "cuda:1", "bandits": "cuda:0", "graph": "cuda:0"}, health["parts"])
+    text = run("doctor", CARDS=2).stdout.decode()
+    check("doctor for people", "GPU 1" in text and "Made-up card 1" in text and "encoder cuda:0" in text, text)
+    for why, words, env in (("no cards", "finds no GPU", {"CARDS": 0}), ("an old card", "compute capability 7.5", {"CAPABILITY": 75}),
+                            ("no library", "/nowhere.so is not there", {"AKIN_CUDA_LIBRARY": "/nowhere.so"})):
+        health = json.loads(run("doctor", "--json", **env).stdout)
+        check(f"doctor: {why}", health["gpu_support"] is False and health["ok"] and health["device"] == "cpu"
+              and any(words in m["what"] and m["fix"] for m in health["cuda"]["missing"]), health["cuda"])
+        health = json.loads(run("doctor", "--json", "--device", "cuda", status=1, **env).stdout)
+        check(f"doctor: {why}, and one was asked for", not health["ok"]
+              and any(words in p["what"] for p in health["problems"]), health["problems"])
+
+
+def place():
+    for places, device, batches_of in (("encoder=1", "auto", [1]), ("encoder=1", "cuda:all", [1]), ("encoder=cpu", "cuda", []),
+                                       ("search=1,users=0", "cuda:1", [1]), ("encoder=0", "cpu", [])):
+        run("embed", "-i", "texts.txt", "-o", "card.npy", "--device", device, "--place", places, CARDS=2, LOG="log")
+        done = done_by("log")
+        check(f"{places} on {device}", [i for i, n in enumerate(done) if n] == batches_of, done)
+    done = run("embed", "-i", "texts.txt", "-o", "card.npy", "--place", "users=4", CARDS=2)
+    check("auto: a card that is not there is a warning", b"warning: place users=4: there is no GPU 4" in done.stderr, done.stderr)
+    done = run("embed", "-i", "texts.txt", "-o", "card.npy", "--device", "cuda", status=1, CARDS=2, AKIN_PLACE="users=4")
+    check("cuda: an error", b"place users=4: there is no GPU 4; there are 2" in done.stderr, done.stderr)
+    for wrong in ("usres=1", "users", "users=", "users=-1", "users=1x", "users=1000", "users=1,users=2", "=1", ",", "users=1 ,cache=0"):
+        done = run("doctor", "--place", wrong, status=2, CARDS=2)
+        check(f"place {wrong!r}", done.stderr.count(b"\n") == 1 and b"encoder, search, cache, users, bandits, graph" in done.stderr)
+
+
+def failures_of_cards(truth):
+    arguments = ("embed", "-i", "texts.txt", "-o", "card.npy", "--device", "cuda:all",
+                 "--threads", 4)
+    for fault in ({"FAIL": "1:1"}, {"FAIL": "0:2"}, {"HANG": "1:1"}, {"HANG": "0:2"}):
+        begin = time.monotonic()
+        run(*arguments, CARDS=2, WAIT_MS=300, LOG="log", **fault)
+        check(f"{fault}: nothing lost", worst("card.npy", truth) >= 0.99999)
+        check(f"{fault}: told, and not for ever", time.monotonic() - begin < 30)
+        done_by("log")
+    for fault, words in (({"FAIL": "0:1"}, b"fell out"), ({"HANG": "0:1"}, b"did not answer")):
+        done = run(*arguments, CARDS=1, WAIT_MS=300, status=1, **fault)
+        check(f"{fault}: all gone", words in done.stderr, done.stderr)
+
+
+def main():
+    global AKIN, PLUGIN, MODEL
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    AKIN, PLUGIN, MODEL = map(os.path.abspath, sys.argv[1:])
+    with tempfile.TemporaryDirectory() as scratch:
+        os.chdir(scratch)
+        make_model()
+        truth = embed()
+        doctor()
+        place()
+        failures_of_cards(truth)
+        os.chdir("/")
+    print(f"cards_test: {checks} checks, {failures} failed")
+    sys.exit(failures > 0)
+
+
+main()

@@ -1,0 +1,196 @@
+// Whether the emulation finds what it says it finds: small kernels, each with one mistake, must stop
+// their process; and those without must not.
+#include "emulation.cuh"
+
+#include <cstdio>
+#include <cstdlib>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { THREADS = 64 };
+
+static volatile float sink;      // so that what is read is read
+alignas(16) static float numbers[4 * THREADS];
+
+static void neighbours(bool before, bool after)
+{
+    SHARED(float, tile);
+    unsigned i = threadIdx.x;
+    tile[i] = (float)i;
+    if (before)
+        __syncthreads();
+    float other = tile[(i + 33) % THREADS];
+    if (after)
+        __syncthreads();
+    tile[i] = other;
+    __syncthreads();
+    sink = tile[0];
+}
+
+static void right() { neighbours(true, true); }
+static void no_barrier_before() { neighbours(false, true); }
+static void no_barrier_after() { neighbours(true, false); }
+
+// A shuffle orders no memory, and neither does the order in which lanes happen to run.
+static void in_a_warp(bool synced)
+{
+    SHARED(float, tile);
+    tile[threadIdx.x] = 1;
+    if (synced)
+        __syncwarp();
+    float x = warp_shuffle(1.0f, 0);
+    sink = x + tile[threadIdx.x ^ 1];
+}
+
+static void right_warp() { in_a_warp(true); }
+static void only_a_shuffle() { in_a_warp(false); }
+
+static void divergent()
+{
+    if (threadIdx.x < 40)
+        __syncthreads();
+    else
+        __syncwarp();
+    __syncthreads();
+}
+
+static void copies(bool waits, bool meets)
+{
+    SHARED(float, tile);
+    copy_async(tile + 4 * threadIdx.x, numbers + 4 * threadIdx.x, threadIdx.x % 2 == 0);
+    copy_commit();
+    if (waits)
+        copy_wait<0>();
+    if (meets)
+        __syncthreads();
+    sink = tile[4 * ((threadIdx.x + 1) % THREADS)];
+    if (!waits)
+        copy_wait<0>();
+}
+
+static void right_copy() { copies(true, true); }
+static void copy_without_wait() { copies(false, true); }
+static void copy_without_barrier() { copies(true, false); }
+
+static void copy_over_what_is_read()
+{
+    SHARED(float, tile);
+    tile[4 * threadIdx.x] = 1;
+    __syncthreads();
+    sink = tile[4 * ((threadIdx.x + 40) % THREADS)];
+    copy_async(tile + 4 * threadIdx.x, numbers, true);
+    copy_commit();
+    copy_wait<0>();
+}
+
+static void never_waits()
+{
+    SHARED(float, tile);
+    copy_async(tile + 4 * threadIdx.x, numbers, true);
+    copy_commit();
+}
+
+static void misaligned_copy()
+{
+    SHARED(float, tile);
+    copy_async(tile + 4 * threadIdx.x, numbers + 1, true);
+    copy_commit();
+    copy_wait<0>();
+}
+
+static void misaligned_load()
+{
+    sink = (float)reinterpret_cast<const uint4 *>(numbers + 2 + threadIdx.x % 2)->x;
+}
+
+static void misaligned_matrix()
+{
+    SHARED(uint16_t, tile);
+    uint32_t out[4];
+    for (unsigned i = threadIdx.x; i < 1024; i += THREADS)
+        tile[i] = 0;
+    __syncthreads();
+    warp_load_matrices(out, tile + 12 * (threadIdx.x % 32));
+}
+
+static void unwritten()
+{
+    SHARED(float, tile);
+    if (threadIdx.x)
+        tile[threadIdx.x] = 1;
+    __syncthreads();
+    sink = tile[threadIdx.x];
+}
+
+static void beyond()
+{
+    SHARED(float, tile);
+    tile[4 * THREADS - 1 + threadIdx.x / 63] = 1;
+}
+
+static void counting(bool plain)
+{
+    SHARED(unsigned, count);
+    if (threadIdx.x == 0)
+        *count = 0;
+    __syncthreads();
+    if (plain)
+        *count = *count + 1;
+    else
+        atomicAdd(count, 1);
+    __syncthreads();
+    sink = (float)*count;
+}
+
+static void right_count() { counting(false); }
+static void plain_count() { counting(true); }
+
+static const struct trial {
+    const char *name;
+    void (*kernel)();
+    bool right;
+} trials[] = {
+    {"barriers", right, true},
+    {"no barrier after a write", no_barrier_before, false},
+    {"no barrier after a read", no_barrier_after, false},
+    {"a warp's barrier", right_warp, true},
+    {"a shuffle for a barrier", only_a_shuffle, false},
+    {"a barrier that some do not reach", divergent, false},
+    {"a copy", right_copy, true},
+    {"a copy that is not waited for", copy_without_wait, false},
+    {"a copy that others do not wait for", copy_without_barrier, false},
+    {"a copy over what others read", copy_over_what_is_read, false},
+    {"an end with a copy under way", never_waits, false},
+    {"a copy from an odd place", misaligned_copy, false},
+    {"a load from an odd place", misaligned_load, false},
+    {"a matrix at an odd place", misaligned_matrix, false},
+    {"a read of what nobody wrote", unwritten, false},
+    {"a write beyond the end", beyond, false},
+    {"an atomic count", right_count, true},
+    {"a count that is not atomic", plain_count, false},
+};
+
+int main()
+{
+    int failures = 0;
+    for (const trial &each : trials) {
+        fflush(stdout);
+        pid_t child = fork();
+        if (child == 0) {
+            if (!each.right && !freopen("/dev/null", "w", stderr))
+                _exit(2);
+            emulation::run(dim3(2), dim3(THREADS), 16 * THREADS, each.kernel);
+            _exit(0);
+        }
+        int state = 0;
+        if (child < 0 || waitpid(child, &state, 0) != child)
+            return 2;
+        bool passed = WIFEXITED(state) && WEXITSTATUS(state) == 0;
+        if (passed != each.right || WIFEXITED(state) != passed) {
+            printf("FAILED %s: %s\n", each.name, passed ? "not found" : "taken for a mistake");
+            failures++;
+        }
+    }
+    printf("emulation_check: %zu kernels, %d failed\n", sizeof trials / sizeof *trials, failures);
+    return failures > 0;
+}

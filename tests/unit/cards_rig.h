@@ -1,0 +1,112 @@
+/* Cards that are made up: each sequence's vector is a function of its tokens, and they fail when
+ * they are told. */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "model_helpers.h"
+
+#include "base/memory.h"
+#include "compute/encoder_device.h"
+
+enum { STREAMS = 2, BATCH_TOKENS = 64, CARDS = 3 };
+
+struct encoder_device {
+    int ordinal;
+    size_t hidden;
+};
+
+struct encoder_stream {
+    struct encoder_device *device;
+    bool failed;
+};
+
+static atomic_int runs[CARDS], encoded[CARDS], devices, streams, after_failure;
+static int fails_at[CARDS];     /* the run of a card from which on it fails; 0: never */
+static bool refuses;            /* to be made */
+
+static enum akin_status fake_create(int ordinal, const struct encoder_shape *shape,
+                                    const struct embedding_tables *tables,
+                                    struct encoder_device **device, struct akin_error *error)
+{
+    (void)tables;
+    if (refuses && ordinal == CARDS - 1)
+        return error_set(error, AKIN_MEMORY, "card %d: no memory", ordinal);
+    *device = memory_alloc(1, sizeof **device);
+    **device = (struct encoder_device){ ordinal, shape->hidden };
+    atomic_fetch_add(&devices, 1);
+    return AKIN_OK;
+}
+
+static void fake_destroy(struct encoder_device **device)
+{
+    memory_free(*device);
+    *device = NULL;
+    atomic_fetch_sub(&devices, 1);
+}
+
+static enum akin_status fake_set_linear(struct encoder_device *device, size_t layer,
+                                        enum encoder_linear which, const struct host_matrix *weight,
+                                        const float *bias, struct akin_error *error)
+{
+    (void)device, (void)layer, (void)error;
+    assert_true(weight->rows > 0 && bias && which < ENCODER_LINEARS);
+    return AKIN_OK;
+}
+
+static enum akin_status fake_set_norm(struct encoder_device *device, size_t layer,
+                                      enum encoder_norm which, const float *gamma,
+                                      const float *beta, struct akin_error *error)
+{
+    (void)device, (void)layer, (void)error;
+    assert_true(gamma && beta && which < ENCODER_NORMS);
+    return AKIN_OK;
+}
+
+static enum akin_status fake_stream_create(struct encoder_device *device, size_t tokens,
+                                           size_t sequences, struct encoder_stream **stream,
+                                           struct akin_error *error)
+{
+    (void)error;
+    assert_true(tokens >= BATCH_TOKENS && sequences > 0);
+    *stream = memory_alloc(1, sizeof **stream);
+    (*stream)->device = device;
+    atomic_fetch_add(&streams, 1);
+    return AKIN_OK;
+}
+
+static void fake_stream_destroy(struct encoder_stream **stream)
+{
+    memory_free(*stream);
+    *stream = NULL;
+    atomic_fetch_sub(&streams, 1);
+}
+
+static enum akin_status fake_run(struct encoder_stream *stream, const struct packed_batch *batch,
+                                 bool normalize, float *vectors, struct akin_error *error)
+{
+    struct encoder_device *device = stream->device;
+    int run = atomic_fetch_add(&runs[device->ordinal], 1) + 1;
+    (void)normalize;
+    if (stream->failed)
+        atomic_fetch_add(&after_failure, 1);
+    if (fails_at[device->ordinal] && run >= fails_at[device->ordinal]) {
+        stream->failed = true;
+        return error_set(error, AKIN_IO, "card %d fell out", device->ordinal);
+    }
+    atomic_fetch_add(&encoded[device->ordinal], (int)batch->sequences);
+    for (size_t s = 0; s < batch->sequences; s++) {
+        float sum = 0;
+        for (size_t t = batch->offsets[s]; t < batch->offsets[s + 1]; t++)
+            sum = sum * 0.5f + (float)batch->ids[t] + 0.01f * (float)batch->positions[t];
+        for (size_t i = 0; i < device->hidden; i++)
+            vectors[s * device->hidden + i] = sum + (float)i;
+    }
+    return AKIN_OK;
+}
+
+static const struct encoder_device_ops fake_cards = {
+    .batch_tokens = BATCH_TOKENS, .streams = STREAMS, .create = fake_create,
+    .destroy = fake_destroy, .set_linear = fake_set_linear, .set_norm = fake_set_norm,
+    .stream_create = fake_stream_create, .stream_destroy = fake_stream_destroy, .run = fake_run
+};
