@@ -23,7 +23,6 @@ namespace {
 
 enum { WARPS = 4, THREADS = 32 * WARPS, BANDITS_MAX = 1 << 16, REPLICAS_MAX = 1 << 10 };
 enum { DRAWS_TOGETHER = 1 << 16, HITS_TOGETHER = 1 << 20, PUT_TOGETHER = 1 << 20 };
-enum { MARK_BEGIN, MARK_END };
 
 // What is resident of an arm: shapes and their envelope (beta_attempt.h).
 struct alignas(16) arm_form {
@@ -398,7 +397,7 @@ enum akin_status create(int ordinal, const float *alpha, const float *beta, size
     b->bandits = bandits;
     b->arms = arms;
     b->together = PUT_TOGETHER / arms < bandits ? PUT_TOGETHER / arms : bandits;
-    enum akin_status status = platform_open(ordinal, &b->own, error);
+    enum akin_status status = platform_open(ordinal, &b->own, error, CUDA_USE_BANDITS);
     if (status == AKIN_OK)
         status = allocate(b, error);
     if (status == AKIN_OK) {
@@ -444,16 +443,16 @@ enum akin_status choose(struct bandit_device *b, uint64_t seed, const struct dev
                  {(uint32_t)seed, (uint32_t)(seed >> 32)}};
         memcpy(b->sent, draws + first, now * sizeof *draws);
         platform_upload(b->own, b->draws, b->sent, now * sizeof *draws);
-        platform_mark(b->own, MARK_BEGIN);
+        platform_mark(b->own);
         LAUNCH(bandit_kernel, (unsigned)now, THREADS, shared_bytes(b->arms),
                platform_stream(b->own), j);
         platform_started(b->own, "the draws of bandits");
-        platform_mark(b->own, MARK_END);
+        platform_mark_end(b->own);
         platform_download(b->own, b->received, b->hits, now * k * sizeof *hits);
         status = platform_finish(b->own, error);
         if (status == AKIN_OK)
             memcpy(hits + first * k, b->received, now * k * sizeof *hits);
-        elapsed += platform_marked_ms(b->own, MARK_BEGIN, MARK_END);
+        elapsed += platform_marked_ms(b->own);
     }
     if (status == AKIN_OK)
         b->elapsed_ms = elapsed;

@@ -11,7 +11,6 @@
 namespace {
 
 enum { THREADS = 256, SENT_NUMBERS = 1 << 20, HALF_MAX = 65504 };
-enum { MARK_BEGIN, MARK_END };
 
 __global__ void __launch_bounds__(THREADS) narrow_kernel(const float *in, size_t count, half_t *out)
 {
@@ -267,7 +266,7 @@ enum akin_status create(int ordinal, const struct device_graph *graph,
     if (!g)
         return error_memory(error);
     g->dim = graph->dim;
-    status = platform_open(ordinal, &g->own, error);
+    status = platform_open(ordinal, &g->own, error, CUDA_USE_GRAPH);
     if (status == AKIN_OK && !graph_tower_fits(g->own, g->dim))
         status = error_set(error, AKIN_UNSUPPORTED, "vectors of %zu numbers: this GPU has no "
                            "kernel for the graph of them; use the CPU", g->dim);
@@ -323,17 +322,17 @@ enum akin_status make_list(struct graph_device *g, const uint32_t *list, size_t 
     for (size_t first = 0; status == AKIN_OK && first < count; first += g->items.count) {
         size_t now = count - first < g->items.count ? count - first : g->items.count;
         platform_upload(g->own, g->list, list + first, now * sizeof *list);
-        platform_mark(g->own, MARK_BEGIN);
+        platform_mark(g->own);
         if (!g->people_made)
             make_people(g);
         make_items(g, g->list, now);
-        platform_mark(g->own, MARK_END);
+        platform_mark_end(g->own);
         if (vectors)
             platform_download(g->own, vectors + first * g->dim, g->out,
                               now * g->dim * sizeof *vectors);
         status = platform_finish(g->own, error);
         g->people_made |= status == AKIN_OK;
-        elapsed += platform_marked_ms(g->own, MARK_BEGIN, MARK_END);
+        elapsed += platform_marked_ms(g->own);
     }
     if (status == AKIN_OK)
         g->elapsed_ms = elapsed;
@@ -350,15 +349,15 @@ enum akin_status forward(struct graph_device *g, const uint32_t *list, size_t co
     platform_enter(g->own);
     if (list)
         return make_list(g, list, count, vectors, error);
-    platform_mark(g->own, MARK_BEGIN);
+    platform_mark(g->own);
     make_all(g);
-    platform_mark(g->own, MARK_END);
+    platform_mark_end(g->own);
     if (vectors)
         platform_download(g->own, vectors, g->out, g->items.count * g->dim * sizeof *vectors);
     enum akin_status status = platform_finish(g->own, error);
     g->people_made |= status == AKIN_OK;
     if (status == AKIN_OK)
-        g->elapsed_ms = platform_marked_ms(g->own, MARK_BEGIN, MARK_END);
+        g->elapsed_ms = platform_marked_ms(g->own);
     return status;
 }
 

@@ -17,6 +17,7 @@ extern "C" {
 }
 
 #include "compute/cuda/fence.cuh"
+#include "compute/cuda/ledger.cuh"
 
 namespace {
 
@@ -55,6 +56,7 @@ unsigned alignment_of(const void *pointer)
 
 struct platform {
     int ordinal;
+    enum cuda_use use;
     int shared_bytes, processors;       // of a block, at most; of the card
     cudaStream_t stream;
     cublasLtHandle_t blas;
@@ -65,9 +67,9 @@ struct platform {
     std::vector<const void *> widened;          // kernels that may have all shared memory
     std::vector<std::pair<unsigned char *, size_t>> pinned;
     cudaGraphExec_t recordings[RECORDINGS];
+    cudaEvent_t marks[2];               // begin and end; made when first asked for
     uint64_t recorded[RECORDINGS];      // kernels of them
     uint64_t asked, longer_ns;          // kernels since it was last waited for; see wait_longer
-    cudaEvent_t marks[MARKS];
     enum akin_status status;            // of the first error
     char message[256];
 };
@@ -77,7 +79,7 @@ void platform_fail(platform *p, enum akin_status status, const char *what)
     if (p->status != AKIN_OK)
         return;
     p->status = status;
-    snprintf(p->message, sizeof p->message, "%s", what);
+    snprintf(p->message, sizeof p->message, "%.*s", (int)sizeof p->message - 1, what);
 }
 
 namespace {
@@ -205,7 +207,13 @@ enum akin_status platform_describe(int ordinal, struct cuda_description *d,
     return AKIN_OK;
 }
 
-enum akin_status platform_open(int ordinal, platform **out, struct akin_error *error)
+size_t platform_held(int ordinal, enum cuda_use use)
+{
+    return ledger_held(ordinal, use);
+}
+
+enum akin_status platform_open(int ordinal, platform **out, struct akin_error *error,
+                               enum cuda_use use)
 {
     *out = nullptr;
     int count = 0;
@@ -223,6 +231,7 @@ enum akin_status platform_open(int ordinal, platform **out, struct akin_error *e
     if (!p)
         return error_memory(error);
     p->ordinal = ordinal;
+    p->use = use;
     check(p, cudaSetDevice(ordinal), "choosing it");
     check(p, cudaDeviceGetAttribute(&p->shared_bytes,
                                     cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal), "asking it");
@@ -259,12 +268,12 @@ void platform_close(platform *p)
     }
     for (int slot = 0; slot < RECORDINGS; slot++)
         platform_forget(p, slot);
-    for (cudaEvent_t mark : p->marks)
-        if (mark)
-            cudaEventDestroy(mark);
+    for (cudaEvent_t each : p->marks)
+        if (each)
+            cudaEventDestroy(each);
     if (p->blas)
         cublasLtDestroy(p->blas);
-    cudaFree(p->workspace);
+    platform_release(p, p->workspace);
     if (p->stream)
         cudaStreamDestroy(p->stream);
     delete p;
@@ -290,6 +299,7 @@ enum akin_status platform_allocate(platform *p, size_t bytes, void **memory,
     if (code == cudaSuccess) {
         p->blocks[*memory] = bytes;
         p->bytes += bytes;
+        ledger_take(p->ordinal, p->use, bytes);
         p->peak_bytes = p->bytes > p->peak_bytes ? p->bytes : p->peak_bytes;
         return AKIN_OK;
     }
@@ -307,6 +317,7 @@ void platform_release(platform *p, void *memory)
     if (!memory || fence_is_up(p->ordinal))
         return;
     p->bytes -= p->blocks[memory];
+    ledger_give(p->ordinal, p->use, p->blocks[memory]);
     p->blocks.erase(memory);
     check(p, cudaFree(memory), "giving memory back");
 }
@@ -365,6 +376,35 @@ void platform_clear(platform *p, void *memory, size_t bytes)
 cudaStream_t platform_stream(const platform *p)
 {
     return p->stream;
+}
+
+void platform_mark(platform *p)
+{
+    for (cudaEvent_t &each : p->marks)
+        if (!each)
+            check(p, cudaEventCreate(&each), "making an event");
+    if (p->status == AKIN_OK)
+        check(p, cudaEventRecord(p->marks[0], p->stream), "marking the time");
+}
+
+void platform_mark_end(platform *p)
+{
+    if (p->status == AKIN_OK)
+        check(p, cudaEventRecord(p->marks[1], p->stream), "marking the time");
+}
+
+double platform_marked_ms(platform *p)
+{
+    float ms = 0;
+    if (p->status == AKIN_OK)
+        check(p, cudaEventElapsedTime(&ms, p->marks[0], p->marks[1]), "measuring time");
+    return (double)ms;
+}
+
+double platform_since_mark(platform *p)
+{
+    platform_mark_end(p);
+    return platform_finish(p, nullptr) == AKIN_OK ? platform_marked_ms(p) * 1e-3 : 0;
 }
 
 void platform_started(platform *p, const char *what)
@@ -588,20 +628,4 @@ void platform_forget(platform *p, int slot)
     if (p->recordings[slot])
         cudaGraphExecDestroy(p->recordings[slot]);
     p->recordings[slot] = nullptr;
-}
-
-void platform_mark(platform *p, int mark)
-{
-    if (!p->marks[mark])
-        check(p, cudaEventCreate(&p->marks[mark]), "making a mark");
-    if (p->marks[mark])
-        check(p, cudaEventRecord(p->marks[mark], p->stream), "a mark");
-}
-
-double platform_marked_ms(platform *p, int from, int to)
-{
-    float ms = 0;
-    if (p->status == AKIN_OK)
-        check(p, cudaEventElapsedTime(&ms, p->marks[from], p->marks[to]), "reading marks");
-    return (double)ms;
 }

@@ -14,7 +14,6 @@ namespace {
 
 enum { WARPS = 8, THREADS = 32 * WARPS, PIECE = 128 };      // numbers of a row that a warp loads
 enum { TOGETHER = 1 << 20 };
-enum { MARK_BEGIN, MARK_END };
 
 struct job {
     float *users;                       // [][dim]
@@ -184,7 +183,7 @@ enum akin_status create(int ordinal, const float *items, size_t item_count, size
     u->item_count = item_count;
     u->user_count = user_count;
     u->dim = dim;
-    enum akin_status status = platform_open(ordinal, &u->own, error);
+    enum akin_status status = platform_open(ordinal, &u->own, error, CUDA_USE_USERS);
     if (status == AKIN_OK)
         status = allocate(u, error);
     if (status == AKIN_OK) {
@@ -226,16 +225,16 @@ enum akin_status apply(struct user_device *u, const struct device_rating *rating
         job j = {u->users, u->items, u->ratings, u->sorted, u->order, now};
         memcpy(u->sent, ratings + first, now * sizeof *ratings);
         platform_upload(u->own, u->ratings, u->sent, now * sizeof *ratings);
-        platform_mark(u->own, MARK_BEGIN);
+        platform_mark(u->own);
         LAUNCH(keys_kernel, (unsigned)((now + THREADS - 1) / THREADS), THREADS, 0,
                platform_stream(u->own), u->ratings, now, u->keys, u->places);
         platform_started(u->own, "the users of ratings");
         platform_sort(u->own, u->keys, u->sorted, u->places, u->order, now, u->scratch,
                       u->scratch_bytes);
         start(u->own, j, u->dim);
-        platform_mark(u->own, MARK_END);
+        platform_mark_end(u->own);
         status = platform_finish(u->own, error);
-        elapsed += platform_marked_ms(u->own, MARK_BEGIN, MARK_END);
+        elapsed += platform_marked_ms(u->own);
     }
     if (status == AKIN_OK)
         u->elapsed_ms = elapsed;
