@@ -288,8 +288,8 @@ static void bench(void)
         list[i] = 7 * i;
     must(ops->create(0, &m.graph, &device, &error));
     for (int kind = 0; kind < 3; kind++) {
-        static const char *const names[] = { "62,423 items, left there", "62,423 items, to the host",
-                                             "100 items, to the host" };
+        static const char *const names[] = {"62,423 items, left there", "62,423 items, to the host",
+                                            "100 items, to the host"};
         double wall = INFINITY, card = INFINITY;
         for (int turn = -3; turn < TURNS; turn++) {
             uint64_t began = clock_monotonic_ns();

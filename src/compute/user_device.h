@@ -1,7 +1,7 @@
-/* Seam: a device that has vectors of users and of items resident, and moves users by what they rate:
- * u becomes keep * u + gain * item, one rating after the other. With keep = 1 - a and gain = a *
- * rating this is the fold of users (recommend/users.h), bit for bit; who has two vectors has two
- * users here. */
+/* Seam: a device that has vectors of users and of items resident, and moves users by what they
+ * rate: u becomes keep * u + gain * item, one rating after the other. With keep = 1 - a and gain =
+ * a * rating this is the fold of users (recommend/users.h), bit for bit; who has two vectors has
+ * two users here. */
 #pragma once
 
 #include <stddef.h>

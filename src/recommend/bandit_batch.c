@@ -163,7 +163,8 @@ static enum akin_status choose_here(const struct bandit_batch *b,
 
 /* ---- on a card -------------------------------------------------------------------------- */
 
-/* Bandits of these rounds that have changed, in runs of neighbours; `wanted` [bandits] is scratch. */
+/* Bandits of these rounds that have changed, in runs of neighbours; `wanted` [bandits] is scratch.
+ */
 static enum akin_status tell(struct bandit_card *c, struct bandits *bandits,
                              const struct akin_bandit_round *rounds, size_t count,
                              uint8_t *wanted, struct akin_error *error)

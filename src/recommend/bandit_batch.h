@@ -1,6 +1,6 @@
-/* Many rounds of bandits in one call, with the choices of bandits_choose bit for bit: on all threads
- * or on a card. What is learned stays with the bandits; the card has a copy, and is told before a
- * call of those that have changed since. */
+/* Many rounds of bandits in one call, with the choices of bandits_choose bit for bit: on all
+ * threads or on a card. What is learned stays with the bandits; the card has a copy, and is told
+ * before a call of those that have changed since. */
 #pragma once
 
 #include "base/log.h"

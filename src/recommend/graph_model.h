@@ -40,7 +40,8 @@ struct graph_model_lesson {
     struct akin_progress progress;
 };
 
-/* On the CPU the same bits whatever the threads. AKIN_ARGUMENT: too little to learn from; AKIN_CANCELLED. */
+/* On the CPU the same bits whatever the threads. AKIN_ARGUMENT: too little to learn from;
+ * AKIN_CANCELLED. */
 enum akin_status graph_model_learn(const struct graph_model_lesson *lesson,
                                    struct graph_model *model, struct akin_error *error);
 /* For readers of files: room for all, zeros. */
