@@ -11,6 +11,7 @@ struct watch_bench {
     size_t line_count;
     struct string_pool texts;
     double seconds;
+    uint64_t keep_seconds;      /* of the soak; 0: for ever */
 };
 
 /* What is fed, and what the watch keeps. */
@@ -20,6 +21,7 @@ struct watch_feed {
     uint64_t events;
     bool distinct;              /* every event of a kind of its own, so that it is embedded */
     const char *store, *audit;  /* names in the folder; NULL: none */
+    uint64_t keep_seconds;      /* of the store; 0: for ever */
     /* Called while the watch runs, by a thread of its own, until it returns; may be NULL. */
     void (*beside)(void *context, const bool *over);
     void *context;

@@ -145,6 +145,7 @@ static enum akin_status run_live(struct feeding *f, struct akin_watch *watch)
     if (f->feed->store) {
         TRY(path_join(store, sizeof store, f->bench->folder, f->feed->store, error));
         live.store = store;
+        live.keep_seconds = f->feed->keep_seconds;
     }
     if (f->feed->audit) {
         TRY(path_join(audit, sizeof audit, f->bench->folder, f->feed->audit, error));

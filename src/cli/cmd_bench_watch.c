@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "cli/bench_watch.h"
+#include "cli/moment.h"
 #include "cli/report.h"
 
 enum { SEARCHES_MAX = 1 << 16, SEARCH_K = 10 };
@@ -21,6 +22,7 @@ static const struct option bench_options[] = {
     {"stored", 0, OPTION_COUNT, "N", "200000", "events in the store that is searched; 0: none", 0,
      1e9},
     {"soak", 0, OPTION_NUMBER, "S", NULL, "seconds at 556 events/s, whether memory grows", 1, 1e6},
+    {"keep", 0, OPTION_TEXT, "TIME", NULL, "of the soak's store: events are kept so long", 0, 0},
     {"no-model", 0, OPTION_FLAG, "", NULL, "counts and sessions only", 0, 0},
     {"output-dir", 0, OPTION_TEXT, "DIR", "results", "folder of the report", 0, 0},
 };
@@ -228,6 +230,7 @@ static enum akin_status measure(struct watch_bench *b, struct figures *f)
     feed.rate = 556;
     feed.store = "soak";
     feed.seconds = options_number(o, "soak");
+    feed.keep_seconds = b->keep_seconds;
     return watch_bench_run(b, &feed, &f->soaked);
 }
 
@@ -310,6 +313,16 @@ static enum akin_status report(struct watch_bench *b, const struct figures *f)
     return report_write(b->cli, "watch", root);
 }
 
+static enum akin_status read_keep(struct watch_bench *b)
+{
+    const char *text = options_text(&b->cli->options, "keep");
+    double seconds = 0;
+    if (text && (!duration_parse(text, &seconds) || seconds < 1))
+        return wrong_use(b->cli, "--keep is a time of at least a second, such as 20s");
+    b->keep_seconds = (uint64_t)seconds;
+    return AKIN_OK;
+}
+
 static enum akin_status run_bench_watch(struct cli *cli)
 {
     struct watch_bench b = {.cli = cli, .seconds = options_number(&cli->options, "seconds")};
@@ -321,6 +334,7 @@ static enum akin_status run_bench_watch(struct cli *cli)
     snprintf(name, sizeof name, "akin_bench_watch.%ld", (long)getpid());
     TRY_DONE(path_join(b.folder, sizeof b.folder, options_text(&cli->options, "folder"), name,
                        &cli->error));
+    TRY_DONE(read_keep(&b));
     TRY_DONE(read_lines(&b));
     TRY_DONE(cli_engine(cli));
     if (!options_flag(&cli->options, "no-model"))
@@ -349,7 +363,8 @@ const struct command command_bench_watch = {
         "searches in a store of --stored events while --rate events a second come in; the time\n"
         "that the query's text takes to be embedded is told beside it.\n",
     .examples = "  akin bench watch --events nova.jsonl\n"
-                "  akin bench watch --seconds 30 --stored 1000000 --soak 600 --folder /data\n",
+                "  akin bench watch --seconds 30 --stored 1000000 --soak 600 --keep 1m\n"
+                "  akin bench watch --device cuda:all --seconds 30\n",
     .options = {bench_options, sizeof bench_options / sizeof bench_options[0]},
     .run = run_bench_watch,
 };

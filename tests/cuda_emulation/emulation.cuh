@@ -75,6 +75,7 @@ inline void must_be_aligned(const void *address)
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                       \
     emulation::run(grid, block, shared_bytes, [=] { (void)(stream); kernel(__VA_ARGS__); })
 #define UNROLL
+#define UNROLL_4
 #define ROLLED
 #define SHARED(type, name) type *name = reinterpret_cast<type *>(emulation::shared())
 
@@ -156,6 +157,24 @@ inline uint32_t warp_ballot(bool yes)
 inline uint32_t score_bits(float x) { return float_to_bits(x); }
 inline float bits_score(uint32_t bits) { return bits_to_float(bits); }
 inline int count_bits(uint32_t bits) { return __builtin_popcount(bits); }
+inline int lowest_bit(uint32_t bits) { return __builtin_ctz(bits); }
+
+inline int32_t dot_bytes(uint32_t a, uint32_t b, int32_t sum)
+{
+    for (int i = 0; i < 32; i += 8)
+        sum += (int8_t)(a >> i) * (int8_t)(b >> i);
+    return sum;
+}
+
+inline void __threadfence() {}
+inline void __threadfence_system() {}
+
+inline unsigned atomicMax(unsigned *word, unsigned value)
+{
+    unsigned old = *word;
+    *word = old > value ? old : value;
+    return old;
+}
 inline float round_product(float a, float b) { return a * b; }
 
 UNWATCHED inline unsigned atomicAdd(unsigned *word, unsigned value)
@@ -283,6 +302,7 @@ inline uint32_t register_of(const unsigned char *lanes, int lane, int number)
     return word;
 }
 
+template <typename Left>
 UNWATCHED inline void warp_multiply_bytes(int32_t c[4], const uint32_t a[4], const uint32_t b[2])
 {
     uint32_t mine[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
@@ -294,7 +314,7 @@ UNWATCHED inline void warp_multiply_bytes(int32_t c[4], const uint32_t a[4], con
             uint32_t left = register_of(lanes, 4 * g + k % 16 / 4, row + 2 * (k / 16));
             uint32_t right = register_of(lanes, 4 * column + k % 16 / 4, 4 + k / 16);
             for (int byte = 0; byte < 32; byte += 8)
-                c[i] += (int32_t)(uint8_t)(left >> byte) * (int8_t)(right >> byte);
+                c[i] += (int32_t)(Left)(left >> byte) * (int8_t)(right >> byte);
         }
     }
 }

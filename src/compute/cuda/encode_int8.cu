@@ -179,8 +179,8 @@ __device__ inline void add_group(float sums[Tiling::ROW_TILES][Tiling::COL_TILES
             right_fragment(b, right, at.warp_col + 8 * n, GROUP_PRODUCTS * group + k);
             UNROLL
             for (int m = 0; m < Tiling::ROW_TILES; m++) {
-                warp_multiply_bytes(part[m][0], a[k][m], b);
-                warp_multiply_bytes(part[m][1], a[k][m], b + 2);
+                warp_multiply_bytes<uint8_t>(part[m][0], a[k][m], b);
+                warp_multiply_bytes<uint8_t>(part[m][1], a[k][m], b + 2);
             }
         }
         UNROLL

@@ -158,7 +158,7 @@ __device__ inline void add_product(float c[4], const uint32_t a[4], const uint32
 
 __device__ inline void add_product(int32_t c[4], const uint32_t a[4], const uint32_t b[2])
 {
-    warp_multiply_bytes(c, a, b);
+    warp_multiply_bytes<uint8_t>(c, a, b);
 }
 
 template <typename Tiling, typename Sum>

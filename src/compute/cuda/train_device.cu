@@ -86,7 +86,12 @@ void clear(struct train_device *base, void *memory, size_t bytes)
 
 enum akin_status finish(struct train_device *base, struct akin_error *error)
 {
-    return platform_finish(cuda_train_of(base)->platform, error);
+    cuda_train *device = cuda_train_of(base);
+#ifdef AKIN_NCCL
+    if (device->sum)
+        cuda_sum_watch(device->sum);
+#endif
+    return platform_finish(device->platform, error);
 }
 
 void destroy(struct train_device **base)
@@ -217,7 +222,7 @@ enum akin_status cuda_train_create(int ordinal, enum train_precision precision,
     device->base.ops = table_for(precision);
     device->precision = precision;
     struct train_device *base = &device->base;
-    enum akin_status status = platform_open(ordinal, &device->platform, error);
+    enum akin_status status = platform_open(ordinal, &device->platform, error, CUDA_USE_TRAINING);
     void *now = nullptr;
     if (status == AKIN_OK)
         status = platform_allocate(device->platform, sizeof *device->now, &now, error);
