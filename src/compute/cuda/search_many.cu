@@ -12,6 +12,7 @@ enum { ROWS = 128, DEPTH = 128, CHUNKS = DEPTH / 16, STAGES = 3, WAITING = 32 };
 enum { WARPS_N = 4, COLUMNS = ROWS / WARPS_N, TILES_N = COLUMNS / 8 };
 enum { SUBSETS = WARPS_N * 4 };     // of a tile: each four lanes of a warp that share a query
 enum { FEWER_AFTER = 64 };          // results
+enum { ROOM = 4096, UNSAMPLED = 2048 };     // survivors of a query; rows
 
 template <typename T> struct arithmetic;
 template <> struct arithmetic<half_t> { typedef float sum; };
@@ -406,16 +407,16 @@ template <bool SAMPLE> void start_any(platform *p, const search_scan &scan)
 
 }
 
-// So many rows are sampled that about a quarter of SURVIVORS are not below their threshold (a
-// sample of s of n rows whose k-th best is the threshold: k n / s); there is room for some times
-// that, since the error of the pass adds to them and rows are not drawn at random.
+// So many rows are sampled that about a quarter of `planned` are not below the threshold: a sample
+// of s of n rows whose k-th best is the threshold leaves k n / s. There is room for many more, since
+// the error of the pass adds to them and rows do not lie at random. With few rows all survive.
 bool search_many_plan(const platform *p, search_scan *scan)
 {
     size_t n = scan->rows.listed, k = scan->k, planned = k <= FEWER_AFTER ? 1024 : 4096;
-    scan->room = k <= FEWER_AFTER ? 2048 : 4096;
+    scan->room = ROOM;
     scan->tiles = (n + ROWS - 1) / ROWS;
     size_t wanted = (4 * k * n / planned + ROWS - 1) / ROWS, least = 2 * k / SUBSETS + 1;
-    scan->sampled = n <= scan->room ? 0 : wanted > least ? wanted : least;
+    scan->sampled = n <= UNSAMPLED ? 0 : wanted > least ? wanted : least;
     scan->sampled = scan->sampled < scan->tiles ? scan->sampled : scan->tiles;
     scan->subsets = scan->sampled * SUBSETS;
     return block_queries(p, scan) > 0;
