@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "cli/bench_personalize.h"
 #include "cli/chart.h"
+#include "cli/gpu_report.h"
 #include "cli/report.h"
 
 static const char *const stage_names[STAGES] = {"encode", "fuse", "filter", "search", "total"};
@@ -161,6 +162,7 @@ static json_t *memory_json(const struct personal_bench *b)
     json_object_set_new(root, "total", json_of_count(b->memory.total + b->cache.counts.bytes));
     json_object_set_new(root, "resident", json_of_count(b->rss_bytes));
     json_object_set_new(root, "peak_resident", json_of_count(b->peak_rss_bytes));
+    json_object_set_new(root, "gpus", gpu_memory_json(b->cli->engine));
     return root;
 }
 
@@ -230,6 +232,7 @@ static json_t *report_json(const struct personal_bench *b, const struct bench_ta
     json_object_set_new(benchmarks, "memory", memory_json(b));
     json_object_set_new(benchmarks, "cache", cache_json(b));
     json_object_set_new(benchmarks, "made_up_people", made_json(&b->made));
+    json_object_set_new(benchmarks, "people_made_active", personal_wake_json(b));
     json_object_set_new(benchmarks, "quality", json_object());  /* akin evaluate */
     json_object_set_new(root, "benchmarks", benchmarks);
     json_object_set_new(root, "targets", bench_targets_json(targets, count));
@@ -385,6 +388,7 @@ static void print_rest(const struct personal_bench *b)
                     format_count(text, (uint64_t)made->durable_single_per_s));
         report_line("flushes of the disk", "%s/s",
                     format_count(text, (uint64_t)made->syncs_per_s));
+        personal_wake_print(b);
     }
     printf("\nMemory\n");
     report_line("item vectors", "%s", format_bytes(text, b->memory.item_vectors));

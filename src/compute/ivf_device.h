@@ -2,8 +2,9 @@
  * index/ivfpq.h does on the CPU: cells are chosen, their codes summed by tables of bytes, the best
  * sums scored again from rows in eight bits, the best of those from the originals.
  *
- * Its hits are those of ivfpq_search for the same plan, bit for bit: every step is in whole numbers,
- * or adds floats in the order of compute/cpu/kernels.h. So it does not matter who answers. */
+ * Its hits are those of ivfpq_search for the same plan, bit for bit: every step is in whole
+ * numbers, or adds floats in the order of compute/cpu/kernels.h. So it does not matter who answers.
+ */
 #pragma once
 
 #include "compute/backend.h"
@@ -73,6 +74,10 @@ struct ivf_device_ops {
      * more probes than cells, or more than the limits above. One call at a time. */
     enum akin_status (*search)(struct ivf_device *device, const struct ivf_query *query,
                                struct hit *hits, size_t *found, struct akin_error *error);
+    /* Seconds of such a search by the device's own clock, copies included. May be NULL. */
+    enum akin_status (*measure)(struct ivf_device *device, const struct ivf_query *query,
+                                struct hit *hits, size_t *found, double *seconds,
+                                struct akin_error *error);
     /* Bytes of the device that are held. */
     size_t (*memory)(const struct ivf_device *device);
 };

@@ -7,6 +7,7 @@
 
 extern "C" {
 #include "base/status.h"
+#include "compute/cuda_use.h"
 }
 
 struct platform;
@@ -16,6 +17,8 @@ struct cuda_description;
 int platform_count(void);
 enum akin_status platform_describe(int ordinal, struct cuda_description *description,
                                    struct akin_error *error);
+// Bytes that this process holds on a card for one use.
+size_t platform_held(int ordinal, enum cuda_use use);
 
 enum number_type { NUMBER_F32, NUMBER_F16, NUMBER_BF16 };
 
@@ -36,7 +39,9 @@ struct product {
     number_type in, result;             // result: in, or F32
 };
 
-enum akin_status platform_open(int ordinal, platform **out, struct akin_error *error);
+// `use`: what all of its memory is for.
+enum akin_status platform_open(int ordinal, platform **out, struct akin_error *error,
+                               enum cuda_use use = CUDA_USE_OTHER);
 void platform_close(platform *p);
 // A thread that did not open it says so before it goes on with it.
 void platform_enter(platform *p);
@@ -57,6 +62,9 @@ cudaStream_t platform_stream(const platform *p);
 // Seconds of the device's own clock from the mark to the end of what was asked since; waits for it.
 void platform_mark(platform *p);
 double platform_since_mark(platform *p);
+// The same without waiting: where it ends, and, once that was waited for, milliseconds up to there.
+void platform_mark_end(platform *p);
+double platform_marked_ms(platform *p);
 // After kernels were started: keeps an error of the start.
 void platform_started(platform *p, const char *what);
 void platform_fail(platform *p, enum akin_status status, const char *what);
@@ -86,3 +94,4 @@ bool platform_record_begin(platform *p);
 bool platform_record_end(platform *p, int slot);
 void platform_play(platform *p, int slot);
 void platform_forget(platform *p, int slot);
+
