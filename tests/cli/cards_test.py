@@ -291,6 +291,15 @@ def indexes():
         and runs[1]["recall"] == runs[3]["recall"] and runs[3]["card_bytes"] > 0, runs)
 
 
+def train():
+    """Two cards, a process each; gradients through the host."""
+    done = run("bench", "train", "--device", "cuda", "--batch-size", 2, "--seq-len", 8, "--vocab-size", 64, "--num-samples", 8,
+               "--steps", 2, "--epochs", 1, "--warmup-epochs", 0, "--d-model", 32, "--nhead", 2, "--num-encoder-layers", 1,
+               "--num-decoder-layers", 1, "--dim-feedforward", 32, CARDS=2)
+    text = done.stdout.decode()
+    check("training on two cards", "2gpu" in text and "Summary of 1 measured epoch" in text, text)
+
+
 def main():
     global AKIN, PLUGIN, MODEL
     if len(sys.argv) != 4:
@@ -303,6 +312,7 @@ def main():
         doctor()
         place()
         failures_of_cards(truth)
+        train()
         watch()
         indexes()
         os.chdir("/")
