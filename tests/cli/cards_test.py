@@ -281,6 +281,10 @@ def indexes():
     check("auto: no memory is a warning", held == 0 and b"4200 rows on the CPU" in stderr and b"bytes" in stderr, stderr)
     done = run("search", "--index", "ivfpq.akx", "--vectors", "queries.npy", "--device", "cuda", status=1, MEMORY=100000)
     check("cuda: no memory is an error", b"bytes" in done.stderr and b"device auto" in done.stderr, done.stderr)
+    for fault in ({"HANG": "0:1"}, {"FAIL": "0:1"}):
+        right, _, _ = search("flat", "--exact", "--device", "cpu")
+        found, _, stderr = search("flat", "--device", "auto", WAIT_MS=200, **fault)
+        check(f"search on a card, {fault}: the CPU's answers", found == right, (found, stderr))
     found, held, _ = search("ivfpq", "--device", "cuda", "--place", "search=cpu")
     check("placed on the CPU", held == 0)
     done = run("bench", "search", "--index", "ivfpq.akx", "--queries", "queries.npy", "--recalls", "0.9", "--batches", "1,3",
