@@ -3,7 +3,10 @@
  * the promise about bits: a sequence has the same bits alone, in a small batch that is recorded, in
  * a large one, and at another place of it.
  *
- *   encode_devicecheck [cuda]
+ *   encode_devicecheck [cuda [--bench]]
+ *
+ * --bench: how long batches of the shapes of all-MiniLM-L6-v2 and -L12-v2 take, with random
+ * weights, by the device's clock and by the host's.
  *
  * Exit status: 0 fine, 1 failed, 2 wrong use, 77 there is no card. */
 #include <math.h>
@@ -11,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/rng.h"
 #include "compute/cpu/half.h"
@@ -22,8 +26,15 @@
 #endif
 
 enum { VOCABULARY = 500, POSITIONS = 300, SEQUENCES_MAX = 64, TOKENS_MAX = 4096 };
+/* Of --bench: films have 16 tokens, queries 23. */
+enum { BENCH_TEXTS = 1024, BENCH_TOKENS = 16, ONE_TOKENS = 23, BENCH_TURNS = 20 };
 
 static const double cosine_least = 0.99999;
+/* In bytes: to the formula with the same levels, of which rounding may take another one; and to the
+ * plain formula, with random weights. */
+static const double narrow_cosine_least = 0.9999, narrow_cosine_plain = 0.99;
+enum { GROUP = 64 };
+static const double gelu_least = -0.17;
 
 static struct rng rng;
 static const struct encoder_device_ops *ops;
@@ -34,14 +45,15 @@ static void expect(bool ok, const char *what, const struct encoder_shape *s, dou
     if (ok)
         return;
     failures++;
-    printf("FAILED %s: hidden %zu, heads %zu, pooling %d: %.9g\n", what, s->hidden, s->heads,
-           (int)s->pooling, found);
+    printf("FAILED %s: hidden %zu, heads %zu, pooling %d, precision %d: %.9g\n", what, s->hidden,
+           s->heads, (int)s->pooling, (int)s->precision, found);
 }
 
 /* ---- a model of random weights ---------------------------------------------------------- */
 
 struct linear_weights {
     float *weight, *bias;       /* [rows][cols], [rows] */
+    float *equalizer;           /* [cols], or NULL */
     size_t rows, cols;
 };
 
@@ -85,6 +97,9 @@ static void weights_init(struct weights *w, const struct encoder_shape *shape)
             linear->weight = random_halves(linear->rows * linear->cols,
                                            1.5f / sqrtf((float)linear->cols), 0);
             linear->bias = random_halves(linear->rows, 0.1f, 0);
+            linear->equalizer = NULL;
+            if (i == ENCODER_QKV || i == ENCODER_INTERMEDIATE)
+                linear->equalizer = random_halves(linear->cols, 0.1f, 1);
         }
         for (int i = 0; i < ENCODER_NORMS; i++) {
             layer->gamma[i] = random_halves(h, 0.1f, 1);
@@ -99,6 +114,7 @@ static void weights_deinit(struct weights *w)
         for (int i = 0; i < ENCODER_LINEARS; i++) {
             memory_free(w->layers[l].linears[i].weight);
             memory_free(w->layers[l].linears[i].bias);
+            memory_free(w->layers[l].linears[i].equalizer);
         }
         for (int i = 0; i < ENCODER_NORMS; i++) {
             memory_free(w->layers[l].gamma[i]);
@@ -129,6 +145,9 @@ static struct encoder_device *device_of(const struct weights *w)
         for (int i = 0; i < ENCODER_LINEARS; i++) {
             const struct linear_weights *linear = &layer->linears[i];
             struct host_matrix matrix = { linear->weight, ELEMENT_F32, linear->rows, linear->cols };
+            if (s->precision == COMPUTE_INT8 && linear->equalizer)
+                must(ops->set_equalizer(device, l, (enum encoder_linear)i, linear->equalizer,
+                                        linear->cols, &error));
             must(ops->set_linear(device, l, (enum encoder_linear)i, &matrix, linear->bias, &error));
         }
         for (int i = 0; i < ENCODER_NORMS; i++)
@@ -167,6 +186,71 @@ static void map(const struct linear_weights *linear, const double *x, size_t row
         }
 }
 
+/* What a row [cols] of x becomes: over its equaliser, on 256 levels between its extremes. */
+static void narrow_row(const struct linear_weights *linear, double *x)
+{
+    double low = INFINITY, high = -INFINITY;
+    for (size_t k = 0; k < linear->cols; k++) {
+        x[k] /= (double)linear->equalizer[k];
+        low = fmin(low, x[k]);
+        high = fmax(high, x[k]);
+    }
+    for (size_t k = 0; k < linear->cols; k++)
+        x[k] = (low + rint((x[k] - low) / (high - low) * 255) * (high - low) / 255)
+               * (double)linear->equalizer[k];
+}
+
+static void narrow_groups(const struct linear_weights *linear, double *x)
+{
+    for (size_t first = 0; first < linear->cols; first += GROUP) {
+        double high = gelu_least;
+        for (size_t k = first; k < first + GROUP; k++)
+            high = fmax(high, x[k]);
+        double step = (high - gelu_least) / 255;
+        for (size_t k = first; k < first + GROUP; k++)
+            x[k] = gelu_least + rint((x[k] - gelu_least) / step) * step;
+    }
+}
+
+/* The weights and inputs of a linear map in bytes; both may be written over. */
+static void narrow_map(const struct linear_weights *linear, double *x, size_t rows, double *out)
+{
+    struct linear_weights on_levels = *linear;
+    on_levels.weight = must_have(memory_alloc(linear->rows * linear->cols, sizeof(float)));
+    for (size_t r = 0; r < linear->rows; r++) {
+        const float *from = linear->weight + r * linear->cols;
+        float *to = on_levels.weight + r * linear->cols, largest = 0;
+        for (size_t k = 0; k < linear->cols; k++) {
+            to[k] = from[k] * (linear->equalizer ? linear->equalizer[k] : 1);
+            largest = fmaxf(largest, fabsf(to[k]));
+        }
+        for (size_t k = 0; k < linear->cols; k++)
+            to[k] = rintf(to[k] / (largest / 127)) * (largest / 127)
+                    / (linear->equalizer ? linear->equalizer[k] : 1);
+    }
+    for (size_t r = 0; r < rows; r++)
+        if (linear->equalizer)
+            narrow_row(linear, x + r * linear->cols);
+        else
+            narrow_groups(linear, x + r * linear->cols);
+    map(&on_levels, x, rows, out);
+    memory_free(on_levels.weight);
+}
+
+/* As the device has it: the output of attention stays as it is. */
+static void map_as(enum compute_precision precision, const struct linear_weights *linear,
+                   const double *x, size_t rows, double *out)
+{
+    if (precision != COMPUTE_INT8) {
+        map(linear, x, rows, out);
+        return;
+    }
+    double *copy = must_have(memory_alloc(rows * linear->cols, sizeof *copy));
+    memcpy(copy, x, rows * linear->cols * sizeof *copy);
+    narrow_map(linear, copy, rows, out);
+    memory_free(copy);
+}
+
 /* Row `row` of one head. */
 static void attend(const double *qkv, size_t rows, size_t row, size_t hidden, size_t first,
                    size_t dim, double *weights, double *out)
@@ -197,7 +281,7 @@ static void run_layer(const struct weights *w, const struct layer_weights *layer
     size_t h = s->hidden, dim = h / s->heads;
     double *qkv = doubles(rows * 3 * h), *context = doubles(rows * h), *y = doubles(rows * h);
     double *wide = doubles(rows * s->intermediate), *weights = doubles(rows);
-    map(&layer->linears[ENCODER_QKV], x, rows, qkv);
+    map_as(s->precision, &layer->linears[ENCODER_QKV], x, rows, qkv);
     for (size_t row = 0; row < rows; row++)
         for (size_t head = 0; head < s->heads; head++)
             attend(qkv, rows, row, h, head * dim, dim, weights, context);
@@ -205,10 +289,10 @@ static void run_layer(const struct weights *w, const struct layer_weights *layer
         if (i == ENCODER_ATTENTION_NORM) {
             map(&layer->linears[ENCODER_ATTENTION_OUTPUT], context, rows, y);
         } else {
-            map(&layer->linears[ENCODER_INTERMEDIATE], x, rows, wide);
+            map_as(s->precision, &layer->linears[ENCODER_INTERMEDIATE], x, rows, wide);
             for (size_t k = 0; k < rows * s->intermediate; k++)
                 wide[k] = 0.5 * wide[k] * erfc(-wide[k] * M_SQRT1_2);
-            map(&layer->linears[ENCODER_OUTPUT], wide, rows, y);
+            map_as(s->precision, &layer->linears[ENCODER_OUTPUT], wide, rows, y);
         }
         for (size_t k = 0; k < rows * h; k++)
             x[k] += y[k];
@@ -309,13 +393,22 @@ static void check_truth(const struct weights *w, const struct batch *b, const fl
 {
     size_t h = w->shape.hidden;
     double *truth = doubles(h);
+    bool bytes = w->shape.precision == COMPUTE_INT8;
+    struct weights plain = *w;
+    plain.shape.precision = COMPUTE_FP16;
     for (size_t s = from; s < to; s++) {
         encode_truly(w, &b->packed, s, truth);
         double found = cosine(vectors + s * h, truth, h), length = 0;
-        expect(found >= cosine_least, "cosine with the formula", &w->shape, found);
+        expect(found >= (bytes ? narrow_cosine_least : cosine_least), "cosine with the formula",
+               &w->shape, found);
         for (size_t i = 0; i < h; i++)
             length += (double)vectors[s * h + i] * (double)vectors[s * h + i];
         expect(fabs(length - 1) < 1e-5, "length", &w->shape, length);
+        if (!bytes)
+            continue;
+        encode_truly(&plain, &b->packed, s, truth);
+        found = cosine(vectors + s * h, truth, h);
+        expect(found >= narrow_cosine_plain, "cosine with the plain formula", &w->shape, found);
     }
     memory_free(truth);
 }
@@ -385,25 +478,91 @@ static void check_shape(struct encoder_shape shape, bool with_many)
 
 static void check_refused(void)
 {
-    static const struct encoder_shape wrong[] = {{.hidden = 100, .heads = 4, .intermediate = 128},
-                                                 {.hidden = 128, .heads = 3, .intermediate = 128},
-                                                 {.hidden = 128, .heads = 1, .intermediate = 128},
-                                                 {.hidden = 2048, .heads = 32, .intermediate = 128},
-                                                 {.hidden = 128, .heads = 4, .intermediate = 130},
-                                                 {.hidden = 128, .heads = 0, .intermediate = 128}};
+    static const struct encoder_shape wrong[] = {
+        { 100, 4, 128, 1, 0, POOLING_MEAN, COMPUTE_FP16 },
+        { 128, 3, 128, 1, 0, POOLING_MEAN, COMPUTE_FP16 },
+        { 128, 1, 128, 1, 0, POOLING_MEAN, COMPUTE_FP16 },
+        { 2048, 32, 128, 1, 0, POOLING_MEAN, COMPUTE_FP16 },
+        { 128, 4, 130, 1, 0, POOLING_MEAN, COMPUTE_FP16 },
+        { 128, 0, 128, 1, 0, POOLING_MEAN, COMPUTE_FP16 },
+        { 128, 4, 128, 1, 0, POOLING_MEAN, COMPUTE_FP32 },
+        { 192, 3, 128, 1, 0, POOLING_MEAN, COMPUTE_INT8 },
+        { 128, 4, 192, 1, 0, POOLING_MEAN, COMPUTE_INT8 },
+    };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         struct encoder_device *device = NULL;
         struct embedding_tables tables = { .epsilon = 1e-12f };
         enum akin_status status = ops->create(0, &wrong[i], &tables, &device, &error);
-        expect(status == AKIN_UNSUPPORTED && !device && strstr(error.message, "--device cpu"),
+        expect(status == AKIN_UNSUPPORTED && !device && strstr(error.message, "; use --"),
                "a shape it has no kernels for", &wrong[i], status);
     }
 }
 
+/* ---- speed ------------------------------------------------------------------------------ */
+
+static int ascending(const void *a, const void *b)
+{
+    const double *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+static void bench_batch(struct encoder_stream *stream, const struct encoder_shape *s, size_t texts,
+                        size_t tokens)
+{
+    static int32_t ids[BENCH_TEXTS * BENCH_TOKENS], positions[BENCH_TEXTS * BENCH_TOKENS];
+    static uint32_t offsets[BENCH_TEXTS + 1];
+    double device[BENCH_TURNS], host[BENCH_TURNS];
+    float *vectors = must_have(memory_alloc(texts * s->hidden, sizeof *vectors));
+    struct packed_batch batch = { ids, positions, offsets, texts * tokens, texts };
+    for (size_t i = 0; i < texts * tokens; i++) {
+        ids[i] = (int32_t)rng_below(&rng, VOCABULARY);
+        positions[i] = (int32_t)(i % tokens);
+    }
+    for (size_t i = 0; i <= texts; i++)
+        offsets[i] = (uint32_t)(i * tokens);
+    for (int turn = -3; turn < BENCH_TURNS; turn++) {
+        double seconds;
+        must(ops->measure(stream, &batch, &seconds, &error));
+        uint64_t began = clock_monotonic_ns();
+        must(ops->run(stream, &batch, true, vectors, &error));
+        if (turn >= 0) {
+            host[turn] = (double)(clock_monotonic_ns() - began) * 1e-9;
+            device[turn] = seconds;
+        }
+    }
+    qsort(device, BENCH_TURNS, sizeof *device, ascending);
+    qsort(host, BENCH_TURNS, sizeof *host, ascending);
+    double flops = (double)(texts * tokens * s->layers)
+                   * (double)(2 * s->hidden * (4 * s->hidden + 2 * s->intermediate)
+                              + 4 * tokens * s->hidden);
+    double best = device[BENCH_TURNS / 2], wall = host[BENCH_TURNS / 2];
+    printf("L%zu %s, %zu x %zu tokens: device %.1f us, host %.1f us; %.0f texts/s in one queue by "
+           "the device, %.0f by the host; %.1f TFLOPS\n", s->layers,
+           s->precision == COMPUTE_INT8 ? "int8" : "fp16", texts, tokens, best * 1e6, wall * 1e6,
+           (double)texts / best, (double)texts / wall, flops / best * 1e-12);
+    memory_free(vectors);
+}
+
+static void bench(size_t layers, enum compute_precision precision)
+{
+    struct encoder_shape shape = { 384, 12, 1536, layers, 1e-12f, POOLING_MEAN, precision };
+    struct weights w;
+    struct encoder_stream *stream = NULL;
+    weights_init(&w, &shape);
+    struct encoder_device *device = device_of(&w);
+    must(ops->stream_create(device, BENCH_TEXTS * BENCH_TOKENS, BENCH_TEXTS, &stream, &error));
+    bench_batch(stream, &shape, 1, ONE_TOKENS);
+    bench_batch(stream, &shape, BENCH_TEXTS, BENCH_TOKENS);
+    ops->stream_destroy(&stream);
+    ops->destroy(&device);
+    weights_deinit(&w);
+}
+
 int main(int argc, char **argv)
 {
-    if (argc > 2 || (argc == 2 && strcmp(argv[1], "cuda"))) {
-        fputs("usage: encode_devicecheck [cuda]\n", stderr);
+    bool speed = argc == 3 && !strcmp(argv[2], "--bench");
+    if (argc > 3 || (argc > 1 && strcmp(argv[1], "cuda")) || (argc == 3 && !speed)) {
+        fputs("usage: encode_devicecheck [cuda [--bench]]\n", stderr);
         return 2;
     }
 #ifdef AKIN_CUDA_EMULATED
@@ -417,11 +576,22 @@ int main(int argc, char **argv)
     ops = plugin->encoder;
 #endif
     rng_seed(&rng, 11);
+    if (speed) {
+        for (size_t layers = 6; layers <= 12; layers += 6) {
+            bench(layers, COMPUTE_FP16);
+            bench(layers, COMPUTE_INT8);
+        }
+        return 0;
+    }
     check_refused();
-    check_shape((struct encoder_shape){ 128, 4, 192, 2, 1e-12f, POOLING_MEAN }, false);
-    check_shape((struct encoder_shape){ 128, 2, 64, 1, 1e-5f, POOLING_CLS }, true);
-    check_shape((struct encoder_shape){ 384, 12, 64, 1, 1e-12f, POOLING_MAX }, true);
-    check_shape((struct encoder_shape){ 192, 3, 128, 1, 1e-12f, POOLING_MEAN }, false);
+    check_shape((struct encoder_shape){ 128, 4, 192, 2, 1e-12f, POOLING_MEAN, COMPUTE_FP16 },
+                false);
+    check_shape((struct encoder_shape){ 128, 2, 64, 1, 1e-5f, POOLING_CLS, COMPUTE_FP16 }, true);
+    check_shape((struct encoder_shape){ 384, 12, 64, 1, 1e-12f, POOLING_MAX, COMPUTE_FP16 }, true);
+    check_shape((struct encoder_shape){ 192, 3, 128, 1, 1e-12f, POOLING_MEAN, COMPUTE_FP16 },
+                false);
+    check_shape((struct encoder_shape){ 128, 2, 256, 2, 1e-12f, POOLING_MEAN, COMPUTE_INT8 }, true);
+    check_shape((struct encoder_shape){ 384, 12, 128, 1, 1e-12f, POOLING_CLS, COMPUTE_INT8 }, true);
     printf("encode_devicecheck: %d checks, %d failed\n", checks, failures);
     return failures > 0;
 }

@@ -26,12 +26,14 @@ endforeach()
 
 # Training devices: each against the plain one, which is held to finite differences.
 foreach(check encode_devicecheck encode_modelcheck search_devicecheck bandit_devicecheck
-    user_devicecheck personal_devicecheck)
+    user_devicecheck personal_devicecheck
+    ivf_devicecheck)
   add_executable(${check} ${check}.c)
-  target_link_libraries(${check} akin_model)
+  target_link_libraries(${check} akin_model akin_index)
 endforeach()
 foreach(check encode_devicecheck search_devicecheck bandit_devicecheck user_devicecheck
-    personal_devicecheck)
+    personal_devicecheck
+    ivf_devicecheck)
   add_test(NAME ${check}.cuda COMMAND ${check} cuda)
   set_tests_properties(${check}.cuda PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
 endforeach()
@@ -54,9 +56,10 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
   enable_language(CXX)
   set(kernel_sources train_linear train_rows train_feed_forward train_attention train_heads_plain
     train_heads_tensor train_cross_entropy train_update train_device
-    encode_linear encode_attention encode_rows encode_device search_many search_one search_device
-    bandit_device user_device
-    personal_query personal_rank personal_device)
+    encode_linear encode_int8 encode_attention encode_rows encode_device search_rows search_many
+    search_select search_one search_work search_device bandit_device user_device
+    personal_query personal_rank personal_taste personal_device
+    ivf_device ivf_prepare ivf_scan ivf_rank)
   list(TRANSFORM kernel_sources PREPEND ${PROJECT_SOURCE_DIR}/src/compute/cuda/)
   list(TRANSFORM kernel_sources APPEND .cu)
   # Accesses tell emulation_races.cc of themselves; nothing of that sanitizer is linked.
@@ -97,14 +100,16 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
   set_target_properties(train_devicecheck_emulated PROPERTIES LINKER_LANGUAGE CXX)
   target_link_libraries(train_devicecheck_emulated cuda_emulated)
   foreach(check encode_devicecheck encode_modelcheck search_devicecheck bandit_devicecheck
-    user_devicecheck personal_devicecheck)
+    user_devicecheck personal_devicecheck
+    ivf_devicecheck)
     add_executable(${check}_emulated ${check}.c)
     target_compile_definitions(${check}_emulated PRIVATE AKIN_CUDA_EMULATED)
     set_target_properties(${check}_emulated PROPERTIES LINKER_LANGUAGE CXX)
-    target_link_libraries(${check}_emulated akin_model cuda_emulated)
+    target_link_libraries(${check}_emulated akin_model akin_index cuda_emulated)
   endforeach()
   foreach(check encode_devicecheck search_devicecheck bandit_devicecheck user_devicecheck
-    personal_devicecheck)
+    personal_devicecheck
+    ivf_devicecheck)
     add_test(NAME ${check}.cuda.emulated COMMAND ${check}_emulated)
     set_tests_properties(${check}.cuda.emulated PROPERTIES TIMEOUT 300)
   endforeach()
@@ -124,6 +129,15 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
     add_test(NAME unit.train_truth_test.cuda.emulated COMMAND train_truth_emulated)
     set_tests_properties(unit.train_truth_test.cuda.emulated PROPERTIES TIMEOUT 300)
   endif()
+endif()
+
+if(TARGET cuda_emulated)        # whole requests on it
+  add_executable(personal_emulated unit/recommend_personal_test.c)
+  target_compile_definitions(personal_emulated PRIVATE AKIN_CUDA_EMULATED)
+  set_target_properties(personal_emulated PROPERTIES LINKER_LANGUAGE CXX)
+  target_link_libraries(personal_emulated akin_recommend cuda_emulated PkgConfig::CMOCKA)
+  add_test(NAME unit.recommend_personal_test.cuda.emulated COMMAND personal_emulated)
+  set_tests_properties(unit.recommend_personal_test.cuda.emulated PROPERTIES TIMEOUT 300)
 endif()
 
 # Sanitizers add symbols and start-up code of their own.

@@ -144,13 +144,28 @@ static void check_ties(const struct data *d, size_t q, const struct hit *hits, s
             expect(hits[i].row == hits[i - 1].row + 7, "ties", d->rows, d->dim, q, hits[i].row);
 }
 
+/* The same bits as when `query` asked for all of them. */
+static void check_same(const struct data *d, struct search_device *device,
+                       const struct device_query *query, const struct hit *hits,
+                       const size_t *found, const char *what)
+{
+    size_t k = query->k, count = query->query_count;
+    struct hit *other = must_have(memory_alloc(count * k, sizeof *other));
+    size_t found_other[QUERIES_MAX];
+    must(ops->search(device, query, other, found_other, NULL, &error));
+    for (size_t q = 0; q < count; q++)
+        expect(found_other[q] == found[q] &&
+               !memcmp(other + q * k, hits + q * k, found[q] * sizeof *other), what, d->rows,
+               d->dim, q, (double)found_other[q]);
+    memory_free(other);
+}
+
 static void run(struct data *d, struct search_device *device, size_t count, size_t k, bool masked,
                 enum likeness likeness, size_t checked)
 {
     struct hit *hits = must_have(memory_alloc(QUERIES_MAX * k, sizeof *hits));
-    struct hit *alone = must_have(memory_alloc(k, sizeof *alone));
-    size_t found[QUERIES_MAX], found_alone;
-    struct search_counts passes = { { 0 } };
+    size_t found[QUERIES_MAX], all = 0;
+    struct search_counts counts;
     struct device_query query = { .queries = d->query, .query_count = count, .k = k };
     if (masked) {
         query.masks = d->masks;
@@ -158,16 +173,31 @@ static void run(struct data *d, struct search_device *device, size_t count, size
         query.mask_count = MASKS;
         query.mask_words = d->words;
     }
-    must(ops->search(device, &query, hits, found, &passes, &error));
+    must(ops->search(device, &query, hits, found, &counts, &error));
     for (size_t q = 0; q < count; q += count / checked ? count / checked : 1) {
         check_hits(d, q, masked, k, hits + q * k, found[q]);
         if (likeness == ALIKE && !masked)
             check_ties(d, q, hits + q * k, found[q]);
     }
-    size_t again = passes.proven[SEARCH_PASS_FP32];
-    expect(again <= count, "done again", d->rows, d->dim, count, (double)again);
-    if (likeness == NEARLY_ALIKE)       /* or the test does not reach the second pass */
-        expect(again > 0, "done again", d->rows, d->dim, count, (double)again);
+    for (int pass = 0; pass < SEARCH_PASSES; pass++)
+        all += counts.proven[pass];
+    expect(all == count, "answered", d->rows, d->dim, count, (double)all);
+    /* or the test does not reach the later passes, or the first one is good for nothing */
+    if (likeness == ALIKE && !masked && d->rows > 7 * 1024)
+        expect(counts.proven[SEARCH_PASS_FP32] == count, "done again", d->rows, d->dim, count,
+               (double)counts.proven[SEARCH_PASS_FP32]);
+    if (likeness == APART && !masked)
+        expect(counts.proven[SEARCH_PASS_FP32] == 0, "not done again", d->rows, d->dim, count,
+               (double)counts.proven[SEARCH_PASS_FP32]);
+    if (masked && count > 2)            /* few rows */
+        expect(counts.proven[SEARCH_PASS_AUTO] > 0, "gathered", d->rows, d->dim, count, 0);
+    /* float32 goes one by one, which takes long in an emulation */
+    int last = d->rows > 7 * 1024 ? SEARCH_PASS_AUTO : SEARCH_PASS_FP32;
+    for (int pass = SEARCH_PASS_INT8; pass <= last; pass++) {
+        query.first = (enum search_pass)pass;
+        query.query_count = pass < SEARCH_PASS_FP32 || count < 4 ? count : 4;
+        check_same(d, device, &query, hits, found, "bits, by pass");
+    }
     size_t q = count - 1;
     query.queries += q * d->dim;
     query.query_count = 1;
@@ -176,11 +206,11 @@ static void run(struct data *d, struct search_device *device, size_t count, size
     else if (masked)                    /* its mask as the one for all */
         query.masks += d->mask_of[q] * d->words;
     query.mask_of = NULL;
-    must(ops->search(device, &query, alone, &found_alone, NULL, &error));
-    expect(found_alone == found[q] && !memcmp(alone, hits + q * k, found[q] * sizeof *alone),
-           "bits, alone", d->rows, d->dim, q, (double)found_alone);
+    for (int pass = SEARCH_PASS_AUTO; pass <= last; pass++) {
+        query.first = (enum search_pass)pass;
+        check_same(d, device, &query, hits + q * k, found + q, "bits, alone");
+    }
     memory_free(hits);
-    memory_free(alone);
 }
 
 static void check_size(size_t rows, size_t dim, size_t count, size_t k, enum likeness likeness)
@@ -191,6 +221,186 @@ static void check_size(size_t rows, size_t dim, size_t count, size_t k, enum lik
     must(ops->create(0, d.row, rows, dim, &device, &error));
     run(&d, device, count, k, false, likeness, 5);
     run(&d, device, count, k, true, likeness, 8);
+    ops->destroy(&device);
+    data_deinit(&d);
+}
+
+/* One mask for all: of more rows than are listed on the host, of few, of nearly all, of none. */
+static void check_masks(void)
+{
+    enum { ROWS = 6500, DIM = 64, COUNT = 2, K = 10 };
+    static const unsigned one_in[] = { 3, 10, 1, 0 };
+    struct data d;
+    struct search_device *device = NULL;
+    struct hit hits[COUNT * K];
+    size_t found[COUNT];
+    data_init(&d, ROWS, DIM, APART);
+    must(ops->create(0, d.row, ROWS, DIM, &device, &error));
+    for (size_t m = 0; m < sizeof one_in / sizeof *one_in; m++) {
+        memset(d.masks, 0, d.words * sizeof *d.masks);
+        for (size_t r = 0; r < ROWS && one_in[m]; r += one_in[m])
+            d.masks[r / 64] |= 1ull << r % 64;
+        if (one_in[m] == 1)
+            d.masks[0] &= ~1ull;
+        for (size_t q = 0; q < COUNT; q++)
+            d.mask_of[q] = 0;
+        struct device_query query = { .queries = d.query, .query_count = COUNT, .k = K,
+                                      .masks = d.masks, .mask_count = 1, .mask_words = d.words };
+        must(ops->search(device, &query, hits, found, NULL, &error));
+        for (size_t q = 0; q < COUNT; q++)
+            check_hits(&d, q, true, K, hits + q * K, found[q]);
+        query.query_count = 1;
+        check_same(&d, device, &query, hits, found, "bits, alone with a mask");
+        query.query_count = COUNT;
+        query.mask_of = d.mask_of;
+        check_same(&d, device, &query, hits, found, "bits, a mask each");
+    }
+    /* under a number they stay, whatever lies there now; under another they come */
+    for (size_t r = 0; r < d.words; r++)
+        d.masks[r] = r % 2 ? ~0ull : 0;
+    d.masks[d.words - 1] &= (1ull << ROWS % 64) - 1;
+    struct device_query query = { .queries = d.query, .query_count = COUNT, .k = K,
+                                  .masks = d.masks, .mask_of = d.mask_of, .mask_count = 1,
+                                  .mask_words = d.words, .masks_number = 7 };
+    must(ops->search(device, &query, hits, found, NULL, &error));
+    for (size_t q = 0; q < COUNT; q++)
+        check_hits(&d, q, true, K, hits + q * K, found[q]);
+    memset(d.masks, 0, d.words * sizeof *d.masks);
+    check_same(&d, device, &query, hits, found, "masks that stay");
+    query.masks_number = 8;
+    must(ops->search(device, &query, hits, found, NULL, &error));
+    expect(found[0] == 0, "masks that changed", ROWS, DIM, 0, (double)found[0]);
+    ops->destroy(&device);
+    data_deinit(&d);
+}
+
+/* Rows that are appended and put are the rows of a device that was made of them; and rows as
+ * queries are their vectors. */
+static void check_changes(void)
+{
+    enum { ROWS = 500, DIM = 64, FIRST = 90, K = 10, COUNT = 5, PUT = 40 };
+    static uint32_t numbers[PUT];
+    struct data d;
+    struct search_device *device = NULL, *whole = NULL;
+    struct hit hits[COUNT * K];
+    size_t found[COUNT];
+    data_init(&d, ROWS, DIM, APART);
+    must(ops->create(0, d.row, ROWS, DIM, &whole, &error));
+    /* the first ones as others, then put right */
+    must(ops->create(0, d.row + 3 * DIM, FIRST, DIM, &device, &error));
+    size_t bytes = ops->memory(device);
+    expect(bytes >= (size_t)FIRST * DIM * 7, "memory", FIRST, DIM, 0, (double)bytes);
+    for (size_t at = FIRST; at < ROWS;) {
+        size_t count = at + 100 < ROWS ? 100 : ROWS - at;
+        must(ops->append(device, d.row + at * DIM, count, &error));
+        at += count;
+        expect(ops->row_count(device) == at, "row count", at, DIM, 0, (double)at);
+    }
+    must(ops->append(device, NULL, 0, &error));
+    expect(ops->memory(device) > bytes, "memory grows", ROWS, DIM, 0, 0);
+    for (size_t first = 0; first < FIRST; first += PUT) {
+        size_t count = first + PUT < FIRST ? PUT : FIRST - first;
+        float rows[PUT * DIM];
+        for (size_t i = 0; i < count; i++) {        /* backwards */
+            numbers[i] = (uint32_t)(first + count - 1 - i);
+            memcpy(rows + i * DIM, d.row + numbers[i] * DIM, DIM * sizeof *rows);
+        }
+        must(ops->put(device, numbers, rows, count, &error));
+    }
+    struct device_query query = { .queries = d.query, .query_count = COUNT, .k = K };
+    must(ops->search(whole, &query, hits, found, NULL, &error));
+    for (int pass = SEARCH_PASS_AUTO; pass <= SEARCH_PASS_FP32; pass++) {
+        query.first = (enum search_pass)pass;
+        check_same(&d, device, &query, hits, found, "bits, rows that came and changed");
+    }
+    float vectors[COUNT * DIM];
+    for (size_t q = 0; q < COUNT; q++) {
+        numbers[q] = (uint32_t)(q * q * 30);
+        memcpy(vectors + q * DIM, d.row + numbers[q] * DIM, DIM * sizeof *vectors);
+    }
+    query = (struct device_query){ .queries = vectors, .query_count = COUNT, .k = K };
+    must(ops->search(whole, &query, hits, found, NULL, &error));
+    query.queries = NULL;
+    query.rows = numbers;
+    for (int pass = SEARCH_PASS_AUTO; pass <= SEARCH_PASS_FP32; pass++) {
+        query.first = (enum search_pass)pass;
+        check_same(&d, device, &query, hits, found, "bits, rows as queries");
+        query.query_count = 1;
+        check_same(&d, device, &query, hits, found, "bits, one row as query");
+        query.query_count = COUNT;
+    }
+    numbers[COUNT - 1] = ROWS;
+    expect(ops->search(device, &query, hits, found, NULL, &error) == AKIN_ARGUMENT &&
+           strstr(error.message, "500"), "a row that there is not", ROWS, DIM, 0, 0);
+    expect(ops->put(device, numbers, vectors, COUNT, &error) == AKIN_ARGUMENT, "a row to put that "
+           "there is not", ROWS, DIM, 0, 0);
+    numbers[COUNT - 1] = 1;
+    vectors[3] = INFINITY;
+    expect(ops->put(device, numbers, vectors, COUNT, &error) == AKIN_UNSUPPORTED, "infinite", ROWS,
+           DIM, 0, 0);
+    expect(ops->append(device, vectors, 1, &error) == AKIN_UNSUPPORTED &&
+           ops->row_count(device) == ROWS, "infinite", ROWS, DIM, 0, 0);
+    query = (struct device_query){ .queries = d.query, .query_count = COUNT, .k = K };
+    must(ops->search(whole, &query, hits, found, NULL, &error));
+    check_same(&d, device, &query, hits, found, "as it was");
+    ops->destroy(&device);
+    ops->destroy(&whole);
+    data_deinit(&d);
+}
+
+/* Queries of any length, zeros, and what is beyond every narrow form: an answer, and no harm. */
+static void check_lengths(void)
+{
+    enum { ROWS = 2500, DIM = 64, COUNT = 7, K = 10 };
+    static const float lengths[COUNT] = { 1, 1e-3f, 1e-20f, 1e-36f, 5e4f, 1e20f, 0 };
+    struct data d;
+    struct search_device *device = NULL;
+    struct hit hits[COUNT * K], right[K];
+    size_t found[COUNT], found_right;
+    data_init(&d, ROWS, DIM, APART);
+    must(ops->create(0, d.row, ROWS, DIM, &device, &error));
+    struct device_query query = { .queries = d.query, .query_count = 1, .k = K };
+    must(ops->search(device, &query, right, &found_right, NULL, &error));
+    for (size_t q = 1; q < COUNT; q++)
+        for (size_t i = 0; i < DIM; i++)
+            d.query[q * DIM + i] = d.query[i] * lengths[q];
+    query.query_count = COUNT;
+    must(ops->search(device, &query, hits, found, NULL, &error));
+    for (size_t q = 0; q < COUNT; q++) {
+        struct device_query alone = { .queries = d.query + q * DIM, .query_count = 1, .k = K };
+        expect(found[q] == K, "found", ROWS, DIM, q, (double)found[q]);
+        for (size_t i = 0; i < K && q != 3; i++)      /* 1e-36: products are no longer normal */
+            expect(hits[q * K + i].row == (lengths[q] > 0 ? right[i].row : i), "row by length",
+                   ROWS, DIM, q, hits[q * K + i].row);
+        check_same(&d, device, &alone, hits + q * K, found + q, "bits by length, alone");
+    }
+    d.query[5] = NAN;
+    must(ops->search(device, &query, hits, found, NULL, &error));
+    query.query_count = 1;
+    must(ops->search(device, &query, hits, found, NULL, &error));
+    ops->destroy(&device);
+    data_deinit(&d);
+}
+
+/* More queries than go to the card at once. */
+static void check_chunks(void)
+{
+    enum { ROWS = 40, DIM = 64, COUNT = 1100, K = 2 };
+    static struct hit hits[COUNT * K];
+    static size_t found[COUNT];
+    static uint32_t numbers[COUNT];
+    struct data d;
+    struct search_device *device = NULL;
+    data_init(&d, ROWS, DIM, APART);
+    must(ops->create(0, d.row, ROWS, DIM, &device, &error));
+    for (size_t q = 0; q < COUNT; q++)
+        numbers[q] = (uint32_t)(q % 37);
+    struct device_query query = { .rows = numbers, .query_count = COUNT, .k = K };
+    must(ops->search(device, &query, hits, found, NULL, &error));
+    for (size_t q = 0; q < COUNT; q++)
+        expect(found[q] == K && hits[q * K].row == numbers[q] &&
+               !memcmp(hits + q * K, hits + q % 37 * K, K * sizeof *hits), "a chunk's query", ROWS,
+               DIM, q, hits[q * K].row);
     ops->destroy(&device);
     data_deinit(&d);
 }
@@ -214,40 +424,82 @@ static void check_refused(void)
 
 /* ---- rates ------------------------------------------------------------------------------ */
 
+static void print_counts(const struct search_counts *counts)
+{
+    static const char *const names[SEARCH_PASSES] = { "gathering", "int8", "fp16", "fp32" };
+    for (int pass = 0; pass < SEARCH_PASSES; pass++)
+        if (counts->proven[pass])
+            printf(" %s %zu", names[pass], counts->proven[pass]);
+    printf("\n");
+}
+
 /* The lists of popular items: the 200 nearest and the item itself. */
-static void bench_lists(struct search_device *device, const float *rows)
+static void bench_lists(struct search_device *device)
 {
     enum { LISTS = 10000, KEPT = 201, TURNS = 5 };
     struct hit *hits = must_have(memory_alloc(LISTS * KEPT, sizeof *hits));
     size_t *found = must_have(memory_alloc(LISTS, sizeof *found));
-    struct search_counts passes = { { 0 } };
-    struct device_query query = { .queries = rows, .query_count = LISTS, .k = KEPT };
+    uint32_t *numbers = must_have(memory_alloc(LISTS, sizeof *numbers));
+    struct search_counts counts = { { 0 } };
+    struct device_query query = { .rows = numbers, .query_count = LISTS, .k = KEPT };
     uint64_t least = UINT64_MAX;
+    for (size_t i = 0; i < LISTS; i++)
+        numbers[i] = (uint32_t)i;
     for (int turn = -1; turn < TURNS; turn++) {
         uint64_t began = clock_monotonic_ns(), took;
-        must(ops->search(device, &query, hits, found, &passes, &error));
+        must(ops->search(device, &query, hits, found, &counts, &error));
         took = clock_monotonic_ns() - began;
         if (turn >= 0 && took < least)
             least = took;
     }
-    printf("10,000 lists of %d: %.2f ms, %zu done again\n", KEPT, (double)least * 1e-6,
-           passes.proven[SEARCH_PASS_FP32]);
+    printf("10,000 lists of %d: %.2f ms, proven by", KEPT, (double)least * 1e-6);
+    print_counts(&counts);
+    memory_free(numbers);
     memory_free(hits);
     memory_free(found);
 }
 
-/* From host memory to host memory; the median of the turns. Rows around centres, as texts are. */
+enum { ROWS = 62423, DIM = 384, CENTRES = 2000, MOST = 1000, TURNS = 15, K = 10 };
+enum { WORDS = (ROWS + 63) / 64 };
+
+static int fewer(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+    return *x < *y ? -1 : *x > *y;
+}
+
+/* From host memory to host memory; the median of the turns. */
+static void bench_query(struct search_device *device, struct device_query *query, const char *what)
+{
+    static struct hit hits[MOST * K];
+    static const size_t batches[] = { 1, 10, 100, 1000 };
+    uint64_t took[TURNS];
+    size_t found[MOST];
+    struct search_counts counts = { { 0 } };
+    for (size_t b = 0; b < sizeof batches / sizeof *batches; b++) {
+        query->query_count = batches[b];
+        for (int turn = -3; turn < TURNS; turn++) {
+            uint64_t began = clock_monotonic_ns();
+            must(ops->search(device, query, hits, found, &counts, &error));
+            if (turn >= 0)
+                took[turn] = clock_monotonic_ns() - began;
+        }
+        qsort(took, TURNS, sizeof *took, fewer);
+        double us = (double)took[TURNS / 2] * 1e-3;
+        printf("%s batch %zu: %.1f us, %.0f queries/s, proven by", what, batches[b], us,
+               (double)batches[b] / us * 1e6);
+        print_counts(&counts);
+    }
+}
+
+/* Rows around centres, as texts are. Masks of half, a twentieth and a thousandth of the rows. */
 static void bench(void)
 {
-    enum { ROWS = 62423, DIM = 384, CENTRES = 2000, MOST = 1000, TURNS = 15, K = 10 };
-    static const size_t batches[] = { 1, 10, 100, 1000 };
     float *centres = must_have(memory_alloc(CENTRES * DIM, sizeof *centres));
     float *rows = must_have(memory_alloc((ROWS + MOST) * DIM, sizeof *rows));
-    struct hit *hits = must_have(memory_alloc(MOST * K, sizeof *hits));
-    uint64_t *masks = must_have(memory_alloc(8 * ((ROWS + 63) / 64), sizeof *masks));
-    uint32_t mask_of[MOST];
-    size_t found[MOST];
-    struct search_counts passes = { { 0 } };
+    uint64_t *masks = must_have(memory_alloc((size_t)MOST * WORDS, sizeof *masks));
+    static uint32_t mask_of[MOST];
+    static const unsigned one_in[] = { 2, 20, 1000 };
     struct search_device *device = NULL;
     for (size_t i = 0; i < CENTRES * DIM; i++)
         centres[i] = rng_normal(&rng);
@@ -257,44 +509,42 @@ static void bench(void)
             rows[r * DIM + i] = centre[i] + rng_normal(&rng);
         unit(rows + r * DIM, DIM);
     }
-    for (size_t i = 0; i < 8 * ((ROWS + 63) / 64); i++)
-        masks[i] = rng_next(&rng) & rng_next(&rng);
     for (size_t q = 0; q < MOST; q++)
-        mask_of[q] = (uint32_t)(q % 8);
+        mask_of[q] = (uint32_t)q;
     must(ops->create(0, rows, ROWS, DIM, &device, &error));
-    for (int masked = 0; masked < 2; masked++)
-        for (size_t b = 0; b < sizeof batches / sizeof *batches; b++) {
-            uint64_t took[TURNS];
-            struct device_query query = { .queries = rows + ROWS * DIM, .query_count = batches[b],
-                                          .k = K };
-            if (masked) {
-                query.masks = masks;
-                query.mask_of = mask_of;
-                query.mask_count = 8;
-                query.mask_words = (ROWS + 63) / 64;
+    printf("%.1f MB resident\n", (double)ops->memory(device) * 1e-6);
+    struct device_query query = { .queries = rows + (size_t)ROWS * DIM, .k = K };
+    bench_query(device, &query, "all rows,");
+    query.first = SEARCH_PASS_FP16;
+    bench_query(device, &query, "all rows, fp16 first,");
+    query.first = SEARCH_PASS_AUTO;
+    query.masks = masks;
+    query.mask_words = WORDS;
+    for (uint64_t m = 0; m < sizeof one_in / sizeof *one_in; m++) {
+        char what[64];
+        memset(masks, 0, (size_t)MOST * WORDS * sizeof *masks);
+        for (size_t q = 0; q < MOST; q++)
+            for (size_t i = 0; i < ROWS / one_in[m]; i++) {
+                size_t row = rng_below(&rng, ROWS);
+                masks[q * WORDS + row / 64] |= 1ull << row % 64;
             }
-            for (int turn = -3; turn < TURNS; turn++) {
-                uint64_t began = clock_monotonic_ns();
-                must(ops->search(device, &query, hits, found, &passes, &error));
-                if (turn >= 0)
-                    took[turn] = clock_monotonic_ns() - began;
-            }
-            for (int i = 1; i < TURNS; i++)     /* insertion sort */
-                for (int j = i; j > 0 && took[j] < took[j - 1]; j--) {
-                    uint64_t kept = took[j];
-                    took[j] = took[j - 1];
-                    took[j - 1] = kept;
-                }
-            double us = (double)took[TURNS / 2] * 1e-3;
-            printf("%s batch %zu: %.1f us, %.0f queries/s, %zu done again\n",
-                   masked ? "a mask each," : "all rows,", batches[b], us,
-                   (double)batches[b] / us * 1e6, passes.proven[SEARCH_PASS_FP32]);
-        }
-    bench_lists(device, rows);
+        query.mask_count = MOST;
+        query.mask_of = mask_of;
+        snprintf(what, sizeof what, "1000 masks sent, 1 row in %u,", one_in[m]);
+        bench_query(device, &query, what);
+        query.masks_number = m + 1;
+        snprintf(what, sizeof what, "1000 masks there, 1 row in %u,", one_in[m]);
+        bench_query(device, &query, what);
+        query.masks_number = 0;
+        query.mask_count = 1;
+        query.mask_of = NULL;
+        snprintf(what, sizeof what, "one mask, 1 row in %u,", one_in[m]);
+        bench_query(device, &query, what);
+    }
+    bench_lists(device);
     ops->destroy(&device);
     memory_free(centres);
     memory_free(rows);
-    memory_free(hits);
     memory_free(masks);
 }
 
@@ -319,16 +569,20 @@ int main(int argc, char **argv)
     check_refused();
     check_size(5, 64, 3, 10, APART);
     check_size(700, 64, 20, 1, APART);
-    check_size(900, 128, 140, 10, APART);
-    check_size(700, 64, 33, 26, APART);
-    check_size(700, 64, 33, 58, APART);
-    check_size(1700, 64, 33, 201, APART);
+    check_size(2100, 64, 70, 10, APART);
+    check_size(2500, 128, 3, 26, APART);
+    check_size(200, 192, 33, 58, APART);
+    check_size(4700, 64, 2, 201, APART);
     check_size(100, 64, 2, SEARCH_DEVICE_K_MAX, APART);
     check_size(400, 64, 2, 59, ALIKE);
     check_size(300, 448, 3, 10, APART);
-    check_size(200, 832, 3, 58, APART);
-    check_size(600, 64, 4, 10, NEARLY_ALIKE);
-    check_size(600, 64, 4, 10, ALIKE);
+    check_size(70, 1024, 34, 10, APART);
+    check_size(300, 64, 3, 10, NEARLY_ALIKE);
+    check_size(7300, 64, 2, 10, ALIKE);
+    check_masks();
+    check_changes();
+    check_lengths();
+    check_chunks();
     if (rates)
         bench();
     printf("search_devicecheck: %d checks, %d failed\n", checks, failures);

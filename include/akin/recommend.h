@@ -146,6 +146,23 @@ AKIN_API enum akin_status akin_recommend_explained(struct akin_recommender *reco
                                                    struct akin_recommend_timing *timing,
                                                    struct akin_error *error);
 
+/* One answer of many: where the results go, and what became of them. */
+struct akin_answer {
+    struct akin_recommendation *results;    /* [k of its request], the caller's */
+    size_t found;
+    enum akin_status status;   /* of this request; found is 0 unless AKIN_OK */
+};
+
+/* Requests [count], each answered as akin_recommend answers it, to answers [count]. Queries are
+ * encoded together; what a GPU answers goes there in one piece, and the rest is spread over the
+ * engine's threads. Any thread. Returns what is wrong with the first request that is refused, with
+ * its number in the message; the others are answered. AKIN_MEMORY, or an error of the encoder:
+ * nothing was. */
+AKIN_API enum akin_status akin_recommend_batch(struct akin_recommender *recommender,
+                                               const struct akin_request *requests, size_t count,
+                                               struct akin_answer *answers,
+                                               struct akin_error *error);
+
 /* The nearest items of ready vectors [count][dimension], as the model makes them: each is mapped to
  * the text space (less the mean of the catalogue, length 1), and the similarity is the cosine
  * there. k each, one filter for all (NULL: none); to the default recall once prepared, exact

@@ -6,7 +6,7 @@
 #include "cli/cache_policies.h"
 
 enum {
-    PERSONAL_K = 10, PERSONAL_BATCHES = 3, PERSONAL_SIZES = 8, PERSONAL_TARGETS_MAX = 16,
+    PERSONAL_K = 10, PERSONAL_BATCHES = 3, PERSONAL_SIZES = 8, PERSONAL_TARGETS_MAX = 20,
     CACHE_LINES = CACHE_POLICIES + 1,       /* ours first */
     PLACE_16 = 4,                           /* the size of 16 % */
 };
@@ -18,9 +18,11 @@ struct stage_times {
 
 enum stage { STAGE_ENCODE, STAGE_FUSE, STAGE_FILTER, STAGE_SEARCH, STAGE_TOTAL, STAGES };
 
+/* Milliseconds of whole batches: of ready vectors, and of requests of people by parts. */
 struct personal_batch {
     size_t size;
-    double cold_ms, warm_ms;    /* of the whole batch */
+    double cold_ms, warm_ms;
+    double people_ms;           /* NAN: nobody is known */
 };
 
 /* Hit rates, 0 to 1, of ours and of the yardsticks, by size. */

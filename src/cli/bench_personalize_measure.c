@@ -1,5 +1,5 @@
-/* Single requests, stage by stage, and batches of ready vectors. Queries are titles of items spread
- * over the catalogue, people are spread over all that have a vector. */
+/* Single requests, stage by stage, and batches of ready vectors and of whole requests. Queries are
+ * titles of items spread over the catalogue, people are spread over all that have a vector. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -205,6 +205,48 @@ static void set_vectors(const struct personal_bench *b, size_t first, size_t cou
     }
 }
 
+/* People alone, by parts: nothing is encoded. */
+struct people_call {
+    struct personal_bench *bench;
+    struct akin_request *requests;
+    struct akin_answer *answers;
+    size_t count;
+};
+
+static enum akin_status call_people(void *context)
+{
+    struct people_call *call = context;
+    return akin_recommend_batch(call->bench->recommender, call->requests, call->count,
+                                call->answers, &call->bench->cli->error);
+}
+
+static enum akin_status measure_people(struct personal_bench *b,
+                                       struct akin_recommendation *results)
+{
+    enum akin_status status = AKIN_OK;
+    size_t most = b->batches[PERSONAL_BATCHES - 1].size;
+    struct people_call call = { .bench = b, .requests = memory_alloc(most, sizeof *call.requests),
+                                .answers = memory_alloc(most, sizeof *call.answers) };
+    if (!call.requests || !call.answers)
+        TRY_DONE(error_memory(&b->cli->error));
+    for (size_t i = 0; i < most; i++) {
+        set_request(b, i, &call.requests[i]);
+        call.requests[i].query = NULL;
+        call.answers[i].results = results + i * PERSONAL_K;
+    }
+    for (size_t i = 0; i < PERSONAL_BATCHES; i++) {
+        b->batches[i].people_ms = NAN;
+        call.count = b->batches[i].size;
+        if (b->info.users)
+            TRY_DONE(bench_median_ms(call_people, &call, 1, BATCH_REPEATS,
+                                     &b->batches[i].people_ms));
+    }
+done:
+    memory_free(call.requests);
+    memory_free(call.answers);
+    return status;
+}
+
 enum akin_status personal_throughput(struct personal_bench *b)
 {
     static const size_t sizes[PERSONAL_BATCHES] = {10, 100, 1000};
@@ -224,6 +266,7 @@ enum akin_status personal_throughput(struct personal_bench *b)
         TRY_DONE(bench_median_ms(call_batch, &call, 0, 1, &batch->cold_ms));
         TRY_DONE(bench_median_ms(call_batch, &call, 1, BATCH_REPEATS, &batch->warm_ms));
     }
+    TRY_DONE(measure_people(b, call.results));
 done:
     memory_free(call.vectors);
     memory_free(call.results);

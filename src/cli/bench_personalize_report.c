@@ -40,6 +40,25 @@ static double best_other(const struct cache_rates *rates, size_t size)
     return best;
 }
 
+/* What is asked of a GPU instead. */
+static void ask_more(const struct personal_bench *b, struct bench_target *targets, size_t *count)
+{
+    static const double limits[PERSONAL_BATCHES] = { 100000, 400000, 1000000 };
+    static const char *const names[PERSONAL_BATCHES] = {
+        "GPU: batch of 10 ready queries", "GPU: batch of 100 ready queries",
+        "GPU: batch of 1000 ready queries"
+    };
+    targets[(*count)++] = (struct bench_target){
+        "GPU: query with encoding, median", "ms", BENCH_BELOW,
+        known(b->stages[STAGE_TOTAL].median, b->model != NULL), 0.3, "no model"
+    };
+    for (size_t i = 0; i < PERSONAL_BATCHES; i++)
+        targets[(*count)++] = (struct bench_target){
+            names[i], "QPS", BENCH_AT_LEAST, batch_qps(b->batches[i].warm_ms, b->batches[i].size),
+            limits[i], ""
+        };
+}
+
 size_t personal_targets(const struct personal_bench *b, struct bench_target *targets)
 {
     const struct cache_rates *rates = &b->rates;
@@ -74,8 +93,11 @@ size_t personal_targets(const struct personal_bench *b, struct bench_target *tar
         {"hit rate at 16 %, of Belady's bound", "%", BENCH_AT_LEAST,
          known(100 * ours / belady, replayed), 90, no_ratings},
     };
+    size_t count = sizeof all / sizeof all[0];
     memcpy(targets, all, sizeof all);
-    return sizeof all / sizeof all[0];
+    if (strcmp(akin_engine_device(b->cli->engine), "cpu"))
+        ask_more(b, targets, &count);
+    return count;
 }
 
 /* ---- JSON -------------------------------------------------------------------------------- */
@@ -121,6 +143,8 @@ static json_t *throughput_json(const struct personal_bench *b)
         json_object_set_new(root, key, json_of_double(batch_qps(batch->warm_ms, batch->size)));
         snprintf(key, sizeof key, "batch_%zu_cold_qps", batch->size);
         json_object_set_new(root, key, json_of_double(batch_qps(batch->cold_ms, batch->size)));
+        snprintf(key, sizeof key, "batch_%zu_people_qps", batch->size);
+        json_object_set_new(root, key, json_of_double(batch_qps(batch->people_ms, batch->size)));
     }
     return root;
 }
@@ -305,12 +329,15 @@ static void print_latency(const struct personal_bench *b)
         report_line("graph", "%.4f ms median, %.4f ms p95 for a person; %.4f ms for what is new",
                     b->graph.median, b->graph.p95, b->fresh.median);
     for (size_t i = 0; i < PERSONAL_BATCHES; i++) {
-        char label[32], cold[NUMBER_BYTES], warm[NUMBER_BYTES];
+        char label[32], cold[NUMBER_BYTES], warm[NUMBER_BYTES], people[NUMBER_BYTES];
         const struct personal_batch *batch = &b->batches[i];
         snprintf(label, sizeof label, "batch of %zu", batch->size);
         report_line(label, "%s queries/s cold, %s warm",
                     format_count(cold, (uint64_t)batch_qps(batch->cold_ms, batch->size)),
                     format_count(warm, (uint64_t)batch_qps(batch->warm_ms, batch->size)));
+        if (isfinite(batch->people_ms))
+            report_line("  of people, by parts", "%s requests/s",
+                        format_count(people, (uint64_t)batch_qps(batch->people_ms, batch->size)));
     }
 }
 

@@ -6,6 +6,7 @@
 
 #include "compute/bandit_device.h"
 #include "compute/encoder_device.h"
+#include "compute/ivf_device.h"
 #include "compute/personal_device.h"
 #include "compute/search_device.h"
 #include "compute/train_ops.h"
@@ -39,6 +40,7 @@ struct cuda_plugin {
     const struct bandit_device_ops *bandit;
     const struct user_device_ops *users;
     const struct personal_device_ops *personal;
+    const struct ivf_device_ops *ivf;
 
     enum akin_status (*train_create)(int ordinal, enum train_precision precision,
                                      struct train_device **device, struct akin_error *error);

@@ -11,6 +11,7 @@ struct encoder_shape {
     size_t hidden, heads, intermediate, layers;
     float epsilon;
     enum pooling pooling;
+    enum compute_precision precision;   /* COMPUTE_FP16, COMPUTE_INT8 */
 };
 
 enum encoder_linear {
@@ -32,7 +33,8 @@ struct encoder_device_ops {
      * the device. */
     size_t batch_tokens, streams;
 
-    /* Weights are copied as they come; what is not set before the first stream is undefined.
+    /* INT8 narrows what goes into products where that is worth it: a device decides where.
+     * Weights are copied as they come; what is not set before the first stream is undefined.
      * AKIN_UNSUPPORTED: a shape that its kernels do not know; AKIN_MEMORY: with bytes asked for and
      * free. */
     enum akin_status (*create)(int ordinal, const struct encoder_shape *shape,
@@ -42,6 +44,11 @@ struct encoder_device_ops {
     enum akin_status (*set_linear)(struct encoder_device *device, size_t layer,
                                    enum encoder_linear which, const struct host_matrix *weight,
                                    const float *bias, struct akin_error *error);
+    /* Before set_linear, for COMPUTE_INT8 only and where there is one: as in backend_ops'
+     * linear_create. */
+    enum akin_status (*set_equalizer)(struct encoder_device *device, size_t layer,
+                                      enum encoder_linear which, const float *equalizer,
+                                      size_t count, struct akin_error *error);
     enum akin_status (*set_norm)(struct encoder_device *device, size_t layer,
                                  enum encoder_norm which, const float *gamma, const float *beta,
                                  struct akin_error *error);
@@ -55,6 +62,9 @@ struct encoder_device_ops {
      * the stream does nothing any more but tell it. */
     enum akin_status (*run)(struct encoder_stream *stream, const struct packed_batch *batch,
                             bool normalize, float *vectors, struct akin_error *error);
+    /* Seconds of a run by the device's own clock, copies included. May be NULL. */
+    enum akin_status (*measure)(struct encoder_stream *stream, const struct packed_batch *batch,
+                                double *seconds, struct akin_error *error);
 };
 
 /* Devices of one kind that work together. */

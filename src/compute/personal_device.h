@@ -11,7 +11,15 @@
  *   text * (v . row) + taste * sum / (mean of the ten greatest sums) + popularity * popularity
  *
  * A query is mapped to length 1, less the mean, to length 1. Sums over the past have the bits of
- * float32 additions in its order. */
+ * float32 additions in its order.
+ *
+ * Or, where there is a model of taste and a request names a mood of it, taste is
+ *
+ *   (said - floor) / scale
+ *
+ * of all rows that may be found, said what the model says of the history (struct personal_taste),
+ * floor the hundredth greatest, scale the mean of the ten greatest less the floor; and the weight of
+ * text is text + taste * (text of the mood / scale - told_text). */
 #pragma once
 
 #include "compute/item_rows.h"
@@ -22,6 +30,57 @@ enum {
     PERSONAL_ROW_MAX = 200,         /* weights of an item */
     PERSONAL_OFFERS_MAX = 200,      /* candidates of a kind */
     PERSONAL_K_MAX = 50,
+    PERSONAL_HISTORY_MAX = 2000,    /* items of a history */
+    PERSONAL_MODEL_MAX = 3840,      /* items of a model of taste */
+    PERSONAL_MOODS = 2,
+    PERSONAL_HEADS = 3, PERSONAL_WIDTH_MAX = 256,   /* of a sequence */
+};
+
+/* Over a history, newest first, the sum of weights[age] times the row of the item. */
+struct personal_sum {
+    const unsigned char *rows;      /* [size][stride]: values [width], then columns [width] of
+                                       sixteen bits; NULL: there is no such sum */
+    size_t width, stride;           /* width at most PERSONAL_ROW_MAX */
+    const float *weights;           /* [PERSONAL_HISTORY_MAX] of ages; 0: that and all behind it are
+                                       left out */
+    const float *totals;            /* [PERSONAL_HISTORY_MAX + 1] of the first so many weights */
+    const float *shares;            /* [size]: what counts is ln(sum / total + floor) - share; NULL:
+                                       the sum itself */
+    float floor;
+};
+
+enum personal_sums { PERSONAL_EASE, PERSONAL_EASE_RECENT, PERSONAL_LOCAL, PERSONAL_NEXT,
+                     PERSONAL_BACK, PERSONAL_SUMS };
+
+/* Logits output . u + bias, u = sum over heads of scale * mean over the history of items' vectors
+ * with the head's weights; what counts is log softmax - share. */
+struct personal_sequence {
+    size_t dim, length;             /* 0: there is none; of a history that counts, at most */
+    const float *history;           /* [size][dim] */
+    const float *output;            /* [dim + 1][size], the last row the bias */
+    const float *scale;             /* [PERSONAL_HEADS][dim] */
+    const float *weights, *totals;  /* [PERSONAL_HEADS][length], [PERSONAL_HEADS][length + 1] */
+    const float *shares;            /* [size] */
+};
+
+/* What is said of an item of the model: standing + sum of weights times sums; of the others:
+ * standing. */
+struct personal_mood {
+    const float *standing;          /* [rows]; NULL: there is no such mood */
+    const uint32_t *order;          /* rows outside of the model, the greatest standing first */
+    float sums[PERSONAL_SUMS];
+    float scaled;                   /* of EASE divided by the mean of its 20 greatest values (those
+                                       of the history are 0), at least 0.05 */
+    float sequence, text;
+};
+
+struct personal_taste {
+    size_t size;                    /* 0: there is none */
+    const uint32_t *items;          /* [size] rows */
+    const uint32_t *places;         /* [rows] in items, or UINT32_MAX */
+    struct personal_sum sums[PERSONAL_SUMS];
+    struct personal_sequence sequence;
+    struct personal_mood moods[PERSONAL_MOODS];
 };
 
 /* What stays on the device; all but the mean may be missing. */
@@ -32,7 +91,10 @@ struct personal_items {
     const float *popularity;        /* [rows]; NULL: none */
     const uint32_t *by_popularity;  /* [popular_count] those that it may offer, the best first */
     size_t popular_count;
+    const struct personal_taste *taste;     /* NULL: none */
 };
+
+#define PERSONAL_NO_MOOD UINT32_MAX
 
 struct personal_request {
     const float *query, *person;    /* [dim] of any length, `query` as a model makes it; or NULL */
@@ -40,6 +102,10 @@ struct personal_request {
     const uint32_t *past;           /* [past_count] newest first, each */
     const float *past_weights;      /* with what it counts for */
     size_t past_count;
+    uint32_t mood;                  /* PERSONAL_NO_MOOD: the past is asked, not the model */
+    const uint32_t *history;        /* [history_count] places of the model, oldest first */
+    size_t history_count;
+    float told_text;
     const uint32_t *skip;           /* [skip_count] rows that are not found, some twice */
     size_t skip_count;
     uint32_t mask;                  /* which of the batch's masks; UINT32_MAX: all rows */
@@ -54,10 +120,10 @@ struct personal_batch {
     size_t mask_count;
 };
 
-/* The parts are as they are before they are weighed. */
 struct personal_result {
     uint32_t row;
-    float score, text, taste, popularity;
+    float score, similarity;        /* the product with v, or 0 */
+    float text, taste, popularity;  /* what each adds to the score */
 };
 
 /* found[q] of a request that points nowhere: its query or its person is zero or not finite, or they
@@ -68,7 +134,8 @@ struct personal_device;
 
 struct personal_device_ops {
     /* `rows` is on the same card and outlives it. AKIN_UNSUPPORTED: a row of more than
-     * PERSONAL_ROW_MAX weights, a card without the shared memory; AKIN_ARGUMENT: a row of which a
+     * PERSONAL_ROW_MAX weights, a model of more than PERSONAL_MODEL_MAX items, a card without the
+     * shared memory; AKIN_ARGUMENT: a row of which a
      * weight is twice, or that there is not; AKIN_MEMORY. */
     enum akin_status (*create)(int ordinal, const struct search_device *rows,
                                const struct personal_items *items, struct personal_device **device,

@@ -144,7 +144,7 @@ enum akin_status akin_recommender_open(struct akin_engine *engine,
         return error_memory(error);
     struct akin_catalog_info info;
     catalog_info(catalog->catalog, &info);
-    handle->model = model ? model->model : NULL;
+    handle->model = model;
     handle->dimension = info.dimension;
     handle->engine = engine;
     handle->catalog = catalog->catalog;
@@ -187,7 +187,7 @@ static enum akin_status encode(const struct akin_recommender *recommender, const
     struct akin_embed_settings settings;
     model_embed_settings_default(&settings);
     struct akin_text text = { query, strlen(query) };
-    return model_embed(recommender->model, &text, 1, &settings, vector, NULL, error);
+    return akin_model_embed(recommender->model, &text, 1, &settings, vector, NULL, error);
 }
 
 enum akin_status akin_recommender_prepare(struct akin_recommender *recommender,
@@ -202,12 +202,26 @@ enum akin_status akin_recommender_prepare(struct akin_recommender *recommender,
     enum akin_status status = AKIN_OK;
     if (plugin)
         status = recommender_use_card(recommender->recommender, plugin->search, ordinal, &reason);
-    if (status == AKIN_OK)
-        return AKIN_OK;
-    if (engine_cards_required(engine))
+    if (status != AKIN_OK && engine_cards_required(engine))
         return error_set(error, status, "%s", reason.message);
-    log_write(&engine->log, AKIN_LOG_WARNING, "searching on the CPU: %s", reason.message);
+    if (status != AKIN_OK)
+        log_write(&engine->log, AKIN_LOG_WARNING, "searching on the CPU: %s", reason.message);
+    if (!plugin || status != AKIN_OK)
+        return AKIN_OK;
+    /* Requests that are no more than searches on the card are still right. */
+    status = recommender_use_personal(recommender->recommender, plugin->personal, ordinal, &reason);
+    if (status != AKIN_OK)
+        log_write(&engine->log, AKIN_LOG_WARNING,
+                  "requests are searched on the GPU and ranked on the CPU: %s", reason.message);
     return AKIN_OK;
+}
+
+static void warn_of_card(const struct akin_recommender *recommender)
+{
+    struct akin_error why;
+    if (recommender_card_failed(recommender->recommender, &why))
+        log_write(&recommender->engine->log, AKIN_LOG_WARNING,
+                  "recommending on the CPU from now on, the GPU failed: %s", why.message);
 }
 
 enum akin_status akin_recommend(struct akin_recommender *recommender,
@@ -226,8 +240,12 @@ enum akin_status akin_recommend_explained(struct akin_recommender *recommender,
                                           struct akin_error *error)
 {
     struct recommender *r = recommender->recommender;
-    if (!request->query)
-        return recommend(r, request, NULL, results, explanations, found, timing, error);
+    if (!request->query) {
+        enum akin_status answered =
+            recommend(r, request, NULL, results, explanations, found, timing, error);
+        warn_of_card(recommender);
+        return answered;
+    }
     uint64_t began = clock_monotonic_ns();
     _Alignas(64) float few[QUERY_NUMBERS];
     bool fits = recommender->dimension <= QUERY_NUMBERS;
@@ -239,6 +257,7 @@ enum akin_status akin_recommend_explained(struct akin_recommender *recommender,
     double encode_ms = ms_since(began);
     if (status == AKIN_OK)
         status = recommend(r, request, vector, results, explanations, found, timing, error);
+    warn_of_card(recommender);
     if (status == AKIN_OK && timing) {
         timing->encode_ms = encode_ms;
         timing->total_ms += encode_ms;
@@ -248,13 +267,60 @@ enum akin_status akin_recommend_explained(struct akin_recommender *recommender,
     return status;
 }
 
+/* The queries of requests, encoded together, to `vectors`; query_vectors[i] NULL: there is none. */
+static enum akin_status encode_all(const struct akin_recommender *r,
+                                   const struct akin_request *requests, size_t count,
+                                   struct akin_text *texts, float *vectors,
+                                   const float **query_vectors, struct akin_error *error)
+{
+    struct akin_embed_settings settings;
+    size_t queries = 0;
+    model_embed_settings_default(&settings);
+    for (size_t i = 0; i < count; i++) {
+        query_vectors[i] = NULL;
+        if (!requests[i].query || !r->model)
+            continue;
+        query_vectors[i] = vectors + queries * r->dimension;
+        texts[queries++] =
+            (struct akin_text){ requests[i].query, strlen(requests[i].query) };
+    }
+    return queries ? model_embed(r->model, texts, queries, &settings, vectors, NULL, error)
+                   : AKIN_OK;
+}
+
+enum akin_status akin_recommend_batch(struct akin_recommender *recommender,
+                                      const struct akin_request *requests, size_t count,
+                                      struct akin_answer *answers, struct akin_error *error)
+{
+    size_t queries = 0;
+    enum akin_status status = AKIN_OK;
+    for (size_t i = 0; i < count; i++)
+        queries += requests[i].query != NULL;
+    struct akin_text *texts = memory_alloc(queries + 1, sizeof *texts);
+    const float **query_vectors = memory_alloc(count + 1, sizeof *query_vectors);
+    float *vectors = memory_alloc_aligned(queries + 1, recommender->dimension * sizeof *vectors);
+    if (!texts || !query_vectors || !vectors)
+        TRY_DONE(error_memory(error));
+    TRY_DONE(encode_all(recommender, requests, count, texts, vectors, query_vectors, error));
+    status = recommend_batch(recommender->recommender, requests, query_vectors, count, answers,
+                             error);
+    warn_of_card(recommender);
+done:
+    memory_free(texts);
+    memory_free(query_vectors);
+    memory_free(vectors);
+    return status;
+}
+
 enum akin_status akin_recommend_vectors(struct akin_recommender *recommender, const float *vectors,
                                         size_t count, size_t k, const char *filter,
                                         struct akin_recommendation *results, size_t *found,
                                         struct akin_error *error)
 {
-    return recommend_vectors(recommender->recommender, vectors, count, k, filter, results, found,
-                             error);
+    enum akin_status status = recommend_vectors(recommender->recommender, vectors, count, k, filter,
+                                                results, found, error);
+    warn_of_card(recommender);
+    return status;
 }
 
 enum akin_status akin_recommender_knows(struct akin_recommender *recommender, const char *user,

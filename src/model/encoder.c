@@ -21,6 +21,7 @@ struct encoder {
     struct backend *backend;    /* NULL where it is on cards */
     const struct encoder_device_ops *card_ops;
     struct encoder_device *cards[ENCODER_CARDS_MAX];
+    int card_nodes[ENCODER_CARDS_MAX];
     size_t card_count;
     size_t hidden, heads, intermediate, layer_count;
     float epsilon;
@@ -171,9 +172,13 @@ static enum akin_status put_linear(struct loader *loader, struct place place,
         return e->backend->ops->linear_create(e->backend, weight, bias, range, loader->precision,
                                               linear_at(&e->layers[place.layer], place.which),
                                               loader->error);
-    for (size_t i = 0; i < e->card_count; i++)
+    for (size_t i = 0; i < e->card_count; i++) {
+        if (range)
+            TRY(e->card_ops->set_equalizer(e->cards[i], place.layer, place.which, range,
+                                           weight->cols, loader->error));
         TRY(e->card_ops->set_linear(e->cards[i], place.layer, place.which, weight, bias,
                                     loader->error));
+    }
     return AKIN_OK;
 }
 
@@ -312,11 +317,11 @@ static enum akin_status load_all(struct loader *loader, const struct model_confi
     TRY(load_embeddings(loader, config));
     struct encoder_shape shape = { .hidden = e->hidden, .heads = e->heads, .layers = e->layer_count,
                                    .intermediate = e->intermediate, .epsilon = e->epsilon,
-                                   .pooling = e->pooling };
+                                   .pooling = e->pooling, .precision = e->precision };
     for (size_t i = 0; cards && i < cards->count; i++) {
         TRY(cards->ops->create(cards->ordinals[i], &shape, &e->tables, &e->cards[i],
                                loader->error));
-        e->card_count++;
+        e->card_nodes[e->card_count++] = cards->nodes[i];
     }
     for (size_t i = 0; i < e->layer_count; i++) {
         TRY(load_layer(loader, i));
@@ -351,12 +356,13 @@ enum akin_status encoder_create(struct backend *backend, const struct safetensor
 enum akin_status encoder_create_on_cards(const struct encoder_cards *cards,
                                          const struct safetensors *weights,
                                          const struct model_config *config,
+                                         enum compute_precision precision,
                                          struct encoder **encoder, struct akin_error *error)
 {
     struct encoder *e = NULL;
-    enum akin_status status = encoder_new(config, COMPUTE_FP16, &e, error);
+    enum akin_status status = encoder_new(config, precision, &e, error);
     struct loader loader = { .weights = weights, .prefix = find_prefix(weights), .encoder = e,
-                             .precision = COMPUTE_FP16, .error = error };
+                             .precision = precision, .error = error };
     if (status == AKIN_OK) {
         e->card_ops = cards->ops;
         status = load_all(&loader, config, cards);
@@ -458,6 +464,19 @@ bool encoder_on_cpu(const struct encoder *encoder)
 size_t encoder_batch_tokens(const struct encoder *encoder)
 {
     return encoder->backend ? BATCH_TOKENS : encoder->card_ops->batch_tokens;
+}
+
+/* Threads of the CPU are equal, and their batches small; the streams of one card share it. Several
+ * cards need not be equal, and what one is behind with the others wait for. */
+size_t encoder_batch_tokens_least(const struct encoder *encoder)
+{
+    size_t tokens = encoder_batch_tokens(encoder);
+    return encoder->card_count > 1 ? (tokens + 15) / 16 : tokens;
+}
+
+int encoder_lane_node(const struct encoder *encoder, size_t number)
+{
+    return encoder->card_count ? encoder->card_nodes[number % encoder->card_count] : -1;
 }
 
 size_t encoder_lanes(const struct encoder *encoder, size_t threads)

@@ -19,11 +19,12 @@ enum akin_status encoder_create(struct backend *backend, const struct safetensor
                                 const struct model_config *config, enum compute_precision precision,
                                 struct quantized *narrowed, struct encoder **encoder,
                                 struct akin_error *error);
-/* The same in fp16 on cards, each of which gets the weights. AKIN_UNSUPPORTED: a shape that they
- * have no kernels for. */
+/* The same on cards in COMPUTE_FP16 or COMPUTE_INT8; each of them gets the weights.
+ * AKIN_UNSUPPORTED: a shape that they have no kernels for. */
 enum akin_status encoder_create_on_cards(const struct encoder_cards *cards,
                                          const struct safetensors *weights,
                                          const struct model_config *config,
+                                         enum compute_precision precision,
                                          struct encoder **encoder, struct akin_error *error);
 void encoder_destroy(struct encoder **encoder);
 
@@ -37,6 +38,8 @@ uint64_t encoder_parameters(const struct encoder *encoder);
 bool encoder_on_cpu(const struct encoder *encoder);
 /* Tokens that are computed well together; it changes no bit. */
 size_t encoder_batch_tokens(const struct encoder *encoder);
+/* So many are still computed well enough, so that lanes end together. */
+size_t encoder_batch_tokens_least(const struct encoder *encoder);
 /* How many lanes are worth having for so many threads, at least 1 and at most as many. */
 size_t encoder_lanes(const struct encoder *encoder, size_t threads);
 
@@ -45,6 +48,10 @@ struct encoder_lane {
     struct lane *cpu;
     struct encoder_stream *stream;  /* of a card; else NULL */
 };
+
+/* The NUMA node near the card of a lane, as topology.h has it; -1: any. Its lane is best made and
+ * used there. */
+int encoder_lane_node(const struct encoder *encoder, size_t number);
 
 /* Lane `number`, large enough for batches of at most `tokens` tokens and `sequences` sequences. */
 enum akin_status encoder_lane_create(const struct encoder *encoder, size_t number, size_t tokens,

@@ -135,7 +135,7 @@ static enum akin_status open_parts(struct model *model, struct thread_pool *pool
                                    enum akin_precision precision, const struct akin_log *log,
                                    struct akin_error *error)
 {
-    enum compute_precision compute = COMPUTE_FP16;
+    enum compute_precision compute = precision == AKIN_PRECISION_INT8 ? COMPUTE_INT8 : COMPUTE_FP16;
     if (!cards)
         TRY(check_precision(model->backend, precision, &compute, error));
     model->precision = precision;
@@ -143,7 +143,8 @@ static enum akin_status open_parts(struct model *model, struct thread_pool *pool
     const struct model_config *config = &model->config;
     TRY(model_open_weights(config->folder, &model->weights, error));
     if (cards)
-        TRY(encoder_create_on_cards(cards, model->weights, config, &model->encoder, error));
+        TRY(encoder_create_on_cards(cards, model->weights, config, compute, &model->encoder,
+                                    error));
     else
         TRY(create_encoder(model, compute, log, error));
     TRY(open_tokenizer(model, error));
@@ -203,10 +204,14 @@ enum akin_status model_open(struct backend *backend, struct thread_pool *pool,
 }
 
 enum akin_status model_open_on_cards(const struct encoder_cards *cards, struct thread_pool *pool,
-                                     const char *directory, const struct akin_log *log,
-                                     struct model **model, struct akin_error *error)
+                                     const char *directory, enum akin_precision precision,
+                                     const struct akin_log *log, struct model **model,
+                                     struct akin_error *error)
 {
-    return open_anywhere(NULL, pool, cards, directory, AKIN_PRECISION_FP16, log, model, error);
+    if (precision != AKIN_PRECISION_FP16 && precision != AKIN_PRECISION_INT8)
+        return error_set(error, AKIN_UNSUPPORTED, "a GPU computes in fp16 and int8; use precision "
+                         "auto, fp16 or int8, or device cpu");
+    return open_anywhere(NULL, pool, cards, directory, precision, log, model, error);
 }
 
 void model_close(struct model **model)

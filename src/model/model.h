@@ -17,10 +17,11 @@ enum akin_status model_open(struct backend *backend, struct thread_pool *pool,
                             const char *directory, enum akin_precision precision,
                             const struct akin_log *log, struct model **model,
                             struct akin_error *error);
-/* The same on cards, in fp16. */
+/* The same on cards, in FP16 or INT8; AKIN_UNSUPPORTED: another precision. */
 enum akin_status model_open_on_cards(const struct encoder_cards *cards, struct thread_pool *pool,
-                                     const char *directory, const struct akin_log *log,
-                                     struct model **model, struct akin_error *error);
+                                     const char *directory, enum akin_precision precision,
+                                     const struct akin_log *log, struct model **model,
+                                     struct akin_error *error);
 void model_close(struct model **model);
 
 void model_info(const struct model *model, struct akin_model_info *info);

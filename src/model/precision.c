@@ -19,32 +19,54 @@
 
 enum { FORMAT = 1, FILE_BYTES_MAX = 1 << 20, VERDICTS_MAX = 16, PLACES = 2 };
 
-/* From the most exact on. */
+/* From the most exact on. The first on cards is for comparison: it runs on the CPU. */
 static const struct gate {
     enum akin_precision precision;
-    const char *name;
     double cosine_mean, cosine_min, neighbours_kept;
-} gates[AKIN_PRECISIONS] = {
-    { AKIN_PRECISION_FP32, "fp32", 0, 0, 0 },
-    { AKIN_PRECISION_BF16, "bf16", 0.9999, 0, 0 },
-    { AKIN_PRECISION_INT8, "int8", 0.997, 0.98, 0.95 },
+} cpu_gates[AKIN_PRECISIONS] = {
+    { AKIN_PRECISION_FP32, 0, 0, 0 },
+    { AKIN_PRECISION_BF16, 0.9999, 0, 0 },
+    { AKIN_PRECISION_INT8, 0.997, 0.98, 0.95 },
+}, card_gates[AKIN_PRECISIONS] = {
+    { AKIN_PRECISION_FP32, 0, 0, 0 },
+    { AKIN_PRECISION_FP16, 0.9999, 0, 0 },
+    { AKIN_PRECISION_INT8, 0.999, 0.999, 0.99 },
 };
+
+static const struct {
+    enum akin_precision precision;
+    const char *name;
+} names[] = {
+    { AKIN_PRECISION_FP32, "fp32" }, { AKIN_PRECISION_BF16, "bf16" },
+    { AKIN_PRECISION_FP16, "fp16" }, { AKIN_PRECISION_INT8, "int8" },
+};
+enum { NAMES = sizeof names / sizeof *names };
 
 static const char *name_of(enum akin_precision precision)
 {
-    size_t g = 0;
-    while (g + 1 < AKIN_PRECISIONS && gates[g].precision != precision)
-        g++;
-    return gates[g].name;
+    size_t i = 0;
+    while (i + 1 < NAMES && names[i].precision != precision)
+        i++;
+    return names[i].name;
+}
+
+const struct akin_precision_figures *precision_figures(const struct akin_verdict *verdict,
+                                                       enum akin_precision precision)
+{
+    for (size_t i = 0; i < verdict->count; i++)
+        if (verdict->figures[i].precision == precision)
+            return &verdict->figures[i];
+    return NULL;
 }
 
 /* What is less exact must be worth it; and a measurement done again should not tip over. */
 static const double speed_up_min = 1.1;
 
-void precision_judge(struct akin_verdict *verdict)
+void precision_judge(struct akin_verdict *verdict, bool on_cards)
 {
+    const struct gate *gates = on_cards ? card_gates : cpu_gates;
     double best = 0;
-    verdict->chosen = AKIN_PRECISION_FP32;
+    verdict->chosen = on_cards ? AKIN_PRECISION_FP16 : AKIN_PRECISION_FP32;
     for (size_t g = 0; g < AKIN_PRECISIONS; g++)
         for (size_t i = 0; i < verdict->count; i++) {
             struct akin_precision_figures *f = &verdict->figures[i];
@@ -53,7 +75,8 @@ void precision_judge(struct akin_verdict *verdict)
             f->passes = g == 0 || (f->cosine_mean >= gates[g].cosine_mean &&
                                    f->cosine_min >= gates[g].cosine_min &&
                                    f->neighbours_kept >= gates[g].neighbours_kept);
-            if (f->passes && f->texts_per_second >= best * speed_up_min) {
+            bool runs = g > 0 || !on_cards;
+            if (runs && f->passes && f->texts_per_second >= best * speed_up_min) {
                 best = f->texts_per_second;
                 verdict->chosen = f->precision;
             }
@@ -140,16 +163,16 @@ static enum akin_status read_figures(const json_t *entry, const char *where,
     TRY(number_between(entry, "cosine_mean", where, -1, 1, &f->cosine_mean, error));
     TRY(number_between(entry, "cosine_min", where, -1, 1, &f->cosine_min, error));
     TRY(number_between(entry, "neighbours_kept", where, 0, 1, &f->neighbours_kept, error));
-    for (size_t g = 0; g < AKIN_PRECISIONS; g++)
-        if (!strcmp(name, gates[g].name)) {
-            f->precision = gates[g].precision;
+    for (size_t i = 0; i < NAMES; i++)
+        if (!strcmp(name, names[i].name)) {
+            f->precision = names[i].precision;
             return AKIN_OK;
         }
     return error_set(error, AKIN_FORMAT, "%s: precision: \"%.40s\" is none that is measured", where,
                      name);
 }
 
-static enum akin_status read_verdict(const json_t *entry, const char *where,
+static enum akin_status read_verdict(const json_t *entry, const char *where, bool on_cards,
                                      struct akin_verdict *verdict, struct akin_error *error)
 {
     const json_t *list = json_object_get(entry, "precisions");
@@ -170,7 +193,7 @@ static enum akin_status read_verdict(const json_t *entry, const char *where,
     }
     if (verdict->figures[0].precision != AKIN_PRECISION_FP32)
         return error_set(error, AKIN_FORMAT, "%s: precisions: fp32 is not the first", where);
-    precision_judge(verdict);
+    precision_judge(verdict, on_cards);
     return AKIN_OK;
 }
 
@@ -227,7 +250,7 @@ static enum akin_status read_kept(const struct search *s, const char *path,
     TRY(read_root(s, path, &root, error));
     json_array_foreach(json_object_get(root, "verdicts"), i, entry)
         if (status == AKIN_NOT_FOUND && is_ours(s, entry))
-            status = read_verdict(entry, path, verdict, error);
+            status = read_verdict(entry, path, s->place->cards != NULL, verdict, error);
     json_decref(root);
     return status;
 }
@@ -350,10 +373,11 @@ static enum akin_status measure(const struct search *s, bool anyway, struct akin
     const struct precision_place *place = s->place;
     size_t at = open_place(s, &writer, &reason);
     if (at == PLACES && !anyway) {
+        *verdict = (struct akin_verdict){ .chosen = place->cards ? AKIN_PRECISION_FP16
+                                                                 : AKIN_PRECISION_FP32 };
         log_write(place->log, AKIN_LOG_WARNING,
-                  "precision auto: fp32, because what would be measured cannot be kept: %s",
-                  reason.message);
-        *verdict = (struct akin_verdict){ .chosen = AKIN_PRECISION_FP32 };
+                  "precision auto: %s, because what would be measured cannot be kept: %s",
+                  name_of(verdict->chosen), reason.message);
         return AKIN_OK;
     }
     enum akin_status status = precision_measure(place, verdict, error);

@@ -1,6 +1,7 @@
 /* The measurement behind precision "auto": speed, cosines and neighbours of each precision over the
  * same texts. The precisions take turns, a few texts each, so that a machine that is busy for a
- * while slows all of them down alike. */
+ * while slows all of them down alike. A card computes its few texts many times over, or its speed
+ * would be that of waiting. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,6 +19,7 @@ enum {
     WARM_UP_TEXTS = 16,
     ROUNDS_MAX = 5,
     NEIGHBOURS = 10,
+    COPIES = 32,                /* of the texts of a turn, on cards */
 };
 
 /* A further round only while all of them took less; half of the texts where a round would take
@@ -27,6 +29,7 @@ enum {
 struct contender {
     enum akin_precision precision;
     struct model *model;
+    size_t copies;
     float *vectors;             /* [texts][dimension] */
     uint64_t best_ns[TURNS];
 };
@@ -35,20 +38,35 @@ struct trial {
     struct contender contenders[AKIN_PRECISIONS];
     size_t count, texts, dimension;
     struct akin_text sample[SAMPLE_TEXTS];
+    struct akin_text many[TURN_TEXTS * COPIES];
+    float *scratch;             /* [many][dimension] */
     struct string_pool pool;
 };
+
+static enum akin_status open_one(const struct precision_place *place, enum akin_precision precision,
+                                 struct contender *c, struct akin_error *reason)
+{
+    *c = (struct contender){ .precision = precision, .copies = 1 };
+    if (!place->cards || precision == AKIN_PRECISION_FP32)
+        return model_open(place->backend, place->pool, place->directory, precision, place->log,
+                          &c->model, reason);
+    c->copies = COPIES;
+    return model_open_on_cards(place->cards, place->pool, place->directory, precision, place->log,
+                               &c->model, reason);
+}
 
 static enum akin_status open_all(const struct precision_place *place, struct trial *t,
                                  struct akin_error *error)
 {
-    static const enum akin_precision precisions[] = { AKIN_PRECISION_FP32, AKIN_PRECISION_BF16,
-                                                      AKIN_PRECISION_INT8 };
+    const enum akin_precision precisions[] = {
+        AKIN_PRECISION_FP32, place->cards ? AKIN_PRECISION_FP16 : AKIN_PRECISION_BF16,
+        AKIN_PRECISION_INT8
+    };
     for (size_t i = 0; i < AKIN_PRECISIONS; i++) {
         struct contender *c = &t->contenders[t->count];
         struct akin_error reason = { 0 };
         struct akin_model_info info;
-        enum akin_status status = model_open(place->backend, place->pool, place->directory,
-                                             precisions[i], place->log, &c->model, &reason);
+        enum akin_status status = open_one(place, precisions[i], c, &reason);
         if (status == AKIN_UNSUPPORTED && i > 0)
             continue;
         if (status != AKIN_OK) {
@@ -57,7 +75,6 @@ static enum akin_status open_all(const struct precision_place *place, struct tri
             return status;
         }
         model_info(c->model, &info);
-        c->precision = precisions[i];
         t->dimension = info.dimension;
         t->count++;
         size_t floats;
@@ -67,7 +84,10 @@ static enum akin_status open_all(const struct precision_place *place, struct tri
         if (!c->vectors)
             return error_memory(error);
     }
-    return AKIN_OK;
+    if (place->cards)
+        t->scratch = memory_alloc_aligned((size_t)TURN_TEXTS * COPIES * t->dimension,
+                                          sizeof *t->scratch);
+    return t->scratch || !place->cards ? AKIN_OK : error_memory(error);
 }
 
 static enum akin_status embed(struct trial *t, struct contender *c, size_t first, size_t count,
@@ -77,10 +97,20 @@ static enum akin_status embed(struct trial *t, struct contender *c, size_t first
     model_embed_settings_default(&settings);
     settings.normalize = AKIN_NORMALIZE_YES;
     settings.deduplicate = false;
+    const struct akin_text *texts = t->sample + first;
+    float *vectors = c->vectors + first * t->dimension, *to = vectors;
+    if (c->copies > 1) {
+        for (size_t i = 0; i < c->copies * count; i++)
+            t->many[i] = texts[i % count];
+        texts = t->many;
+        to = t->scratch;
+    }
     uint64_t began = clock_monotonic_ns();
-    enum akin_status status = model_embed(c->model, t->sample + first, count, &settings,
-                                          c->vectors + first * t->dimension, NULL, error);
+    enum akin_status status = model_embed(c->model, texts, c->copies * count, &settings, to, NULL,
+                                          error);
     *took_ns = clock_monotonic_ns() - began;
+    if (status == AKIN_OK && to != vectors)
+        memcpy(vectors, to, count * t->dimension * sizeof *vectors);
     return status;
 }
 
@@ -180,7 +210,7 @@ static enum akin_status conclude(const struct precision_place *place, const stru
         for (size_t turn = 0; turn < t->texts / TURN_TEXTS; turn++)
             ns += c->best_ns[turn];
         figures->precision = c->precision;
-        figures->texts_per_second = (double)t->texts * 1e9 / (double)ns;
+        figures->texts_per_second = (double)(t->texts * c->copies) * 1e9 / (double)ns;
         compare_cosines(t, c, figures);
         status = find_neighbours(place, t, c, hits, error);
         figures->neighbours_kept = share_kept(exact, hits, t->texts);
@@ -209,12 +239,13 @@ enum akin_status precision_measure(const struct precision_place *place,
     if (status == AKIN_OK)
         status = conclude(place, t, verdict, error);
     if (status == AKIN_OK)
-        precision_judge(verdict);
+        precision_judge(verdict, place->cards != NULL);
     for (size_t i = 0; i < AKIN_PRECISIONS; i++) {
         model_close(&t->contenders[i].model);
         memory_free(t->contenders[i].vectors);
     }
     string_pool_deinit(&t->pool);
+    memory_free(t->scratch);
     memory_free(t);
     return status;
 }

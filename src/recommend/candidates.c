@@ -23,7 +23,6 @@ enum {
     TEXT_OFFERS_ALONE = 512,    /* and where years are taken off afterwards */
     OFFERS = 200,               /* of titles, taste and popularity */
     OFFERS_EACH = 2,
-    POPULAR_LOOKED_AT = 4096,   /* most popular rows that are tried against a filter */
     TASTE_BEST = 10,            /* whose mean is the scale of tastes */
     TASTE_FLOOR = 100,          /* which of the model's best is 0 */
     PRODUCT_ROWS = 64,
@@ -34,7 +33,7 @@ enum {
 #define SUM_ERROR 4e-6f
 
 static const float weights_alone[PARTS] = { 1, 0.6f, 0.7f, 0, 0.3f };
-static const float weights_person[PARTS] = { 0.15f, 0, 1, 0, 0.3f };
+static const float weights_person[PARTS] = { REQUEST_PERSON_TEXT, 0, 1, 0, 0.3f };
 static const float weights_words[PARTS] = { 1, 0, 0, 0, 0.3f };
 
 /* The query's share is by text alone; the others' share is theirs. */
@@ -127,6 +126,16 @@ enum akin_status request_reserve_years(struct asked *a, struct akin_error *error
                          sizeof *s->year_terms) ? AKIN_OK : error_memory(error);
 }
 
+size_t request_text_offers(size_t k)
+{
+    return TEXT_OFFERS_EACH * k < TEXT_OFFERS ? TEXT_OFFERS : TEXT_OFFERS_EACH * k;
+}
+
+size_t request_offers(size_t k)
+{
+    return OFFERS_EACH * k < OFFERS ? OFFERS : OFFERS_EACH * k;
+}
+
 static enum akin_status offer_text(struct asked *a, size_t wanted, struct akin_error *error)
 {
     struct scratch *s = a->s;
@@ -134,7 +143,7 @@ static enum akin_status offer_text(struct asked *a, size_t wanted, struct akin_e
     (void)wanted;
     if (!a->points)
         return AKIN_OK;
-    size_t k = TEXT_OFFERS_EACH * a->request->k;
+    size_t k = request_text_offers(a->request->k);
     bool mixed = a->request->similar || graph_speaks(a);
     size_t least = a->alone ? TEXT_OFFERS_ALONE : mixed ? TEXT_OFFERS_MIXED : TEXT_OFFERS;
     k = k < least ? least : k;
@@ -298,7 +307,7 @@ static void rate_taste(struct asked *a)
 
 static enum akin_status offer_popular(struct asked *a, size_t wanted, struct akin_error *error)
 {
-    size_t looked_at = a->r->items < POPULAR_LOOKED_AT ? a->r->items : POPULAR_LOOKED_AT;
+    size_t looked_at = a->r->items < REQUEST_POPULAR_MAX ? a->r->items : REQUEST_POPULAR_MAX;
     looked_at = looked_at < wanted && wanted <= a->r->items ? wanted : looked_at;
     if (a->weights[PART_POPULARITY] == 0)
         return AKIN_OK;
@@ -519,8 +528,7 @@ static enum akin_status drop_hopeless(struct asked *a, struct akin_error *error)
 enum akin_status request_candidates(struct asked *a, struct akin_error *error)
 {
     struct scratch *s = a->s;
-    size_t wanted = OFFERS_EACH * a->request->k;
-    wanted = wanted < OFFERS ? OFFERS : wanted;
+    size_t wanted = request_offers(a->request->k);
     a->gathered_scale = a->said_scale = 1;
     if (s->allowed_count)
         TRY(offer_all(a, wanted, error));

@@ -12,15 +12,10 @@
 #include "base/memory.h"
 #include "catalog/catalog.h"
 #include "index/filter.h"
+#include "recommend/personal.h"
 #include "recommend/request.h"
 
-enum {
-    HITS_MAX = 1 << 20,         /* hits of one search; bounds our memory */
-    REPORT_PAIRED = 200,        /* the first of a list, which are compared pair by pair */
-};
-
-/* What a search that is not exact finds of the true nearest, where nothing else is asked for. */
-#define RECALL 0.99f
+enum { REPORT_PAIRED = 200 };   /* the first of a list, which are compared pair by pair */
 
 /* ---- fields of a filter ----------------------------------------------------------------- */
 
@@ -137,6 +132,7 @@ void recommender_close(struct recommender **recommender)
     struct recommender *r = *recommender;
     if (!r)
         return;
+    personal_card_destroy(&r->card);        /* which reads the rows of the index's */
     space_index_destroy(&r->index);
     shared_destroy(r->shared);
     item_rows_free(&r->rows);
@@ -159,6 +155,7 @@ void recommender_use_source(struct recommender *recommender,
                             const struct recommend_source *source)
 {
     struct shared *shared = recommender->shared;
+    personal_card_destroy(&recommender->card);      /* made of what was learned before */
     shared->source = *source;
     shared->inputs = (struct recommend_inputs){ 0 };
     aids_destroy(shared->aids);     /* popularity may be another one */
@@ -192,7 +189,7 @@ enum akin_status recommender_use_neighbors(struct recommender *recommender,
     bool fitted;
     TRY(recommender_fitted(recommender, &fitted, error));
     recommender->ready = (struct ready){ .neighbors = neighbors, .blend = fitted,
-                                         .recall = RECALL };
+                                         .recall = REQUEST_RECALL };
     return AKIN_OK;
 }
 
@@ -330,11 +327,39 @@ enum akin_status recommender_use_card(struct recommender *recommender,
     return space_index_use_card(recommender->index, space, ops, ordinal, error);
 }
 
+enum akin_status recommender_use_personal(struct recommender *recommender,
+                                          const struct personal_device_ops *ops, int ordinal,
+                                          struct akin_error *error)
+{
+    const struct recommend_inputs *inputs;
+    const struct aids *aids;
+    const struct space *space;
+    const struct search_device *rows = space_index_card(recommender->index);
+    if (recommender->card)
+        return AKIN_OK;
+    if (!rows)
+        return error_set(error, AKIN_UNSUPPORTED, "the rows are not on a card");
+    TRY(recommender_inputs(recommender, &inputs, error));
+    TRY(get_aids(recommender, &aids, error));
+    TRY(recommender_space(recommender, &space, error));
+    struct personal_source source = {
+        .ops = ops, .ordinal = ordinal, .rows = rows, .space = space,
+        .similar = inputs->similar.starts ? &inputs->similar : &recommender->rows,
+        .popularity = aids->popularity, .by_popularity = aids->by_popularity,
+        .speaker = inputs->speaker,
+    };
+    return personal_card_create(&source, &recommender->card, error);
+}
+
+bool recommender_card_failed(const struct recommender *r, struct akin_error *why)
+{
+    return personal_card_failed(r->card, why);
+}
+
 /* ---- filter ---------------------------------------------------------------------------- */
 
-/* Allocates the bitmap of a filter; leaves it NULL for no filter. */
-static enum akin_status filter_rows(const struct recommender *r, const char *text, uint64_t **bits,
-                                    size_t *passing, struct akin_error *error)
+enum akin_status request_filter(const struct recommender *r, const char *text, uint64_t **bits,
+                                size_t *passing, struct akin_error *error)
 {
     *passing = r->items;
     if (!text)
@@ -358,7 +383,7 @@ static enum akin_status filter_rows(const struct recommender *r, const char *tex
 void recommend_request_default(struct akin_request *request)
 {
     *request = (struct akin_request){ .k = 10, .query_weight = -1, .popularity = -1,
-                                      .recall = RECALL };
+                                      .recall = REQUEST_RECALL };
 }
 
 static double lap_ms(uint64_t *since)
@@ -413,7 +438,7 @@ static enum akin_status answer(struct asked *a, const float *query_vector,
     spent->search_ms = lap_ms(&since);
     if (ready)
         return AKIN_OK;
-    TRY(filter_rows(a->r, a->request->filter, &filtered, &passing, error));
+    TRY(request_filter(a->r, a->request->filter, &filtered, &passing, error));
     request_allow(a, filtered);
     memory_free(filtered);
     spent->filter_ms = lap_ms(&since);
@@ -439,6 +464,32 @@ static enum akin_status answer(struct asked *a, const float *query_vector,
     return AKIN_OK;
 }
 
+/* On the card, where it takes such a request; *answered false: it did not, for whatever reason. */
+static enum akin_status answer_on_card(struct asked *a, const float *query_vector,
+                                       struct akin_recommendation *results, size_t *found,
+                                       bool *answered, struct akin_recommend_timing *spent,
+                                       struct akin_error *error)
+{
+    uint64_t since = clock_monotonic_ns();
+    uint64_t *filtered = NULL;
+    size_t passing;
+    struct personal_request asked;
+    TRY(request_resolve(a, query_vector, error));
+    spent->fuse_ms = lap_ms(&since);
+    TRY(request_filter(a->r, a->request->filter, &filtered, &passing, error));
+    spent->filter_ms = lap_ms(&since);
+    if (personal_ask(a, query_vector, passing, &asked)) {
+        struct personal_call call = { .requests = &asked, .count = 1, .k = a->request->k,
+                                      .masks = filtered, .mask_count = filtered ? 1 : 0,
+                                      .results = &results, .found = found };
+        asked.mask = filtered ? 0 : UINT32_MAX;
+        *answered = personal_answer(a->r->card, &call) && *found != PERSONAL_NOWHERE;
+    }
+    memory_free(filtered);
+    spent->search_ms = lap_ms(&since);
+    return AKIN_OK;
+}
+
 static enum akin_status run(const struct recommender *r, const struct akin_request *request,
                             bool anew, const float *query_vector,
                             struct akin_recommendation *results,
@@ -454,10 +505,18 @@ static enum akin_status run(const struct recommender *r, const struct akin_reque
         return error_memory(error);
     struct akin_request longer = *request;
     longer.k += request->explore ? explore_places(request->k) : 0;
-    struct asked asked = { .r = r, .request = &longer, .wanted = request->k, .s = s,
-                           .anew = anew };
-    enum akin_status status =
-        answer(&asked, query_vector, results, explanations, &count, &spent, error);
+    bool answered = false;
+    enum akin_status status = AKIN_OK;
+    if (!explanations && personal_takes(r, request)) {
+        struct asked asked = { .r = r, .request = &longer, .wanted = request->k, .s = s,
+                               .anew = anew, .on_card = true };
+        status = answer_on_card(&asked, query_vector, results, &count, &answered, &spent, error);
+    }
+    if (status == AKIN_OK && !answered) {
+        struct asked asked = { .r = r, .request = &longer, .wanted = request->k, .s = s,
+                               .anew = anew };
+        status = answer(&asked, query_vector, results, explanations, &count, &spent, error);
+    }
     scratch_give(r, s);
     TRY(status);
     *found = count;
@@ -498,125 +557,11 @@ enum akin_status recommender_knows(const struct recommender *r, const char *user
     return status;
 }
 
-/* ---- ready vectors ---------------------------------------------------------------------- */
-
-struct batch {
-    const struct space *space;
-    float *vectors;             /* [step][dimension] mapped */
-    struct hit *hits;           /* [step][k] */
-    size_t *places;             /* [step] which of the caller's vectors */
-    size_t *found;              /* [step] */
-    uint64_t *allowed;
-    size_t step, k;
-};
-
-static void batch_free(struct batch *b)
-{
-    memory_free(b->vectors);
-    memory_free(b->hits);
-    memory_free(b->places);
-    memory_free(b->found);
-    memory_free(b->allowed);
-}
-
-/* Vectors [first, first + count): those that point somewhere are searched for together. */
-static enum akin_status search_some(const struct recommender *r, struct batch *b,
-                                    const float *vectors, size_t first, size_t count,
-                                    size_t allowed_count, size_t k,
-                                    struct akin_recommendation *results, size_t *found,
-                                    struct akin_error *error)
-{
-    size_t live = 0;
-    for (size_t i = first; i < first + count; i++) {
-        found[i] = 0;
-        b->places[live] = i;
-        live += space_map(b->space, r->backend, vectors + i * r->dimension,
-                          b->vectors + live * r->dimension);
-    }
-    if (live == 0 || b->k == 0)
-        return AKIN_OK;
-    struct space_query query = { .vectors = b->vectors, .count = live, .k = b->k,
-                                 .allowed = b->allowed, .allowed_count = allowed_count,
-                                 .recall = RECALL };
-    TRY(space_search(b->space, r->backend, r->index, &query, b->hits, b->found, error));
-    for (size_t i = 0; i < live; i++) {
-        struct akin_recommendation *to = results + b->places[i] * k;
-        found[b->places[i]] = b->found[i];
-        for (size_t rank = 0; rank < b->found[i]; rank++) {
-            const struct hit *hit = &b->hits[i * b->k + rank];
-            to[rank] = (struct akin_recommendation){ .row = hit->row, .similarity = hit->score,
-                                                     .score = hit->score,
-                                                     .parts = { .text = hit->score } };
-        }
-    }
-    return AKIN_OK;
-}
-
-/* Items without a text are found by nobody. */
-static enum akin_status drop_blank(const struct recommender *r, const struct space *space,
-                                   uint64_t **allowed, size_t *passing, struct akin_error *error)
-{
-    size_t words = filter_words(r->items);
-    if (space->blank_count == 0)
-        return AKIN_OK;
-    if (!*allowed) {
-        *allowed = memory_alloc(words + 1, sizeof **allowed);
-        if (!*allowed)
-            return error_memory(error);
-        for (size_t w = 0; w < words; w++)
-            (*allowed)[w] = ~0ull;
-        if (r->items % 64)
-            (*allowed)[words - 1] = ~0ull >> (64 - r->items % 64);
-    }
-    *passing = 0;
-    for (size_t w = 0; w < words; w++) {
-        (*allowed)[w] &= ~space->blank[w];
-        *passing += (size_t)__builtin_popcountll((*allowed)[w]);
-    }
-    return AKIN_OK;
-}
-
-enum akin_status recommend_vectors(const struct recommender *r, const float *vectors, size_t count,
-                                   size_t k, const char *filter,
-                                   struct akin_recommendation *results, size_t *found,
-                                   struct akin_error *error)
-{
-    struct batch b = { 0 };
-    size_t passing;
-    enum akin_status status = AKIN_OK;
-    if (k > K_MAX)
-        return error_set(error, AKIN_LIMIT, "k is %zu: at most %d results at once", k, K_MAX);
-    for (size_t i = 0; i < count * r->dimension; i++)
-        if (!isfinite(vectors[i]))
-            return error_set(error, AKIN_ARGUMENT, "vector %zu: column %zu is not finite",
-                             i / r->dimension, i % r->dimension);
-    if (count == 0)
-        return AKIN_OK;
-    TRY_DONE(filter_rows(r, filter, &b.allowed, &passing, error));
-    TRY_DONE(recommender_space(r, &b.space, error));
-    TRY_DONE(drop_blank(r, b.space, &b.allowed, &passing, error));
-    b.k = k < passing ? k : passing;
-    b.step = HITS_MAX / (b.k + 1) + 1;
-    b.step = b.step < count ? b.step : count;
-    b.vectors = memory_alloc_aligned(b.step, r->dimension * sizeof *b.vectors);
-    b.hits = memory_alloc_aligned(b.step, (b.k + 1) * sizeof *b.hits);
-    b.places = memory_alloc(b.step + 1, sizeof *b.places);
-    b.found = memory_alloc(b.step, sizeof *b.found);
-    if (!b.vectors || !b.hits || !b.places || !b.found)
-        TRY_DONE(error_memory(error));
-    for (size_t at = 0; at < count; at += b.step)
-        TRY_DONE(search_some(r, &b, vectors, at, count - at < b.step ? count - at : b.step,
-                             passing, k, results, found, error));
-done:
-    batch_free(&b);
-    return status;
-}
-
 enum akin_status recommender_count(const struct recommender *r, const char *filter, size_t *count,
                                    struct akin_error *error)
 {
     uint64_t *allowed = NULL;
-    TRY(filter_rows(r, filter, &allowed, count, error));
+    TRY(request_filter(r, filter, &allowed, count, error));
     memory_free(allowed);
     return AKIN_OK;
 }

@@ -19,7 +19,7 @@
 
 #include "akin/recommend.h"
 #include "base/status.h"
-#include "compute/search_device.h"
+#include "compute/personal_device.h"
 #include "recommend/cooccur.h"
 
 struct asked;
@@ -96,6 +96,15 @@ enum akin_status recommender_use_neighbors(struct recommender *recommender,
 enum akin_status recommender_use_card(struct recommender *recommender,
                                       const struct search_device_ops *ops, int ordinal,
                                       struct akin_error *error);
+/* And once it is used: requests that the card can answer as a whole (personal.h) go there.
+ * AKIN_UNSUPPORTED, AKIN_MEMORY, AKIN_IO: it cannot; requests go on without it. Not while requests
+ * run. */
+enum akin_status recommender_use_personal(struct recommender *recommender,
+                                          const struct personal_device_ops *ops, int ordinal,
+                                          struct akin_error *error);
+/* Once after that card has failed, with why; requests have been answered on the CPU since. Any
+ * thread. */
+bool recommender_card_failed(const struct recommender *recommender, struct akin_error *why);
 /* As akin_recommender_prepare. */
 enum akin_status recommender_prepare(struct recommender *recommender,
                                      struct akin_progress progress, struct akin_error *error);
@@ -117,7 +126,14 @@ enum akin_status recommend_anew(const struct recommender *recommender,
                                 struct akin_recommendation *results, size_t *found,
                                 struct akin_error *error);
 
-/* The same for ready vectors [count][dimension], mapped to the text space, with one filter (NULL:
+/* Many requests, each as recommend() answers it; query_vectors[i] as query_vector. As
+ * akin_recommend_batch. */
+enum akin_status recommend_batch(const struct recommender *recommender,
+                                 const struct akin_request *requests,
+                                 const float *const *query_vectors, size_t count,
+                                 struct akin_answer *answers, struct akin_error *error);
+
+/* The nearest of ready vectors [count][dimension], mapped to the text space, with one filter (NULL:
  * none). */
 enum akin_status recommend_vectors(const struct recommender *recommender, const float *vectors,
                                    size_t count, size_t k, const char *filter,

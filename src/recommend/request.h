@@ -5,6 +5,8 @@
  *   candidates.c  generators offer rows and rate them; the parts are weighed into a score
  *   diversity.c   the best of them, one by one
  *   explore_list.c  places that a bandit gives away
+ *   personal.c    requests that a card answers
+ *   batch.c       many at once
  *   ready.c       answers from the neighbour cache instead
  *   explain.c     why
  *   recommend.c   all of it in order, and the answer by published vectors
@@ -65,6 +67,7 @@ struct recommender {
     size_t items, dimension;
     struct filter_table *table;
     struct space_index *index;  /* NULL: every search scores every item */
+    struct personal_card *card; /* NULL: none answers requests */
     struct item_rows rows;      /* starts NULL: counted when they are needed */
     struct users *users;        /* NULL: nobody is live */
     struct explore *explore;    /* NULL: nobody explores */
@@ -114,6 +117,8 @@ struct scratch {
     size_t candidate_count, candidate_capacity;
     struct hit *hits;
     size_t hit_capacity;
+    uint32_t *places;           /* of the past in a model of taste, for a card */
+    size_t place_capacity;
     float *marks;               /* of diversity.c, and of candidates that are dropped */
     size_t mark_capacity;
 };
@@ -138,6 +143,7 @@ struct asked {
     const struct recommend_inputs *inputs;
     const struct aids *aids;    /* NULL by published vectors */
     bool anew;                  /* not from the neighbour cache */
+    bool on_card;               /* where the query is mapped, and all are fused */
     bool blend;
     bool has_item, has_user, has_query;     /* vectors in s */
     bool points;                /* s->vector is not zero */
@@ -160,8 +166,19 @@ struct asked {
     size_t new_count;
 };
 
+/* ---- recommend.c ------------------------------------------------------------------------ */
+
+/* What a search that is not exact finds of the true nearest, where nothing else is asked for. */
+#define REQUEST_RECALL 0.99f
+
+/* Allocates the bitmap of a filter; leaves it as it is for no filter. */
+enum akin_status request_filter(const struct recommender *r, const char *text, uint64_t **bits,
+                                size_t *passing, struct akin_error *error);
+
 /* ---- resolve.c -------------------------------------------------------------------------- */
 
+/* What AKIN_RANK_AUTO stands for; inputs may be NULL by vectors. */
+bool request_by_parts(const struct akin_request *request, const struct recommend_inputs *inputs);
 enum akin_status request_check(const struct recommender *r, const struct akin_request *request,
                                const float *query_vector, struct akin_error *error);
 /* Fills `asked` but for aids and weights; request, r and s are set. */
@@ -194,6 +211,12 @@ enum akin_status request_ready(struct asked *asked, struct akin_recommendation *
 /* ---- candidates.c ----------------------------------------------------------------------- */
 
 void request_weigh(struct asked *asked);
+/* What text weighs for a person, unless a model of taste says otherwise. */
+#define REQUEST_PERSON_TEXT 0.15f
+/* How many candidates are asked of text, and of each other part, for k results. */
+enum { REQUEST_POPULAR_MAX = 4096 };    /* most popular rows that are tried against a filter */
+size_t request_text_offers(size_t k);
+size_t request_offers(size_t k);
 /* Makes a row a candidate; what is not allowed, or there already, adds nothing. */
 enum akin_status request_offer(struct scratch *scratch, uint32_t row, struct akin_error *error);
 /* s->year_terms for the years there are. */

@@ -285,6 +285,14 @@ static enum akin_status resolve_person(struct asked *a, struct akin_error *error
 
 /* ---- what it is ranked by --------------------------------------------------------------- */
 
+bool request_by_parts(const struct akin_request *request, const struct recommend_inputs *inputs)
+{
+    return request->ranking == AKIN_RANK_PARTS ||
+           (request->ranking == AKIN_RANK_AUTO &&
+            (request->user || request->history_count || request->context ||
+             request->popularity > 0 || inputs->fitted));
+}
+
 /* And what that needs: words or an item alone, by vectors, do without the space. */
 static enum akin_status choose_ranking(struct asked *a, struct akin_error *error)
 {
@@ -292,10 +300,7 @@ static enum akin_status choose_ranking(struct asked *a, struct akin_error *error
     a->personal = request->user || request->history_count;
     if (request->ranking != AKIN_RANK_VECTORS)
         TRY(recommender_inputs(a->r, &a->inputs, error));
-    a->blend = request->ranking == AKIN_RANK_PARTS ||
-               (request->ranking == AKIN_RANK_AUTO &&
-                (a->personal || request->context || request->popularity > 0 ||
-                 a->inputs->fitted));
+    a->blend = request_by_parts(request, a->inputs);
     return a->blend || a->personal ? recommender_space(a->r, &a->space, error) : AKIN_OK;
 }
 
@@ -323,7 +328,9 @@ enum akin_status request_resolve(struct asked *a, const float *query_vector,
         memcpy(s->item, from + a->row * r->dimension, bytes);
         a->has_item = !a->blend || a->space->inverse[a->row] > 0;
     }
-    if (request->query && a->blend) {
+    if (request->query && a->on_card) {
+        a->has_query = true;
+    } else if (request->query && a->blend) {
         a->has_query = space_map(a->space, r->backend, query_vector, s->query);
     } else if (request->query) {
         memcpy(s->query, query_vector, bytes);

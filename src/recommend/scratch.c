@@ -25,6 +25,7 @@ void scratch_free(struct scratch *s)
     memory_free(s->candidates);
     memory_free(s->hits);
     memory_free(s->marks);
+    memory_free(s->places);
     memory_free(s);
 }
 

@@ -133,6 +133,11 @@ enum akin_status space_index_use_card(struct space_index *index, const struct sp
     return AKIN_OK;
 }
 
+const struct search_device *space_index_card(const struct space_index *index)
+{
+    return index ? index->card : NULL;
+}
+
 /* false: the index itself has to answer. */
 static bool search_on_card(struct space_index *index, const struct space_query *query,
                            size_t items, struct hit *hits, size_t *found)

@@ -26,6 +26,9 @@ enum akin_status space_index_use_card(struct space_index *index, const struct sp
                                       const struct search_device_ops *ops, int ordinal,
                                       struct akin_error *error);
 
+/* The card's rows, for others on the same card; NULL: there is none. As long as the index lives. */
+const struct search_device *space_index_card(const struct space_index *index);
+
 struct space_query {
     const float *vectors;       /* [count][dim], of length 1 */
     size_t count, k;            /* k of 1..K_MAX */

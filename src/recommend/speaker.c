@@ -113,6 +113,17 @@ float speaker_text(const struct speaker *s, bool returning)
     return s->moods[returning].weights->text;
 }
 
+const struct taste *speaker_taste(const struct speaker *s)
+{
+    return s->taste;
+}
+
+struct speaker_mood speaker_mood(const struct speaker *s, bool returning)
+{
+    const struct mood *mood = &s->moods[returning];
+    return (struct speaker_mood){ mood->weights, mood->standing, mood->order };
+}
+
 /* ---- one past --------------------------------------------------------------------------- */
 
 void speech_deinit(struct speech *speech)

@@ -17,6 +17,15 @@ void speaker_destroy(struct speaker **speaker);
 float speaker_text(const struct speaker *speaker, bool returning);
 uint64_t speaker_bytes(const struct speaker *speaker);
 
+/* What is said of whom, for a device that says it too. */
+struct speaker_mood {
+    const struct taste_weights *weights;
+    const float *standing;      /* [item_count] what the past does not change */
+    const uint32_t *order;      /* rows outside of the model by it, best first, ties by row */
+};
+const struct taste *speaker_taste(const struct speaker *speaker);
+struct speaker_mood speaker_mood(const struct speaker *speaker, bool returning);
+
 /* What was said of one past; the memory is used again for the next. Zeros at first. */
 struct speech {
     struct taste_features features;

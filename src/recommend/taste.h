@@ -117,6 +117,12 @@ uint64_t taste_bytes(const struct taste *taste);
 /* Keeps the `width` greatest of every row by magnitude, ties by column. */
 enum akin_status taste_cut(struct taste *taste, size_t width, struct akin_error *error);
 
+/* What an age weighs in the sum of rows that EASE, EASE_RECENT, LOCAL, NEXT or BACK is; 0: it and
+ * all that are older are left out. */
+double taste_age_weight(enum taste_part part, size_t age);
+/* What is added before the logarithm, of NEXT and BACK. */
+float taste_floor(enum taste_part part);
+
 /* What the parts say about one history; the memory is used again for the next. */
 struct taste_features {
     float *part[TASTE_PARTS];   /* [size] and a little more; NULL for item_part's */

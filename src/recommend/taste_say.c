@@ -125,19 +125,37 @@ struct told {
     size_t count;
 };
 
-/* out = sum over the history of weight(age) times the row, weight = 0.5^(age / fast) + share *
- * 0.5^(age / slow); returns the sum of the weights. Infinite half-lives count all alike. What
- * weighs less than a millionth is left out. */
-static float add_rows(const struct told *told, const struct taste_rows *rows, double fast,
-                      double share, double slow, float *out)
+/* Half-lives, and the share of the slow one. */
+static const struct memory {
+    double fast, share, slow;
+} memories[TASTE_PARTS] = {
+    [TASTE_EASE] = { INFINITY, 0, 1 }, [TASTE_EASE_RECENT] = { 4, 0, 1 },
+    [TASTE_LOCAL] = { 3, 0.1, 50 }, [TASTE_NEXT] = { 4, 0, 1 }, [TASTE_BACK] = { 10, 0, 1 },
+};
+
+double taste_age_weight(enum taste_part part, size_t age)
+{
+    const struct memory *m = &memories[part];
+    double weight = isinf(m->fast) ? 1 : exp2(-(double)age / m->fast);
+    if (m->share > 0)
+        weight += m->share * exp2(-(double)age / m->slow);
+    return weight < 1e-6 ? 0 : weight;
+}
+
+float taste_floor(enum taste_part part)
+{
+    return part == TASTE_NEXT ? next_floor : back_floor;
+}
+
+/* out = sum over the history of weight(age) times the row; returns the sum of the weights. */
+static float add_rows(const struct told *told, const struct taste_rows *rows, enum taste_part part,
+                      float *out)
 {
     double total = 0;
     memset(out, 0, told->taste->size * sizeof *out);
     for (size_t age = 0; age < told->count; age++) {
-        double weight = isinf(fast) ? 1 : exp2(-(double)age / fast);
-        if (share > 0)
-            weight += share * exp2(-(double)age / slow);
-        if (weight < 1e-6)
+        double weight = taste_age_weight(part, age);
+        if (weight == 0)
             break;
         if (rows->cut && age + FETCHED < told->count)
             fetch_row(rows, told->history[told->count - 1 - FETCHED - age]);
@@ -172,10 +190,10 @@ static void scale_ease(const struct told *told, const float *ease, float *out)
     told->kernels->scale_f32(out, 1 / (sum > 0.05f ? sum : 0.05f), n);
 }
 
-static void say_lift(const struct told *told, const struct taste_rows *rows, double half_life,
-                     float floor, const float *shares, float *out)
+static void say_lift(const struct told *told, const struct taste_rows *rows, enum taste_part part,
+                     const float *shares, float *out)
 {
-    float total = add_rows(told, rows, half_life, 0, 1, out), nothing = logf(floor);
+    float floor = taste_floor(part), total = add_rows(told, rows, part, out), nothing = logf(floor);
     for (size_t j = 0; j < told->taste->size; j++)      /* mostly nothing */
         out[j] = (out[j] == 0 ? nothing : logf(out[j] / total + floor)) - shares[j];
 }
@@ -204,17 +222,17 @@ static void say_parts(const struct told *told, unsigned parts, struct taste_feat
 {
     const struct taste *t = told->taste;
     if (parts & (TASTE_BIT(TASTE_EASE) | TASTE_BIT(TASTE_EASE_SCALED)))
-        add_rows(told, &t->ease, INFINITY, 0, 1, f->part[TASTE_EASE]);
+        add_rows(told, &t->ease, TASTE_EASE, f->part[TASTE_EASE]);
     if (parts & TASTE_BIT(TASTE_EASE_SCALED))
         scale_ease(told, f->part[TASTE_EASE], f->part[TASTE_EASE_SCALED]);
     if (parts & TASTE_BIT(TASTE_EASE_RECENT))
-        add_rows(told, &t->ease, 4, 0, 1, f->part[TASTE_EASE_RECENT]);
+        add_rows(told, &t->ease, TASTE_EASE_RECENT, f->part[TASTE_EASE_RECENT]);
     if (parts & TASTE_BIT(TASTE_LOCAL))
-        add_rows(told, &t->local, 3, 0.1, 50, f->part[TASTE_LOCAL]);
+        add_rows(told, &t->local, TASTE_LOCAL, f->part[TASTE_LOCAL]);
     if (parts & TASTE_BIT(TASTE_NEXT))
-        say_lift(told, &t->next, 4, next_floor, t->next_share, f->part[TASTE_NEXT]);
+        say_lift(told, &t->next, TASTE_NEXT, t->next_share, f->part[TASTE_NEXT]);
     if (parts & TASTE_BIT(TASTE_BACK))
-        say_lift(told, &t->back, 10, back_floor, t->back_share, f->part[TASTE_BACK]);
+        say_lift(told, &t->back, TASTE_BACK, t->back_share, f->part[TASTE_BACK]);
     if (parts & TASTE_BIT(TASTE_SEQUENCE)) {
         sequence_logits(&t->sequence, told->kernels, told->history, told->count,
                         f->part[TASTE_SEQUENCE]);

@@ -75,6 +75,8 @@ inline void must_be_aligned(const void *address)
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                       \
     emulation::run(grid, block, shared_bytes, [=] { (void)(stream); kernel(__VA_ARGS__); })
 #define UNROLL
+#define UNROLL_4
+#define ROLLED
 #define SHARED(type, name) type *name = reinterpret_cast<type *>(emulation::shared())
 
 inline void __syncthreads()
@@ -155,6 +157,25 @@ inline uint32_t warp_ballot(bool yes)
 inline uint32_t score_bits(float x) { return float_to_bits(x); }
 inline float bits_score(uint32_t bits) { return bits_to_float(bits); }
 inline int count_bits(uint32_t bits) { return __builtin_popcount(bits); }
+inline int lowest_bit(uint32_t bits) { return __builtin_ctz(bits); }
+
+inline int32_t dot_bytes(uint32_t a, uint32_t b, int32_t sum)
+{
+    for (int i = 0; i < 32; i += 8)
+        sum += (int8_t)(a >> i) * (int8_t)(b >> i);
+    return sum;
+}
+
+inline void __threadfence() {}
+inline void __threadfence_system() {}
+
+inline unsigned atomicMax(unsigned *word, unsigned value)
+{
+    unsigned old = *word;
+    *word = old > value ? old : value;
+    return old;
+}
+inline float round_product(float a, float b) { return a * b; }
 
 UNWATCHED inline unsigned atomicAdd(unsigned *word, unsigned value)
 {
@@ -269,6 +290,31 @@ UNWATCHED inline void warp_multiply(float c[4], const uint32_t a[4], const uint3
             memcpy(&right, lanes + (4 * column + k % 8 / 2) * emulation::LANE_BYTES
                            + 4 * (2 * (4 + k / 8) + k % 2), sizeof right);
             c[i] += left * right;
+        }
+    }
+}
+
+// Register `number` of lane `lane`.
+inline uint32_t register_of(const unsigned char *lanes, int lane, int number)
+{
+    uint32_t word;
+    memcpy(&word, lanes + lane * emulation::LANE_BYTES + 4 * number, sizeof word);
+    return word;
+}
+
+template <typename Left>
+UNWATCHED inline void warp_multiply_bytes(int32_t c[4], const uint32_t a[4], const uint32_t b[2])
+{
+    uint32_t mine[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
+    const unsigned char *lanes = emulation::gather(mine, sizeof mine);
+    int lane = (int)(threadIdx.x % 32), g = lane / 4, t = lane % 4;
+    for (int i = 0; i < 4; i++) {
+        int row = i / 2, column = 2 * t + i % 2;       // row g + 8 row
+        for (int k = 0; k < 32; k += 4) {
+            uint32_t left = register_of(lanes, 4 * g + k % 16 / 4, row + 2 * (k / 16));
+            uint32_t right = register_of(lanes, 4 * column + k % 16 / 4, 4 + k / 16);
+            for (int byte = 0; byte < 32; byte += 8)
+                c[i] += (int32_t)(Left)(left >> byte) * (int8_t)(right >> byte);
         }
     }
 }

@@ -26,8 +26,9 @@ struct mark {
 };
 
 std::vector<mark> marks;
-uintptr_t base;
-size_t extent;
+// Of the thread of the host that runs a block: others go on beside it, with memory of their own.
+__attribute__((tls_model("initial-exec"))) thread_local uintptr_t base;
+__attribute__((tls_model("initial-exec"))) thread_local size_t extent;
 uint32_t block_number;
 
 [[noreturn]] void tell(const char *what, size_t at, unsigned other, const void *caller)
@@ -196,6 +197,12 @@ extern "C" void __tsan_write_range(void *address, size_t bytes)
 
 // Of a static variable's guard.
 extern "C" uint8_t __tsan_atomic8_load(const volatile uint8_t *address, int)
+{
+    return __atomic_load_n(address, __ATOMIC_SEQ_CST);
+}
+
+// Of the host.
+extern "C" uint32_t __tsan_atomic32_load(const volatile uint32_t *address, int)
 {
     return __atomic_load_n(address, __ATOMIC_SEQ_CST);
 }

@@ -4,6 +4,7 @@
 #include "compute/cuda/platform.cuh"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <numeric>
@@ -22,6 +23,7 @@ struct platform {
     char message[256];
     int ordinal;
     bool recording;
+    std::chrono::steady_clock::time_point marked;
     std::unordered_map<void *, size_t> blocks;
     size_t bytes, peak_bytes;
     std::vector<std::function<void()>> taken, kept[RECORDINGS];
@@ -169,6 +171,16 @@ void platform_clear(platform *, void *memory, size_t bytes)
 cudaStream_t platform_stream(const platform *)
 {
     return nullptr;
+}
+
+void platform_mark(platform *p)
+{
+    p->marked = std::chrono::steady_clock::now();
+}
+
+double platform_since_mark(platform *p)
+{
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - p->marked).count();
 }
 
 void platform_started(platform *, const char *)

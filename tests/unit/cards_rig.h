@@ -2,10 +2,13 @@
  * they are told. */
 #pragma once
 
+#include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 #include "model_helpers.h"
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "compute/encoder_device.h"
 
@@ -24,6 +27,13 @@ struct encoder_stream {
 static atomic_int runs[CARDS], encoded[CARDS], devices, streams, after_failure;
 static int fails_at[CARDS];     /* the run of a card from which on it fails; 0: never */
 static bool refuses;            /* to be made */
+static unsigned us_per_token[CARDS];    /* one batch at a time; 0: none, and no waiting */
+static pthread_mutex_t busy[CARDS] = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
+                                       PTHREAD_MUTEX_INITIALIZER };
+static atomic_size_t tokens_done[CARDS];
+static int cpu_of[CARDS];       /* where its streams are made and run; under `checks_cpu` */
+static bool checks_cpu;
+static atomic_int elsewhere;    /* how often they were not */
 
 static enum akin_status fake_create(int ordinal, const struct encoder_shape *shape,
                                     const struct embedding_tables *tables,
@@ -54,6 +64,17 @@ static enum akin_status fake_set_linear(struct encoder_device *device, size_t la
     return AKIN_OK;
 }
 
+static enum akin_status fake_set_equalizer(struct encoder_device *device, size_t layer,
+                                           enum encoder_linear which, const float *equalizer,
+                                           size_t count, struct akin_error *error)
+{
+    (void)device, (void)layer, (void)error;
+    assert_true(which == ENCODER_QKV || which == ENCODER_INTERMEDIATE);
+    for (size_t i = 0; i < count; i++)
+        assert_true(equalizer[i] > 0);
+    return AKIN_OK;
+}
+
 static enum akin_status fake_set_norm(struct encoder_device *device, size_t layer,
                                       enum encoder_norm which, const float *gamma,
                                       const float *beta, struct akin_error *error)
@@ -69,6 +90,8 @@ static enum akin_status fake_stream_create(struct encoder_device *device, size_t
 {
     (void)error;
     assert_true(tokens >= BATCH_TOKENS && sequences > 0);
+    if (checks_cpu && sched_getcpu() != cpu_of[device->ordinal])
+        atomic_fetch_add(&elsewhere, 1);
     *stream = memory_alloc(1, sizeof **stream);
     (*stream)->device = device;
     atomic_fetch_add(&streams, 1);
@@ -94,6 +117,14 @@ static enum akin_status fake_run(struct encoder_stream *stream, const struct pac
         stream->failed = true;
         return error_set(error, AKIN_IO, "card %d fell out", device->ordinal);
     }
+    if (checks_cpu && sched_getcpu() != cpu_of[device->ordinal])
+        atomic_fetch_add(&elsewhere, 1);
+    if (us_per_token[device->ordinal]) {
+        pthread_mutex_lock(&busy[device->ordinal]);
+        clock_sleep_us(us_per_token[device->ordinal] * (unsigned)batch->tokens);
+        pthread_mutex_unlock(&busy[device->ordinal]);
+    }
+    atomic_fetch_add(&tokens_done[device->ordinal], batch->tokens);
     atomic_fetch_add(&encoded[device->ordinal], (int)batch->sequences);
     for (size_t s = 0; s < batch->sequences; s++) {
         float sum = 0;
@@ -107,6 +138,7 @@ static enum akin_status fake_run(struct encoder_stream *stream, const struct pac
 
 static const struct encoder_device_ops fake_cards = {
     .batch_tokens = BATCH_TOKENS, .streams = STREAMS, .create = fake_create,
-    .destroy = fake_destroy, .set_linear = fake_set_linear, .set_norm = fake_set_norm,
+    .destroy = fake_destroy, .set_linear = fake_set_linear,
+    .set_equalizer = fake_set_equalizer, .set_norm = fake_set_norm,
     .stream_create = fake_stream_create, .stream_destroy = fake_stream_destroy, .run = fake_run
 };

@@ -1,4 +1,5 @@
 /* Precision "auto": the gate, the measurement, and the file that keeps it. */
+#include "cards_rig.h"
 #include "model_rig.h"
 
 #include "base/hash.h"
@@ -70,7 +71,7 @@ static enum akin_precision judged(double bf16_speed, double bf16_mean, double in
                                                     kept, false };
     v.figures[2] = (struct akin_precision_figures){ AKIN_PRECISION_BF16, bf16_speed, bf16_mean,
                                                     0.99, 0.99, false };
-    precision_judge(&v);
+    precision_judge(&v, false);
     assert_true(v.figures[0].passes);
     return v.chosen;
 }
@@ -87,6 +88,36 @@ static void test_gate(void **state)
     assert_int_equal(judged(105, 0.99995, 90, 0.998, 0.99, 0.96), AKIN_PRECISION_FP32);
     assert_int_equal(judged(105, 0.99995, 112, 0.998, 0.99, 0.96), AKIN_PRECISION_INT8);
     assert_int_equal(judged(200, NAN, 400, NAN, 0.99, 0.96), AKIN_PRECISION_FP32);
+}
+
+static enum akin_precision judged_on_cards(double fp16_speed, double speed, double mean,
+                                           double least, double kept)
+{
+    struct akin_verdict v = { .count = 3 };
+    v.figures[0] = (struct akin_precision_figures){ AKIN_PRECISION_FP32, 1e6, 1, 1, 1, false };
+    v.figures[1] = (struct akin_precision_figures){ AKIN_PRECISION_FP16, fp16_speed, 0.999999,
+                                                    0.99999, 0.999, false };
+    v.figures[2] = (struct akin_precision_figures){ AKIN_PRECISION_INT8, speed, mean, least, kept,
+                                                    false };
+    precision_judge(&v, true);
+    assert_true(v.figures[1].passes);
+    return v.chosen;
+}
+
+/* The CPU's fp32 is for comparison, however fast; int8 has to be better than on the CPU. */
+static void test_gate_of_cards(void **state)
+{
+    (void)state;
+    assert_int_equal(judged_on_cards(100, 200, 0.9995, 0.9991, 0.991), AKIN_PRECISION_INT8);
+    assert_int_equal(judged_on_cards(100, 200, 0.9989, 0.9991, 0.991), AKIN_PRECISION_FP16);
+    assert_int_equal(judged_on_cards(100, 200, 0.9995, 0.9989, 0.991), AKIN_PRECISION_FP16);
+    assert_int_equal(judged_on_cards(100, 200, 0.9995, 0.9991, 0.989), AKIN_PRECISION_FP16);
+    assert_int_equal(judged_on_cards(100, 105, 0.9995, 0.9991, 0.991), AKIN_PRECISION_FP16);
+    assert_int_equal(judged_on_cards(100, 200, NAN, NAN, 0.991), AKIN_PRECISION_FP16);
+    struct akin_verdict none = { .count = 1 };
+    none.figures[0] = (struct akin_precision_figures){ AKIN_PRECISION_FP32, 100, 1, 1, 1, false };
+    precision_judge(&none, true);
+    assert_int_equal(none.chosen, AKIN_PRECISION_FP16);
 }
 
 static void test_sample(void **state)
@@ -178,6 +209,32 @@ static void test_other_keys(void **state)
     memory_free(copy);
     assert_int_equal(ask(&place, AKIN_VERDICT_KEPT, &verdict), AKIN_NOT_FOUND);
     assert_string_equal(warnings.data, "");
+}
+
+/* Cards whose vectors have nothing to do with the model's: int8 fails, whatever its speed. The
+ * CPU's verdict is another one. */
+static void test_measured_on_cards(void **state)
+{
+    (void)state;
+    struct encoder_cards cards = { .ops = &fake_cards, .count = 1 };
+    struct precision_place cpu = here(), place = here();
+    struct akin_verdict verdict, again;
+    place.cards = &cards;
+    place.kernels = "1 x made up";
+    assert_int_equal(ask(&place, AKIN_VERDICT_IF_NONE, &verdict), AKIN_OK);
+    assert_int_equal(verdict.chosen, AKIN_PRECISION_FP16);
+    assert_int_equal(verdict.count, 3);
+    assert_int_equal(verdict.figures[0].precision, AKIN_PRECISION_FP32);
+    assert_int_equal(verdict.figures[1].precision, AKIN_PRECISION_FP16);
+    assert_int_equal(verdict.figures[2].precision, AKIN_PRECISION_INT8);
+    assert_true(verdict.figures[0].passes && !verdict.figures[2].passes);
+    assert_true(verdict.figures[2].cosine_mean < 0.99);
+    assert_ptr_equal(precision_figures(&verdict, AKIN_PRECISION_INT8), &verdict.figures[2]);
+    assert_null(precision_figures(&verdict, AKIN_PRECISION_BF16));
+    assert_int_equal(ask(&place, AKIN_VERDICT_KEPT, &again), AKIN_OK);
+    assert_true(again.chosen == AKIN_PRECISION_FP16 && again.count == 3);
+    assert_int_equal(ask(&cpu, AKIN_VERDICT_KEPT, &again), AKIN_NOT_FOUND);
+    assert_true(devices == 0 && streams == 0);
 }
 
 /* A folder in the way of the file stands for a model's folder that cannot be written: root may
@@ -310,7 +367,8 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_gate), TEST(test_sample), TEST(test_measured_once), TEST(test_other_keys),
+        TEST(test_gate), TEST(test_gate_of_cards), TEST(test_measured_on_cards),
+        TEST(test_sample), TEST(test_measured_once), TEST(test_other_keys),
         TEST(test_other_place), TEST(test_bad_files), TEST(test_no_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,8 +25,12 @@
 #include "recommend/request.h"
 #include "recommend/users.h"
 
+#ifndef RIG_DIM
+#define RIG_DIM 48
+#endif
+
 enum {
-    SERIES = 12, EPISODES = 6, OTHERS = 900, DIM = 48, YEARS = 8, PEOPLE = 60, RATED = 24,
+    SERIES = 12, EPISODES = 6, OTHERS = 900, DIM = RIG_DIM, YEARS = 8, PEOPLE = 60, RATED = 24,
     ITEMS = SERIES * EPISODES + OTHERS,
     TWIN = SERIES * EPISODES,       /* this one and the next are one film twice */
     BLANK = TWIN + 2,               /* has no text */

@@ -76,7 +76,8 @@ static void open_cards(size_t count, bool with_spare)
     struct setup *s = &setup;
     struct akin_error error = {0};
     s->cards.count = count;
-    if (model_open_on_cards(&s->cards, s->pool, TINY, NULL, &s->model, &error))
+    if (model_open_on_cards(&s->cards, s->pool, TINY, AKIN_PRECISION_FP16, NULL, &s->model,
+                            &error))
         fail_msg("%s", error.message);
     s->rig.tools = (struct scorer_tools){ .kernels = cpu_kernels(s->backend), .pool = s->pool,
                                           .model = s->model, .cookie = s,

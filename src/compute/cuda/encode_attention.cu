@@ -160,7 +160,8 @@ void start(platform *p, const encode_batch *batch, const half_t *qkv, size_t hea
     auto *kernel = attention_kernel<DIM>;
     platform_allow_shared(p, reinterpret_cast<const void *>(kernel), shared_bytes<DIM>());
     dim3 grid((unsigned)((batch->tiles_started + WARPS - 1) / WARPS), (unsigned)heads);
-    LAUNCH(kernel, grid, 32 * WARPS, shared_bytes<DIM>(), platform_stream(p), *batch, qkv, heads,
+    const encode_batch with = *batch;
+    LAUNCH(kernel, grid, 32 * WARPS, shared_bytes<DIM>(), platform_stream(p), with, qkv, heads,
            out);
     platform_started(p, "attention");
 }

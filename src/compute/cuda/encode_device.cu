@@ -1,4 +1,4 @@
-// The CUDA encoder: its weights in fp16 on a card, and streams that run batches. A batch goes up as
+// The CUDA encoder: its weights in fp16 or bytes on a card, and streams that run batches. A batch goes up as
 // one block and comes back as one; a few texts at a time are played from recordings, which are made
 // for a number of tokens rounded up.
 #include "compute/cuda/encode_device.h"
@@ -12,6 +12,7 @@
 namespace {
 
 struct layer {
+    std::vector<float> inverse[ENCODER_LINEARS];        // equalisers, until the weights come
     encode_linear linears[ENCODER_LINEARS];
     encode_norm norms[ENCODER_NORMS];
 };
@@ -50,6 +51,8 @@ struct encoder_stream {
     unsigned char *block;               // on the device
     half_t *x, *qkv, *context, *wide;   // [rows][hidden], [3 hidden], [hidden], [intermediate]
     float *sums, *vectors;              // [rows][hidden], [sequences][hidden]
+    encode_narrowing narrow;            // of x; in bytes, instead of the whole of `wide`
+    encode_groups groups;
     enum { COLD, WARM, RECORDED } recordings[RECORDINGS];   // warm: its kernels are loaded
 };
 
@@ -123,10 +126,86 @@ enum akin_status check_shape(const struct encoder_shape *s, struct akin_error *e
     if (s->intermediate % ENCODE_COLUMN_UNIT || s->intermediate == 0)
         return error_set(error, AKIN_UNSUPPORTED, "intermediate size %zu: on the GPU it is a "
                          "multiple of %d; use --device cpu", s->intermediate, ENCODE_COLUMN_UNIT);
+    if (s->precision != COMPUTE_FP16 && s->precision != COMPUTE_INT8)
+        return error_set(error, AKIN_UNSUPPORTED, "on the GPU a model computes in fp16 or int8; "
+                         "use --device cpu");
+    if (s->precision == COMPUTE_INT8 && (s->hidden % ENCODE_BYTES_UNIT ||
+                                         s->intermediate % ENCODE_BYTES_UNIT))
+        return error_set(error, AKIN_UNSUPPORTED, "hidden size %zu, intermediate size %zu: in int8 "
+                         "on the GPU they are multiples of %d; use --precision fp16", s->hidden,
+                         s->intermediate, ENCODE_BYTES_UNIT);
     if ((dim != 32 && dim != 64) || dim * s->heads != s->hidden)
         return error_set(error, AKIN_UNSUPPORTED, "%zu heads over %zu columns: on the GPU a head "
                          "has 32 or 64; use --device cpu", s->heads, s->hidden);
     return AKIN_OK;
+}
+
+bool is_narrow(const struct encoder_device *d, enum encoder_linear which)
+{
+    return d->shape.precision == COMPUTE_INT8 && which != ENCODER_ATTENTION_OUTPUT;
+}
+
+// A row of weights over `equalized` on 255 levels; false: one is not finite.
+bool narrow_weights(const float *weights, const float *inverse, size_t count, int8_t *bytes,
+                    float *step, float *sum)
+{
+    float largest = 0;
+    int32_t total = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!(fabsf(weights[i] / inverse[i]) < 1e30f))
+            return false;
+        largest = fmaxf(largest, fabsf(weights[i] / inverse[i]));
+    }
+    *step = fmaxf(largest / 127, 1e-30f);
+    for (size_t i = 0; i < count; i++) {
+        bytes[i] = (int8_t)lrintf(weights[i] / inverse[i] / *step);
+        total += bytes[i];
+    }
+    *sum = *step * (float)total;
+    return true;
+}
+
+enum akin_status put_bytes(struct encoder_device *d, const void *bytes, size_t count,
+                           const void **on_device, struct akin_error *error)
+{
+    void *memory;
+    enum akin_status status = allocate(d, count, &memory, error);
+    if (status != AKIN_OK)
+        return status;
+    platform_upload(d->home, memory, bytes, count);
+    *on_device = memory;
+    return platform_finish(d->home, error);
+}
+
+// As bytes, with what their products need beside.
+enum akin_status put_narrow(struct encoder_device *d, enum encoder_linear which,
+                            const struct host_matrix *weight, const float *bias,
+                            std::vector<float> &inverse, encode_linear *linear,
+                            struct akin_error *error)
+{
+    size_t rows = weight->rows, cols = weight->cols;
+    std::vector<float> wide(rows * cols), step(rows), sum(rows), whole_bias(bias, bias + rows);
+    std::vector<int8_t> bytes(rows * cols);
+    host_matrix_to_f32(weight, wide.data());
+    inverse.resize(cols, 1.0f);
+    for (size_t r = 0; r < rows; r++) {
+        if (!narrow_weights(&wide[r * cols], inverse.data(), cols, &bytes[r * cols], &step[r],
+                            &sum[r]))
+            return error_set(error, AKIN_UNSUPPORTED, "output %zu has a weight that is not finite: "
+                             "\"akin model check\" says where", r);
+        if (which == ENCODER_OUTPUT)            // bytes stand for what is above GELU's least
+            whole_bias[r] += GELU_LEAST * sum[r];
+    }
+    const void *on_device = nullptr;
+    enum akin_status status = put_bytes(d, bytes.data(), bytes.size(), &on_device, error);
+    linear->bytes = static_cast<const int8_t *>(on_device);
+    if (status == AKIN_OK)
+        status = put_floats(d, step.data(), rows, &linear->step, error);
+    if (status == AKIN_OK)
+        status = put_floats(d, sum.data(), rows, &linear->sum, error);
+    if (status == AKIN_OK)
+        status = put_floats(d, whole_bias.data(), rows, &linear->bias, error);
+    return status == AKIN_OK ? put_floats(d, inverse.data(), cols, &linear->inverse, error) : status;
 }
 
 void destroy(struct encoder_device **device)
@@ -155,10 +234,10 @@ enum akin_status put_tables(struct encoder_device *d, const struct embedding_tab
     if (status == AKIN_OK && type.rows)
         status = put_halves(d, &type, &d->tables.type, error);
     if (status == AKIN_OK)
-        status = put_floats(d, tables->gamma, d->shape.hidden, &d->tables.gamma, error);
+        status = put_floats(d, tables->gamma, d->shape.hidden, &d->tables.norm.gamma, error);
     if (status == AKIN_OK)
-        status = put_floats(d, tables->beta, d->shape.hidden, &d->tables.beta, error);
-    d->tables.epsilon = tables->epsilon;
+        status = put_floats(d, tables->beta, d->shape.hidden, &d->tables.norm.beta, error);
+    d->tables.norm.epsilon = tables->epsilon;
     return status;
 }
 
@@ -186,6 +265,16 @@ enum akin_status create(int ordinal, const struct encoder_shape *shape,
     return status;
 }
 
+enum akin_status set_equalizer(struct encoder_device *d, size_t index, enum encoder_linear which,
+                               const float *equalizer, size_t count, struct akin_error *)
+{
+    std::vector<float> &inverse = d->layers[index].inverse[which];
+    inverse.resize(count);
+    for (size_t i = 0; i < count; i++)
+        inverse[i] = 1.0f / equalizer[i];
+    return AKIN_OK;
+}
+
 enum akin_status set_linear(struct encoder_device *d, size_t index, enum encoder_linear which,
                             const struct host_matrix *weight, const float *bias,
                             struct akin_error *error)
@@ -194,6 +283,8 @@ enum akin_status set_linear(struct encoder_device *d, size_t index, enum encoder
     platform_enter(d->home);
     linear->cols = weight->rows;
     linear->depth = weight->cols;
+    if (is_narrow(d, which))
+        return put_narrow(d, which, weight, bias, d->layers[index].inverse[which], linear, error);
     enum akin_status status = put_halves(d, weight, &linear->weight, error);
     return status == AKIN_OK ? put_floats(d, bias, weight->rows, &linear->bias, error) : status;
 }
@@ -231,7 +322,8 @@ void stream_destroy(struct encoder_stream **stream)
     if (!s)
         return;
     if (s->own) {
-        void *const memory[] = {s->block, s->x, s->qkv, s->context, s->wide, s->sums, s->vectors};
+        void *const memory[] = {s->block, s->x, s->qkv, s->context, s->wide, s->sums, s->vectors,
+                                s->narrow.bytes, s->narrow.rows, s->groups.bytes, s->groups.steps};
         platform_enter(s->own);
         for (void *each : memory)
             platform_release(s->own, each);
@@ -248,6 +340,8 @@ enum akin_status stream_memory(struct encoder_stream *s, struct akin_error *erro
     const struct encoder_shape &shape = s->device->shape;
     size_t rows = round_up(s->tokens_max, ENCODE_ROWS), hidden = shape.hidden;
     size_t block = layout_of(s->tokens_max, s->sequences_max).bytes;
+    bool bytes = shape.precision == COMPUTE_INT8;
+    size_t halves = bytes ? 0 : rows, narrow = bytes ? rows : 0;
     struct {
         void **memory;
         size_t bytes;
@@ -256,13 +350,19 @@ enum akin_status stream_memory(struct encoder_stream *s, struct akin_error *erro
         {reinterpret_cast<void **>(&s->x), rows * hidden * sizeof(half_t)},
         {reinterpret_cast<void **>(&s->qkv), rows * 3 * hidden * sizeof(half_t)},
         {reinterpret_cast<void **>(&s->context), rows * hidden * sizeof(half_t)},
-        {reinterpret_cast<void **>(&s->wide), rows * shape.intermediate * sizeof(half_t)},
+        {reinterpret_cast<void **>(&s->wide), halves * shape.intermediate * sizeof(half_t)},
         {reinterpret_cast<void **>(&s->sums), rows * hidden * sizeof(float)},
         {reinterpret_cast<void **>(&s->vectors), s->sequences_max * hidden * sizeof(float)},
+        {reinterpret_cast<void **>(&s->narrow.bytes), narrow * hidden},
+        {reinterpret_cast<void **>(&s->narrow.rows), narrow * sizeof(narrow_scale)},
+        {reinterpret_cast<void **>(&s->groups.bytes), narrow * shape.intermediate},
+        {reinterpret_cast<void **>(&s->groups.steps),
+         narrow * (shape.intermediate / GROUP_COLS) * sizeof(float)},
     };
     enum akin_status status = AKIN_OK;
     for (size_t i = 0; status == AKIN_OK && i < sizeof wanted / sizeof *wanted; i++)
-        status = platform_allocate(s->own, wanted[i].bytes, wanted[i].memory, error);
+        if (wanted[i].bytes > 0)
+            status = platform_allocate(s->own, wanted[i].bytes, wanted[i].memory, error);
     if (status == AKIN_OK)
         status = platform_allocate_pinned(s->own, block, reinterpret_cast<void **>(&s->sent),
                                           error);
@@ -325,20 +425,59 @@ encode_batch batch_on(const struct encoder_stream *s, const batch_layout &l, siz
     return batch;
 }
 
+// Where the rows go as bytes for `which` of layer `index`, which is next to multiply them.
+encode_narrowing narrowing_for(const struct encoder_stream *s, size_t index,
+                               enum encoder_linear which)
+{
+    const struct encoder_device *d = s->device;
+    encode_narrowing to = {};
+    if (index < d->layers.size() && is_narrow(d, which)) {
+        to = s->narrow;
+        to.inverse = d->layers[index].linears[which].inverse;
+    }
+    return to;
+}
+
+void attend(const struct encoder_stream *s, const encode_batch &batch, size_t index)
+{
+    const struct encoder_shape &shape = s->device->shape;
+    const layer &l = s->device->layers[index];
+    platform *p = s->own;
+    encode_narrowing next = narrowing_for(s, index, ENCODER_INTERMEDIATE);
+    if (is_narrow(s->device, ENCODER_QKV))
+        encode_multiply_bytes(p, &l.linears[ENCODER_QKV], &s->narrow, batch.rows, s->qkv);
+    else
+        encode_multiply(p, &l.linears[ENCODER_QKV], s->x, batch.rows, s->qkv);
+    encode_attention(p, &batch, s->qkv, shape.heads, shape.hidden / shape.heads, s->context);
+    encode_multiply_norm(p, &l.linears[ENCODER_ATTENTION_OUTPUT], &l.norms[ENCODER_ATTENTION_NORM],
+                         s->context, batch.rows, s->x, s->sums, &next);
+}
+
+void feed_forward(const struct encoder_stream *s, const encode_batch &batch, size_t index)
+{
+    const layer &l = s->device->layers[index];
+    const encode_linear *up = &l.linears[ENCODER_INTERMEDIATE], *down = &l.linears[ENCODER_OUTPUT];
+    const encode_norm *norm = &l.norms[ENCODER_OUTPUT_NORM];
+    platform *p = s->own;
+    encode_narrowing next = narrowing_for(s, index + 1, ENCODER_QKV);
+    if (is_narrow(s->device, ENCODER_OUTPUT)) {
+        encode_multiply_bytes_gelu(p, up, &s->narrow, batch.rows, &s->groups);
+        encode_multiply_groups_norm(p, down, norm, &s->groups, batch.rows, s->x, s->sums, &next);
+    } else {
+        encode_multiply_gelu(p, up, s->x, batch.rows, s->wide);
+        encode_multiply_norm(p, down, norm, s->wide, batch.rows, s->x, s->sums, &next);
+    }
+}
+
 void forward(const struct encoder_stream *s, const encode_batch &batch, bool normalize)
 {
     const struct encoder_shape &shape = s->device->shape;
     platform *p = s->own;
-    encode_embed(p, &batch, &s->device->tables, shape.hidden, s->x);
-    for (const layer &each : s->device->layers) {
-        encode_multiply(p, &each.linears[ENCODER_QKV], s->x, batch.rows, s->qkv);
-        encode_attention(p, &batch, s->qkv, shape.heads, shape.hidden / shape.heads, s->context);
-        encode_multiply_norm(p, &each.linears[ENCODER_ATTENTION_OUTPUT],
-                             &each.norms[ENCODER_ATTENTION_NORM], s->context, batch.rows, s->x,
-                             s->sums);
-        encode_multiply_gelu(p, &each.linears[ENCODER_INTERMEDIATE], s->x, batch.rows, s->wide);
-        encode_multiply_norm(p, &each.linears[ENCODER_OUTPUT], &each.norms[ENCODER_OUTPUT_NORM],
-                             s->wide, batch.rows, s->x, s->sums);
+    encode_narrowing first = narrowing_for(s, 0, ENCODER_QKV);
+    encode_embed(p, &batch, &s->device->tables, shape.hidden, s->x, &first);
+    for (size_t index = 0; index < s->device->layers.size(); index++) {
+        attend(s, batch, index);
+        feed_forward(s, batch, index);
     }
     encode_pool(p, &batch, s->x, shape.hidden, shape.pooling, normalize, s->vectors);
 }
@@ -384,21 +523,38 @@ void run_many(struct encoder_stream *s, const struct packed_batch *batch, bool n
     forward(s, batch_on(s, l, reinterpret_cast<const uint32_t *>(s->sent)[1]), normalize);
 }
 
-enum akin_status run(struct encoder_stream *s, const struct packed_batch *batch, bool normalize,
-                     float *vectors, struct akin_error *error)
+// Until the vectors are in pinned memory.
+void ask(struct encoder_stream *s, const struct packed_batch *batch, bool normalize)
 {
-    size_t bytes = batch->sequences * s->device->shape.hidden * sizeof(float);
     ASSERT(batch->tokens <= s->tokens_max && batch->sequences <= s->sequences_max);
-    platform_enter(s->own);
     if (batch->tokens <= RECORDED_TOKENS && batch->sequences <= RECORDED_SEQUENCES)
         run_few(s, batch, normalize);
     else
         run_many(s, batch, normalize);
-    platform_download(s->own, s->received, s->vectors, bytes);
+    platform_download(s->own, s->received, s->vectors,
+                      batch->sequences * s->device->shape.hidden * sizeof(float));
+}
+
+enum akin_status run(struct encoder_stream *s, const struct packed_batch *batch, bool normalize,
+                     float *vectors, struct akin_error *error)
+{
+    platform_enter(s->own);
+    ask(s, batch, normalize);
     enum akin_status status = platform_finish(s->own, error);
     if (status == AKIN_OK)
-        memcpy(vectors, s->received, bytes);
+        memcpy(vectors, s->received,
+               batch->sequences * s->device->shape.hidden * sizeof(float));
     return status;
+}
+
+enum akin_status measure(struct encoder_stream *s, const struct packed_batch *batch,
+                         double *seconds, struct akin_error *error)
+{
+    platform_enter(s->own);
+    platform_mark(s->own);
+    ask(s, batch, true);
+    *seconds = platform_since_mark(s->own);
+    return platform_finish(s->own, error);
 }
 
 }
@@ -406,8 +562,8 @@ enum akin_status run(struct encoder_stream *s, const struct packed_batch *batch,
 extern "C" const struct encoder_device_ops *cuda_encoder_ops(void)
 {
     static const struct encoder_device_ops ops = {
-        BATCH_TOKENS, STREAMS, create, destroy, set_linear, set_norm, stream_create,
-        stream_destroy, run,
+        BATCH_TOKENS, STREAMS, create, destroy, set_linear, set_equalizer, set_norm,
+        stream_create, stream_destroy, run, measure,
     };
     return &ops;
 }

@@ -12,9 +12,55 @@ struct device_request {
     uint32_t query, person;             // numbers of vectors; UINT32_MAX: none
     float share, text, taste, popularity;
     uint32_t mask, skip_first, skip_count, past_count;
+    uint32_t mood, history_first, history_count;
+    float told_text;
     uint32_t past[PERSONAL_PAST_MAX];
     float past_weights[PERSONAL_PAST_MAX];
 };
+
+// A block has one request; its 512 threads go with the two below.
+enum { PERSONAL_WARPS = 16, PERSONAL_THREADS = 32 * PERSONAL_WARPS };
+
+// Descending; `count` is a power of two. As long as steps stay within 64 keys, a warp has its own.
+template <typename K> __device__ inline void block_sort(K *keys, unsigned count)
+{
+    for (unsigned size = 2; size <= count; size *= 2)
+        for (unsigned step = size / 2; step > 0; step /= 2) {
+            for (unsigned i = threadIdx.x; i < count / 2; i += PERSONAL_THREADS) {
+                unsigned low = 2 * i - (i & (step - 1)), high = low + step;
+                bool down = (low & size) == 0;
+                K a = keys[low], b = keys[high];
+                if ((a < b) == down) {
+                    keys[low] = b;
+                    keys[high] = a;
+                }
+            }
+            unsigned next = step > 1 ? step / 2 : size;
+            if (step > 32 || next > 32)
+                __syncthreads();
+            else
+                __syncwarp();
+        }
+    __syncthreads();
+}
+
+// What the model of taste says of a history: struct personal_taste on the card.
+struct device_taste {
+    unsigned size;
+    const uint32_t *items, *places;
+    personal_sum sums[PERSONAL_SUMS];
+    unsigned reach[PERSONAL_SUMS];      // ages with a weight
+    personal_sequence sequence;
+    personal_mood moods[PERSONAL_MOODS];
+};
+struct taste_job {
+    const device_request *requests;
+    const uint32_t *history;            // of all requests
+    device_taste taste;
+    float *scores;                      // [][size] of the model's items
+};
+bool personal_say_fits(const platform *p);
+void personal_say(platform *p, const taste_job *job, size_t count);
 
 // Requests [count] to one vector of length 1 each, and whether it points somewhere. `requests` NULL:
 // vector q is the query of request q, and nothing else.
@@ -50,6 +96,9 @@ struct rank_job {
     const uint32_t *hits_found;
     const uint64_t *texted, *starts;
     const struct item_weight *entries;
+    device_taste taste;
+    const float *said;                  // [][taste.size]
+    unsigned others;                    // rows outside of the model
     const float *popularity;
     const uint32_t *by_popularity;
     unsigned popular_count, text_offers, offers, k;

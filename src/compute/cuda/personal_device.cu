@@ -37,7 +37,7 @@ answer_layout layout_of(size_t count, size_t result_bytes)
 
 // What goes to the card for a chunk, one behind the other.
 struct sent_layout {
-    size_t requests, vectors, skip, mask_of, bytes;
+    size_t requests, vectors, skip, history, mask_of, bytes;
 };
 
 size_t aligned(size_t bytes)
@@ -56,9 +56,12 @@ struct personal_device {
     struct item_weight *entries;
     uint32_t *by_popularity;
     size_t popular_count, similar_items;
+    device_taste taste;
+    std::vector<void *> kept;           // what taste points to
     // of a chunk
     memory sent, received;              // pinned
-    memory given, answers, lists, masks, hits, hits_found, vectors, narrow, error;
+    memory given, answers, masks, hits, hits_found, vectors, said;
+    search_work work;
 };
 
 namespace {
@@ -93,11 +96,13 @@ void destroy(struct personal_device **device)
         return;
     if (d->own) {
         void *const memory[] = {d->mean, d->popularity, d->texted, d->starts, d->entries,
-                                d->by_popularity, d->given.data, d->answers.data, d->lists.data,
-                                d->masks.data, d->hits.data, d->hits_found.data, d->vectors.data,
-                                d->narrow.data, d->error.data};
+                                d->by_popularity, d->given.data, d->answers.data, d->masks.data,
+                                d->hits.data, d->hits_found.data, d->vectors.data, d->said.data};
         platform_enter(d->own);
+        search_work_release(d->own, &d->work);
         for (void *each : memory)
+            platform_release(d->own, each);
+        for (void *each : d->kept)
             platform_release(d->own, each);
         platform_release_pinned(d->own, d->sent.data);
         platform_release_pinned(d->own, d->received.data);
@@ -148,6 +153,122 @@ enum akin_status put(platform *p, T **to, const T *from, size_t count, struct ak
     return status;
 }
 
+// The same for what taste points to: *to becomes the copy.
+template <typename T>
+enum akin_status keep(struct personal_device *d, const T **to, size_t count,
+                      struct akin_error *error)
+{
+    T *copy = nullptr;
+    enum akin_status status = put(d->own, &copy, *to, count, error);
+    if (copy)
+        d->kept.push_back(copy);
+    *to = copy;
+    return status;
+}
+
+enum akin_status keep_sum(struct personal_device *d, personal_sum *sum, size_t size,
+                          struct akin_error *error)
+{
+    if (!sum->rows)
+        return AKIN_OK;
+    enum akin_status status = keep(d, &sum->rows, size * sum->stride, error);
+    if (status == AKIN_OK)
+        status = keep(d, &sum->weights, PERSONAL_HISTORY_MAX, error);
+    if (status == AKIN_OK)
+        status = keep(d, &sum->totals, PERSONAL_HISTORY_MAX + 1, error);
+    return status != AKIN_OK ? status : keep(d, &sum->shares, size, error);
+}
+
+enum akin_status keep_sequence(struct personal_device *d, personal_sequence *s, size_t size,
+                               struct akin_error *error)
+{
+    if (s->length == 0)
+        return AKIN_OK;
+    enum akin_status status = keep(d, &s->history, size * s->dim, error);
+    if (status == AKIN_OK)
+        status = keep(d, &s->output, (s->dim + 1) * size, error);
+    if (status == AKIN_OK)
+        status = keep(d, &s->scale, PERSONAL_HEADS * s->dim, error);
+    if (status == AKIN_OK)
+        status = keep(d, &s->weights, PERSONAL_HEADS * s->length, error);
+    if (status == AKIN_OK)
+        status = keep(d, &s->totals, PERSONAL_HEADS * (s->length + 1), error);
+    return status != AKIN_OK ? status : keep(d, &s->shares, size, error);
+}
+
+// Sums that a mood needs are there, and so is its sequence.
+bool is_whole(const struct personal_taste *t)
+{
+    for (const personal_mood &mood : t->moods)
+        for (int i = 0; mood.standing && i < PERSONAL_SUMS; i++) {
+            bool asked = mood.sums[i] != 0 || (i == PERSONAL_EASE && mood.scaled != 0);
+            if ((asked && !t->sums[i].rows) || (mood.sequence != 0 && !t->sequence.length))
+                return false;
+        }
+    return true;
+}
+
+enum akin_status check_taste(const struct personal_taste *t, size_t rows, struct akin_error *error)
+{
+    bool fits = t->size <= PERSONAL_MODEL_MAX && t->sequence.dim <= PERSONAL_WIDTH_MAX;
+    for (const personal_sum &sum : t->sums)
+        fits = fits && (!sum.rows || (sum.width <= PERSONAL_ROW_MAX && sum.stride % 4 == 0));
+    if (!fits)
+        return error_set(error, AKIN_UNSUPPORTED, "a model of taste of %zu items: on the GPU there "
+                         "are at most %d, with rows of %d and sequences of %d; recommend on the "
+                         "CPU", t->size, PERSONAL_MODEL_MAX, PERSONAL_ROW_MAX, PERSONAL_WIDTH_MAX);
+    bool right = is_whole(t);
+    for (size_t i = 0; i < t->size; i++)
+        right = right && t->items[i] < rows;
+    for (size_t row = 0; row < rows; row++)
+        right = right && (t->places[row] == UINT32_MAX || t->places[row] < t->size);
+    for (const personal_sum &sum : t->sums)
+        for (size_t i = 0; right && sum.rows && i < t->size; i++) {
+            const uint16_t *columns = reinterpret_cast<const uint16_t *>(
+                sum.rows + i * sum.stride + sum.width * sizeof(float));
+            for (size_t c = 0; c < sum.width; c++)
+                right = right && columns[c] < t->size && (c == 0 || columns[c] > columns[c - 1]);
+        }
+    for (const personal_mood &mood : t->moods)
+        for (size_t i = 0; mood.standing && i < rows - t->size; i++)
+            right = right && mood.order[i] < rows;
+    return right ? AKIN_OK : error_set(error, AKIN_ARGUMENT, "a model of taste names an item that "
+                                       "is not there, or lacks what it weighs");
+}
+
+enum akin_status put_taste(struct personal_device *d, const struct personal_taste *t,
+                           struct akin_error *error)
+{
+    size_t rows = d->view.rows.count;
+    device_taste *to = &d->taste;
+    enum akin_status status = check_taste(t, rows, error);
+    if (status == AKIN_OK && !personal_say_fits(d->own))
+        status = error_set(error, AKIN_UNSUPPORTED, "this GPU has not the shared memory for a "
+                           "model of taste: recommend on the CPU");
+    if (status != AKIN_OK)
+        return status;
+    *to = {(unsigned)t->size, t->items, t->places, {}, {}, t->sequence, {}};
+    status = keep(d, &to->items, t->size, error);
+    if (status == AKIN_OK)
+        status = keep(d, &to->places, rows, error);
+    if (status == AKIN_OK)
+        status = keep_sequence(d, &to->sequence, t->size, error);
+    for (int i = 0; status == AKIN_OK && i < PERSONAL_SUMS; i++) {
+        to->sums[i] = t->sums[i];
+        while (to->sums[i].rows && to->reach[i] < PERSONAL_HISTORY_MAX &&
+               to->sums[i].weights[to->reach[i]] > 0)
+            to->reach[i]++;
+        status = keep_sum(d, &to->sums[i], t->size, error);
+    }
+    for (int i = 0; status == AKIN_OK && i < PERSONAL_MOODS; i++) {
+        to->moods[i] = t->moods[i];
+        status = keep(d, &to->moods[i].standing, rows, error);
+        if (status == AKIN_OK)
+            status = keep(d, &to->moods[i].order, rows - t->size, error);
+    }
+    return status;
+}
+
 enum akin_status put_items(struct personal_device *d, const struct personal_items *items,
                            struct akin_error *error)
 {
@@ -166,6 +287,8 @@ enum akin_status put_items(struct personal_device *d, const struct personal_item
         status = put(d->own, &d->entries, items->similar.entries, starts[count], error);
     d->popular_count = items->by_popularity ? items->popular_count : 0;
     d->similar_items = starts ? count : 0;
+    if (status == AKIN_OK && items->taste && items->taste->size)
+        status = put_taste(d, items->taste, error);
     return status == AKIN_OK ? platform_finish(d->own, error) : status;
 }
 
@@ -212,63 +335,31 @@ struct chunk {
     uint32_t *found, *proven;
 };
 
-enum akin_status reserve_search(struct personal_device *d, size_t count, size_t k,
-                                struct akin_error *error)
+enum akin_status search(struct personal_device *d, const chunk &c, struct akin_error *error)
 {
-    size_t dim = d->view.rows.dim, kept = search_kept(k);
-    size_t lists = count == 1 ? (size_t)SEARCH_ONE_LISTS
-                              : search_many_lists(d->own, count, dim, kept);
-    size_t wanted = count * lists > SEARCH_ONE_LISTS ? count * lists : (size_t)SEARCH_ONE_LISTS;
-    enum akin_status status = need(d->own, &d->lists, wanted * kept * sizeof(uint64_t), false,
-                                   error);
-    if (status == AKIN_OK)
-        status = need(d->own, &d->vectors, count * dim * sizeof(float), false, error);
-    if (status == AKIN_OK)
-        status = need(d->own, &d->narrow, count * dim * sizeof(half_t), false, error);
-    return status != AKIN_OK ? status
-                             : need(d->own, &d->error, count * sizeof(float), false, error);
+    search_job job = {};
+    job.given = at<float>(d->vectors, 0);
+    job.count = c.count;
+    job.k = c.k;
+    job.mask = *c.mask;
+    job.answers = {c.hits, c.found, c.proven};
+    return search_start(d->own, &d->work, &d->view, &job, error);
 }
 
-// The lists of `count` requests from `first` to hits.
-void merge(struct personal_device *d, const chunk &c, size_t first, size_t count, size_t lists)
+// In float32 throughout.
+enum akin_status search_again(struct personal_device *d, const chunk &c, size_t number,
+                              struct akin_error *error)
 {
-    search_merge(d->own, &d->view.rows, at<float>(d->vectors, 0) + first * d->view.rows.dim, count,
-                 at<uint64_t>(d->lists, 0), lists, search_kept(c.k), c.k,
-                 at<float>(d->error, 0) + first, c.hits + first * c.k, c.found + first,
-                 c.proven + first);
-}
-
-void search(struct personal_device *d, const chunk &c)
-{
-    const search_rows *rows = &d->view.rows;
-    size_t kept = search_kept(c.k), lists = SEARCH_ONE_LISTS;
-    float *vectors = at<float>(d->vectors, 0);
-    uint64_t *out = at<uint64_t>(d->lists, 0);
-    half_t *narrow = at<half_t>(d->narrow, 0);
-    search_narrow(d->own, vectors, c.count, rows->dim, d->view.margin, narrow,
-                  at<float>(d->error, 0));
-    if (c.count == 1) {
-        search_one(d->own, rows, vectors, 0, c.mask, kept, false, out);
-    } else {
-        lists = search_many_lists(d->own, c.count, rows->dim, kept);
-        search_many(d->own, rows, narrow, c.count, c.mask, kept, lists, out);
-    }
-    merge(d, c, 0, c.count, lists);
-}
-
-void search_again(struct personal_device *d, const chunk &c, size_t number)
-{
-    search_one(d->own, &d->view.rows, at<float>(d->vectors, 0) + number * d->view.rows.dim, number,
-               c.mask, search_kept(c.k), true, at<uint64_t>(d->lists, 0));
-    merge(d, c, number, 1, SEARCH_ONE_LISTS);
-}
-
-enum akin_status check_k(const struct personal_device *d, size_t k, struct akin_error *error)
-{
-    if (search_many_fits(d->own, d->view.rows.dim, search_kept(k)))
-        return AKIN_OK;
-    return error_set(error, AKIN_UNSUPPORTED, "k of %zu: this GPU has no shared memory for more "
-                     "than 58 at dimension %zu; search on the CPU", k, d->view.rows.dim);
+    search_given none = {};
+    search_single single = {};
+    single.rows = d->view.rows;
+    single.mask = *c.mask;
+    single.mask_number = number;
+    single.pass = SEARCH_PASS_FP32;
+    single.k = c.k;
+    single.query = at<float>(d->vectors, 0) + number * d->view.rows.dim;
+    single.answers = {c.hits + number * c.k, c.found + number, c.proven + number};
+    return search_start_one(d->own, &d->work, &single, &none, &none, error);
 }
 
 // ---- the nearest ----------------------------------------------------------------------------
@@ -287,7 +378,7 @@ enum akin_status nearest_chunk(struct personal_device *d, const float *queries, 
     if (status == AKIN_OK)
         status = need(d->own, &d->answers, l.bytes, false, error);
     if (status == AKIN_OK)
-        status = reserve_search(d, count, k, error);
+        status = need(d->own, &d->vectors, bytes, false, error);
     if (status != AKIN_OK)
         return status;
     search_mask where = {mask, nullptr, d->words};
@@ -298,14 +389,16 @@ enum akin_status nearest_chunk(struct personal_device *d, const float *queries, 
     memcpy(d->sent.data, queries, bytes);
     platform_upload(d->own, d->given.data, d->sent.data, bytes);
     personal_fuse(d->own, &fuse);
-    search(d, c);
+    status = search(d, c, error);
+    if (status != AKIN_OK)
+        return status;
     platform_download(d->own, d->received.data, d->answers.data, l.bytes);
     status = platform_finish(d->own, error);
     bool again = false;
     for (size_t q = 0; status == AKIN_OK && q < count; q++)
         if (at<uint32_t>(d->received, l.points)[q] == POINTS &&
             !at<uint32_t>(d->received, l.proven)[q]) {
-            search_again(d, c, q);
+            status = search_again(d, c, q, error);
             again = true;
         }
     if (status == AKIN_OK && again) {
@@ -327,8 +420,8 @@ enum akin_status nearest(struct personal_device *d, const float *queries, size_t
 {
     ASSERT(k > 0 && k <= SEARCH_DEVICE_K_MAX);
     platform_enter(d->own);
-    enum akin_status status = check_k(d, k, error);
-    if (status == AKIN_OK && mask) {
+    enum akin_status status = AKIN_OK;
+    if (mask) {
         status = need(d->own, &d->masks, d->words * sizeof *mask, false, error);
         if (status == AKIN_OK)
             platform_upload(d->own, d->masks.data, mask, d->words * sizeof *mask);
@@ -356,6 +449,14 @@ enum akin_status check_request(const struct personal_device *d, const struct per
     if (r->mask != UINT32_MAX && r->mask >= batch->mask_count)
         return error_set(error, AKIN_ARGUMENT, "request %zu: mask %u; there are %zu", number,
                          r->mask, batch->mask_count);
+    bool says = r->mood == PERSONAL_NO_MOOD ||
+                (r->mood < PERSONAL_MOODS && d->taste.size && d->taste.moods[r->mood].standing &&
+                 r->history_count <= PERSONAL_HISTORY_MAX);
+    for (size_t i = 0; says && i < (r->mood == PERSONAL_NO_MOOD ? 0 : r->history_count); i++)
+        says = r->history[i] < d->taste.size;
+    if (!says)
+        return error_set(error, AKIN_ARGUMENT, "request %zu: mood %u, or a history that the model "
+                         "does not know", number, r->mood);
     for (size_t i = 0; i < r->past_count; i++)
         if (r->past[i] >= rows)
             return error_set(error, AKIN_ARGUMENT, "request %zu: item %u; there are %zu", number,
@@ -371,15 +472,17 @@ sent_layout layout_sent(const struct personal_device *d, const struct personal_r
                         size_t count)
 {
     sent_layout l;
-    size_t vectors = 0, skipped = 0;
+    size_t vectors = 0, skipped = 0, events = 0;
     for (size_t q = 0; q < count; q++) {
+        events += requests[q].mood == PERSONAL_NO_MOOD ? 0 : requests[q].history_count;
         vectors += (requests[q].query != nullptr) + (requests[q].person != nullptr);
         skipped += requests[q].skip_count;
     }
     l.requests = 0;
     l.vectors = aligned(count * sizeof(device_request));
     l.skip = l.vectors + aligned(vectors * d->view.rows.dim * sizeof(float));
-    l.mask_of = l.skip + aligned(skipped * sizeof(uint32_t));
+    l.history = l.skip + aligned(skipped * sizeof(uint32_t));
+    l.mask_of = l.history + aligned(events * sizeof(uint32_t));
     l.bytes = l.mask_of + aligned(count * sizeof(uint32_t));
     return l;
 }
@@ -394,12 +497,28 @@ uint32_t put_vector(const struct personal_device *d, const sent_layout &l, const
     return (*vectors)++;
 }
 
-// To pinned memory, as it will lie on the card; whether any leaves something out.
-bool write_requests(struct personal_device *d, const sent_layout &l,
-                    const struct personal_request *requests, size_t count)
+// What varies in size; *used of it has been written.
+uint32_t put_list(const struct personal_device *d, size_t offset, const uint32_t *from,
+                  size_t count, uint32_t *used)
 {
-    uint32_t vectors = 0, skipped = 0;
-    bool masked = false;
+    uint32_t first = *used;
+    if (count)
+        memcpy(at<uint32_t>(d->sent, offset) + first, from, count * sizeof *from);
+    *used += (uint32_t)count;
+    return first;
+}
+
+// What the requests of a chunk need.
+struct needs {
+    bool masks, taste;
+};
+
+// To pinned memory, as it will lie on the card.
+needs write_requests(struct personal_device *d, const sent_layout &l,
+                     const struct personal_request *requests, size_t count)
+{
+    uint32_t vectors = 0, skipped = 0, events = 0;
+    needs n = {};
     for (size_t q = 0; q < count; q++) {
         const struct personal_request *from = &requests[q];
         bool own = from->skip_count || from->mask != UINT32_MAX;
@@ -411,22 +530,25 @@ bool write_requests(struct personal_device *d, const sent_layout &l,
         to.taste = from->taste;
         to.popularity = from->popularity;
         to.mask = from->mask;
-        to.skip_first = skipped;
         to.skip_count = (uint32_t)from->skip_count;
+        to.skip_first = put_list(d, l.skip, from->skip, from->skip_count, &skipped);
         to.past_count = (uint32_t)from->past_count;
+        to.mood = from->mood;
+        to.told_text = from->told_text;
+        if (from->mood != PERSONAL_NO_MOOD) {
+            to.history_count = (uint32_t)from->history_count;
+            to.history_first = put_list(d, l.history, from->history, from->history_count, &events);
+            n.taste = true;
+        }
         if (from->past_count) {
             memcpy(to.past, from->past, from->past_count * sizeof *to.past);
             memcpy(to.past_weights, from->past_weights, from->past_count * sizeof(float));
         }
-        if (from->skip_count)
-            memcpy(at<uint32_t>(d->sent, l.skip) + skipped, from->skip,
-                   from->skip_count * sizeof(uint32_t));
-        skipped += to.skip_count;
         at<uint32_t>(d->sent, l.mask_of)[q] = own ? (uint32_t)q : UINT32_MAX;
         at<device_request>(d->sent, l.requests)[q] = to;
-        masked |= own;
+        n.masks |= own;
     }
-    return masked;
+    return n;
 }
 
 enum akin_status reserve(struct personal_device *d, const sent_layout &sent,
@@ -443,8 +565,10 @@ enum akin_status reserve(struct personal_device *d, const sent_layout &sent,
         {&d->masks, count * d->words * sizeof(uint64_t), false},
         {&d->hits, count * text_offers * sizeof(struct hit), false},
         {&d->hits_found, count * sizeof(uint32_t), false},
+        {&d->said, count * d->taste.size * sizeof(float), false},
     };
-    enum akin_status status = reserve_search(d, count, text_offers, error);
+    enum akin_status status = need(d->own, &d->vectors, count * d->view.rows.dim * sizeof(float),
+                                   false, error);
     for (size_t i = 0; status == AKIN_OK && i < sizeof wanted / sizeof *wanted; i++)
         status = need(d->own, wanted[i].room, wanted[i].bytes, wanted[i].pinned, error);
     return status;
@@ -462,11 +586,11 @@ enum akin_status answer_chunk(struct personal_device *d, const struct personal_b
     enum akin_status status = reserve(d, sent, l, count, offers, error);
     if (status != AKIN_OK)
         return status;
-    bool masked = write_requests(d, sent, batch->requests + first, count);
+    needs n = write_requests(d, sent, batch->requests + first, count);
     const device_request *requests = at<device_request>(d->given, sent.requests);
     uint32_t *points = at<uint32_t>(d->answers, l.points);
     search_mask where = {};
-    if (masked)
+    if (n.masks)
         where = {at<uint64_t>(d->masks, 0), at<uint32_t>(d->given, sent.mask_of), d->words};
     chunk c = {count, offers, &where, at<struct hit>(d->hits, 0), at<uint32_t>(d->hits_found, 0),
                at<uint32_t>(d->answers, l.proven)};
@@ -475,15 +599,23 @@ enum akin_status answer_chunk(struct personal_device *d, const struct personal_b
     mask_job mask = {requests, bases, at<uint32_t>(d->given, sent.skip), d->view.rows.count,
                      d->words, at<uint64_t>(d->masks, 0)};
     rank_job rank = {d->view.rows, where, requests, at<float>(d->vectors, 0), points, c.hits,
-                     c.found, d->texted, d->starts, d->entries, d->popularity, d->by_popularity,
+                     c.found, d->texted, d->starts, d->entries, d->taste, at<float>(d->said, 0),
+                     (unsigned)(d->view.rows.count - d->taste.size), d->popularity,
+                     d->by_popularity,
                      (unsigned)d->popular_count, (unsigned)offers, (unsigned)batch->offers,
                      (unsigned)k, 0, at<struct personal_result>(d->answers, l.results),
                      at<uint32_t>(d->answers, l.found)};
+    taste_job taste = {requests, at<uint32_t>(d->given, sent.history), d->taste,
+                       at<float>(d->said, 0)};
     platform_upload(d->own, d->given.data, d->sent.data, sent.bytes);
     personal_fuse(d->own, &fuse);
-    if (masked)
+    if (n.masks)
         personal_masks(d->own, &mask, count);
-    search(d, c);
+    if (n.taste)
+        personal_say(d->own, &taste, count);
+    status = search(d, c, error);
+    if (status != AKIN_OK)
+        return status;
     personal_rank(d->own, &rank, count);
     platform_download(d->own, d->received.data, d->answers.data, l.bytes);
     status = platform_finish(d->own, error);
@@ -491,7 +623,7 @@ enum akin_status answer_chunk(struct personal_device *d, const struct personal_b
     for (size_t q = 0; status == AKIN_OK && q < count; q++)
         if (at<uint32_t>(d->received, l.points)[q] == POINTS &&
             !at<uint32_t>(d->received, l.proven)[q]) {
-            search_again(d, c, q);
+            status = search_again(d, c, q, error);
             rank.first = q;
             personal_rank(d->own, &rank, 1);
             again = true;
@@ -517,7 +649,7 @@ enum akin_status answer(struct personal_device *d, const struct personal_batch *
     ASSERT(batch->k > 0 && batch->k <= PERSONAL_K_MAX && batch->text_offers >= batch->k &&
            batch->text_offers <= PERSONAL_OFFERS_MAX && batch->offers <= PERSONAL_OFFERS_MAX);
     platform_enter(d->own);
-    enum akin_status status = check_k(d, batch->text_offers, error);
+    enum akin_status status = AKIN_OK;
     for (size_t q = 0; status == AKIN_OK && q < batch->count; q++)
         status = check_request(d, batch, q, error);
     if (status == AKIN_OK && base_bytes) {

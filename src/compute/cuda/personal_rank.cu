@@ -8,11 +8,12 @@
 namespace {
 
 enum {
-    WARPS = 16, THREADS = 32 * WARPS,
+    WARPS = PERSONAL_WARPS, THREADS = PERSONAL_THREADS,
     SLOTS = 8192,                       // of the table, at most half of them taken
     KEYS = 4096,                        // that are sorted
     CANDIDATES = 3 * PERSONAL_OFFERS_MAX,
     SCALE_BEST = 10,                    // whose mean is the scale of taste
+    FLOOR_BEST = 100,                   // which of what was said is 0
     ROWS = 4,                           // that a warp reads at once
     PIECE = 128,                        // numbers of a row that a warp reads at once
 };
@@ -20,6 +21,7 @@ enum {
 #define EMPTY 0xffffffffu
 
 static_assert(PERSONAL_PAST_MAX * PERSONAL_ROW_MAX <= KEYS && 2 * KEYS <= SLOTS, "room for all");
+static_assert((int)PERSONAL_MODEL_MAX + (int)PERSONAL_OFFERS_MAX <= (int)KEYS, "room for all");
 static_assert((int)CANDIDATES <= (int)KEYS && (int)PERSONAL_ROW_MAX <= (int)THREADS, "room for all");
 static_assert(sizeof(struct item_weight) == sizeof(uint64_t), "read as one");
 
@@ -85,29 +87,6 @@ __device__ inline void add(const room &r, uint32_t row, float value)
     r.table_values[at] += value;
 }
 
-// Descending; `count` is a power of two. As long as steps stay within 64 keys, a warp has its own.
-__device__ inline void sort(uint64_t *keys, unsigned count)
-{
-    for (unsigned size = 2; size <= count; size *= 2)
-        for (unsigned step = size / 2; step > 0; step /= 2) {
-            for (unsigned i = threadIdx.x; i < count / 2; i += THREADS) {
-                unsigned low = 2 * i - (i & (step - 1)), high = low + step;
-                bool down = (low & size) == 0;
-                uint64_t a = keys[low], b = keys[high];
-                if ((a < b) == down) {
-                    keys[low] = b;
-                    keys[high] = a;
-                }
-            }
-            unsigned next = step > 1 ? step / 2 : size;
-            if (step > 32 || next > 32)
-                __syncthreads();
-            else
-                __syncwarp();
-        }
-    __syncthreads();
-}
-
 // The place of each thread that says yes, counted from *r.shared[1], which moves on; all threads of
 // the block, in their order.
 __device__ inline unsigned place_of(const room &r, bool yes)
@@ -159,13 +138,10 @@ __device__ inline void gather_past(const room &r, const rank_job &j, const devic
     }
 }
 
-// All that was gathered as keys, sorted; how many.
-__device__ inline unsigned sort_gathered(const room &r)
+// Keys [r.shared[0]], sorted; how many.
+__device__ inline unsigned sort_keys_here(const room &r)
 {
     unsigned padded = 2;
-    for (unsigned i = threadIdx.x; i < SLOTS; i += THREADS)
-        if (r.table_rows[i] != EMPTY)
-            r.keys[atomicAdd(&r.shared[0], 1)] = key_of(r.table_values[i], r.table_rows[i]);
     __syncthreads();
     unsigned count = r.shared[0];
     while (padded < count)
@@ -173,8 +149,17 @@ __device__ inline unsigned sort_gathered(const room &r)
     for (unsigned i = count + threadIdx.x; i < padded; i += THREADS)
         r.keys[i] = 0;
     __syncthreads();
-    sort(r.keys, padded);
+    block_sort(r.keys, padded);
     return count;
+}
+
+// All that was gathered as keys, sorted; how many.
+__device__ inline unsigned sort_gathered(const room &r)
+{
+    for (unsigned i = threadIdx.x; i < SLOTS; i += THREADS)
+        if (r.table_rows[i] != EMPTY)
+            r.keys[atomicAdd(&r.shared[0], 1)] = key_of(r.table_values[i], r.table_rows[i]);
+    return sort_keys_here(r);
 }
 
 __device__ inline float scale_of(const room &r, unsigned count)
@@ -184,6 +169,56 @@ __device__ inline float scale_of(const room &r, unsigned count)
     for (unsigned i = 0; i < best; i++)
         sum += (double)key_score(r.keys[i]);
     return sum > 0 ? (float)(sum / (double)best) : 1;
+}
+
+// ---- what a model says ----------------------------------------------------------------------
+
+// How taste is told, and what text weighs beside it.
+struct told {
+    const float *said, *standing;       // of the model's items, of the others; NULL: gathered
+    float floor, scale, text;
+};
+
+// Of the model's items all that may be found, of the others the first `most`, as keys, sorted.
+__device__ inline unsigned sort_said(const room &r, const rank_job &j, const uint64_t *allowed,
+                                     const told &t, const uint32_t *order, unsigned most)
+{
+    for (unsigned i = threadIdx.x; i < j.taste.size; i += THREADS)
+        if (passes(allowed, j.taste.items[i]))
+            r.keys[atomicAdd(&r.shared[0], 1)] = key_of(t.said[i], j.taste.items[i]);
+    for (unsigned at = 0; at < j.others && r.shared[1] < most; at += THREADS) {
+        unsigned i = at + threadIdx.x;
+        bool yes = i < j.others && passes(allowed, order[i]);
+        if (place_of(r, yes) < most && yes)
+            r.keys[atomicAdd(&r.shared[0], 1)] = key_of(t.standing[order[i]], order[i]);
+    }
+    __syncthreads();
+    if (threadIdx.x == 0)
+        r.shared[1] = 0;
+    return sort_keys_here(r);
+}
+
+__device__ inline void tell(const room &r, const rank_job &j, const device_request *request,
+                            unsigned count, told &t)
+{
+    double sum = 0;
+    unsigned front = count < FLOOR_BEST ? count : (unsigned)FLOOR_BEST;
+    unsigned best = count < SCALE_BEST ? count : (unsigned)SCALE_BEST;
+    if (count == 0)
+        return;
+    t.floor = key_score(r.keys[front - 1]);
+    for (unsigned i = 0; i < best; i++)
+        sum += (double)(key_score(r.keys[i]) - t.floor);
+    t.scale = sum > 0 ? (float)(sum / (double)best) : 1;
+    t.text += request->taste * (j.taste.moods[request->mood].text / t.scale - request->told_text);
+}
+
+__device__ inline float taste_of(const room &r, const rank_job &j, const told &t, uint32_t row)
+{
+    if (!t.said)
+        return look_up(r, row) / t.scale;
+    uint32_t place = j.taste.places[row];
+    return ((place == UINT32_MAX ? t.standing[row] : t.said[place]) - t.floor) / t.scale;
 }
 
 // ---- candidates -----------------------------------------------------------------------------
@@ -247,7 +282,7 @@ __device__ inline float popularity_of(const rank_job &j, uint32_t row)
 
 // Candidates [count] as keys, sorted. One that was offered twice has the same key twice.
 __device__ inline void score(const room &r, const rank_job &j, const device_request *request,
-                             unsigned count, bool points, float scale)
+                             unsigned count, bool points, const told &t)
 {
     unsigned padded = 2;
     for (unsigned i = ROWS * (threadIdx.x / 32); i < count; i += ROWS * WARPS)
@@ -259,20 +294,21 @@ __device__ inline void score(const room &r, const rank_job &j, const device_requ
         uint64_t key = 0;
         if (i < count) {
             uint32_t row = r.candidates[i];
-            float text = request->text * (points ? r.texts[i] : 0);
-            float taste = request->taste * (look_up(r, row) / scale);
+            float text = t.text * (points ? r.texts[i] : 0);
+            float taste = request->taste * taste_of(r, j, t, row);
             float popular = request->popularity * popularity_of(j, row);
             key = key_of(text + taste + popular + 0.0f, row);   // -0 is 0
         }
         r.keys[i] = key;
     }
     __syncthreads();
-    sort(r.keys, padded);
+    block_sort(r.keys, padded);
 }
 
 // The parts of a result, by a warp.
-__device__ inline void write(const room &r, const rank_job &j, uint64_t key, unsigned count,
-                             bool points, float scale, struct personal_result *result)
+__device__ inline void write(const room &r, const rank_job &j, const device_request *request,
+                             uint64_t key, unsigned count, bool points, const told &t,
+                             struct personal_result *result)
 {
     unsigned lane = threadIdx.x % 32;
     uint32_t row = key_row(key);
@@ -284,9 +320,10 @@ __device__ inline void write(const room &r, const rank_job &j, uint64_t key, uns
         if (here && (ballot & ((1u << lane) - 1)) == 0) {
             result->row = row;
             result->score = key_score(key);
-            result->text = points ? r.texts[at + lane] : 0;
-            result->taste = look_up(r, row) / scale;
-            result->popularity = popularity_of(j, row);
+            result->similarity = points ? r.texts[at + lane] : 0;
+            result->text = t.text * result->similarity;
+            result->taste = request->taste * taste_of(r, j, t, row);
+            result->popularity = request->popularity * popularity_of(j, row);
         }
         return;
     }
@@ -304,10 +341,22 @@ __global__ void __launch_bounds__(THREADS, 2) rank_kernel(rank_job j)
         r.vector[i] = j.vectors[number * j.rows.dim + i];
     if (threadIdx.x < 2)
         r.shared[threadIdx.x] = 0;
-    gather_past(r, j, request);
-    unsigned gathered = request->past_count ? sort_gathered(r) : 0;
-    float scale = scale_of(r, gathered);
-    offer(r, allowed, gathered, j.offers, [&](unsigned i) { return key_row(r.keys[i]); });
+    told t = {nullptr, nullptr, 0, 1, request->text};
+    unsigned best = 0;
+    if (request->mood != PERSONAL_NO_MOOD) {
+        const personal_mood &mood = j.taste.moods[request->mood];
+        t.said = j.said + number * j.taste.size;
+        t.standing = mood.standing;
+        __syncthreads();
+        best = sort_said(r, j, allowed, t, mood.order, j.offers);
+        tell(r, j, request, best, t);
+        best = best < j.offers ? best : j.offers;
+    } else {
+        gather_past(r, j, request);
+        best = request->past_count ? sort_gathered(r) : 0;
+        t.scale = scale_of(r, best);
+    }
+    offer(r, allowed, best, j.offers, [&](unsigned i) { return key_row(r.keys[i]); });
     if (points) {
         const struct hit *hits = j.hits + number * j.text_offers;
         offer(r, j.texted, j.hits_found[number], j.text_offers,
@@ -317,14 +366,14 @@ __global__ void __launch_bounds__(THREADS, 2) rank_kernel(rank_job j)
         offer(r, allowed, j.popular_count, j.offers,
               [&](unsigned i) { return j.by_popularity[i]; });
     unsigned count = r.shared[1];
-    score(r, j, request, count, points, scale);
+    score(r, j, request, count, points, t);
     unsigned found = 0, warp = threadIdx.x / 32;
     for (unsigned i = 0; i < count && found < j.k; i++) {
         uint64_t key = r.keys[i];
         if (i > 0 && key == r.keys[i - 1])
             continue;
         if (found % WARPS == warp)
-            write(r, j, key, count, points, scale, j.results + number * j.k + found);
+            write(r, j, request, key, count, points, t, j.results + number * j.k + found);
         found++;
     }
     if (threadIdx.x == 0)

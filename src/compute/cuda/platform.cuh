@@ -54,6 +54,9 @@ void platform_upload(platform *p, void *to, const void *from, size_t bytes);
 void platform_download(platform *p, void *to, const void *from, size_t bytes);
 void platform_clear(platform *p, void *memory, size_t bytes);
 cudaStream_t platform_stream(const platform *p);
+// Seconds of the device's own clock from the mark to the end of what was asked since; waits for it.
+void platform_mark(platform *p);
+double platform_since_mark(platform *p);
 // After kernels were started: keeps an error of the start.
 void platform_started(platform *p, const char *what);
 void platform_fail(platform *p, enum akin_status status, const char *what);

@@ -65,6 +65,7 @@ struct platform {
     std::vector<const void *> widened;          // kernels that may have all shared memory
     std::vector<std::pair<unsigned char *, size_t>> pinned;
     cudaGraphExec_t recordings[RECORDINGS];
+    cudaEvent_t marks[2];               // begin and end; made when first asked for
     uint64_t recorded[RECORDINGS];      // kernels of them
     uint64_t asked, longer_ns;          // kernels since it was last waited for; see wait_longer
     enum akin_status status;            // of the first error
@@ -258,6 +259,9 @@ void platform_close(platform *p)
     }
     for (int slot = 0; slot < RECORDINGS; slot++)
         platform_forget(p, slot);
+    for (cudaEvent_t each : p->marks)
+        if (each)
+            cudaEventDestroy(each);
     if (p->blas)
         cublasLtDestroy(p->blas);
     cudaFree(p->workspace);
@@ -361,6 +365,25 @@ void platform_clear(platform *p, void *memory, size_t bytes)
 cudaStream_t platform_stream(const platform *p)
 {
     return p->stream;
+}
+
+void platform_mark(platform *p)
+{
+    for (cudaEvent_t &each : p->marks)
+        if (!each)
+            check(p, cudaEventCreate(&each), "making an event");
+    if (p->status == AKIN_OK)
+        check(p, cudaEventRecord(p->marks[0], p->stream), "marking the time");
+}
+
+double platform_since_mark(platform *p)
+{
+    float ms = 0;
+    if (p->status == AKIN_OK)
+        check(p, cudaEventRecord(p->marks[1], p->stream), "marking the time");
+    if (platform_finish(p, nullptr) == AKIN_OK)
+        check(p, cudaEventElapsedTime(&ms, p->marks[0], p->marks[1]), "measuring time");
+    return (double)ms * 1e-3;
 }
 
 void platform_started(platform *p, const char *what)

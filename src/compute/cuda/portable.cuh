@@ -22,6 +22,8 @@ typedef __nv_bfloat16 bfloat_t;
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                       \
     kernel<<<grid, block, shared_bytes, stream>>>(__VA_ARGS__)
 #define UNROLL _Pragma("unroll")
+#define UNROLL_4 _Pragma("unroll 4")
+#define ROLLED _Pragma("unroll 1")
 #define SHARED(type, name)                                                           \
     extern __shared__ __align__(16) unsigned char shared_block_[];                   \
     type *name = reinterpret_cast<type *>(shared_block_)
@@ -44,6 +46,15 @@ __device__ __forceinline__ uint32_t warp_ballot(bool yes)
 __device__ __forceinline__ uint32_t score_bits(float x) { return __float_as_uint(x); }
 __device__ __forceinline__ float bits_score(uint32_t bits) { return __uint_as_float(bits); }
 __device__ __forceinline__ int count_bits(uint32_t bits) { return __popc(bits); }
+__device__ __forceinline__ int lowest_bit(uint32_t bits) { return __ffs((int)bits) - 1; }
+
+// sum + the products of four signed bytes with four
+__device__ __forceinline__ int32_t dot_bytes(uint32_t a, uint32_t b, int32_t sum)
+{
+    return __dp4a((int)a, (int)b, sum);
+}
+// Rounded, whatever it is added to.
+__device__ __forceinline__ float round_product(float a, float b) { return __fmul_rn(a, b); }
 
 __device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ float to_float(half_t x) { return __half2float(x); }
@@ -123,6 +134,34 @@ __device__ __forceinline__ void warp_multiply<bfloat_t>(float c[4], const uint32
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
                  "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// c [16][8] += a [16][32] b [32][8] of bytes, those of a signed or not, of b signed. A register has
+// four neighbours of a row (a) or column (b): with g and t as above a = {(g, 4t), (g + 8, 4t),
+// (g, 4t + 16), (g + 8, 4t + 16)}, b = {(4t, g), (4t + 16, g)}; c as above (PTX ISA, mma.m16n8k32).
+// warp_load_matrices brings them as if they were pairs.
+template <typename Left>
+__device__ __forceinline__ void warp_multiply_bytes(int32_t c[4], const uint32_t a[4],
+                                                    const uint32_t b[2]);
+
+template <>
+__device__ __forceinline__ void warp_multiply_bytes<int8_t>(int32_t c[4], const uint32_t a[4],
+                                                            const uint32_t b[2])
+{
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
+                 "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+template <>
+__device__ __forceinline__ void warp_multiply_bytes<uint8_t>(int32_t c[4], const uint32_t a[4],
+                                                             const uint32_t b[2])
+{
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 "
+                 "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 

@@ -1,72 +1,93 @@
-// Search on CUDA: rows on the card in fp16 and float32. The fp16 pass finds more than were asked
-// for, float32 scores decide among them, and where what was left out could still be better, by how
-// far an fp16 score may be off, the query is done again in float32 throughout.
+// Search on CUDA: rows on the card in int8, fp16 and float32. The first pass finds what may be
+// among the best by narrow rows, float32 scores decide; a query that has more candidates than there
+// is room for is done again by wider rows, in the end in float32 throughout.
 #include "compute/cuda/cuda_search.h"
 
 #include <cmath>
 #include <cstring>
 #include <new>
+#include <utility>
 #include <vector>
 
 #include "compute/cuda/search_cuda.cuh"
 
 namespace {
 
-enum { QUERIES_TOGETHER = 2048 };
+enum { LANES = 2 };
+// Rows that pass, up to which the host lists them.
+enum { LISTED_HERE = 2048 };
+enum { PUT_TOGETHER = 4096 };
+enum { SPINS = 1 << 20 };       // tens of milliseconds
 
-// What comes back for a chunk of queries, one behind the other.
-struct answer_layout {
-    size_t hits, found, proven, bytes;
+template <typename T> T *in(const search_buffer &b) { return static_cast<T *>(b.memory); }
+
+// A stream and what is needed for a chunk of queries.
+struct card_lane {
+    platform *own;
+    unsigned char *sent;        // pinned: mask_of, numbers [SEARCH_CHUNK], queries
+    search_buffer block;        // the same on the card
+    search_work work;
+    unsigned char *received;    // pinned: hits, found, state
+    std::vector<size_t> which;  // the queries under way
 };
 
-answer_layout layout_of(size_t queries, size_t k)
+enum { SENT_NUMBERS = SEARCH_CHUNK * sizeof(uint32_t), SENT_QUERIES = 2 * SENT_NUMBERS };
+enum { RECEIVED_FOUND = SEARCH_CHUNK * SEARCH_DEVICE_K_MAX * sizeof(struct hit) };
+enum { RECEIVED_STATE = RECEIVED_FOUND + SEARCH_CHUNK * sizeof(uint32_t) };
+enum { RECEIVED_TICKET = RECEIVED_STATE + SEARCH_CHUNK * sizeof(uint32_t) };
+enum { RECEIVED_BYTES = RECEIVED_TICKET + sizeof(uint32_t) };
+
+search_answers answers_of(const card_lane &l)
 {
-    answer_layout l;
-    l.hits = 0;
-    l.found = queries * k * sizeof(struct hit);
-    l.proven = l.found + queries * sizeof(uint32_t);
-    l.bytes = l.proven + queries * sizeof(uint32_t);
-    return l;
+    return {reinterpret_cast<struct hit *>(l.received),
+            reinterpret_cast<uint32_t *>(l.received + RECEIVED_FOUND),
+            reinterpret_cast<uint32_t *>(l.received + RECEIVED_STATE)};
 }
 
-}
-
-size_t search_kept(size_t k)
-{
-    return k <= 10 ? 16 : k <= 26 ? 32 : k <= 58 ? 64 : 256;
 }
 
 struct search_device {
-    platform *own;
-    search_rows rows;
-    float margin;               // of an fp16 score, for a query of length 1
-    void *narrow_rows, *wide_rows;
-    // of a chunk
-    float *sent_queries;        // pinned, as is
-    unsigned char *received;
-    float *queries, *error;
-    half_t *narrow;
-    uint64_t *lists, *masks;
-    uint32_t *mask_of;
-    unsigned char *answers;
-    size_t lists_bytes, masks_bytes;
+    platform *home;
+    size_t dim, count, capacity;
+    search_buffer bytes, scales, narrow, wide, most;
+    search_margins margins;
+    card_lane lanes[LANES];
+    search_buffer staged, numbers;      // of rows that are put
+    search_buffer masks, list;
+    uint64_t masks_number;
+    size_t masks_bytes;
+    unsigned char *sent_mask;           // pinned
+    size_t sent_mask_bytes;
+    uint32_t ticket;
 };
+
+search_view search_device_view(const struct search_device *d)
+{
+    return {{in<int8_t>(d->bytes), in<float>(d->scales), in<half_t>(d->narrow), in<float>(d->wide),
+             d->count, d->dim, nullptr, d->count},
+            d->margins};
+}
 
 namespace {
 
-// Grows; what was in it is lost.
-enum akin_status need(platform *p, void **memory, size_t *have, size_t bytes,
-                      struct akin_error *error)
+// A search as it is under way.
+struct asked {
+    struct search_device *d;
+    const struct device_query *query;
+    search_view view;           // with the list that stands for a mask, if any
+    search_mask mask;           // on the card
+    struct hit *hits;
+    size_t *found;
+    struct search_counts counts;
+    struct akin_error *error;
+};
+
+// ---- memory --------------------------------------------------------------------------------------
+
+template <typename Each> void for_buffers(struct search_device *d, const Each &each)
 {
-    if (*have >= bytes)
-        return AKIN_OK;
-    platform_release(p, *memory);
-    *memory = nullptr;
-    *have = 0;
-    enum akin_status status = platform_allocate(p, bytes, memory, error);
-    if (status == AKIN_OK)
-        *have = bytes;
-    return status;
+    each(d->bytes), each(d->scales), each(d->narrow), each(d->wide), each(d->most);
+    each(d->staged), each(d->numbers), each(d->masks), each(d->list);
 }
 
 void destroy(struct search_device **device)
@@ -74,55 +95,176 @@ void destroy(struct search_device **device)
     struct search_device *d = *device;
     if (!d)
         return;
-    if (d->own) {
-        void *const memory[] = {d->narrow_rows, d->wide_rows, d->queries, d->error, d->narrow,
-                                d->lists, d->masks, d->mask_of, d->answers};
-        platform_enter(d->own);
-        for (void *each : memory)
-            platform_release(d->own, each);
-        platform_release_pinned(d->own, d->sent_queries);
-        platform_release_pinned(d->own, d->received);
-        platform_close(d->own);
+    if (d->home) {
+        platform_enter(d->home);
+        for (card_lane &l : d->lanes) {
+            if (!l.own)
+                continue;
+            platform_finish(l.own, nullptr);
+            search_work_release(l.own, &l.work);
+            platform_release(l.own, l.block.memory);
+            platform_release_pinned(l.own, l.sent);
+            platform_release_pinned(l.own, l.received);
+            platform_close(l.own);
+        }
+        for_buffers(d, [d](search_buffer &b) { platform_release(d->home, b.memory); });
+        platform_release_pinned(d->home, d->sent_mask);
+        platform_close(d->home);
     }
     delete d;
     *device = nullptr;
 }
 
-// Rows in both widths; the greatest length, for the margin.
-enum akin_status put_rows(struct search_device *d, const float *rows, struct akin_error *error)
+size_t memory(const struct search_device *device)
 {
-    size_t dim = d->rows.dim, together = 65536 / dim + 1;
-    std::vector<half_t> narrow(together * dim);
-    double longest = 0;
-    for (size_t row = 0; row < d->rows.count; row += together) {
-        size_t count = d->rows.count - row < together ? d->rows.count - row : together;
-        for (size_t r = 0; r < count; r++) {
-            double squares = 0;
-            for (size_t i = 0; i < dim; i++) {
-                float x = rows[(row + r) * dim + i];
-                if (!(fabsf(x) < 65504.0f))
-                    return error_set(error, AKIN_UNSUPPORTED, "row %zu has a number of %g, beyond "
-                                     "the range of fp16: search on the CPU", row + r, (double)x);
-                narrow[r * dim + i] = from_float<half_t>(x);
-                squares += (double)x * (double)x;
-            }
-            longest = fmax(longest, sqrt(squares));
-        }
-        size_t at = row * dim, numbers = count * dim;
-        platform_upload(d->own, static_cast<half_t *>(d->narrow_rows) + at, narrow.data(),
-                        numbers * sizeof(half_t));
-        platform_upload(d->own, static_cast<float *>(d->wide_rows) + at, rows + at,
-                        numbers * sizeof(float));
-        enum akin_status status = platform_finish(d->own, error);
-        if (status != AKIN_OK)
-            return status;
-    }
-    // Both factors rounded to 11 bits, 2^-25 where they are tiny; sums of `dim` terms in float32,
-    // in any order. Cauchy-Schwarz turns each into lengths; doubled for what both passes do.
-    double relative = ldexp(1, -10) + ldexp(1, -22) + (double)dim * ldexp(1, -23);
-    double tiny = sqrt((double)dim) * ldexp(1, -24);
-    d->margin = (float)(longest * (relative + ldexp((double)dim, -23)) + tiny * (1 + longest));
+    size_t bytes = 0;
+    for_buffers(const_cast<struct search_device *>(device),
+                [&bytes](const search_buffer &b) { bytes += b.bytes; });
+    for (const card_lane &l : device->lanes)
+        bytes += search_work_bytes(&l.work) + l.block.bytes;
+    return bytes;
+}
+
+size_t row_count(const struct search_device *device)
+{
+    return device->count;
+}
+
+enum akin_status open_lane(struct search_device *d, int ordinal, card_lane *l,
+                           struct akin_error *error)
+{
+    size_t bytes = SENT_QUERIES + (size_t)SEARCH_CHUNK * d->dim * sizeof(float);
+    void *sent = nullptr, *received = nullptr;
+    enum akin_status status = platform_open(ordinal, &l->own, error);
+    if (status == AKIN_OK)
+        status = search_need(l->own, &l->block, bytes, error);
+    if (status == AKIN_OK)
+        status = platform_allocate_pinned(l->own, bytes, &sent, error);
+    if (status == AKIN_OK)
+        status = platform_allocate_pinned(l->own, RECEIVED_BYTES, &received, error);
+    l->sent = static_cast<unsigned char *>(sent);
+    l->received = static_cast<unsigned char *>(received);
+    return status;
+}
+
+// ---- rows ----------------------------------------------------------------------------------------
+
+enum akin_status check_numbers(const struct search_device *d, const float *rows, size_t count,
+                               struct akin_error *error)
+{
+    if (count > UINT32_MAX - 1 - d->count)
+        return error_set(error, AKIN_UNSUPPORTED, "%zu rows: on the GPU there are 1 to 4294967294",
+                         d->count + count);
+    for (size_t i = 0; i < count * d->dim; i++)
+        if (!(fabsf(rows[i]) < 65504.0f))
+            return error_set(error, AKIN_UNSUPPORTED, "row %zu has a number of %g, beyond the "
+                             "range of fp16: search on the CPU", i / d->dim, (double)rows[i]);
     return AKIN_OK;
+}
+
+// Room for so many rows, those that are there included. int8 rows are left out, then and from then
+// on, where there is no memory for them.
+enum akin_status reserve(struct search_device *d, size_t rows, struct akin_error *error)
+{
+    if (rows <= d->capacity)
+        return AKIN_OK;
+    size_t capacity = rows > d->capacity + d->capacity / 2 ? rows : d->capacity + d->capacity / 2;
+    search_buffer *const old[] = {&d->wide, &d->narrow, &d->bytes, &d->scales};
+    const size_t each[] = {d->dim * sizeof(float), d->dim * sizeof(half_t), d->dim, sizeof(float)};
+    search_buffer made[4] = {};
+    enum akin_status status = search_need(d->home, &made[0], capacity * each[0], error);
+    if (status == AKIN_OK)
+        status = search_need(d->home, &made[1], capacity * each[1], error);
+    bool bytes = status == AKIN_OK && (d->count == 0 || d->bytes.memory)
+                 && search_need(d->home, &made[2], capacity * each[2], nullptr) == AKIN_OK
+                 && search_need(d->home, &made[3], capacity * each[3], nullptr) == AKIN_OK;
+    for (int i = 0; status == AKIN_OK && i < (bytes ? 4 : 2) && d->count; i++)
+        search_copy(d->home, made[i].memory, old[i]->memory, d->count * each[i]);
+    if (status == AKIN_OK)
+        status = platform_finish(d->home, error);
+    for (int i = 0; i < 4; i++) {
+        bool keep = status == AKIN_OK && (i < 2 || bytes);
+        if (status == AKIN_OK)
+            std::swap(*old[i], made[i]);
+        if (status == AKIN_OK && !keep) {       // int8 ends
+            platform_release(d->home, old[i]->memory);
+            *old[i] = {};
+        }
+        platform_release(d->home, made[i].memory);
+    }
+    if (status == AKIN_OK)
+        d->capacity = capacity;
+    return status;
+}
+
+search_store store_of(const struct search_device *d)
+{
+    return {in<int8_t>(d->bytes), in<float>(d->scales), in<half_t>(d->narrow), in<float>(d->wide)};
+}
+
+float length_told(uint32_t bits)
+{
+    uint32_t number = bits & 0x80000000u ? bits & 0x7fffffffu : 0;
+    float length;
+    memcpy(&length, &number, sizeof length);
+    return length;
+}
+
+// The lengths that errors come from, after rows came.
+enum akin_status settle(struct search_device *d, struct akin_error *error)
+{
+    uint32_t most[2] = {0, 0};
+    platform_download(d->home, most, d->most.memory, sizeof most);
+    enum akin_status status = platform_finish(d->home, error);
+    d->margins = {length_told(most[0]), length_told(most[1])};
+    return status;
+}
+
+enum akin_status append(struct search_device *d, const float *rows, size_t count,
+                        struct akin_error *error)
+{
+    if (count == 0)
+        return AKIN_OK;
+    enum akin_status status = check_numbers(d, rows, count, error);
+    platform_enter(d->home);
+    if (status == AKIN_OK)
+        status = reserve(d, d->count + count, error);
+    if (status != AKIN_OK)
+        return status;
+    float *place = in<float>(d->wide) + d->count * d->dim;
+    search_store store = store_of(d);
+    platform_upload(d->home, place, rows, count * d->dim * sizeof *rows);
+    search_put(d->home, &store, place, nullptr, d->count, count, d->dim, in<uint32_t>(d->most));
+    status = settle(d, error);
+    if (status == AKIN_OK)
+        d->count += count;
+    return status;
+}
+
+enum akin_status put(struct search_device *d, const uint32_t *numbers, const float *rows,
+                     size_t count, struct akin_error *error)
+{
+    enum akin_status status = check_numbers(d, rows, count, error);
+    size_t dim = d->dim, most = count < PUT_TOGETHER ? count : (size_t)PUT_TOGETHER;
+    for (size_t i = 0; status == AKIN_OK && i < count; i++)
+        if (numbers[i] >= d->count)
+            status = error_set(error, AKIN_ARGUMENT, "row %u: there are %zu", numbers[i], d->count);
+    platform_enter(d->home);
+    if (status == AKIN_OK)
+        status = search_need(d->home, &d->staged, most * dim * sizeof(float), error);
+    if (status == AKIN_OK)
+        status = search_need(d->home, &d->numbers, most * sizeof(uint32_t), error);
+    if (status != AKIN_OK || count == 0)
+        return status;
+    search_store store = store_of(d);
+    for (size_t first = 0; first < count; first += most) {
+        size_t now = count - first < most ? count - first : most;
+        platform_upload(d->home, d->numbers.memory, numbers + first, now * sizeof *numbers);
+        platform_upload(d->home, d->staged.memory, rows + first * dim, now * dim * sizeof *rows);
+        search_put(d->home, &store, in<float>(d->staged), in<uint32_t>(d->numbers), 0, now, dim,
+                   in<uint32_t>(d->most));
+    }
+    return settle(d, error);
 }
 
 enum akin_status create(int ordinal, const float *rows, size_t row_count, size_t dim,
@@ -133,40 +275,21 @@ enum akin_status create(int ordinal, const float *rows, size_t row_count, size_t
         return error_set(error, AKIN_UNSUPPORTED, "dimension %zu: on the GPU it is a multiple of "
                          "%d up to %d; search on the CPU", dim, SEARCH_DEVICE_DIM_UNIT,
                          SEARCH_DEVICE_DIM_MAX);
-    if (row_count == 0 || row_count >= UINT32_MAX)
-        return error_set(error, AKIN_UNSUPPORTED, "%zu rows: on the GPU there are 1 to 4294967294",
-                         row_count);
+    if (row_count == 0)
+        return error_set(error, AKIN_UNSUPPORTED, "0 rows: on the GPU there are 1 to 4294967294");
     struct search_device *d = new (std::nothrow) search_device();
     if (!d)
         return error_memory(error);
-    enum akin_status status = platform_open(ordinal, &d->own, error);
-    struct {
-        void **memory;
-        size_t bytes;
-    } wanted[] = {
-        {&d->narrow_rows, row_count * dim * sizeof(half_t)},
-        {&d->wide_rows, row_count * dim * sizeof(float)},
-        {reinterpret_cast<void **>(&d->queries), QUERIES_TOGETHER * dim * sizeof(float)},
-        {reinterpret_cast<void **>(&d->narrow), QUERIES_TOGETHER * dim * sizeof(half_t)},
-        {reinterpret_cast<void **>(&d->error), QUERIES_TOGETHER * sizeof(float)},
-        {reinterpret_cast<void **>(&d->mask_of), QUERIES_TOGETHER * sizeof(uint32_t)},
-        {reinterpret_cast<void **>(&d->answers),
-         layout_of(QUERIES_TOGETHER, SEARCH_DEVICE_K_MAX).bytes},
-    };
-    for (size_t i = 0; status == AKIN_OK && i < sizeof wanted / sizeof *wanted; i++)
-        status = platform_allocate(d->own, wanted[i].bytes, wanted[i].memory, error);
+    d->dim = dim;
+    enum akin_status status = platform_open(ordinal, &d->home, error);
     if (status == AKIN_OK)
-        status = platform_allocate_pinned(d->own, QUERIES_TOGETHER * dim * sizeof(float),
-                                          reinterpret_cast<void **>(&d->sent_queries), error);
+        status = search_need(d->home, &d->most, 2 * sizeof(uint32_t), error);
     if (status == AKIN_OK)
-        status = platform_allocate_pinned(d->own,
-                                          layout_of(QUERIES_TOGETHER, SEARCH_DEVICE_K_MAX).bytes,
-                                          reinterpret_cast<void **>(&d->received), error);
-    if (status == AKIN_OK) {
-        d->rows = {static_cast<const half_t *>(d->narrow_rows),
-                   static_cast<const float *>(d->wide_rows), row_count, dim};
-        status = put_rows(d, rows, error);
-    }
+        platform_clear(d->home, d->most.memory, d->most.bytes);
+    for (int i = 0; status == AKIN_OK && i < LANES; i++)
+        status = open_lane(d, ordinal, &d->lanes[i], error);
+    if (status == AKIN_OK)
+        status = append(d, rows, row_count, error);
     if (status == AKIN_OK)
         *device = d;
     else
@@ -174,124 +297,346 @@ enum akin_status create(int ordinal, const float *rows, size_t row_count, size_t
     return status;
 }
 
-// From lists to hits on the host.
-enum akin_status finish(struct search_device *d, size_t first, size_t count, size_t list_count,
-                        size_t k, struct akin_error *error)
-{
-    answer_layout l = layout_of(count, k);
-    search_merge(d->own, &d->rows, d->queries + first * d->rows.dim, count, d->lists, list_count,
-                 search_kept(k), k, d->error + first,
-                 reinterpret_cast<struct hit *>(d->answers + l.hits),
-                 reinterpret_cast<uint32_t *>(d->answers + l.found),
-                 reinterpret_cast<uint32_t *>(d->answers + l.proven));
-    platform_download(d->own, d->received, d->answers, l.bytes);
-    return platform_finish(d->own, error);
-}
+// ---- many queries --------------------------------------------------------------------------------
 
-void take(const struct search_device *d, size_t count, size_t k, struct hit *hits, size_t *found)
+// What goes up: as one block.
+void send(asked *a, card_lane *l)
 {
-    answer_layout l = layout_of(count, k);
-    const uint32_t *found_here = reinterpret_cast<const uint32_t *>(d->received + l.found);
-    memcpy(hits, d->received + l.hits, count * k * sizeof *hits);
-    for (size_t q = 0; q < count; q++)
-        found[q] = found_here[q];
-}
-
-// Those that the narrow pass could not prove, one by one.
-enum akin_status search_again(struct search_device *d, const search_mask *mask, size_t count,
-                              size_t k, struct hit *hits, size_t *found, size_t *again,
-                              struct akin_error *error)
-{
-    answer_layout l = layout_of(count, k);
-    const uint32_t *proven = reinterpret_cast<const uint32_t *>(d->received + l.proven);
-    std::vector<size_t> left;
-    for (size_t q = 0; q < count; q++)
-        if (!proven[q])
-            left.push_back(q);
-    *again += left.size();
-    for (size_t q : left) {
-        search_one(d->own, &d->rows, d->queries + q * d->rows.dim, q, mask, search_kept(k), true,
-                   d->lists);
-        enum akin_status status = finish(d, q, 1, SEARCH_ONE_LISTS, k, error);
-        if (status != AKIN_OK)
-            return status;
-        take(d, 1, k, hits + q * k, found + q);
+    const struct device_query *query = a->query;
+    size_t dim = a->d->dim, count = l->which.size(), bytes = SENT_QUERIES;
+    uint32_t *mask_of = reinterpret_cast<uint32_t *>(l->sent);
+    uint32_t *numbers = reinterpret_cast<uint32_t *>(l->sent + SENT_NUMBERS);
+    for (size_t i = 0; i < count; i++) {
+        mask_of[i] = query->mask_of ? query->mask_of[l->which[i]] : 0;
+        numbers[i] = query->rows ? query->rows[l->which[i]] : 0;
     }
+    if (query->queries) {
+        float *vectors = reinterpret_cast<float *>(l->sent + SENT_QUERIES);
+        for (size_t i = 0; i < count; i++)
+            memcpy(vectors + i * dim, query->queries + l->which[i] * dim, dim * sizeof *vectors);
+        bytes += count * dim * sizeof(float);
+    }
+    platform_upload(l->own, l->block.memory, l->sent, bytes);
+}
+
+// Starts everything for the lane's queries; nothing waits.
+enum akin_status start(asked *a, card_lane *l, enum search_pass pass)
+{
+    const unsigned char *block = in<unsigned char>(l->block);
+    search_job job = {};
+    if (a->query->queries)
+        job.given = reinterpret_cast<const float *>(block + SENT_QUERIES);
+    job.numbers = reinterpret_cast<const uint32_t *>(block + SENT_NUMBERS);
+    job.count = l->which.size();
+    job.k = a->query->k;
+    job.mask = a->mask;
+    job.mask.mask_of = a->query->mask_of ? reinterpret_cast<const uint32_t *>(block) : nullptr;
+    job.pass = pass;
+    job.answers = answers_of(*l);
+    send(a, l);
+    enum akin_status status = search_start(l->own, &l->work, &a->view, &job, a->error);
+    if (status != AKIN_UNSUPPORTED)
+        return status;
+    memset(job.answers.state, 0, job.count * sizeof *job.answers.state);    // SEARCH_UNPROVEN
     return AKIN_OK;
 }
 
-enum akin_status search_chunk(struct search_device *d, const struct device_query *query,
-                              size_t first, size_t count, struct hit *hits, size_t *found,
-                              size_t *again, struct akin_error *error)
+void take(asked *a, const search_answers &answers, size_t i, size_t query, enum search_pass pass)
 {
-    size_t dim = d->rows.dim, kept = search_kept(query->k);
-    size_t lists = count == 1 ? (size_t)SEARCH_ONE_LISTS
-                              : search_many_lists(d->own, count, dim, kept);
-    size_t wanted = count * lists > SEARCH_ONE_LISTS ? count * lists : (size_t)SEARCH_ONE_LISTS;
-    enum akin_status status = need(d->own, reinterpret_cast<void **>(&d->lists), &d->lists_bytes,
-                                   wanted * kept * sizeof(uint64_t), error);
-    if (status != AKIN_OK)
-        return status;
-    search_mask mask = {};
-    if (query->masks) {
-        mask = {d->masks, query->mask_of ? d->mask_of : nullptr, query->mask_words};
-        if (query->mask_of)
-            platform_upload(d->own, d->mask_of, query->mask_of + first, count * sizeof(uint32_t));
+    size_t k = a->query->k;
+    a->found[query] = answers.found[i];
+    memcpy(a->hits + query * k, answers.hits + i * k, answers.found[i] * sizeof *a->hits);
+    a->counts.proven[answers.state[i] == SEARCH_GATHERED ? SEARCH_PASS_AUTO : pass]++;
+}
+
+enum akin_status collect(asked *a, card_lane *l, enum search_pass pass, std::vector<size_t> *left)
+{
+    if (l->which.empty())
+        return AKIN_OK;
+    enum akin_status status = platform_finish(l->own, a->error);
+    search_answers answers = answers_of(*l);
+    for (size_t i = 0; status == AKIN_OK && i < l->which.size(); i++)
+        if (answers.state[i] == SEARCH_UNPROVEN)
+            left->push_back(l->which[i]);
+        else
+            take(a, answers, i, l->which[i], pass);
+    l->which.clear();
+    return status;
+}
+
+// One pass for these queries; those that it leaves unanswered take their place. A lane's chunk goes
+// up and comes back while the other's is computed.
+enum akin_status run_pass(asked *a, enum search_pass pass, std::vector<size_t> *queries)
+{
+    std::vector<size_t> left;
+    enum akin_status status = AKIN_OK;
+    size_t turn = 0;
+    for (size_t first = 0; status == AKIN_OK && first < queries->size(); turn++) {
+        card_lane *l = &a->d->lanes[turn % LANES];
+        size_t end = first + SEARCH_CHUNK < queries->size() ? first + SEARCH_CHUNK
+                                                            : queries->size();
+        status = collect(a, l, pass, &left);
+        if (status != AKIN_OK)
+            break;
+        l->which.assign(queries->begin() + (ptrdiff_t)first, queries->begin() + (ptrdiff_t)end);
+        status = start(a, l, pass);
+        first = end;
     }
-    memcpy(d->sent_queries, query->queries + first * dim, count * dim * sizeof(float));
-    platform_upload(d->own, d->queries, d->sent_queries, count * dim * sizeof(float));
-    search_narrow(d->own, d->queries, count, dim, d->margin, d->narrow, d->error);
-    if (count == 1)
-        search_one(d->own, &d->rows, d->queries, 0, &mask, kept, false, d->lists);
+    for (size_t i = 0; i < LANES; i++) {        // also of what failed: nothing stays under way
+        enum akin_status last = collect(a, &a->d->lanes[(turn + i) % LANES], pass, &left);
+        status = status == AKIN_OK ? last : status;
+    }
+    queries->swap(left);
+    return status;
+}
+
+// ---- one query -----------------------------------------------------------------------------------
+
+// Until the kernel has told that the answer is there: sooner than the stream is found to be idle.
+enum akin_status await(card_lane *l, const uint32_t *ticket, uint32_t number, struct akin_error *error)
+{
+    for (int i = 0; i < SPINS; i++) {
+        if (__atomic_load_n(ticket, __ATOMIC_ACQUIRE) == number)
+            return AKIN_OK;
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+    }
+    return platform_finish(l->own, error);
+}
+
+// Query number `query` alone, by a pass; *proven: it has its answer. By row number only float32.
+enum akin_status run_one(asked *a, size_t query, const uint64_t *mask, enum search_pass pass,
+                         bool *proven)
+{
+    struct search_device *d = a->d;
+    card_lane *l = &d->lanes[0];
+    search_given given = {}, digits = {};
+    search_single j = {};
+    ASSERT(a->query->queries || pass == SEARCH_PASS_FP32);
+    if (a->query->queries)
+        memcpy(given.wide, a->query->queries + query * d->dim, d->dim * sizeof *given.wide);
     else
-        search_many(d->own, &d->rows, d->narrow, count, &mask, kept, lists, d->lists);
-    status = finish(d, 0, count, lists, query->k, error);
+        j.query = a->view.rows.wide + (size_t)a->query->rows[query] * d->dim;
+    if (pass == SEARCH_PASS_INT8)
+        j.error = search_digits(given.wide, d->dim, d->margins,
+                                reinterpret_cast<int8_t *>(digits.wide));
+    else if (pass == SEARCH_PASS_FP16)
+        j.error = search_error_fp16(given.wide, d->dim, d->margins);
+    *proven = false;
+    if (!(j.error < INFINITY))
+        return AKIN_OK;
+    j.rows = a->view.rows;
+    j.mask = {mask, nullptr, a->query->mask_words};
+    j.pass = pass;
+    j.k = a->query->k;
+    j.answers = answers_of(*l);
+    j.ticket = reinterpret_cast<uint32_t *>(l->received + RECEIVED_TICKET);
+    j.number = ++d->ticket;
+    enum akin_status status = search_start_one(l->own, &l->work, &j,
+                                               pass == SEARCH_PASS_INT8 ? &digits : &given, &given,
+                                               a->error);
+    if (status == AKIN_OK)
+        status = await(l, j.ticket, j.number, a->error);
+    *proven = status == AKIN_OK && j.answers.state[0] != SEARCH_UNPROVEN;
+    if (*proven)
+        take(a, j.answers, 0, query, pass);
+    return status;
+}
+
+// The mask of a query, on the card.
+const uint64_t *mask_of(const asked *a, size_t query)
+{
+    const uint32_t *of = a->query->mask_of;
+    if (!a->mask.masks || (of && of[query] == UINT32_MAX))
+        return nullptr;
+    return a->mask.masks + (of ? of[query] : 0) * a->mask.words;
+}
+
+// ---- masks ---------------------------------------------------------------------------------------
+
+size_t passing(const struct search_device *d, const uint64_t *mask)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < d->count / 64; i++)
+        count += (size_t)__builtin_popcountll(mask[i]);
+    if (d->count % 64)
+        count += (size_t)__builtin_popcountll(mask[d->count / 64] & ((1ull << d->count % 64) - 1));
+    return count;
+}
+
+enum akin_status need_pinned(struct search_device *d, size_t bytes, struct akin_error *error)
+{
+    if (d->sent_mask_bytes >= bytes)
+        return AKIN_OK;
+    void *made = nullptr;
+    platform_release_pinned(d->home, d->sent_mask);
+    d->sent_mask = nullptr;
+    d->sent_mask_bytes = 0;
+    enum akin_status status = platform_allocate_pinned(d->home, bytes, &made, error);
+    d->sent_mask = static_cast<unsigned char *>(made);
+    if (status == AKIN_OK)
+        d->sent_mask_bytes = bytes;
+    return status;
+}
+
+// The rows that pass, on the card. Few are listed here; `once`: and read from here, since they are
+// read once.
+enum akin_status list_rows(asked *a, const uint64_t *mask, size_t count, bool once)
+{
+    struct search_device *d = a->d;
+    size_t words = (d->count + 63) / 64, bytes = words * sizeof *mask;
+    uint64_t last = d->count % 64 ? (1ull << d->count % 64) - 1 : ~0ull;
+    bool here = count <= LISTED_HERE;
+    enum akin_status status = need_pinned(d, here ? LISTED_HERE * sizeof(uint32_t) : bytes,
+                                          a->error);
+    if (status == AKIN_OK && (!here || !once))
+        status = search_need(d->home, &d->list, d->count * sizeof(uint32_t), a->error);
     if (status != AKIN_OK)
         return status;
-    take(d, count, query->k, hits, found);
-    return search_again(d, &mask, count, query->k, hits, found, again, error);
+    a->view.rows.listed = count;
+    if (!here) {
+        uint64_t *sent = reinterpret_cast<uint64_t *>(d->sent_mask);
+        memcpy(sent, mask, bytes);
+        sent[words - 1] &= last;
+        search_list(d->home, sent, words, in<uint32_t>(d->list));
+        a->view.rows.list = in<uint32_t>(d->list);
+        return platform_finish(d->home, a->error);
+    }
+    uint32_t *list = reinterpret_cast<uint32_t *>(d->sent_mask);
+    a->view.rows.list = list;
+    const uint32_t *first = list;
+    for (size_t i = 0; i < words; i++)
+        for (uint64_t word = i + 1 < words ? mask[i] : mask[i] & last; word; word &= word - 1)
+            *list++ = (uint32_t)(64 * i + (size_t)__builtin_ctzll(word));
+    if (once)
+        return AKIN_OK;
+    platform_upload(d->home, d->list.memory, first, count * sizeof *first);
+    a->view.rows.list = in<uint32_t>(d->list);
+    return platform_finish(d->home, a->error);
+}
+
+// Masks on the card; those of the search before may be these.
+enum akin_status send_masks(asked *a)
+{
+    struct search_device *d = a->d;
+    const struct device_query *query = a->query;
+    size_t bytes = query->mask_count * query->mask_words * sizeof(uint64_t);
+    bool here = query->masks_number && query->masks_number == d->masks_number
+                && bytes == d->masks_bytes;
+    enum akin_status status = AKIN_OK;
+    if (!here) {
+        d->masks_number = 0;
+        status = search_need(d->home, &d->masks, bytes, a->error);
+        if (status == AKIN_OK) {
+            platform_upload(d->home, d->masks.memory, query->masks, bytes);
+            status = platform_finish(d->home, a->error);
+        }
+        if (status == AKIN_OK) {
+            d->masks_number = query->masks_number;
+            d->masks_bytes = bytes;
+        }
+    }
+    a->mask = {in<uint64_t>(d->masks), nullptr, query->mask_words};
+    return status;
+}
+
+// ---- a search ------------------------------------------------------------------------------------
+
+enum akin_status search_alone(asked *a, const uint64_t *mask, enum search_pass first, bool *proven)
+{
+    enum akin_status status = AKIN_OK;
+    for (int pass = first; status == AKIN_OK && pass < SEARCH_PASSES && !*proven; pass++)
+        status = run_one(a, 0, mask, (enum search_pass)pass, proven);
+    return status;
+}
+
+enum akin_status search_all(asked *a, enum search_pass first)
+{
+    std::vector<size_t> queries(a->query->query_count);
+    enum akin_status status = AKIN_OK;
+    for (size_t i = 0; i < queries.size(); i++)
+        queries[i] = i;
+    for (int pass = first; status == AKIN_OK && pass < SEARCH_PASS_FP32 && !queries.empty(); pass++)
+        status = run_pass(a, (enum search_pass)pass, &queries);
+    for (size_t i = 0; status == AKIN_OK && i < queries.size(); i++) {
+        bool proven = false;
+        status = run_one(a, queries[i], mask_of(a, queries[i]), SEARCH_PASS_FP32, &proven);
+    }
+    return status;
+}
+
+// One mask for all is a list where that is worth another start: a quarter of the rows at most pass,
+// or half where many queries share it. Otherwise masks go to the card.
+enum akin_status prepare_masks(asked *a, bool once, bool *nothing)
+{
+    const size_t worth = once ? 4 : 2;
+    const struct device_query *query = a->query;
+    *nothing = false;
+    if (!query->masks)
+        return AKIN_OK;
+    if (query->mask_of)
+        return send_masks(a);
+    size_t count = passing(a->d, query->masks);
+    *nothing = count == 0;
+    if (count == 0)
+        return AKIN_OK;
+    if (count <= a->d->count / worth)
+        return list_rows(a, query->masks, count, once);
+    return send_masks(a);
+}
+
+enum akin_status check_query(const struct search_device *d, const struct device_query *query,
+                             struct akin_error *error)
+{
+    ASSERT(query->k > 0 && query->k <= SEARCH_DEVICE_K_MAX && !query->queries != !query->rows);
+    ASSERT(!query->masks || query->mask_words * 64 >= d->count);
+    for (size_t i = 0; query->rows && i < query->query_count; i++)
+        if (query->rows[i] >= d->count)
+            return error_set(error, AKIN_ARGUMENT, "query %zu is row %u: there are %zu", i,
+                             query->rows[i], d->count);
+    return AKIN_OK;
 }
 
 enum akin_status search(struct search_device *d, const struct device_query *query,
                         struct hit *hits, size_t *found, struct search_counts *counts,
                         struct akin_error *error)
 {
-    if (!search_many_fits(d->own, d->rows.dim, search_kept(query->k)))
-        return error_set(error, AKIN_UNSUPPORTED, "k of %zu: this GPU has no shared memory for more "
-                         "than 58 at dimension %zu; search on the CPU", query->k, d->rows.dim);
-    size_t repeated = 0, mask_bytes = query->mask_count * query->mask_words * sizeof(uint64_t);
-    ASSERT(query->k > 0 && query->k <= SEARCH_DEVICE_K_MAX);
-    ASSERT(!query->masks || query->mask_words * 64 >= d->rows.count);
-    platform_enter(d->own);
-    enum akin_status status = AKIN_OK;
-    if (query->masks) {
-        status = need(d->own, reinterpret_cast<void **>(&d->masks), &d->masks_bytes, mask_bytes,
-                      error);
-        if (status == AKIN_OK)
-            platform_upload(d->own, d->masks, query->masks, mask_bytes);
-    }
-    for (size_t first = 0; status == AKIN_OK && first < query->query_count;
-         first += QUERIES_TOGETHER) {
-        size_t left = query->query_count - first;
-        size_t count = left < QUERIES_TOGETHER ? left : (size_t)QUERIES_TOGETHER;
-        status = search_chunk(d, query, first, count, hits + first * query->k, found + first,
-                              &repeated, error);
+    asked a = {};
+    a.d = d;
+    a.query = query;
+    a.hits = hits;
+    a.found = found;
+    a.error = error;
+    a.view = search_device_view(d);
+    bool one = query->query_count == 1 && query->queries, nothing = false, proven = false;
+    enum search_pass first = query->first;
+    if (first == SEARCH_PASS_AUTO)
+        first = one ? SEARCH_PASS_INT8 : search_pass_for(&a.view, query->k);
+    if (first == SEARCH_PASS_INT8 && !d->bytes.memory)
+        first = SEARCH_PASS_FP16;
+    enum akin_status status = check_query(d, query, error);
+    platform_enter(d->home);
+    if (status == AKIN_OK && query->query_count > 0)
+        status = prepare_masks(&a, one, &nothing);
+    if (nothing) {
+        memset(found, 0, query->query_count * sizeof *found);
+        a.counts.proven[SEARCH_PASS_AUTO] = query->query_count;
+    } else if (status == AKIN_OK && one) {
+        status = search_alone(&a, mask_of(&a, 0), first, &proven);
+    } else if (status == AKIN_OK) {
+        status = search_all(&a, first);
     }
     if (counts)
-        *counts = {{0, 0, query->query_count - repeated, repeated}};
+        *counts = a.counts;
     return status;
 }
 
 }
 
-search_view search_device_view(const struct search_device *device)
-{
-    return {device->rows, device->margin};
-}
-
 extern "C" const struct search_device_ops *cuda_search_ops(void)
 {
-    static const struct search_device_ops ops = {create, destroy, search, nullptr, nullptr, nullptr,
-                                                 nullptr};
+    static const struct search_device_ops ops = {create, destroy, search, append, put, row_count,
+                                                 memory};
     return &ops;
 }

@@ -1,246 +1,382 @@
 // Many queries at once: a block keeps a tile of queries in shared memory and streams its part of
-// the rows past them on tensor cores. Scores never leave the registers but for survivors: those
-// above the query's threshold, which rises whenever its buffer is cut to the best. The order in
-// which threads put survivors down decides nothing, since the cut is by key.
+// the rows past them on tensor cores. Scores never leave the registers but for survivors: those not
+// below the query's threshold. That is found before, from the same product over a sample of the
+// rows, of which each lane keeps the best of the few that it has: the k-th greatest of these bests
+// is no greater than that of all rows. In which order survivors come decides nothing.
 #include "compute/cuda/search_cuda.cuh"
 
 namespace {
 
-enum { DEPTH = 64, CHUNKS = DEPTH / 8, ROWS = 64, STAGES = 3 };
+// A tile of rows; bytes of each that are a stage; survivors that a query has room for in a block.
+enum { ROWS = 128, DEPTH = 128, CHUNKS = DEPTH / 16, STAGES = 3, WAITING = 32 };
+enum { WARPS_N = 4, COLUMNS = ROWS / WARPS_N, TILES_N = COLUMNS / 8 };
+enum { SUBSETS = WARPS_N * 4 };     // of a tile: each four lanes of a warp that share a query
+enum { FEWER_AFTER = 64 };          // results
 
-// QUERIES of a block, KEPT best of each, room for CAPACITY candidates.
-template <int Q, int K, int C> struct tiling {
-    enum { QUERIES = Q, KEPT = K, CAPACITY = C, WARPS_M = Q / 32, WARPS_N = Q == 128 ? 2 : 4 };
-    enum { WARPS = WARPS_M * WARPS_N, THREADS = 32 * WARPS, WARP_ROWS = ROWS / WARPS_N };
-    enum { ROW_TILES = WARP_ROWS / 8, STAGE_NUMBERS = ROWS * DEPTH, LANE = warp_keys(K) / 32 };
-    static_assert(K + ROWS <= C && C <= 32 * LANE, "a tile of rows always finds room");
-    static size_t shared(size_t dim)
-    {
-        return sizeof(uint64_t) * Q * C + sizeof(half_t) * (Q * dim + STAGES * STAGE_NUMBERS)
-               + 2 * sizeof(float) * Q;
-    }
+template <typename T> struct arithmetic;
+template <> struct arithmetic<half_t> { typedef float sum; };
+template <> struct arithmetic<int8_t> { typedef int32_t sum; };
+
+__device__ inline void multiply(float c[4], const uint32_t a[4], const uint32_t b[2])
+{
+    warp_multiply<half_t>(c, a, b);
+}
+
+__device__ inline void multiply(int32_t c[4], const uint32_t a[4], const uint32_t b[2])
+{
+    warp_multiply_bytes<int8_t>(c, a, b);
+}
+
+__device__ inline const unsigned char *matrix_of(const search_rows &rows, half_t)
+{
+    return reinterpret_cast<const unsigned char *>(rows.narrow);
+}
+
+__device__ inline const unsigned char *matrix_of(const search_rows &rows, int8_t)
+{
+    return reinterpret_cast<const unsigned char *>(rows.bytes);
+}
+
+__device__ inline const unsigned char *matrix_of(const search_queries &queries, half_t)
+{
+    return reinterpret_cast<const unsigned char *>(queries.narrow);
+}
+
+__device__ inline const unsigned char *matrix_of(const search_queries &queries, int8_t)
+{
+    return reinterpret_cast<const unsigned char *>(queries.bytes);
+}
+
+template <typename T, int Q> struct tiling {
+    enum { QUERIES = Q, TILES_M = Q >= 64 ? 4 : 2, WARPS_M = Q / (16 * TILES_M) };
+    enum { WARPS = WARPS_M * WARPS_N, THREADS = 32 * WARPS, STAGE_BYTES = ROWS * DEPTH };
+    static_assert(THREADS >= Q, "a thread for each query's mask");
 };
 
-struct job {
-    search_rows rows;
-    search_mask mask;
-    const half_t *queries;      // [query_count][dim]
-    size_t query_count, lists;
-    uint64_t *out;              // [query_count][lists][KEPT]
+size_t depth_of(size_t bytes)
+{
+    return (bytes + DEPTH - 1) / DEPTH * DEPTH;
+}
+
+// What a block shares, one behind the other.
+struct shared_layout {
+    size_t queries, stages, thresholds, bits, counts, bytes;
 };
 
-// Chunk `chunk` of row `row` of a tile with rows of `chunks` chunks: neighbours below each other in
-// banks of their own.
+__host__ __device__ inline shared_layout layout_of(int queries, size_t depth)
+{
+    shared_layout l;
+    l.queries = (size_t)queries * WAITING * sizeof(uint64_t);   // behind the survivors
+    l.stages = l.queries + (size_t)queries * depth;
+    l.thresholds = l.stages + STAGES * ROWS * DEPTH;
+    l.bits = l.thresholds + (size_t)queries * sizeof(float);
+    l.counts = l.bits + (size_t)queries * ROWS / 8;
+    l.bytes = l.counts + (size_t)(queries + 1) * sizeof(unsigned);
+    return l;
+}
+
+// Sixteen bytes number `chunk` of row `row` of a tile: neighbours below each other in banks of
+// their own.
 __device__ inline int place(int row, int chunk, int chunks)
 {
-    return (row * chunks + (chunk ^ (row % 8))) * 8;
+    return (row * chunks + (chunk ^ (row % 8))) * 16;
 }
 
+// The tile of queries, zeros where there are none.
 template <int THREADS>
-__device__ inline void load(half_t *tile, const half_t *matrix, size_t stride, size_t first,
-                            size_t end, size_t column, int rows, int chunks)
+__device__ inline void load_queries(unsigned char *tile, const unsigned char *matrix, size_t bytes,
+                                    size_t first, size_t count, int queries, int chunks)
 {
-    for (int i = (int)threadIdx.x; i < rows * chunks; i += THREADS) {
+    for (int i = (int)threadIdx.x; i < queries * chunks; i += THREADS) {
         int row = i / chunks, chunk = i % chunks;
-        bool valid = first + row < end;
+        bool valid = first + row < count && 16 * (size_t)chunk < bytes;
         copy_async(tile + place(row, chunk, chunks),
-                   matrix + (valid ? first + row : 0) * stride + column + 8 * chunk, valid);
+                   matrix + (valid ? (first + row) * bytes + 16 * (size_t)chunk : 0), valid);
     }
 }
 
-// scores [32 queries][WARP_ROWS] += a stage's part
-template <typename Tiling>
-__device__ inline void multiply(float scores[2][Tiling::ROW_TILES][4], const half_t *queries,
-                                const half_t *stage, int step, int query_chunks, int warp_query,
-                                int warp_row)
+// Part `step` of a tile of rows.
+template <int THREADS>
+__device__ inline void load_rows(unsigned char *stage, const unsigned char *matrix,
+                                 const search_rows &rows, size_t bytes, size_t first, int step)
+{
+    for (int i = (int)threadIdx.x; i < ROWS * CHUNKS; i += THREADS) {
+        int row = i / CHUNKS, chunk = i % CHUNKS;
+        size_t at = (size_t)step * DEPTH + 16 * (size_t)chunk;
+        bool valid = first + row < rows.listed && at < bytes;
+        copy_async(stage + place(row, chunk, CHUNKS),
+                   matrix + (valid ? row_at(rows, first + row) * bytes + at : 0), valid);
+    }
+}
+
+// sums [16 TILES_M queries][COLUMNS] += a stage's part
+template <typename Tiling, typename Sum>
+__device__ inline void multiply_stage(Sum sums[Tiling::TILES_M][TILES_N][4],
+                                      const unsigned char *queries, const unsigned char *stage,
+                                      int step, int query_chunks, int warp_query, int warp_row)
 {
     int lane = (int)(threadIdx.x % 32), matrix = lane / 8;
     UNROLL
-    for (int k = 0; k < DEPTH / 16; k++) {
-        uint32_t a[2][4], b[4];
+    for (int k = 0; k < DEPTH / 32; k++) {
+        uint32_t a[Tiling::TILES_M][4];
         UNROLL
-        for (int m = 0; m < 2; m++)
+        for (int m = 0; m < Tiling::TILES_M; m++)
             warp_load_matrices(a[m], queries + place(warp_query + 16 * m + lane % 16,
                                                      step * CHUNKS + 2 * k + lane / 16,
                                                      query_chunks));
         UNROLL
-        for (int n = 0; n < Tiling::ROW_TILES; n += 2) {
+        for (int n = 0; n < TILES_N; n += 2) {
+            uint32_t b[4];
             warp_load_matrices(b, stage + place(warp_row + 8 * n + matrix / 2 * 8 + lane % 8,
                                                 2 * k + matrix % 2, CHUNKS));
             UNROLL
-            for (int m = 0; m < 2; m++) {
-                warp_multiply<half_t>(scores[m][n], a[m], b);
-                warp_multiply<half_t>(scores[m][n + 1], a[m], b + 2);
+            for (int m = 0; m < Tiling::TILES_M; m++) {
+                multiply(sums[m][n], a[m], b);
+                multiply(sums[m][n + 1], a[m], b + 2);
             }
         }
     }
 }
 
-// A query's buffer to its KEPT best, which then stand first; by a warp.
-template <typename Tiling>
-__device__ inline void cut(uint64_t *buffer, unsigned *count, float *threshold)
+// The scales of a lane's columns of a tile; 1 for fp16, whose sums are the scores.
+__device__ inline void load_scales(float scales[TILES_N][2], const search_rows &rows, size_t first,
+                                   int8_t)
 {
-    unsigned lane = threadIdx.x % 32, held = *count;
-    uint64_t keys[Tiling::LANE];
     UNROLL
-    for (unsigned i = 0; i < Tiling::LANE; i++)
-        keys[i] = 32 * i + lane < held ? buffer[32 * i + lane] : 0;
-    sort_keys<Tiling::LANE>(keys);
-    __syncwarp();
-    UNROLL
-    for (unsigned i = 0; i < Tiling::LANE; i++) {
-        unsigned at = 32 * i + lane;
-        if (at < Tiling::KEPT)
-            buffer[at] = keys[i];
-        if (at == Tiling::KEPT - 1 && keys[i])
-            *threshold = key_score(keys[i]);
-    }
-    if (lane == 0)
-        *count = held < Tiling::KEPT ? held : (unsigned)Tiling::KEPT;
+    for (int n = 0; n < TILES_N; n++)
+        UNROLL
+        for (int j = 0; j < 2; j++) {
+            size_t i = first + 8 * n + j;
+            scales[n][j] = i < rows.listed ? rows.scales[row_at(rows, i)] : 0;
+        }
 }
 
-template <typename Tiling>
-__global__ void __launch_bounds__(Tiling::THREADS) many_kernel(job j)
+__device__ inline void load_scales(float[TILES_N][2], const search_rows &, size_t, half_t) {}
+
+__device__ inline float score_of(int32_t sum, float scale) { return (float)sum * scale; }
+__device__ inline float score_of(float sum, float) { return sum; }
+
+__device__ inline void keep(const search_scan &scan, size_t query, uint64_t key)
 {
-    SHARED(uint64_t, buffers);          // [QUERIES][CAPACITY]
-    half_t *queries = reinterpret_cast<half_t *>(buffers + Tiling::QUERIES * Tiling::CAPACITY);
-    half_t *stages = queries + Tiling::QUERIES * j.rows.dim;
-    float *thresholds = reinterpret_cast<float *>(stages + STAGES * Tiling::STAGE_NUMBERS);
-    unsigned *counts = reinterpret_cast<unsigned *>(thresholds + Tiling::QUERIES);
-    int warp = (int)(threadIdx.x / 32), lane = (int)(threadIdx.x % 32), g = lane / 4, t = lane % 4;
-    int warp_query = warp / Tiling::WARPS_N * 32;
-    int warp_row = warp % Tiling::WARPS_N * Tiling::WARP_ROWS;
-    size_t query = (size_t)blockIdx.x * Tiling::QUERIES;
-    size_t part = ((j.rows.count + j.lists - 1) / j.lists + ROWS - 1) / ROWS * ROWS;
-    size_t first = blockIdx.y * part, end = first + part < j.rows.count ? first + part
-                                                                        : j.rows.count;
-    int steps = (int)(j.rows.dim / DEPTH), query_chunks = (int)(j.rows.dim / 8);
-    int tiles = first < end ? (int)((end - first + ROWS - 1) / ROWS) : 0, all = tiles * steps;
-    for (int i = (int)threadIdx.x; i < Tiling::QUERIES; i += Tiling::THREADS) {
-        thresholds[i] = -INFINITY;
-        counts[i] = 0;
+    unsigned at = atomicAdd(&scan.survivor_count[query], 1);
+    if (at < scan.room)
+        scan.survivors[query * scan.room + at] = key;
+}
+
+// What waits for one query goes to memory, by a warp.
+__device__ inline void flush(const search_scan &scan, size_t query, const uint64_t *waiting,
+                             unsigned *count)
+{
+    unsigned lane = threadIdx.x % 32, held = *count < WAITING ? *count : (unsigned)WAITING;
+    uint32_t at = 0;
+    if (lane == 0)
+        at = atomicAdd(&scan.survivor_count[query], held);
+    at = warp_shuffle(at, 0);
+    if (lane < held && at + lane < scan.room)
+        scan.survivors[query * scan.room + at + lane] = waiting[lane];
+    __syncwarp();
+    if (lane == 0)
+        *count = 0;
+}
+
+template <typename T, int Q, bool SAMPLE>
+__global__ void __launch_bounds__(tiling<T, Q>::THREADS) many_kernel(search_scan scan)
+{
+    typedef tiling<T, Q> Tiling;
+    typedef typename arithmetic<T>::sum Sum;
+    SHARED(unsigned char, block);
+    size_t bytes = scan.rows.dim * sizeof(T), depth = (bytes + DEPTH - 1) / DEPTH * DEPTH;
+    shared_layout l = layout_of(Q, depth);
+    uint64_t *waiting = reinterpret_cast<uint64_t *>(block);        // [Q][WAITING]
+    unsigned char *queries = block + l.queries, *stages = block + l.stages;
+    float *thresholds = reinterpret_cast<float *>(block + l.thresholds);
+    uint32_t *bits = reinterpret_cast<uint32_t *>(block + l.bits);  // [Q][ROWS / 32]
+    unsigned *counts = reinterpret_cast<unsigned *>(block + l.counts);
+    unsigned *wanted = counts + Q;
+    int thread = (int)threadIdx.x, warp = thread / 32, lane = thread % 32, g = lane / 4,
+        t = lane % 4;
+    int warp_query = warp / WARPS_N * 16 * Tiling::TILES_M, warp_n = warp % WARPS_N;
+    size_t query = (size_t)blockIdx.x * Q;
+    // tiles of this block: first, first + 1, ..., each `stride` of those of the rows
+    size_t tiles = SAMPLE ? scan.sampled : scan.tiles;
+    size_t part = (tiles + gridDim.y - 1) / gridDim.y, first = blockIdx.y * part;
+    size_t stride = SAMPLE ? scan.tiles / scan.sampled : 1;
+    int mine = (int)(first >= tiles ? 0 : tiles - first < part ? tiles - first : part);
+    int steps = (int)(depth / DEPTH), query_chunks = (int)(depth / 16), all = mine * steps;
+    const unsigned char *matrix = matrix_of(scan.rows, T());
+    auto row_of = [=](int step) { return (first + (size_t)(step / steps)) * stride * ROWS; };
+    const uint64_t *mask = nullptr;     // of query number `thread`
+    if (thread == 0)
+        *wanted = 0;
+    __syncthreads();
+    if (thread < Q) {
+        bool asked = query + thread < scan.queries.count
+                     && !(scan.gathered && scan.gathered[query + thread]);
+        thresholds[thread] = !asked ? INFINITY : SAMPLE ? 0 : scan.thresholds[query + thread];
+        counts[thread] = 0;
+        if (asked) {
+            mask = mask_for(scan.mask, query + thread);
+            atomicAdd(wanted, 1);
+        }
     }
-    load<Tiling::THREADS>(queries, j.queries, j.rows.dim, query, j.query_count, 0,
-                          Tiling::QUERIES, query_chunks);
+    __syncthreads();
+    if (*wanted == 0)
+        return;
+    load_queries<Tiling::THREADS>(queries, matrix_of(scan.queries, T()), bytes, query,
+                                  scan.queries.count, Q, query_chunks);
     for (int step = 0; step < STAGES - 1; step++) {
         if (step < all)
-            load<Tiling::THREADS>(stages + step * Tiling::STAGE_NUMBERS, j.rows.narrow, j.rows.dim,
-                                  first + step / steps * ROWS, end, step % steps * DEPTH, ROWS,
-                                  CHUNKS);
+            load_rows<Tiling::THREADS>(stages + step * Tiling::STAGE_BYTES, matrix, scan.rows,
+                                       bytes, row_of(step), step % steps);
         copy_commit();
     }
-    const uint64_t *masks[4];
-    UNROLL
-    for (int i = 0; i < 4; i++) {
-        size_t q = query + warp_query + 8 * i + g;
-        masks[i] = q < j.query_count ? mask_for(j.mask, q) : nullptr;
-    }
-    float scores[2][Tiling::ROW_TILES][4] = {};
+    Sum sums[Tiling::TILES_M][TILES_N][4] = {};
+    float scales[TILES_N][2];
+    uint64_t allowed[2] = {~0ull, ~0ull};
     for (int step = 0; step < all; step++) {
+        size_t row = row_of(step);
         copy_wait<STAGES - 2>();
         __syncthreads();
+        if (step % steps == 0) {
+            load_scales(scales, scan.rows, row + warp_n * COLUMNS + 2 * t, T());
+            if (mask)
+                for (size_t i = 0; i < 2; i++)
+                    allowed[i] = row / 64 + i < scan.mask.words ? mask[row / 64 + i] : 0;
+            for (int q = warp; !SAMPLE && q < Q; q += Tiling::WARPS)
+                if (counts[q] > WAITING / 2)
+                    flush(scan, query + q, waiting + q * WAITING, &counts[q]);
+        }
         int next = step + STAGES - 1;
         if (next < all)
-            load<Tiling::THREADS>(stages + next % STAGES * Tiling::STAGE_NUMBERS, j.rows.narrow,
-                                  j.rows.dim, first + next / steps * ROWS, end,
-                                  next % steps * DEPTH, ROWS, CHUNKS);
+            load_rows<Tiling::THREADS>(stages + next % STAGES * Tiling::STAGE_BYTES, matrix,
+                                       scan.rows, bytes, row_of(next), next % steps);
         copy_commit();
-        multiply<Tiling>(scores, queries, stages + step % STAGES * Tiling::STAGE_NUMBERS,
-                         step % steps, query_chunks, warp_query, warp_row);
+        multiply_stage<Tiling>(sums, queries, stages + step % STAGES * Tiling::STAGE_BYTES,
+                               step % steps, query_chunks, warp_query, warp_n * COLUMNS);
         if (step % steps != steps - 1)
             continue;
-        UNROLL
-        for (int m = 0; m < 2; m++)
-            UNROLL
-            for (int n = 0; n < Tiling::ROW_TILES; n++)
-                UNROLL
-                for (int i = 0; i < 4; i++) {
-                    int q = warp_query + 16 * m + 8 * (i / 2) + g;
-                    size_t row = first + step / steps * ROWS + warp_row + 8 * n + 2 * t + i % 2;
-                    float score = scores[m][n][i];
-                    scores[m][n][i] = 0;
-                    if (score > thresholds[q] && row < end
-                        && passes(masks[2 * m + i / 2], (uint32_t)row))
-                        buffers[q * Tiling::CAPACITY + atomicAdd(&counts[q], 1)]
-                            = key_of(score, (uint32_t)row);
-                }
+        if (thread < Q)
+            for (int i = 0; i < 2; i++) {
+                bits[4 * thread + 2 * i] = (uint32_t)allowed[i];
+                bits[4 * thread + 2 * i + 1] = (uint32_t)(allowed[i] >> 32);
+            }
         __syncthreads();
-        for (int q = warp; q < Tiling::QUERIES; q += Tiling::WARPS)
-            if (counts[q] > (unsigned)(Tiling::CAPACITY - ROWS))
-                cut<Tiling>(buffers + q * Tiling::CAPACITY, &counts[q], &thresholds[q]);
+        size_t column = row + warp_n * COLUMNS, left = scan.rows.listed > column
+                                                           ? scan.rows.listed - column : 0;
+        uint32_t there = left >= COLUMNS ? ~0u : (1u << left) - 1;
+        UNROLL
+        for (int m = 0; m < Tiling::TILES_M; m++)
+            UNROLL
+            for (int half = 0; half < 2; half++) {
+                int q = warp_query + 16 * m + 8 * half + g;
+                uint32_t may = bits[4 * q + warp_n] & there;
+                float best = -INFINITY, threshold = thresholds[q];
+                UNROLL
+                for (int n = 0; n < TILES_N; n++)
+                    UNROLL
+                    for (int j = 0; j < 2; j++) {
+                        float score = score_of(sums[m][n][2 * half + j], scales[n][j]);
+                        if (!SAMPLE || may >> (8 * n + 2 * t + j) & 1)
+                            best = fmaxf(best, score);
+                    }
+                if (SAMPLE) {
+                    if (query + q < scan.queries.count)
+                        scan.maxima[(query + q) * scan.subsets + row / (stride * ROWS) * SUBSETS
+                                    + warp_n * 4 + t] = best;
+                } else if (best >= threshold) {
+                    UNROLL
+                    for (int n = 0; n < TILES_N; n++)
+                        UNROLL
+                        for (int j = 0; j < 2; j++) {
+                            float score = score_of(sums[m][n][2 * half + j], scales[n][j]);
+                            int at = 8 * n + 2 * t + j;
+                            if (!(score >= threshold) || !(may >> at & 1))
+                                continue;
+                            uint64_t key = key_of(score, row_at(scan.rows, column + at));
+                            unsigned slot = atomicAdd(&counts[q], 1);
+                            if (slot < WAITING)
+                                waiting[q * WAITING + slot] = key;
+                            else
+                                keep(scan, query + q, key);
+                        }
+                }
+                UNROLL
+                for (int n = 0; n < TILES_N; n++)
+                    sums[m][n][2 * half] = sums[m][n][2 * half + 1] = 0;
+            }
     }
     copy_wait<0>();
     __syncthreads();
-    for (int q = warp; q < Tiling::QUERIES && query + q < j.query_count; q += Tiling::WARPS) {
-        uint64_t *buffer = buffers + q * Tiling::CAPACITY;
-        cut<Tiling>(buffer, &counts[q], &thresholds[q]);
-        __syncwarp();
-        for (int i = lane; i < Tiling::KEPT; i += 32)
-            j.out[((query + q) * j.lists + blockIdx.y) * Tiling::KEPT + i]
-                = i < (int)counts[q] ? buffer[i] : 0;
-    }
+    for (int q = warp; !SAMPLE && q < Q; q += Tiling::WARPS)
+        if (counts[q])
+            flush(scan, query + q, waiting + q * WAITING, &counts[q]);
 }
 
-template <typename Tiling> void start(platform *p, const job &j)
+template <typename T, int Q, bool SAMPLE> void start(platform *p, const search_scan &scan)
 {
-    auto *kernel = many_kernel<Tiling>;
-    size_t shared = Tiling::shared(j.rows.dim);
+    auto *kernel = many_kernel<T, Q, SAMPLE>;
+    size_t shared = layout_of(Q, depth_of(scan.rows.dim * sizeof(T))).bytes;
+    size_t blocks = (scan.queries.count + Q - 1) / Q, tiles = SAMPLE ? scan.sampled : scan.tiles;
+    size_t processors = platform_processors(p);
+    size_t each = blocks < processors ? processors / blocks : 1;   // one fits on each
     platform_allow_shared(p, reinterpret_cast<const void *>(kernel), shared);
-    dim3 grid((unsigned)((j.query_count + Tiling::QUERIES - 1) / Tiling::QUERIES),
-              (unsigned)j.lists);
-    LAUNCH(kernel, grid, Tiling::THREADS, shared, platform_stream(p), j);
+    LAUNCH(kernel, dim3((unsigned)blocks, (unsigned)(each < tiles ? each : tiles)),
+           (tiling<T, Q>::THREADS), shared, platform_stream(p), scan);
     platform_started(p, "a search");
 }
 
-typedef tiling<32, 256, 512> widest;
-
-// Queries of a block: as many as leave room for rows and candidates.
-size_t block_queries(const platform *p, size_t dim, size_t kept)
+// Queries of a block: enough for those that there are, and no more than its shared memory has room
+// for; 0: not even a few.
+size_t block_queries(const platform *p, const search_scan *scan)
 {
-    if (kept > 64)
-        return 32;
-    if (kept <= 16 && dim <= 384
-        && tiling<128, 16, 96>::shared(dim) <= platform_shared_bytes(p))
-        return 128;
-    return dim <= 768 && tiling<64, 16, 128>::shared(dim) <= platform_shared_bytes(p) ? 64 : 32;
+    size_t depth = depth_of(scan->rows.dim * (scan->int8 ? sizeof(int8_t) : sizeof(half_t)));
+    size_t most = scan->queries.count <= 32 ? 32 : scan->queries.count <= 64 ? 64 : 128;
+    while (most >= 32 && layout_of((int)most, depth).bytes > platform_shared_bytes(p))
+        most /= 2;
+    return most >= 32 ? most : 0;
 }
 
-template <int Q, int C> void start_kept(platform *p, const job &j, size_t kept)
+template <bool SAMPLE> void start_any(platform *p, const search_scan &scan)
 {
-    if (kept == 16)
-        start<tiling<Q, 16, C>>(p, j);
-    else if (kept == 32)
-        start<tiling<Q, 32, 128>>(p, j);
+    size_t queries = block_queries(p, &scan);
+    if (scan.int8 && queries == 128)
+        start<int8_t, 128, SAMPLE>(p, scan);
+    else if (scan.int8 && queries == 64)
+        start<int8_t, 64, SAMPLE>(p, scan);
+    else if (scan.int8)
+        start<int8_t, 32, SAMPLE>(p, scan);
+    else if (queries == 128)
+        start<half_t, 128, SAMPLE>(p, scan);
+    else if (queries == 64)
+        start<half_t, 64, SAMPLE>(p, scan);
     else
-        start<tiling<Q, 64, 128>>(p, j);
+        start<half_t, 32, SAMPLE>(p, scan);
 }
 
 }
 
-// As many blocks as the card has processors: one fits on each.
-size_t search_many_lists(const platform *p, size_t queries, size_t dim, size_t kept)
+// So many rows are sampled that about a quarter of SURVIVORS are not below their threshold (a
+// sample of s of n rows whose k-th best is the threshold: k n / s); there is room for some times
+// that, since the error of the pass adds to them and rows are not drawn at random.
+bool search_many_plan(const platform *p, search_scan *scan)
 {
-    size_t each = block_queries(p, dim, kept), tiles = (queries + each - 1) / each;
-    size_t processors = platform_processors(p);
-    return tiles < processors ? processors / tiles : 1;
+    size_t n = scan->rows.listed, k = scan->k, planned = k <= FEWER_AFTER ? 1024 : 4096;
+    scan->room = k <= FEWER_AFTER ? 2048 : 4096;
+    scan->tiles = (n + ROWS - 1) / ROWS;
+    size_t wanted = (4 * k * n / planned + ROWS - 1) / ROWS, least = 2 * k / SUBSETS + 1;
+    scan->sampled = n <= scan->room ? 0 : wanted > least ? wanted : least;
+    scan->sampled = scan->sampled < scan->tiles ? scan->sampled : scan->tiles;
+    scan->subsets = scan->sampled * SUBSETS;
+    return block_queries(p, scan) > 0;
 }
 
-bool search_many_fits(const platform *p, size_t dim, size_t kept)
+void search_many_sample(platform *p, const search_scan *scan)
 {
-    return kept <= 64 || widest::shared(dim) <= platform_shared_bytes(p);
+    if (scan->sampled)
+        start_any<true>(p, *scan);
 }
 
-void search_many(platform *p, const search_rows *rows, const half_t *queries, size_t query_count,
-                 const search_mask *mask, size_t kept, size_t lists, uint64_t *out)
+void search_many(platform *p, const search_scan *scan)
 {
-    job j = {*rows, *mask, queries, query_count, lists, out};
-    size_t each = block_queries(p, rows->dim, kept);
-    if (kept > 64)
-        start<widest>(p, j);
-    else if (each == 128)
-        start<tiling<128, 16, 96>>(p, j);
-    else if (each == 64)
-        start_kept<64, 128>(p, j, kept);
-    else
-        start_kept<32, 128>(p, j, kept);
+    start_any<false>(p, *scan);
 }

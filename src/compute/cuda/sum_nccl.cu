@@ -12,6 +12,10 @@
 
 #include "compute/cuda/train_cuda.cuh"
 
+extern "C" {
+#include "base/clock.h"
+}
+
 static_assert(sizeof(ncclUniqueId) == CUDA_SUM_ID_BYTES, "the size of NCCL's identifiers");
 
 extern "C" {
@@ -24,6 +28,7 @@ struct library {
     decltype(&ncclGetUniqueId) unique_id;
     decltype(&ncclCommInitRank) init;
     decltype(&ncclCommAbort) abort;
+    decltype(&ncclCommGetAsyncError) async_error;
     decltype(&ncclAllReduce) all_reduce;
     decltype(&ncclGetErrorString) describe;
 };
@@ -43,6 +48,7 @@ enum akin_status load(library *l, struct akin_error *error)
     if (look_up(handle, "ncclGetUniqueId", &l->unique_id)
         && look_up(handle, "ncclCommInitRank", &l->init)
         && look_up(handle, "ncclCommAbort", &l->abort)
+        && look_up(handle, "ncclCommGetAsyncError", &l->async_error)
         && look_up(handle, "ncclAllReduce", &l->all_reduce)
         && look_up(handle, "ncclGetErrorString", &l->describe))
         return AKIN_OK;
@@ -53,13 +59,17 @@ enum akin_status load(library *l, struct akin_error *error)
 
 struct cuda_sum {
     library nccl;
-    ncclComm_t comm;
+    ncclComm_t comm;            // NULL: given up
+    struct cuda_train *device;
     platform *owner;
     cudaStream_t stream;
     cudaEvent_t ready, done;    // the gradients on the training's stream, the sums on this one
 };
 
 namespace {
+
+// How long sums may take, and how often they are asked for.
+enum { SUM_SECONDS = 600, WATCH_US = 20 };
 
 void check_nccl(cuda_sum *s, ncclResult_t code)
 {
@@ -98,7 +108,9 @@ enum akin_status cuda_sum_create(struct train_device *device,
     cuda_sum *s = new (std::nothrow) cuda_sum();
     if (!s)
         return error_memory(error);
-    s->owner = cuda_train_of(device)->platform;
+    s->device = cuda_train_of(device);
+    s->owner = s->device->platform;
+    platform_enter(s->owner);   // a communicator is of the card that is chosen when it is made
     enum akin_status status = load(&s->nccl, error);
     if (status == AKIN_OK) {
         ncclUniqueId same;
@@ -110,7 +122,7 @@ enum akin_status cuda_sum_create(struct train_device *device,
         status = platform_finish(s->owner, error);
     }
     if (status == AKIN_OK)
-        *sum = s;
+        *sum = s->device->sum = s;
     else
         cuda_sum_destroy(&s);
     return status;
@@ -118,6 +130,8 @@ enum akin_status cuda_sum_create(struct train_device *device,
 
 void cuda_sum_start(struct cuda_sum *s, float *values, size_t count)
 {
+    if (!s->comm)
+        return;                 // the error is kept
     check_cuda(s, cudaEventRecord(s->ready, platform_stream(s->owner)));
     check_cuda(s, cudaStreamWaitEvent(s->stream, s->ready, 0));
     check_nccl(s, s->nccl.all_reduce(values, values, count, ncclFloat, ncclSum, s->comm,
@@ -131,12 +145,43 @@ void cuda_sum_wait(struct cuda_sum *s)
     platform_wait_longer(s->owner, RANKS_WAIT_NS);
 }
 
+// Where a rank is lost the kernels of the others wait for it for ever, and so would who waits for
+// them: only asking NCCL, and giving up, ends that (NCCL User Guide, Error handling and communicator
+// abort).
+void cuda_sum_watch(struct cuda_sum *s)
+{
+    uint64_t end = clock_monotonic_ns() + SUM_SECONDS * UINT64_C(1000000000);
+    while (s->comm) {
+        ncclResult_t state = ncclSuccess;
+        cudaError_t code = cudaEventQuery(s->done);
+        if (code != cudaErrorNotReady) {
+            check_cuda(s, code);
+            return;
+        }
+        cudaGetLastError();     // that it is not ready is no error
+        ncclResult_t asked = s->nccl.async_error(s->comm, &state);
+        bool late = clock_monotonic_ns() > end;
+        if (asked == ncclSuccess && (state == ncclSuccess || state == ncclInProgress) && !late) {
+            clock_sleep_us(WATCH_US);
+            continue;
+        }
+        check_nccl(s, asked == ncclSuccess ? state : asked);
+        if (late)
+            platform_fail(s->owner, AKIN_NETWORK, "NCCL: the sums of the other cards did not come");
+        s->nccl.abort(s->comm);
+        s->comm = nullptr;
+    }
+}
+
 // Abort, not destroy: where a rank is lost the others must not wait for it.
 void cuda_sum_destroy(struct cuda_sum **sum)
 {
     cuda_sum *s = *sum;
     if (!s)
         return;
+    platform_enter(s->owner);
+    if (s->device->sum == s)
+        s->device->sum = nullptr;
     if (s->comm)
         s->nccl.abort(s->comm);
     if (s->ready)

@@ -28,6 +28,7 @@ struct cuda_train {
     const void *owner;          // of the steps, and of the recording
     unsigned steps;             // begun so far, up to the first that is played back
     bool recording;
+    struct cuda_sum *sum;       // with other cards, or NULL
 };
 
 static inline cuda_train *cuda_train_of(struct train_device *device)

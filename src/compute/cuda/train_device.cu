@@ -86,7 +86,12 @@ void clear(struct train_device *base, void *memory, size_t bytes)
 
 enum akin_status finish(struct train_device *base, struct akin_error *error)
 {
-    return platform_finish(cuda_train_of(base)->platform, error);
+    cuda_train *device = cuda_train_of(base);
+#ifdef AKIN_NCCL
+    if (device->sum)
+        cuda_sum_watch(device->sum);
+#endif
+    return platform_finish(device->platform, error);
 }
 
 void destroy(struct train_device **base)

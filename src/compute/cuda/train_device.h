@@ -21,6 +21,8 @@ enum akin_status cuda_sum_create(struct train_device *device,
                                  size_t world, struct cuda_sum **sum, struct akin_error *error);
 void cuda_sum_start(struct cuda_sum *sum, float *values, size_t count);
 void cuda_sum_wait(struct cuda_sum *sum);
+// Waits for the sums that were asked for; an error of theirs is the device's.
+void cuda_sum_watch(struct cuda_sum *sum);
 void cuda_sum_destroy(struct cuda_sum **sum);
 
 #ifdef __cplusplus

@@ -1,0 +1,707 @@
+/* Requests on a card against the same on the CPU, alone and many at once; a card that fails at each
+ * of its calls, that cannot be opened, that knows nothing. The card is made up, and in a build with
+ * AKIN_CUDA_EMULATED the kernels of the CUDA device, run on the CPU. */
+#define RIG_DIM 64
+#include "parts_rig.h"
+
+#include "base/limits.h"
+#include "recommend/personal.h"
+#ifdef AKIN_CUDA_EMULATED
+#include "recommend/fit_events.h"
+#include "recommend/speaker.h"
+#include "compute/cuda/cuda_personal.h"
+#include "compute/cuda/cuda_search.h"
+#else
+#include "compute/best.h"
+#endif
+
+#ifdef AKIN_CUDA_EMULATED       /* which takes its time */
+enum { FAILING = 3, COUNT = 9, TIMES = 1 };
+#else
+enum { FAILING = 8, COUNT = 40, TIMES = 2 };
+#endif
+
+enum { K = 7, KINDS = 12 };
+
+/* What the card computes is off by so much at most. */
+#define ROUNDING 4e-6f
+
+/* ---- a card that is made up ------------------------------------------------------------- */
+
+static size_t calls, fail_at;           /* the call that fails, from 1; 0: none */
+static size_t asked_for;                /* requests of all calls */
+
+#ifndef AKIN_CUDA_EMULATED
+
+struct search_device {
+    const float *rows;
+};
+
+struct personal_device {
+    const float *rows;
+    struct personal_items items;
+    uint64_t texted[ITEMS / 64 + 1];
+};
+
+static enum akin_status plain_search_create(int ordinal, const float *rows, size_t row_count,
+                                            size_t dim, struct search_device **device,
+                                            struct akin_error *error)
+{
+    (void)ordinal;
+    (void)row_count;
+    (void)dim;
+    *device = memory_alloc(1, sizeof **device);
+    if (!*device)
+        return error_memory(error);
+    (*device)->rows = rows;
+    return AKIN_OK;
+}
+
+static void plain_search_destroy(struct search_device **device)
+{
+    memory_free(*device);
+    *device = NULL;
+}
+
+static enum akin_status plain_search(struct search_device *device, const struct device_query *query,
+                                     struct hit *hits, size_t *found, size_t *again,
+                                     struct akin_error *error)
+{
+    (void)device;
+    (void)query;
+    (void)hits;
+    (void)found;
+    (void)again;
+    return error_set(error, AKIN_UNSUPPORTED, "the CPU searches");
+}
+
+static enum akin_status plain_create(int ordinal, const struct search_device *rows,
+                                     const struct personal_items *items,
+                                     struct personal_device **device, struct akin_error *error)
+{
+    struct personal_device *d = memory_alloc(1, sizeof *d);
+    (void)ordinal;
+    assert_null(items->taste);          /* that one is for the kernels */
+    if (!d)
+        return error_memory(error);
+    d->rows = rows->rows;
+    d->items = *items;
+    memcpy(d->texted, items->texted, (ITEMS + 63) / 64 * sizeof *d->texted);
+    *device = d;
+    return AKIN_OK;
+}
+
+static void plain_destroy(struct personal_device **device)
+{
+    memory_free(*device);
+    *device = NULL;
+}
+
+static bool to_unit(double *x)
+{
+    double squares = 0;
+    for (size_t i = 0; i < DIM; i++)
+        squares += x[i] * x[i];
+    for (size_t i = 0; i < DIM; i++)
+        x[i] /= sqrt(squares);
+    return squares > 1e-12 && isfinite(squares);
+}
+
+static bool plain_fuse(const struct personal_device *d, const struct personal_request *r,
+                       double *out)
+{
+    double query[DIM], person[DIM], share = !r->query ? 0 : r->person ? (double)r->share : 1;
+    bool right = true;
+    for (size_t i = 0; i < DIM; i++)
+        query[i] = r->query ? (double)r->query[i] : 1;
+    right &= to_unit(query);
+    for (size_t i = 0; i < DIM; i++) {
+        query[i] -= (double)d->items.mean[i];
+        person[i] = r->person ? (double)r->person[i] : 1;
+    }
+    right &= to_unit(query) && to_unit(person);
+    for (size_t i = 0; i < DIM; i++)
+        out[i] = share * query[i] + (1 - share) * person[i];
+    return right && to_unit(out);
+}
+
+static float text_of(const struct personal_device *d, const double *vector, size_t row)
+{
+    double sum = 0;
+    for (size_t i = 0; i < DIM; i++)
+        sum += vector[i] * (double)d->rows[row * DIM + i];
+    return (float)sum;
+}
+
+static bool has_bit(const uint64_t *bits, size_t row)
+{
+    return bits[row / 64] >> row % 64 & 1;
+}
+
+/* Rows of hits [count] whose score is not 0 and that may be found, the best of them, are wanted. */
+static void want(struct hit *hits, const bool *allowed, size_t most, bool *wanted)
+{
+    size_t count = 0;
+    for (size_t row = 0; row < ITEMS; row++)
+        if (allowed[row] && hits[row].score != 0)
+            hits[count++] = hits[row];
+    best_sort(hits, count);
+    for (size_t i = 0; i < count && i < most; i++)
+        wanted[hits[i].row] = true;
+}
+
+static float want_taste(const struct personal_device *d, const struct personal_request *r,
+                        const bool *allowed, size_t most, float *taste, bool *wanted)
+{
+    struct hit hits[ITEMS];
+    bool all[ITEMS];
+    double sum = 0;
+    size_t best = 0;
+    memset(taste, 0, ITEMS * sizeof *taste);
+    for (size_t i = 0; i < r->past_count; i++)
+        for (uint64_t e = d->items.similar.starts[r->past[i]];
+             e < d->items.similar.starts[r->past[i] + 1]; e++) {
+            float value = r->past_weights[i] * d->items.similar.entries[e].weight;
+            taste[d->items.similar.entries[e].row] += value > 0 ? value : 0;
+        }
+    for (size_t row = 0; row < ITEMS; row++) {
+        hits[row] = (struct hit){ taste[row], (uint32_t)row };
+        all[row] = true;
+    }
+    want(hits, allowed, most, wanted);
+    for (size_t row = 0; row < ITEMS; row++)
+        hits[row] = (struct hit){ taste[row], (uint32_t)row };
+    want(hits, all, 0, wanted);
+    for (; best < 10 && hits[best].score > 0; best++)
+        sum += (double)hits[best].score;
+    return best ? (float)(sum / (double)best) : 1;
+}
+
+static size_t plain_one(const struct personal_device *d, const struct personal_batch *batch,
+                        size_t q, struct personal_result *results)
+{
+    const struct personal_request *r = &batch->requests[q];
+    struct hit hits[ITEMS];
+    bool allowed[ITEMS], texted[ITEMS], wanted[ITEMS] = { false };
+    float taste[ITEMS], text[ITEMS] = { 0 };
+    double vector[DIM];
+    bool points = r->query || r->person;
+    size_t popular = 0, count = 0, words = (ITEMS + 63) / 64;
+    if (points && !plain_fuse(d, r, vector))
+        return PERSONAL_NOWHERE;
+    for (size_t row = 0; row < ITEMS; row++)
+        allowed[row] = r->mask == UINT32_MAX || has_bit(batch->masks + r->mask * words, row);
+    for (size_t i = 0; i < r->skip_count; i++)
+        allowed[r->skip[i]] = false;
+    float scale = want_taste(d, r, allowed, batch->offers, taste, wanted);
+    for (size_t row = 0; row < ITEMS; row++) {
+        texted[row] = allowed[row] && has_bit(d->texted, row);
+        text[row] = points ? text_of(d, vector, row) : 0;
+        hits[row] = (struct hit){ text[row], (uint32_t)row };
+    }
+    want(hits, texted, points ? batch->text_offers : 0, wanted);
+    for (size_t i = 0; i < d->items.popular_count && r->popularity != 0; i++) {
+        uint32_t row = d->items.by_popularity[i];
+        wanted[row] |= allowed[row] && popular < batch->offers;
+        popular += allowed[row];
+    }
+    for (size_t row = 0; row < ITEMS; row++)
+        if (wanted[row])
+            hits[count++] = (struct hit){ r->text * text[row] + r->taste * (taste[row] / scale) +
+                                          r->popularity * d->items.popularity[row],
+                                          (uint32_t)row };
+    best_sort(hits, count);
+    count = count < batch->k ? count : batch->k;
+    for (size_t i = 0; i < count; i++)
+        results[i] = (struct personal_result){
+            hits[i].row, hits[i].score, text[hits[i].row], r->text * text[hits[i].row],
+            r->taste * (taste[hits[i].row] / scale),
+            r->popularity * d->items.popularity[hits[i].row] };
+    return count;
+}
+
+static enum akin_status plain_answer(struct personal_device *d, const struct personal_batch *batch,
+                                     struct personal_result *results, size_t *found,
+                                     struct akin_error *error)
+{
+    (void)error;
+    for (size_t q = 0; q < batch->count; q++)
+        found[q] = plain_one(d, batch, q, results + q * batch->k);
+    return AKIN_OK;
+}
+
+static enum akin_status plain_nearest(struct personal_device *d, const float *queries, size_t count,
+                                      size_t k, const uint64_t *mask, struct hit *hits,
+                                      size_t *found, struct akin_error *error)
+{
+    struct hit all[ITEMS];
+    double vector[DIM];
+    (void)error;
+    for (size_t q = 0; q < count; q++) {
+        struct personal_request request = { .query = queries + q * DIM };
+        size_t live = 0;
+        found[q] = 0;
+        if (!plain_fuse(d, &request, vector))
+            continue;
+        for (size_t row = 0; row < ITEMS; row++)
+            if (!mask || has_bit(mask, row))
+                all[live++] = (struct hit){ text_of(d, vector, row), (uint32_t)row };
+        best_sort(all, live);
+        found[q] = live < k ? live : k;
+        memcpy(hits + q * k, all, found[q] * sizeof *hits);
+    }
+    return AKIN_OK;
+}
+
+static const struct search_device_ops search_ops = { plain_search_create, plain_search_destroy,
+                                                     plain_search };
+static const struct personal_device_ops plain_ops = { plain_create, plain_destroy, plain_answer,
+                                                      plain_nearest };
+#endif
+
+static const struct search_device_ops *the_search(void)
+{
+#ifdef AKIN_CUDA_EMULATED
+    return cuda_search_ops();
+#else
+    return &search_ops;
+#endif
+}
+
+static const struct personal_device_ops *inner(void)
+{
+#ifdef AKIN_CUDA_EMULATED
+    return cuda_personal_ops();
+#else
+    return &plain_ops;
+#endif
+}
+
+/* ---- that fails when it is told --------------------------------------------------------- */
+
+static bool fails(void)
+{
+    return ++calls == fail_at;
+}
+
+static enum akin_status told_create(int ordinal, const struct search_device *rows,
+                                    const struct personal_items *items,
+                                    struct personal_device **device, struct akin_error *error)
+{
+    if (fails())
+        return error_set(error, AKIN_MEMORY, "a card that is full");
+    return inner()->create(ordinal, rows, items, device, error);
+}
+
+static void told_destroy(struct personal_device **device)
+{
+    inner()->destroy(device);
+}
+
+static enum akin_status told_answer(struct personal_device *device,
+                                    const struct personal_batch *batch,
+                                    struct personal_result *results, size_t *found,
+                                    struct akin_error *error)
+{
+    asked_for += batch->count;
+    if (fails())
+        return error_set(error, AKIN_IO, "a card that is lost");
+    return inner()->answer(device, batch, results, found, error);
+}
+
+static enum akin_status told_nearest(struct personal_device *device, const float *queries,
+                                     size_t count, size_t k, const uint64_t *mask,
+                                     struct hit *hits, size_t *found, struct akin_error *error)
+{
+    if (fails())
+        return error_set(error, AKIN_IO, "a card that is lost");
+    return inner()->nearest(device, queries, count, k, mask, hits, found, error);
+}
+
+static const struct personal_device_ops told = { told_create, told_destroy, told_answer,
+                                                 told_nearest };
+
+/* ---- requests --------------------------------------------------------------------------- */
+
+static const char *const past[] = { "f90", "f14", "f200" };
+static const char *const excluded[] = { "f300", "f301" };
+
+/* Everything that the card takes, and at the end what it does not. */
+static void set_request(size_t kind, struct akin_request *request, const float **query)
+{
+    static float words[DIM];
+    for (size_t i = 0; i < DIM; i++)
+        words[i] = rig_vectors[3 * DIM + i] + 0.3f * rig_vectors[400 * DIM + i];
+    *request = rig_request(kind == 5 ? 1 : K);
+    request->recall = 1;
+    *query = kind % 2 || kind == 6 ? words : NULL;
+    request->query = *query ? "words" : NULL;
+    request->user = kind < 2 ? "p3" : kind < 4 ? "p17" : kind == 8 ? "nobody" : NULL;
+    request->history = past;
+    request->history_count = kind == 4 || kind == 5 || kind == 9 ? 3 : 0;
+    request->exclude = excluded;
+    request->exclude_count = kind == 2 || kind == 7 ? 2 : 0;
+    request->filter = kind == 3 ? "year>=1973" : kind == 6 ? "genre=Comedy OR genre=Drama" : NULL;
+    request->include_seen = kind == 1;
+    request->popularity = kind == 9 ? 0.4f : -1;
+    request->query_weight = kind == 1 ? 0.25f : -1;
+    request->similar = kind == 10 ? "f100" : NULL;
+    request->diversity = kind == 11 ? 0.3f : 0;
+}
+
+static bool goes_to_card(size_t kind)
+{
+    return kind < 10;
+}
+
+static void check_same(size_t kind, const struct akin_recommendation *one,
+                       const struct akin_recommendation *other, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        bool near = fabsf(one[i].score - other[i].score) < ROUNDING &&
+                    fabsf(one[i].similarity - other[i].similarity) < ROUNDING &&
+                    fabsf(one[i].parts.text - other[i].parts.text) < ROUNDING &&
+                    fabsf(one[i].parts.taste - other[i].parts.taste) < ROUNDING &&
+                    fabsf(one[i].parts.popularity - other[i].parts.popularity) < ROUNDING;
+        bool tied = (i > 0 && one[i - 1].score - one[i].score < ROUNDING) ||
+                    (i + 1 < count && one[i].score - one[i + 1].score < ROUNDING);
+        if (!near || (one[i].row != other[i].row && !tied))
+            fail_msg("kind %zu, rank %zu: %zu %.8g, %zu %.8g", kind, i, one[i].row,
+                     (double)one[i].score, other[i].row, (double)other[i].score);
+    }
+}
+
+struct lists {
+    struct akin_recommendation results[KINDS][K];
+    size_t found[KINDS];
+};
+
+static void ask_all(struct lists *lists)
+{
+    for (size_t kind = 0; kind < KINDS; kind++) {
+        struct akin_request request;
+        struct akin_error error = { 0 };
+        const float *query;
+        set_request(kind, &request, &query);
+        must(recommend(rig, &request, query, lists->results[kind], NULL, &lists->found[kind], NULL,
+                       &error), &error);
+    }
+}
+
+static void ask_batch(struct lists *lists, size_t times)
+{
+    struct akin_request *requests = memory_alloc(times * KINDS, sizeof *requests);
+    struct akin_answer *answers = memory_alloc(times * KINDS, sizeof *answers);
+    struct lists *all = memory_alloc(times, sizeof *all);
+    const float **queries = memory_alloc(times * KINDS, sizeof *queries);
+    struct akin_error error = { 0 };
+    assert_true(requests && answers && all && queries);
+    for (size_t i = 0; i < times * KINDS; i++) {
+        set_request(i % KINDS, &requests[i], &queries[i]);
+        answers[i] = (struct akin_answer){ .results = all[i / KINDS].results[i % KINDS],
+                                           .found = 99, .status = AKIN_IO };
+    }
+    must(recommend_batch(rig, requests, queries, times * KINDS, answers, &error), &error);
+    for (size_t i = 0; i < times * KINDS; i++) {
+        assert_int_equal(answers[i].status, AKIN_OK);
+        all[i / KINDS].found[i % KINDS] = answers[i].found;
+        assert_int_equal(answers[i].found, all[0].found[i % KINDS]);
+        assert_true(rig_same(all[i / KINDS].results[i % KINDS], all[0].results[i % KINDS],
+                             answers[i].found));
+    }
+    *lists = all[0];
+    memory_free(requests);
+    memory_free(answers);
+    memory_free(all);
+    memory_free(queries);
+}
+
+static void use_card(size_t failing)
+{
+    struct akin_error error = { 0 };
+    const struct recommend_inputs none = { 0 };
+    recommender_use_inputs(rig, &none);         /* and the card before is gone */
+    calls = asked_for = 0;
+    fail_at = failing;
+    must(recommender_prepare(rig, (struct akin_progress){ 0 }, &error), &error);
+    must(recommender_use_card(rig, the_search(), 0, &error), &error);
+    must(recommender_use_personal(rig, &told, 0, &error), &error);
+}
+
+/* ---- tests ------------------------------------------------------------------------------ */
+
+static struct lists on_cpu;
+
+static void cpu_answers_many_as_one(void **state)
+{
+    struct lists many;
+    struct akin_error error = { 0 };
+    (void)state;
+    must(recommender_prepare(rig, (struct akin_progress){ 0 }, &error), &error);
+    ask_all(&on_cpu);
+    ask_batch(&many, 3);
+    for (size_t kind = 0; kind < KINDS; kind++) {
+        assert_int_equal(many.found[kind], on_cpu.found[kind]);
+        assert_true(rig_same(many.results[kind], on_cpu.results[kind], on_cpu.found[kind]));
+    }
+}
+
+static void card_answers_as_cpu(void **state)
+{
+    struct lists one, many;
+    size_t taken = 0;
+    (void)state;
+    use_card(0);
+    ask_all(&one);
+    for (size_t kind = 0; kind < KINDS; kind++) {
+        taken += goes_to_card(kind);
+        assert_int_equal(one.found[kind], on_cpu.found[kind]);
+        check_same(kind, one.results[kind], on_cpu.results[kind], on_cpu.found[kind]);
+    }
+    assert_int_equal(asked_for, taken);
+    assert_int_equal(calls, 1 + taken);         /* one made it */
+    calls = asked_for = 0;
+    ask_batch(&many, TIMES);
+    for (size_t kind = 0; kind < KINDS; kind++) {
+        assert_int_equal(many.found[kind], one.found[kind]);
+        assert_true(rig_same(many.results[kind], one.results[kind], one.found[kind]));
+    }
+    assert_int_equal(asked_for, TIMES * taken);
+    assert_int_equal(calls, 2);                 /* one for each k */
+}
+
+/* Whatever the call, the answers are those of the CPU, and the card is not asked again. */
+static void card_that_fails_is_left(void **state)
+{
+    struct akin_error why = { 0 };
+    struct lists one;
+    (void)state;
+    for (size_t failing = 2; failing < FAILING; failing += 2) {
+        use_card(failing);
+        assert_false(recommender_card_failed(rig, &why));
+        ask_all(&one);
+        for (size_t kind = 0; kind < KINDS; kind++) {
+            assert_int_equal(one.found[kind], on_cpu.found[kind]);
+            check_same(kind, one.results[kind], on_cpu.results[kind], on_cpu.found[kind]);
+        }
+        assert_int_equal(calls, failing);
+        assert_true(recommender_card_failed(rig, &why));
+        assert_string_equal(why.message, "a card that is lost");
+        assert_false(recommender_card_failed(rig, &why));       /* told once */
+    }
+    for (size_t failing = 2; failing < 4; failing++) {
+        use_card(failing);
+        ask_batch(&one, 1);
+        assert_int_equal(calls, failing);
+        for (size_t kind = 0; kind < KINDS; kind++)
+            check_same(kind, one.results[kind], on_cpu.results[kind], on_cpu.found[kind]);
+    }
+}
+
+static void card_that_cannot_be_opened(void **state)
+{
+    struct akin_error error = { 0 };
+    struct lists one;
+    (void)state;
+    use_card(0);
+    recommender_use_inputs(rig, &(struct recommend_inputs){ 0 });
+    calls = 0;
+    fail_at = 1;
+    assert_int_equal(recommender_use_personal(rig, &told, 0, &error), AKIN_MEMORY);
+    assert_string_equal(error.message, "a card that is full");
+    ask_all(&one);
+    assert_int_equal(calls, 1);
+    for (size_t kind = 0; kind < KINDS; kind++)
+        assert_true(rig_same(one.results[kind], on_cpu.results[kind], on_cpu.found[kind]));
+}
+
+/* Each is refused as it would be alone; the others are answered. */
+static void wrong_requests_are_told(void **state)
+{
+    static const float zero[DIM] = { 0 };
+    struct akin_request requests[6];
+    struct akin_answer answers[6];
+    struct akin_recommendation results[6][K];
+    struct akin_error error = { 0 };
+    const float *queries[6];
+    (void)state;
+    for (int card = 0; card < 2; card++) {
+        if (card)
+            use_card(0);
+        for (size_t i = 0; i < 6; i++) {
+            set_request(i == 5 ? 1 : 0, &requests[i], &queries[i]);
+            answers[i].results = results[i];
+        }
+        requests[1].filter = "yaer=1";
+        requests[2].history = &(const char *const){ "no such film at all" };
+        requests[2].history_count = 1;
+        requests[3].query = "nothing";
+        queries[3] = zero;
+        requests[4].k = K_MAX + 1;
+        assert_int_equal(recommend_batch(rig, requests, queries, 6, answers, &error),
+                         AKIN_ARGUMENT);
+        assert_non_null(strstr(error.message, "request 1: filter"));
+        assert_int_equal(answers[0].status, AKIN_OK);
+        assert_int_equal(answers[1].status, AKIN_ARGUMENT);
+        assert_int_equal(answers[2].status, AKIN_NOT_FOUND);
+        assert_int_equal(answers[3].status, AKIN_ARGUMENT);
+        assert_int_equal(answers[4].status, AKIN_LIMIT);
+        assert_int_equal(answers[5].status, AKIN_OK);
+        assert_int_equal(answers[0].found + answers[5].found, 2 * K);
+        assert_int_equal(answers[1].found + answers[2].found + answers[3].found + answers[4].found,
+                         0);
+        check_same(0, results[0], on_cpu.results[0], K);
+        check_same(1, results[5], on_cpu.results[1], K);
+    }
+    assert_int_equal(recommend_batch(rig, requests, queries, 0, answers, &error), AKIN_OK);
+}
+
+static void vectors_are_mapped_on_the_card(void **state)
+{
+    static struct akin_recommendation wanted[COUNT * K], found[COUNT * K];
+    size_t wanted_count[COUNT], found_count[COUNT];
+    struct akin_error error = { 0 };
+    float zero[DIM] = { 0 };
+    (void)state;
+    for (int filtered = 0; filtered < 2; filtered++) {
+        const char *filter = filtered ? "year>=1975" : NULL;
+        recommender_use_inputs(rig, &(struct recommend_inputs){ 0 });
+        must(recommend_vectors(rig, rig_vectors, COUNT, K, filter, wanted, wanted_count, &error),
+             &error);
+        use_card(0);
+        must(recommend_vectors(rig, rig_vectors, COUNT, K, filter, found, found_count, &error),
+             &error);
+        assert_int_equal(calls, 2);
+        for (size_t q = 0; q < COUNT; q++) {
+            assert_int_equal(found_count[q], wanted_count[q]);
+            check_same(q, found + q * K, wanted + q * K, found_count[q]);
+        }
+        must(recommend_vectors(rig, zero, 1, K, filter, found, found_count, &error), &error);
+        assert_int_equal(found_count[0], 0);
+        zero[3] = NAN;
+        assert_int_equal(recommend_vectors(rig, zero, 1, K, filter, found, found_count, &error),
+                         AKIN_ARGUMENT);
+        zero[3] = 0;
+        use_card(2);
+        must(recommend_vectors(rig, rig_vectors, COUNT, K, filter, found, found_count, &error),
+             &error);
+        assert_int_equal(calls, 2);
+        for (size_t q = 0; q < COUNT; q++)
+            check_same(q, found + q * K, wanted + q * K, found_count[q]);
+    }
+}
+
+#ifdef AKIN_CUDA_EMULATED
+
+/* What a model of taste says, of a session that goes on and of who comes back, is what the CPU says
+ * to a rounding of logarithms; `scaled` and the other sums as well, whose weights are 0 by default.
+ */
+static void learn_taste(struct taste **taste)
+{
+    struct taste_settings settings;
+    struct histories histories;
+    struct fit_events events;
+    taste_settings_default(&settings);
+    settings.items_max = 300;
+    settings.sequence.dim = 8;
+    must(fit_events_read(rig_catalog, &events, NULL), NULL);
+    must(fit_histories(rig_catalog, &events, &histories, NULL), NULL);
+    fit_events_deinit(&events);
+    must(taste_learn(cpu_kernels(rig_backend), rig_pool, &histories, &settings, taste, NULL), NULL);
+    histories_deinit(&histories);
+    must(taste_cut(*taste, 50, NULL), NULL);
+    for (int mood = 0; mood < 2; mood++)
+        for (int part = TASTE_EASE; part < TASTE_ATTENTION; part++)
+            (*taste)->weights[mood].part[part] += 0.1f;
+}
+
+static void check_said(size_t kind, bool returning, bool together)
+{
+    struct akin_recommendation wanted[K], found[K];
+    struct akin_answer answers[2] = { { .results = found }, { .results = wanted } };
+    struct akin_request request[2];
+    struct akin_error error = { 0 };
+    const float *query[2];
+    size_t wanted_count, found_count;
+    set_request(kind, &request[0], &query[0]);
+    request[0].now = returning ? 1000000000 : 24 * 1000;
+    request[1] = request[0];
+    query[1] = query[0];
+    struct personal_card *card = rig->card;
+    rig->card = NULL;
+    must(recommend(rig, &request[0], query[0], wanted, NULL, &wanted_count, NULL, &error), &error);
+    rig->card = card;
+    asked_for = 0;
+    if (together) {
+        must(recommend_batch(rig, request, query, 2, answers, &error), &error);
+        found_count = answers[0].found;
+    } else {
+        must(recommend(rig, &request[0], query[0], found, NULL, &found_count, NULL, &error),
+             &error);
+    }
+    assert_int_equal(asked_for, together ? 2 : 1);
+    assert_int_equal(found_count, wanted_count);
+    for (size_t i = 0; i < found_count; i++)
+        if (found[i].row != wanted[i].row || fabsf(found[i].score - wanted[i].score) > 1e-4f ||
+            fabsf(found[i].parts.text - wanted[i].parts.text) > 1e-4f ||
+            fabsf(found[i].parts.taste - wanted[i].parts.taste) > 1e-4f)
+            fail_msg("kind %zu, rank %zu: %zu %.8g, %zu %.8g", kind, i, found[i].row,
+                     (double)found[i].score, wanted[i].row, (double)wanted[i].score);
+}
+
+static void learned_taste_on_the_card(void **state)
+{
+    struct taste *taste;
+    struct speaker *speaker;
+    struct akin_error error = { 0 };
+    (void)state;
+    learn_taste(&taste);
+    must(speaker_create(taste, cpu_kernels(rig_backend), &speaker, NULL), NULL);
+    use_card(0);
+    const struct recommend_inputs inputs = { .fitted = true, .query_weight = 0.6f,
+                                             .speaker = speaker };
+    recommender_use_inputs(rig, &inputs);
+    must(recommender_use_personal(rig, &told, 0, &error), &error);
+    static const size_t kinds[] = { 0, 1, 3, 4, 9 };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        check_said(kinds[i], i % 2, i == 1);
+    check_said(0, true, false);
+    recommender_use_inputs(rig, &(struct recommend_inputs){ 0 });
+    speaker_destroy(&speaker);
+    taste_destroy(&taste);
+}
+#endif
+
+/* Where the answer would be everything that is left, the CPU looks at all of it. */
+static void few_that_pass_are_for_the_cpu(void **state)
+{
+    struct akin_recommendation results[K];
+    struct akin_request request;
+    struct akin_error error = { 0 };
+    const float *query;
+    size_t found;
+    (void)state;
+    use_card(0);
+    set_request(1, &request, &query);
+    request.filter = "year=1975";
+    must(recommend(rig, &request, query, results, NULL, &found, NULL, &error), &error);
+    assert_int_equal(found, K);
+    assert_int_equal(asked_for, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(cpu_answers_many_as_one),
+        cmocka_unit_test(card_answers_as_cpu),
+        cmocka_unit_test(card_that_fails_is_left),
+        cmocka_unit_test(card_that_cannot_be_opened),
+        cmocka_unit_test(wrong_requests_are_told),
+        cmocka_unit_test(vectors_are_mapped_on_the_card),
+        cmocka_unit_test(few_that_pass_are_for_the_cpu),
+#ifdef AKIN_CUDA_EMULATED
+        cmocka_unit_test(learned_taste_on_the_card),
+#endif
+    };
+    return cmocka_run_group_tests(tests, rig_set_up, rig_tear_down);
+}
