@@ -431,7 +431,7 @@ int main(int argc, char **argv)
     ops = cuda_ivf_ops();
 #else
     const struct cuda_plugin *plugin;
-    if (cuda_plugin_load(&plugin, &error) != AKIN_OK || plugin->device_count() == 0) {
+    if (cuda_plugin_load(NULL, &plugin, &error) != AKIN_OK || plugin->device_count() == 0) {
         printf("skipped: no card (%s)\n", error.message);
         return 77;
     }

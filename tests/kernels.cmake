@@ -68,15 +68,19 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
     list(APPEND told --param=tsan-instrument-func-entry-exit=0)
   endif()
   set_source_files_properties(${kernel_sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "${told}")
-  set(fence_source ${PROJECT_SOURCE_DIR}/src/compute/cuda/fence.cu)     # of the host alone
-  set_source_files_properties(${fence_source} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
-  add_library(cuda_emulated STATIC ${kernel_sources} ${fence_source} cuda_emulation/emulation.cc
+  set(host_sources ${PROJECT_SOURCE_DIR}/src/compute/cuda/fence.cu      # without kernels
+    ${PROJECT_SOURCE_DIR}/src/compute/cuda/ledger.cu)
+  set_source_files_properties(${host_sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
+  add_library(cuda_emulated STATIC ${kernel_sources} ${host_sources} cuda_emulation/emulation.cc
     cuda_emulation/emulation_races.cc cuda_emulation/platform.cc cuda_emulation/cards.cc)
   set_target_properties(cuda_emulated PROPERTIES CXX_STANDARD 17 COMPILE_FLAGS -O2)
   add_executable(emulation_check cuda_emulation/emulation_check.cc)
   set_source_files_properties(cuda_emulation/emulation_check.cc PROPERTIES COMPILE_OPTIONS "${told}")
   target_link_libraries(emulation_check cuda_emulated)
   add_test(NAME cuda.emulation COMMAND emulation_check)
+  add_executable(fence_check cuda_emulation/fence_check.cc)
+  target_link_libraries(fence_check cuda_emulated)
+  add_test(NAME cuda.fence COMMAND fence_check)
   target_include_directories(cuda_emulated PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/cuda_emulation)
   target_link_libraries(cuda_emulated PUBLIC akin_compute)
   # A libakin-cuda.so with cards that are made up, for whole commands (cuda_emulation/cards.h).

@@ -154,6 +154,13 @@ AKIN_API enum akin_status akin_index_search(const struct akin_index *index,
                                             const struct akin_index_query *query, int64_t *ids,
                                             float *scores, struct akin_error *error);
 
+/* Seconds of such a search on the GPU by its own clock, copies to it and back included, for sealed
+ * segments that a search has brought there; its filter is not looked at. NaN: some of it is not done
+ * there, or nobody knows. */
+AKIN_API enum akin_status akin_index_card_seconds(const struct akin_index *index,
+                                                  const struct akin_index_query *query,
+                                                  double *seconds, struct akin_error *error);
+
 /* What is strange about a filter for the rows that there are, such as "no row has a field 'yeer';
  * did you mean 'year'?", into hint[bytes] (256 are enough); "": nothing. Such a filter is no
  * mistake, but few people mean it. AKIN_ARGUMENT, AKIN_LIMIT: it is no filter. */

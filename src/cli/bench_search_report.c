@@ -38,7 +38,7 @@ static const struct search_run *fastest(const struct search_bench *b, size_t row
 
 static json_t *run_json(const struct search_bench *b, const struct search_run *run)
 {
-    json_t *root = json_object(), *qps = json_object();
+    json_t *root = json_object(), *qps = json_object(), *card_us = json_object();
     json_object_set_new(root, "rows", json_of_count(run->rows));
     json_object_set_new(root, "kind", json_of_text(run->kind));
     json_object_set_new(root, "chosen", json_of_text(run->chosen));
@@ -54,8 +54,10 @@ static json_t *run_json(const struct search_bench *b, const struct search_run *r
         char key[32];
         snprintf(key, sizeof key, "batch_%zu", b->batches[i]);
         json_object_set_new(qps, key, json_of_double(run->qps[i]));
+        json_object_set_new(card_us, key, json_of_double(run->card_us[i]));
     }
     json_object_set_new(root, "qps", qps);
+    json_object_set_new(root, "card_us", card_us);
     json_object_set_new(root, "build_s", json_of_double(run->build_s));
     json_object_set_new(root, "open_ms", json_of_double(run->open_ms));
     json_object_set_new(root, "file_bytes", json_of_count(run->file_bytes));
@@ -163,6 +165,27 @@ static void print_runs(const struct search_bench *b, size_t rows)
     table_deinit(&table);
 }
 
+/* What the card says itself, beside the wall clock of the table: without the way to it. */
+static void print_card(const struct search_bench *b, size_t rows)
+{
+    char text[NUMBER_BYTES];
+    for (size_t i = 0; i < b->run_count; i++) {
+        const struct search_run *run = &b->runs[i];
+        bool known = false;
+        for (size_t j = 0; j < b->batch_count; j++)
+            known |= !isnan(run->card_us[j]);
+        if (run->rows != rows || !known)
+            continue;
+        target_text(run, text, sizeof text);
+        printf("  by the clock of %s, %s, %s, %d threads:", run->device, run->chosen, text,
+               run->threads);
+        for (size_t j = 0; j < b->batch_count; j++)
+            if (!isnan(run->card_us[j]))
+                printf(" batch %zu %.1f us;", b->batches[j], run->card_us[j]);
+        printf(" copies included\n");
+    }
+}
+
 static void print_reference(const struct search_bench *b)
 {
     static const struct table_column columns[] = {
@@ -206,6 +229,7 @@ void search_report_print(const struct search_bench *b)
     for (i = 0; i < b->size_count; i++) {
         printf("\n%s rows\n", format_count(text, b->sizes[i]));
         print_runs(b, b->sizes[i]);
+        print_card(b, b->sizes[i]);
     }
     print_reference(b);
     json_array_foreach(b->unavailable, i, row)

@@ -73,6 +73,10 @@ struct ivf_device_ops {
      * more probes than cells, or more than the limits above. One call at a time. */
     enum akin_status (*search)(struct ivf_device *device, const struct ivf_query *query,
                                struct hit *hits, size_t *found, struct akin_error *error);
+    /* Seconds of such a search by the device's own clock, copies included. May be NULL. */
+    enum akin_status (*measure)(struct ivf_device *device, const struct ivf_query *query,
+                                struct hit *hits, size_t *found, double *seconds,
+                                struct akin_error *error);
     /* Bytes of the device that are held. */
     size_t (*memory)(const struct ivf_device *device);
 };

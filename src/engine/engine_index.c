@@ -153,6 +153,13 @@ enum akin_status akin_index_search(const struct akin_index *index,
     return collection_search(index->collection, query, ids, scores, error);
 }
 
+enum akin_status akin_index_card_seconds(const struct akin_index *index,
+                                         const struct akin_index_query *query, double *seconds,
+                                         struct akin_error *error)
+{
+    return collection_card_seconds(index->collection, query, seconds, error);
+}
+
 enum akin_status akin_index_filter_hint(const struct akin_index *index, const char *filter,
                                         char *hint, size_t bytes, struct akin_error *error)
 {

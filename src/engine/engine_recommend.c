@@ -284,7 +284,7 @@ static enum akin_status encode_all(const struct akin_recommender *r,
         texts[queries++] =
             (struct akin_text){ requests[i].query, strlen(requests[i].query) };
     }
-    return queries ? model_embed(r->model, texts, queries, &settings, vectors, NULL, error)
+    return queries ? akin_model_embed(r->model, texts, queries, &settings, vectors, NULL, error)
                    : AKIN_OK;
 }
 

@@ -62,6 +62,10 @@ enum akin_status collection_seal(struct collection *c, struct akin_error *error)
 enum akin_status collection_search(const struct collection *c,
                                    const struct akin_index_query *query, int64_t *ids,
                                    float *scores, struct akin_error *error);
+/* See akin_index_card_seconds. */
+enum akin_status collection_card_seconds(const struct collection *c,
+                                         const struct akin_index_query *query, double *seconds,
+                                         struct akin_error *error);
 enum akin_status collection_read(const struct collection *c, int64_t from, size_t count,
                                  int64_t *ids, float *vectors, size_t *found,
                                  struct akin_error *error);

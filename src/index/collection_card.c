@@ -1,6 +1,8 @@
 /* Sealed parts on a card: brought there by the first search that meets them, one search at a time
  * for each part. Where nobody insists on the card, a part that it refuses, or fails at, is searched
  * on the CPU from then on. */
+#include <math.h>
+
 #include "base/log.h"
 #include "index/collection_parts.h"
 
@@ -129,4 +131,67 @@ enum akin_status part_search(const struct collection *c, struct part *part,
     if (card)
         TRY(search_on_card(c, card, part, query, number, hits, &answered, error));
     return answered ? AKIN_OK : segment_search(part->segment, query, hits, error);
+}
+
+/* ---- its own clock ---------------------------------------------------------------------- */
+
+/* All sealed parts of a snapshot, which were brought to the card before. */
+static enum akin_status measure(const struct snapshot *s, const struct segment_query *asked,
+                                const struct segment_hits *hits, double *seconds,
+                                struct akin_error *error)
+{
+    *seconds = s->sealed ? 0 : NAN;
+    for (size_t i = 0; i < s->sealed; i++) {
+        const struct view *view = &s->views[i];
+        struct segment_query query = *asked;
+        double own = NAN;
+        bool answered = false;
+        enum akin_status status = AKIN_OK;
+        query.allowed = view->bits ? view->bits->alive : NULL;
+        query.allowed_count = view_live(view);
+        query.k = asked->k < query.allowed_count ? asked->k : query.allowed_count;
+        if (!view->part->card_lock)
+            break;
+        mutex_lock(view->part->card_lock);
+        if (view->part->card)
+            status = segment_card_measure(view->part->card, &query,
+                                          view->bits ? view->bits->number : 0, hits, &own,
+                                          &answered, error);
+        mutex_unlock(view->part->card_lock);
+        *seconds += own;
+        TRY(status);
+    }
+    return AKIN_OK;
+}
+
+enum akin_status collection_card_seconds(const struct collection *c,
+                                         const struct akin_index_query *query, double *seconds,
+                                         struct akin_error *error)
+{
+    size_t hits_count, numbers;
+    *seconds = NAN;
+    if (!c->card || atomic_load(&c->card->state) != CARD_THERE || !query->count || !query->k)
+        return AKIN_OK;
+    if (!size_mul(query->count, query->k, &hits_count) || !size_mul(query->count, c->dim, &numbers))
+        return error_memory(error);
+    float *unit = memory_alloc_aligned(numbers, sizeof *unit);
+    struct segment_hits hits = { memory_alloc(hits_count, sizeof(struct hit)),
+                                 memory_alloc(query->count, sizeof(size_t)) };
+    struct snapshot *snapshot = snapshot_take(c);
+    enum akin_status status = unit && hits.hits && hits.found ? AKIN_OK : error_memory(error);
+    for (size_t q = 0; status == AKIN_OK && q < query->count; q++)
+        if (c->metric == AKIN_METRIC_COSINE)
+            unit_row(query->vectors + q * c->dim, c->dim, unit + q * c->dim);
+    struct segment_query asked = {
+        .queries = c->metric == AKIN_METRIC_COSINE ? unit : query->vectors, .count = query->count,
+        .k = query->k, .exact = query->exact,
+        .recall = query->recall > 0 ? query->recall : COLLECTION_RECALL,
+    };
+    if (status == AKIN_OK)
+        status = measure(snapshot, &asked, &hits, seconds, error);
+    snapshot_release(snapshot);
+    memory_free(hits.found);
+    memory_free(hits.hits);
+    memory_free(unit);
+    return status;
 }

@@ -154,12 +154,12 @@ static void score_again(void *context, size_t q, int worker)
 }
 
 static enum akin_status search_rows(struct segment_card *c, const struct segment_query *query,
-                                    const struct segment_hits *hits, bool *answered,
-                                    struct akin_error *error)
+                                    uint64_t number, const struct segment_hits *hits,
+                                    bool *answered, struct akin_error *error)
 {
     struct device_query asked = {
         .query_count = query->count, .k = query->k, .masks = query->allowed,
-        .mask_count = query->allowed ? 1 : 0,
+        .mask_count = query->allowed ? 1 : 0, .masks_number = number,
         .mask_words = (segment_originals(c->segment)->count + 63) / 64,
     };
     if (query->k == 0 || query->k > SEARCH_DEVICE_K_MAX || query->count == 0 ||
@@ -180,26 +180,46 @@ static enum akin_status search_rows(struct segment_card *c, const struct segment
     return AKIN_OK;
 }
 
-enum akin_status segment_card_search(struct segment_card *c, const struct segment_query *query,
+/* seconds NULL: nobody wants to know. */
+static enum akin_status search_lists(struct segment_card *c, const struct segment_query *query,
                                      uint64_t number, const struct segment_hits *hits,
-                                     bool *answered, struct akin_error *error)
+                                     double *seconds, bool *answered, struct akin_error *error)
 {
     struct ivf_query asked;
-    *answered = false;
-    if (c->rows)
-        return search_rows(c, query, hits, answered, error);
     if (!ivfpq_device_query(segment_ivfpq(c->segment), query, &asked))
         return AKIN_OK;
     asked.allowed_number = number;
-    enum akin_status status = c->card.ivf->search(c->ivf, &asked, hits->hits, hits->found, error);
+    enum akin_status status =
+        seconds ? c->card.ivf->measure(c->ivf, &asked, hits->hits, hits->found, seconds, error)
+                : c->card.ivf->search(c->ivf, &asked, hits->hits, hits->found, error);
     *answered = status == AKIN_OK;
     return status == AKIN_UNSUPPORTED ? AKIN_OK : status;
 }
 
+enum akin_status segment_card_search(struct segment_card *c, const struct segment_query *query,
+                                     uint64_t number, const struct segment_hits *hits,
+                                     bool *answered, struct akin_error *error)
+{
+    *answered = false;
+    return c->rows ? search_rows(c, query, number, hits, answered, error)
+                   : search_lists(c, query, number, hits, NULL, answered, error);
+}
+
+enum akin_status segment_card_measure(struct segment_card *c, const struct segment_query *query,
+                                      uint64_t number, const struct segment_hits *hits,
+                                      double *seconds, bool *answered, struct akin_error *error)
+{
+    *answered = false;
+    *seconds = NAN;
+    if (c->rows || !c->card.ivf->measure)
+        return AKIN_OK;
+    enum akin_status status = search_lists(c, query, number, hits, seconds, answered, error);
+    if (!*answered)
+        *seconds = NAN;
+    return status;
+}
+
 size_t segment_card_bytes(const struct segment_card *c)
 {
-    const struct segment_rows *rows = segment_originals(c->segment);
-    if (c->ivf)
-        return c->card.ivf->memory(c->ivf);
-    return rows->count * c->padded * (sizeof(float) + sizeof(uint16_t));
+    return c->ivf ? c->card.ivf->memory(c->ivf) : c->card.search->memory(c->rows);
 }

@@ -39,3 +39,7 @@ size_t segment_card_bytes(const struct segment_card *card);
 enum akin_status segment_card_search(struct segment_card *card, const struct segment_query *query,
                                      uint64_t number, const struct segment_hits *hits,
                                      bool *answered, struct akin_error *error);
+/* The same, and its seconds by the card's own clock; NaN: not known, and then *answered is false. */
+enum akin_status segment_card_measure(struct segment_card *card, const struct segment_query *query,
+                                      uint64_t number, const struct segment_hits *hits,
+                                      double *seconds, bool *answered, struct akin_error *error);

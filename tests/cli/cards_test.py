@@ -289,6 +289,8 @@ def indexes():
     check("bench: the CPU and the card", [(r["device"], r["exact"]) for r in runs] == [
         (device, exact) for device in ("cpu", "cuda:0") for exact in (True, False)]
         and runs[1]["recall"] == runs[3]["recall"] and runs[3]["card_bytes"] > 0, runs)
+    check("bench: the card's own clock", runs[3]["card_us"]["batch_1"] > 0 and runs[3]["card_us"]["batch_3"] > 0
+          and runs[1]["card_us"]["batch_1"] is None and runs[2]["card_us"]["batch_1"] is None, runs)
 
 
 def main():

@@ -70,6 +70,9 @@ void note_read(mark &m)
         m.reader_warp = false;
     } else if (m.reader == MANY || !same_warp(m.reader, here.thread)) {
         m.reader = MANY;
+    } else if (m.read_meet != here.meets) {     // who read before the warp met, is before
+        m.reader = here.thread;
+        m.reader_warp = false;
     } else if (m.reader != here.thread) {
         m.reader = here.thread;
         m.reader_warp = true;

@@ -26,6 +26,7 @@ struct encoder_stream {
 
 static atomic_int runs[CARDS], encoded[CARDS], devices, streams, after_failure;
 static int fails_at[CARDS];     /* the run of a card from which on it fails; 0: never */
+static unsigned hangs_ms;       /* it is silent for so long before it fails, as one that hangs */
 static bool refuses;            /* to be made */
 static unsigned us_per_token[CARDS];    /* one batch at a time; 0: none, and no waiting */
 static pthread_mutex_t busy[CARDS] = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
@@ -115,6 +116,7 @@ static enum akin_status fake_run(struct encoder_stream *stream, const struct pac
         atomic_fetch_add(&after_failure, 1);
     if (fails_at[device->ordinal] && run >= fails_at[device->ordinal]) {
         stream->failed = true;
+        clock_sleep_us(1000 * hangs_ms);
         return error_set(error, AKIN_IO, "card %d fell out", device->ordinal);
     }
     if (checks_cpu && sched_getcpu() != cpu_of[device->ordinal])

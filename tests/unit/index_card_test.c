@@ -21,7 +21,7 @@ struct fake {
     bool no_memory, none, required;
     enum akin_status find_status;
     size_t dim;                 /* of the last create */
-    uint64_t number;            /* of the last search of ivf */
+    uint64_t number;            /* of the last search */
     bool masked;
     struct backend *backend;
     int warnings;
@@ -82,9 +82,11 @@ static void rows_destroy(struct search_device **device)
 }
 
 /* Scores are a little off, as those of a card may be. */
-static enum akin_status rows_answer(const struct search_device *d, const struct device_query *query,
-                                    struct hit *hits, size_t *found, struct akin_error *error)
+static enum akin_status rows_search(struct search_device *d, const struct device_query *query,
+                                    struct hit *hits, size_t *found,
+                                    struct search_counts *counts, struct akin_error *error)
 {
+    assert_null(counts);
     TRY(begin(error));
     struct topk_request request = {
         .rows = d->rows, .row_count = d->count, .dim = d->dim, .queries = query->queries,
@@ -92,6 +94,8 @@ static enum akin_status rows_answer(const struct search_device *d, const struct 
         .score = SCORE_INNER_PRODUCT,
     };
     assert_true(query->k <= SEARCH_DEVICE_K_MAX);
+    fake.number = query->masks_number;
+    fake.masked = query->masks != NULL;
     enum akin_status status = cpu_topk(fake.backend, &request, hits, found, error);
     for (size_t q = 0; q < query->query_count; q++)
         for (size_t i = 0; i < found[q]; i++)
@@ -134,24 +138,31 @@ static enum akin_status ivf_search(struct ivf_device *d, const struct ivf_query 
     return status;
 }
 
+static enum akin_status ivf_measure(struct ivf_device *d, const struct ivf_query *query,
+                                    struct hit *hits, size_t *found, double *seconds,
+                                    struct akin_error *error)
+{
+    *seconds = 0.25;
+    return ivf_search(d, query, hits, found, error);
+}
+
 static size_t ivf_memory(const struct ivf_device *d)
 {
     return d->lists.rows;
 }
 
-/* Whatever else the device of rows learns to do is not asked of it here. */
-static enum akin_status rows_search(struct search_device *d, const struct device_query *query,
-                                    struct hit *hits, size_t *found, size_t *answered,
-                                    struct akin_error *error)
+static size_t rows_memory(const struct search_device *d)
 {
-    (void)answered;
-    return rows_answer(d, query, hits, found, error);
+    return d->count * d->dim * sizeof(float);
 }
 
 static const struct search_device_ops rows_ops = {
-    .create = rows_create, .destroy = rows_destroy, .search = rows_search,
+    .create = rows_create, .destroy = rows_destroy, .search = rows_search, .memory = rows_memory,
 };
-static const struct ivf_device_ops ivf_ops = { ivf_create, ivf_destroy, ivf_search, ivf_memory };
+static const struct ivf_device_ops ivf_ops = {
+    .create = ivf_create, .destroy = ivf_destroy, .search = ivf_search, .measure = ivf_measure,
+    .memory = ivf_memory,
+};
 
 static void warn(void *cookie, enum akin_log_level level, const char *line)
 {
@@ -323,7 +334,7 @@ static void rows_come_and_go(void **state)
             assert_int_equal(deleted, 1);
             rig_ok(&b.rig, search(&b, (struct akin_index_query){ 0 }, ids, scores));
             assert_true(ids[0] != best);
-            assert_true(i == 0 || (fake.masked && fake.number > number));
+            assert_true(fake.masked && fake.number > number);
             number = fake.number;
             same(&b, NULL, 2);
             assert_int_equal(fake.number, number);
@@ -391,6 +402,33 @@ static void who_asks_for_a_card_gets_it_or_an_error(void **state)
     rig_ok(&b.rig, search(&b, query, ids, scores));
     assert_int_equal(fake.warnings, 0);
     bench_end(&b);
+}
+
+/* Its own clock, where it answers alone and has one. */
+static void times_are_those_of_its_clock(void **state)
+{
+    static const char *const kinds[] = { "ivfpq", "flat" };
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct bench b = { 0 };
+        double seconds = 0;
+        bench_begin(&b, ROWS, settings_of(kinds[i], AKIN_METRIC_COSINE));
+        struct akin_index_query query = { .vectors = b.queries, .count = 2, .k = K };
+        b.c = rig_open(&b.rig, AKIN_INDEX_READ);
+        rig_ok(&b.rig, collection_card_seconds(b.c, &query, &seconds, &b.rig.error));
+        assert_true(isnan(seconds));                /* nothing is there yet */
+        same(&b, NULL, 2);
+        rig_ok(&b.rig, collection_card_seconds(b.c, &query, &seconds, &b.rig.error));
+        assert_true(i ? isnan(seconds) : seconds == 0.25);
+        query.exact = true;                         /* the CPU's */
+        rig_ok(&b.rig, collection_card_seconds(b.c, &query, &seconds, &b.rig.error));
+        assert_true(isnan(seconds));
+        query.exact = false;
+        fake.fails_at = i ? 0 : fake.asked + 1;
+        assert_int_equal(collection_card_seconds(b.c, &query, &seconds, &b.rig.error),
+                         i ? AKIN_OK : AKIN_IO);
+        bench_end(&b);
+    }
 }
 
 static void what_it_does_not_know_the_cpu_answers(void **state)
@@ -496,6 +534,7 @@ int main(void)
         cmocka_unit_test(rows_come_and_go),
         cmocka_unit_test(auto_goes_on_without_it),
         cmocka_unit_test(who_asks_for_a_card_gets_it_or_an_error),
+        cmocka_unit_test(times_are_those_of_its_clock),
         cmocka_unit_test(what_it_does_not_know_the_cpu_answers),
         cmocka_unit_test(few_rows_stay_unless_somebody_insists),
         cmocka_unit_test(many_ask_at_once),

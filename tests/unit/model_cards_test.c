@@ -260,6 +260,32 @@ static void test_a_card_falls_out(void **state)
     memset(fails_at, 0, sizeof fails_at);
 }
 
+/* The device gives it up after a time; the other cards have done all they could meanwhile. */
+static void test_a_card_hangs(void **state)
+{
+    (void)state;
+    int hung = 0;
+    hangs_ms = 150;
+    us_per_token[0] = us_per_token[1] = us_per_token[2] = 20;
+    for (int when = 1; when < 6; when += 2) {
+        struct setup s;
+        struct akin_error error = { 0 };
+        fails_at[1] = when;
+        setup_open(&s, CARDS, 6);
+        if (embed_all(&s, TEXTS, &error))
+            fail_msg("%s", error.message);
+        assert_memory_equal(s.vectors, truth, TEXTS * s.dimension * sizeof *truth);
+        assert_int_equal(after_failure, 0);
+        assert_true(runs[1] < when + STREAMS);      /* each stream once at most */
+        hung += runs[1] >= when;
+        setup_close(&s);
+    }
+    memset(fails_at, 0, sizeof fails_at);
+    memset(us_per_token, 0, sizeof us_per_token);
+    hangs_ms = 0;
+    assert_true(hung > 0);
+}
+
 static void test_all_fall_out(void **state)
 {
     struct setup s;
@@ -300,7 +326,8 @@ int main(void)
         cmocka_unit_test(test_threads_are_near_their_card),
         cmocka_unit_test(test_cards_of_unequal_speed),
         cmocka_unit_test(test_the_end_of_a_window),
-        cmocka_unit_test(test_a_card_falls_out), cmocka_unit_test(test_all_fall_out),
+        cmocka_unit_test(test_a_card_falls_out),
+        cmocka_unit_test(test_a_card_hangs), cmocka_unit_test(test_all_fall_out),
         cmocka_unit_test(test_a_card_that_cannot_be_opened),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);

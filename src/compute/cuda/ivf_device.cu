@@ -206,7 +206,7 @@ enum akin_status create(int ordinal, const struct ivf_lists *lists, struct ivf_d
     if (!d)
         return error_memory(error);
     d->data = describe(lists);
-    enum akin_status status = platform_open(ordinal, &d->own, error);
+    enum akin_status status = platform_open(ordinal, &d->own, error, CUDA_USE_INDEX);
     if (status == AKIN_OK) {
         size_t most = std::max(std::max(ivf_prepare_shared(&d->data), ivf_scan_shared(&d->data)),
                                ivf_rank_shared(&d->data));
@@ -375,7 +375,7 @@ void start_alone(struct ivf_device *d)
 }
 
 enum akin_status search_chunk(struct ivf_device *d, const struct ivf_query *query, size_t first,
-                              size_t count, struct hit *hits, size_t *found,
+                              size_t count, struct hit *hits, size_t *found, double *seconds,
                               struct akin_error *error)
 {
     const ivf_job job = {(unsigned)query->k, (unsigned)query->kept, (unsigned)query->probes,
@@ -383,11 +383,15 @@ enum akin_status search_chunk(struct ivf_device *d, const struct ivf_query *quer
     size_t dim = d->data.dim, bytes = count * dim * sizeof(float);
     memcpy(d->sent, &job, sizeof job);
     memcpy(d->sent + sizeof job, query->queries + first * dim, bytes);
+    if (seconds)
+        platform_mark(d->own);
     platform_upload(d->own, const_cast<ivf_job *>(d->work.job), d->sent, sizeof job + bytes);
     if (count == 1)
         start_alone(d);
     else
         start(d, count);
+    if (seconds)
+        *seconds += platform_since_mark(d->own);
     enum akin_status status = platform_finish(d->own, error);
     if (status != AKIN_OK)
         return status;
@@ -398,8 +402,9 @@ enum akin_status search_chunk(struct ivf_device *d, const struct ivf_query *quer
     return AKIN_OK;
 }
 
-enum akin_status search(struct ivf_device *d, const struct ivf_query *query, struct hit *hits,
-                        size_t *found, struct akin_error *error)
+// seconds: added to; NULL: nobody wants to know.
+enum akin_status search_all(struct ivf_device *d, const struct ivf_query *query, struct hit *hits,
+                            size_t *found, double *seconds, struct akin_error *error)
 {
     if (query->k == 0 || query->k > query->kept || query->kept > IVF_DEVICE_KEPT_MAX
         || query->candidates == 0 || query->candidates > IVF_DEVICE_CANDIDATES_MAX
@@ -416,8 +421,21 @@ enum akin_status search(struct ivf_device *d, const struct ivf_query *query, str
         status = send_mask(d, query, error);
     for (size_t first = 0; first < query->count && status == AKIN_OK; first += together)
         status = search_chunk(d, query, first, std::min(together, query->count - first),
-                              hits + first * query->k, found + first, error);
+                              hits + first * query->k, found + first, seconds, error);
     return status;
+}
+
+enum akin_status search(struct ivf_device *d, const struct ivf_query *query, struct hit *hits,
+                        size_t *found, struct akin_error *error)
+{
+    return search_all(d, query, hits, found, nullptr, error);
+}
+
+enum akin_status measure(struct ivf_device *d, const struct ivf_query *query, struct hit *hits,
+                         size_t *found, double *seconds, struct akin_error *error)
+{
+    *seconds = 0;
+    return search_all(d, query, hits, found, seconds, error);
 }
 
 size_t memory(const struct ivf_device *d)
@@ -429,6 +447,6 @@ size_t memory(const struct ivf_device *d)
 
 extern "C" const struct ivf_device_ops *cuda_ivf_ops(void)
 {
-    static const struct ivf_device_ops ops = {create, destroy, search, memory};
+    static const struct ivf_device_ops ops = {create, destroy, search, measure, memory};
     return &ops;
 }

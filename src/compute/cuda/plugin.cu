@@ -17,7 +17,7 @@ __attribute__((visibility("default"))) const struct cuda_plugin *akin_cuda_plugi
 const struct cuda_plugin *akin_cuda_plugin(void)
 {
     static const struct cuda_plugin plugin = {
-        CUDA_PLUGIN_VERSION, platform_count, platform_describe,
+        CUDA_PLUGIN_VERSION, platform_count, platform_describe, platform_held,
         cuda_encoder_ops(), cuda_search_ops(), cuda_bandit_ops(), cuda_user_ops(),
         cuda_personal_ops(),
         cuda_ivf_ops(),
