@@ -18,8 +18,8 @@
  *   (said - floor) / scale
  *
  * of all rows that may be found, said what the model says of the history (struct personal_taste),
- * floor the hundredth greatest, scale the mean of the ten greatest less the floor; and the weight of
- * text is text + taste * (text of the mood / scale - told_text). */
+ * floor the hundredth greatest, scale the mean of the ten greatest less the floor; and the weight
+ * of text is text + taste * (text of the mood / scale - told_text). */
 #pragma once
 
 #include "compute/item_rows.h"
