@@ -26,12 +26,14 @@ endforeach()
 
 # Training devices: each against the plain one, which is held to finite differences.
 foreach(check encode_devicecheck encode_modelcheck search_devicecheck bandit_devicecheck
-    user_devicecheck personal_devicecheck)
+    user_devicecheck personal_devicecheck
+    ivf_devicecheck)
   add_executable(${check} ${check}.c)
-  target_link_libraries(${check} akin_model)
+  target_link_libraries(${check} akin_model akin_index)
 endforeach()
 foreach(check encode_devicecheck search_devicecheck bandit_devicecheck user_devicecheck
-    personal_devicecheck)
+    personal_devicecheck
+    ivf_devicecheck)
   add_test(NAME ${check}.cuda COMMAND ${check} cuda)
   set_tests_properties(${check}.cuda PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
 endforeach()
@@ -56,7 +58,8 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
     train_heads_tensor train_cross_entropy train_update train_device
     encode_linear encode_int8 encode_attention encode_rows encode_device search_rows search_many
     search_select search_one search_work search_device bandit_device user_device
-    personal_query personal_rank personal_taste personal_device)
+    personal_query personal_rank personal_taste personal_device
+    ivf_device ivf_prepare ivf_scan ivf_rank)
   list(TRANSFORM kernel_sources PREPEND ${PROJECT_SOURCE_DIR}/src/compute/cuda/)
   list(TRANSFORM kernel_sources APPEND .cu)
   # Accesses tell emulation_races.cc of themselves; nothing of that sanitizer is linked.
@@ -65,15 +68,19 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
     list(APPEND told --param=tsan-instrument-func-entry-exit=0)
   endif()
   set_source_files_properties(${kernel_sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "${told}")
-  set(fence_source ${PROJECT_SOURCE_DIR}/src/compute/cuda/fence.cu)     # of the host alone
-  set_source_files_properties(${fence_source} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
-  add_library(cuda_emulated STATIC ${kernel_sources} ${fence_source} cuda_emulation/emulation.cc
+  set(host_sources ${PROJECT_SOURCE_DIR}/src/compute/cuda/fence.cu      # without kernels
+    ${PROJECT_SOURCE_DIR}/src/compute/cuda/ledger.cu)
+  set_source_files_properties(${host_sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
+  add_library(cuda_emulated STATIC ${kernel_sources} ${host_sources} cuda_emulation/emulation.cc
     cuda_emulation/emulation_races.cc cuda_emulation/platform.cc cuda_emulation/cards.cc)
   set_target_properties(cuda_emulated PROPERTIES CXX_STANDARD 17 COMPILE_FLAGS -O2)
   add_executable(emulation_check cuda_emulation/emulation_check.cc)
   set_source_files_properties(cuda_emulation/emulation_check.cc PROPERTIES COMPILE_OPTIONS "${told}")
   target_link_libraries(emulation_check cuda_emulated)
   add_test(NAME cuda.emulation COMMAND emulation_check)
+  add_executable(fence_check cuda_emulation/fence_check.cc)
+  target_link_libraries(fence_check cuda_emulated)
+  add_test(NAME cuda.fence COMMAND fence_check)
   target_include_directories(cuda_emulated PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/cuda_emulation)
   target_link_libraries(cuda_emulated PUBLIC akin_compute)
   # A libakin-cuda.so with cards that are made up, for whole commands (cuda_emulation/cards.h).
@@ -97,14 +104,16 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
   set_target_properties(train_devicecheck_emulated PROPERTIES LINKER_LANGUAGE CXX)
   target_link_libraries(train_devicecheck_emulated cuda_emulated)
   foreach(check encode_devicecheck encode_modelcheck search_devicecheck bandit_devicecheck
-    user_devicecheck personal_devicecheck)
+    user_devicecheck personal_devicecheck
+    ivf_devicecheck)
     add_executable(${check}_emulated ${check}.c)
     target_compile_definitions(${check}_emulated PRIVATE AKIN_CUDA_EMULATED)
     set_target_properties(${check}_emulated PROPERTIES LINKER_LANGUAGE CXX)
-    target_link_libraries(${check}_emulated akin_model cuda_emulated)
+    target_link_libraries(${check}_emulated akin_model akin_index cuda_emulated)
   endforeach()
   foreach(check encode_devicecheck search_devicecheck bandit_devicecheck user_devicecheck
-    personal_devicecheck)
+    personal_devicecheck
+    ivf_devicecheck)
     add_test(NAME ${check}.cuda.emulated COMMAND ${check}_emulated)
     set_tests_properties(${check}.cuda.emulated PROPERTIES TIMEOUT 300)
   endforeach()

@@ -104,6 +104,17 @@ struct akin_gpu_support {
     } lacks[AKIN_GPU_LACKS_MAX];
 };
 
+/* What this process holds on a GPU, in bytes by use; the driver's own part is not in it. */
+struct akin_gpu_memory {
+    uint64_t encoder;       /* weights and streams of models */
+    uint64_t search;        /* rows that requests search, lists of neighbours, events */
+    uint64_t index, users, personal, bandits, graph, training, other, total;
+};
+
+/* false: the engine computes on no GPU, or there is none of that number. Loads nothing. */
+AKIN_API bool akin_engine_gpu_memory(const struct akin_engine *engine, int gpu,
+                                     struct akin_gpu_memory *memory);
+
 /* Loads the driver and asks every GPU, which takes part of a second and some memory of each. */
 AKIN_API void akin_engine_gpus(const struct akin_engine *engine, struct akin_gpu_support *support);
 AKIN_API const char *akin_engine_kernels(const struct akin_engine *engine); /* such as "avx512" */

@@ -98,6 +98,7 @@ struct akin_index_info {
     size_t dimension;
     uint64_t file_bytes, dead_bytes;
     uint64_t memory_bytes;          /* held beside the map of the file */
+    uint64_t card_bytes;            /* of a GPU, where one searches; 0: none does, or not yet */
 };
 
 AKIN_API void akin_index_info(const struct akin_index *index, struct akin_index_info *info);
@@ -132,6 +133,12 @@ AKIN_API enum akin_status akin_index_compact(struct akin_index *index,
 
 /* ---- searching: any thread, whatever is added meanwhile ------------------------------------- */
 
+/* Where the engine has a GPU, the first search copies sealed segments there and they are searched
+ * there from then on: ivfpq with the bits of the CPU, flat and graph exactly (a flat or graph index
+ * with the metric l2 is searched on the CPU). Rows that are not sealed are searched on the CPU. With
+ * the device "auto", what does not fit the GPU or fails on it is searched on the CPU, with a
+ * warning; with "cuda" that is the search's error (AKIN_MEMORY, AKIN_UNSUPPORTED, AKIN_IO). */
+
 struct akin_index_query {
     const float *vectors;           /* [count][dimension], finite */
     size_t count, k;
@@ -146,6 +153,13 @@ struct akin_index_query {
 AKIN_API enum akin_status akin_index_search(const struct akin_index *index,
                                             const struct akin_index_query *query, int64_t *ids,
                                             float *scores, struct akin_error *error);
+
+/* Seconds of such a search on the GPU by its own clock, copies to it and back included, for sealed
+ * segments that a search has brought there; its filter is not looked at. NaN: some of it is not done
+ * there, or nobody knows. */
+AKIN_API enum akin_status akin_index_card_seconds(const struct akin_index *index,
+                                                  const struct akin_index_query *query,
+                                                  double *seconds, struct akin_error *error);
 
 /* What is strange about a filter for the rows that there are, such as "no row has a field 'yeer';
  * did you mean 'year'?", into hint[bytes] (256 are enough); "": nothing. Such a filter is no

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "cli/bench_personalize.h"
 #include "cli/chart.h"
+#include "cli/gpu_report.h"
 #include "cli/report.h"
 
 static const char *const stage_names[STAGES] = {"encode", "fuse", "filter", "search", "total"};
@@ -161,6 +162,7 @@ static json_t *memory_json(const struct personal_bench *b)
     json_object_set_new(root, "total", json_of_count(b->memory.total + b->cache.counts.bytes));
     json_object_set_new(root, "resident", json_of_count(b->rss_bytes));
     json_object_set_new(root, "peak_resident", json_of_count(b->peak_rss_bytes));
+    json_object_set_new(root, "gpus", gpu_memory_json(b->cli->engine));
     return root;
 }
 

@@ -39,13 +39,15 @@ void search_data_close(struct search_data *data);
 struct search_run {
     size_t rows;
     char kind[16], chosen[16]; /* asked for; what that became */
+    char device[32];           /* "cpu", "cuda:0" */
     double target;             /* recall asked for; 0: exact */
     int threads;
     double recall;
     double p50_us, p99_us;     /* of single queries; NaN where batch 1 was not asked for */
     double qps[SEARCH_LIST_MAX]; /* by batch; NaN where there are fewer queries */
+    double card_us[SEARCH_LIST_MAX]; /* of a batch by the card's own clock; NaN: not known */
     double build_s, open_ms;   /* of the index; build NaN where it was built before */
-    uint64_t file_bytes, memory_bytes;
+    uint64_t file_bytes, memory_bytes, card_bytes;
 };
 
 struct search_bench {

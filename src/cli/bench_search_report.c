@@ -38,10 +38,11 @@ static const struct search_run *fastest(const struct search_bench *b, size_t row
 
 static json_t *run_json(const struct search_bench *b, const struct search_run *run)
 {
-    json_t *root = json_object(), *qps = json_object();
+    json_t *root = json_object(), *qps = json_object(), *card_us = json_object();
     json_object_set_new(root, "rows", json_of_count(run->rows));
     json_object_set_new(root, "kind", json_of_text(run->kind));
     json_object_set_new(root, "chosen", json_of_text(run->chosen));
+    json_object_set_new(root, "device", json_of_text(run->device));
     json_object_set_new(root, "exact", json_boolean(run->target == 0));
     json_object_set_new(root, "recall_target", run->target > 0 ? json_of_double(run->target)
                                                                : json_null());
@@ -53,12 +54,15 @@ static json_t *run_json(const struct search_bench *b, const struct search_run *r
         char key[32];
         snprintf(key, sizeof key, "batch_%zu", b->batches[i]);
         json_object_set_new(qps, key, json_of_double(run->qps[i]));
+        json_object_set_new(card_us, key, json_of_double(run->card_us[i]));
     }
     json_object_set_new(root, "qps", qps);
+    json_object_set_new(root, "card_us", card_us);
     json_object_set_new(root, "build_s", json_of_double(run->build_s));
     json_object_set_new(root, "open_ms", json_of_double(run->open_ms));
     json_object_set_new(root, "file_bytes", json_of_count(run->file_bytes));
     json_object_set_new(root, "memory_bytes", json_of_count(run->memory_bytes));
+    json_object_set_new(root, "card_bytes", json_of_count(run->card_bytes));
     return root;
 }
 
@@ -76,6 +80,7 @@ static json_t *reference_json(const struct search_bench *b)
         json_object_set_new(row, "ms", json_of_double(run->p50_us / 1000));
         json_object_set_new(row, "recall", json_of_double(run->recall));
         json_object_set_new(row, "kind", json_of_text(run->chosen));
+        json_object_set_new(row, "device", json_of_text(run->device));
         json_object_set_new(row, "speedup",
                             json_of_double(reference[i].cpu_ms / (run->p50_us / 1000)));
         json_array_append_new(rows, row);
@@ -113,15 +118,15 @@ static void cell_of_us(struct table *table, double us)
 
 static void print_runs(const struct search_bench *b, size_t rows)
 {
-    static const char *const titles[] = {"  kind", "target", "recall", "threads", "p50 us",
-                                         "p99 us"};
+    static const char *const titles[] = {"  kind",  "device", "target", "recall", "threads",
+                                         "p50 us", "p99 us"};
     enum { FIXED = sizeof titles / sizeof *titles };
     struct table_column columns[FIXED + SEARCH_LIST_MAX + 3];
     char names[SEARCH_LIST_MAX][32], text[NUMBER_BYTES];
     struct table table;
     size_t n = 0;
     for (size_t i = 0; i < FIXED; i++)
-        columns[n++] = (struct table_column){titles[i], i < 2 ? TABLE_LEFT : TABLE_RIGHT, 0};
+        columns[n++] = (struct table_column){titles[i], i < 3 ? TABLE_LEFT : TABLE_RIGHT, 0};
     for (size_t i = 0; i < b->batch_count; i++) {
         snprintf(names[i], sizeof names[i], "QPS b%zu", b->batches[i]);
         columns[n++] = (struct table_column){names[i], TABLE_RIGHT, 0};
@@ -136,6 +141,7 @@ static void print_runs(const struct search_bench *b, size_t rows)
             continue;
         bool same = strcmp(run->kind, run->chosen) == 0;
         table_cell(&table, "  %s%s%s", run->kind, same ? "" : ": ", same ? "" : run->chosen);
+        table_cell(&table, "%s", run->device);
         target_text(run, text, sizeof text);
         table_cell(&table, "%s", text);
         table_cell(&table, "%.4f", run->recall);
@@ -151,11 +157,33 @@ static void print_runs(const struct search_bench *b, size_t rows)
             table_cell(&table, "-");
         else
             table_cell(&table, "%.2f s", run->build_s);
-        table_cell(&table, "%s", format_bytes(text, run->memory_bytes));
+        table_cell(&table, "%s", format_bytes(text, run->card_bytes ? run->card_bytes
+                                                                   : run->memory_bytes));
         table_cell(&table, "%s", format_bytes(text, run->file_bytes));
     }
     table_print(&table, stdout);
     table_deinit(&table);
+}
+
+/* What the card says itself, beside the wall clock of the table: without the way to it. */
+static void print_card(const struct search_bench *b, size_t rows)
+{
+    char text[NUMBER_BYTES];
+    for (size_t i = 0; i < b->run_count; i++) {
+        const struct search_run *run = &b->runs[i];
+        bool known = false;
+        for (size_t j = 0; j < b->batch_count; j++)
+            known |= !isnan(run->card_us[j]);
+        if (run->rows != rows || !known)
+            continue;
+        target_text(run, text, sizeof text);
+        printf("  by the clock of %s, %s, %s, %d threads:", run->device, run->chosen, text,
+               run->threads);
+        for (size_t j = 0; j < b->batch_count; j++)
+            if (!isnan(run->card_us[j]))
+                printf(" batch %zu %.1f us;", b->batches[j], run->card_us[j]);
+        printf(" copies included\n");
+    }
 }
 
 static void print_reference(const struct search_bench *b)
@@ -163,7 +191,8 @@ static void print_reference(const struct search_bench *b)
     static const struct table_column columns[] = {
         {"  rows", TABLE_RIGHT, 0},       {"reference", TABLE_RIGHT, 0},
         {"its GPU hope", TABLE_RIGHT, 0}, {"akin, p50", TABLE_RIGHT, 0},
-        {"recall", TABLE_RIGHT, 0},       {"kind", TABLE_LEFT, 0}};
+        {"recall", TABLE_RIGHT, 0},       {"kind", TABLE_LEFT, 0},
+        {"device", TABLE_LEFT, 0}};
     struct table table;
     char text[NUMBER_BYTES];
     size_t shown = 0;
@@ -179,6 +208,7 @@ static void print_reference(const struct search_bench *b)
         table_cell(&table, "%.3f ms", run->p50_us / 1000);
         table_cell(&table, "%.4f", run->recall);
         table_cell(&table, "%s", run->chosen);
+        table_cell(&table, "%s", run->device);
     }
     if (shown) {
         printf("\nOne query, recall 0.95 or better, beside the reference's times\n");
@@ -199,6 +229,7 @@ void search_report_print(const struct search_bench *b)
     for (i = 0; i < b->size_count; i++) {
         printf("\n%s rows\n", format_count(text, b->sizes[i]));
         print_runs(b, b->sizes[i]);
+        print_card(b, b->sizes[i]);
     }
     print_reference(b);
     json_array_foreach(b->unavailable, i, row)

@@ -29,16 +29,29 @@ static void write_log(void *cookie, enum akin_log_level level, const char *line)
         print_message(level == AKIN_LOG_WARNING ? "warning: " : "", line);
 }
 
-enum akin_status cli_engine_open(struct cli *cli, int threads, struct akin_engine **engine)
+static enum akin_status engine_open(struct cli *cli, int threads, bool cpu,
+                                    struct akin_engine **engine)
 {
     struct akin_engine_settings settings;
     akin_engine_settings_default(&settings);
     akin_settings_engine(cli->settings, &settings);
+    if (cpu)
+        settings.device = "cpu";
     if (threads >= 0)
         settings.threads = threads;
     if (!cli->quiet)
         settings.log = (struct akin_log){.write = write_log};
     return akin_engine_open(&settings, engine, &cli->error);
+}
+
+enum akin_status cli_engine_open(struct cli *cli, int threads, struct akin_engine **engine)
+{
+    return engine_open(cli, threads, false, engine);
+}
+
+enum akin_status cli_engine_open_cpu(struct cli *cli, int threads, struct akin_engine **engine)
+{
+    return engine_open(cli, threads, true, engine);
 }
 
 enum akin_status cli_engine(struct cli *cli)

@@ -39,6 +39,8 @@ const char *cli_setting(const struct cli *cli, const char *key);
 enum akin_status cli_engine(struct cli *cli);
 /* Another engine, with so many threads (0: one per CPU, -1: as the settings say). */
 enum akin_status cli_engine_open(struct cli *cli, int threads, struct akin_engine **engine);
+/* The same on the CPU, whatever device was asked for. */
+enum akin_status cli_engine_open_cpu(struct cli *cli, int threads, struct akin_engine **engine);
 /* Opens the model that --model names (or `name`, where not NULL) at --precision. */
 enum akin_status cli_model_path(struct cli *cli, const char *name, char *path, size_t path_bytes);
 enum akin_status cli_model(struct cli *cli, const char *name, struct akin_model **model);

@@ -182,6 +182,29 @@ static enum akin_status time_batch(struct measured_index *m, size_t batch, struc
     return AKIN_OK;
 }
 
+/* The median of a few batches by the card's own clock, in microseconds; NaN where it has none. */
+static enum akin_status time_card(struct measured_index *m, size_t batch, double target,
+                                  double *card_us)
+{
+    struct search_bench *b = m->bench;
+    enum { TURNS = 9 };
+    double seconds[TURNS];
+    const struct akin_index_query query = {.vectors = b->data.queries, .count = batch, .k = b->k,
+                                           .recall = (float)target, .exact = target == 0};
+    *card_us = NAN;
+    for (size_t i = 0; i < TURNS && batch <= b->data.query_count; i++) {
+        TRY(akin_index_card_seconds(m->index, &query, &seconds[i], &b->cli->error));
+        if (isnan(seconds[i]))
+            return AKIN_OK;
+        TRY(check_interrupted(b->cli));
+    }
+    if (batch > b->data.query_count)
+        return AKIN_OK;
+    qsort(seconds, TURNS, sizeof *seconds, compare_doubles);
+    *card_us = seconds[TURNS / 2] * 1e6;
+    return AKIN_OK;
+}
+
 /* Exact search and each target, on the open index. */
 static enum akin_status measure_targets(struct measured_index *m, const struct search_run *common)
 {
@@ -195,14 +218,63 @@ static enum akin_status measure_targets(struct measured_index *m, const struct s
         run->p50_us = run->p99_us = NAN;
         TRY(ask(m, run->target, 0, b->data.query_count));
         run->recall = recall_of(m);
-        for (size_t i = 0; i < b->batch_count; i++)
+        for (size_t i = 0; i < b->batch_count; i++) {
             TRY(time_batch(m, b->batches[i], run, &run->qps[i]));
+            TRY(time_card(m, b->batches[i], run->target, &run->card_us[i]));
+        }
         b->run_count++;
     }
     return AKIN_OK;
 }
 
-/* Opens the file with each number of threads; `true_scores` are found here where not known yet. */
+/* Where the engine searches: "cpu", "cuda:0". */
+static const char *search_device(const struct akin_engine *engine)
+{
+    const char *device = "cpu", *name;
+    for (size_t i = 0; (name = akin_engine_part(engine, i, &device)); i++)
+        if (!strcmp(name, "search"))
+            return device;
+    return "cpu";
+}
+
+/* What the index is, opened by `engine`, and how it does; `true_scores` where not known yet. */
+static enum akin_status measure_engine(struct measured_index *m, struct akin_engine *engine,
+                                       const char *path, const char *kind, double build_s,
+                                       float *true_scores, bool *known)
+{
+    struct search_bench *b = m->bench;
+    struct search_run run = {.build_s = build_s};
+    size_t before = b->run_count;
+    uint64_t begin = akin_clock_ns();
+    TRY(akin_index_open(engine, path, AKIN_INDEX_READ, &m->index, &b->cli->error));
+    run.open_ms = ms_since(begin);
+    akin_index_info(m->index, &m->info);
+    if (m->info.dimension != b->data.dimension)
+        return error_set(&b->cli->error, AKIN_ARGUMENT,
+                         "%s: vectors of %zu dimensions, the queries have %zu", path,
+                         m->info.dimension, b->data.dimension);
+    if (!*known) {
+        TRY(ask(m, 0, 0, b->data.query_count));
+        memcpy(true_scores, m->scores, b->data.query_count * b->k * sizeof *m->scores);
+        *known = true;
+    }
+    run.rows = m->info.count;
+    run.threads = akin_engine_threads(engine);
+    snprintf(run.device, sizeof run.device, "%s", search_device(engine));
+    snprintf(run.kind, sizeof run.kind, "%s", kind ? kind : m->info.asked);
+    snprintf(run.chosen, sizeof run.chosen, "%s", m->info.kind);
+    run.file_bytes = m->info.file_bytes;
+    TRY(measure_targets(m, &run));
+    akin_index_info(m->index, &m->info); /* what searching has made is counted */
+    for (size_t r = before; r < b->run_count; r++) {
+        b->runs[r].memory_bytes = m->info.memory_bytes;
+        b->runs[r].card_bytes = m->info.card_bytes;
+    }
+    akin_index_close(&m->index);
+    return AKIN_OK;
+}
+
+/* Opens the file with each number of threads, on the CPU and then on the GPU where there is one. */
 static enum akin_status measure_index(struct search_bench *b, const char *path, const char *kind,
                                       double build_s, float *true_scores, bool *known)
 {
@@ -218,33 +290,12 @@ static enum akin_status measure_index(struct search_bench *b, const char *path, 
         goto done;
     }
     for (size_t i = 0; i < b->thread_count; i++) {
-        struct search_run run = {.build_s = build_s};
+        TRY_DONE(cli_engine_open_cpu(b->cli, b->threads[i], &engine));
+        TRY_DONE(measure_engine(&m, engine, path, kind, build_s, true_scores, known));
+        akin_engine_close(&engine);
         TRY_DONE(cli_engine_open(b->cli, b->threads[i], &engine));
-        uint64_t begin = akin_clock_ns();
-        TRY_DONE(akin_index_open(engine, path, AKIN_INDEX_READ, &m.index, &b->cli->error));
-        run.open_ms = ms_since(begin);
-        akin_index_info(m.index, &m.info);
-        if (m.info.dimension != b->data.dimension) {
-            status = error_set(&b->cli->error, AKIN_ARGUMENT,
-                               "%s: vectors of %zu dimensions, the queries have %zu", path,
-                               m.info.dimension, b->data.dimension);
-            goto done;
-        }
-        if (!*known) {
-            TRY_DONE(ask(&m, 0, 0, b->data.query_count));
-            memcpy(true_scores, m.scores, cells * sizeof *m.scores);
-            *known = true;
-        }
-        run.rows = m.info.count;
-        run.threads = akin_engine_threads(engine);
-        snprintf(run.kind, sizeof run.kind, "%s", kind ? kind : m.info.asked);
-        snprintf(run.chosen, sizeof run.chosen, "%s", m.info.kind);
-        run.file_bytes = m.info.file_bytes;
-        TRY_DONE(measure_targets(&m, &run));
-        akin_index_info(m.index, &m.info); /* what searching has made is counted */
-        for (size_t r = b->run_count - b->target_count - 1; r < b->run_count; r++)
-            b->runs[r].memory_bytes = m.info.memory_bytes;
-        akin_index_close(&m.index);
+        if (strcmp(search_device(engine), "cpu"))
+            TRY_DONE(measure_engine(&m, engine, path, kind, build_s, true_scores, known));
         akin_engine_close(&engine);
     }
 done:
@@ -373,12 +424,15 @@ const struct command command_bench_search = {
         "that\n"
         "cannot be built is named, not an error. Beyond the vectors given, rows and queries are\n"
         "made from them with noise, by a fixed seed; the report says so. p50 and p99 are those of\n"
-        "single queries. memory is what the index holds beside its mapped file.\n",
+        "single queries. memory is what the index holds beside its mapped file; on a GPU, there.\n"
+        "With a GPU (--device) everything is measured on the CPU and then there, from host memory\n"
+        "to host memory; what a GPU leaves to the CPU, such as exact search of ivfpq, counts too.\n",
     .examples =
         "  akin bench search -i films.npy --queries queries.npy --threads 1,2\n"
         "  akin bench search -i glove.hdf5 --queries glove.hdf5 --kinds graph --recalls 0.95\n"
         "  akin bench search --sizes 1k,10k,100k,1m --threads 1 --batches 1\n"
-        "  akin bench search --index films.akx --queries queries.npy\n",
+        "  akin bench search --index films.akx --queries queries.npy\n"
+        "  akin bench search --sizes 1m --kinds flat,ivfpq --device cuda\n",
     .options = {bench_options, sizeof bench_options / sizeof bench_options[0]},
     .run = run_bench,
 };

@@ -194,6 +194,7 @@ static enum akin_status tell(struct search *s, const char *output, size_t batch)
         json_object_set_new(root, "kind", json_of_text(s->info.kind));
         json_object_set_new(root, "metric", json_of_text(akin_metric_name(s->info.metric)));
         json_object_set_new(root, "count", json_of_count(s->info.count));
+        json_object_set_new(root, "card_bytes", json_of_count(s->info.card_bytes));
         json_object_set_new(root, "elapsed_ms", json_of_double(s->elapsed_ms));
         json_object_set_new(root, "p50_us",
                             batch == 1 ? json_of_double(percentile_us(s, 0.5)) : json_null());
@@ -209,8 +210,9 @@ static enum akin_status tell(struct search *s, const char *output, size_t batch)
     }
     if (!output)
         print_hits(s);
-    printf("%s quer%s in %.3f ms (%s, %.0f per second)\n", format_count(count, s->count),
+    printf("%s quer%s in %.3f ms (%s%s, %.0f per second)\n", format_count(count, s->count),
            s->count == 1 ? "y" : "ies", s->elapsed_ms, s->info.kind,
+           s->info.card_bytes ? " on a GPU" : "",
            s->elapsed_ms > 0 ? 1000 * (double)s->count / s->elapsed_ms : 0);
     if (batch == 1 && s->count > 1)
         printf("one query: median %.1f us, p99 %.1f us\n", percentile_us(s, 0.5),
@@ -256,6 +258,7 @@ static enum akin_status search_index(struct cli *cli, const char *path, const ch
     else
         TRY_DONE(embed_query(&s, query));
     TRY_DONE(search_all(&s, batch));
+    akin_index_info(s.index, &s.info);
     if (output)
         TRY_DONE(write_results(&s, output));
     TRY_DONE(tell(&s, output, batch));
@@ -294,10 +297,13 @@ const struct command command_search = {
     .summary = "the nearest vectors of an index, or items of the catalogue",
     .details = "elapsed_ms is the search alone; p50_us and p99_us are given for --batch 1.\n"
                "Where fewer than K exist, ids are -1. --vectors takes what index build takes; of\n"
-               "an .hdf5 file the set 'test', unless another is named.\n",
+               "an .hdf5 file the set 'test', unless another is named. With --device auto or cuda\n"
+               "the first search copies the index to the GPU, which is in elapsed_ms; for a few\n"
+               "queries --device cpu is sooner done.\n",
     .examples = "  akin search --index films.akx --query 'time travel' --model all-minilm-l6-v2\n"
                 "  akin search --index films.akx --vectors queries.npy -k 10 -o ids.npy --json\n"
                 "  akin search --index sift.akx --vectors sift-128-euclidean.hdf5 -o ids.npy\n"
+                "  akin search --index films.akx --vectors many.npy -o ids.npy --device cuda\n"
                 "  akin search --data films --query 'time travel' --filter 'year>=1990'\n",
     .options = {search_options, sizeof search_options / sizeof search_options[0]},
     .run = run_search,

@@ -247,13 +247,16 @@ const struct command command_watch = {
         "trouble. Live, an event is acknowledged to its source once it is in --store and --audit;\n"
         "a line that is no event is counted and left out, in a --replay it is an error. Options\n"
         "of a source follow its --source. SIGTERM judges and stores what was received, then ends.\n"
-        "akin watch search, label, info and snapshot work on a --store. docs/watch.md tells all.\n",
+        "With --device auto the CPU goes on where a GPU fails; events are not lost. akin watch\n"
+        "search, label, info and snapshot work on a --store. docs/watch.md tells all.\n",
     .examples =
         "  journalctl -f -o cat | akin watch --source text --explain\n"
         "  akin watch --source dbus --bus system --source journal --priority 4 \\\n"
         "      --store events --audit trail --learn 1d --webhook http://localhost/alarm\n"
         "  akin watch --source jsonl --file app.log --follow --field text=msg --store events\n"
-        "  akin watch --replay events.jsonl --train-until 12700 --scores scores.jsonl\n",
+        "  akin watch --replay events.jsonl --train-until 12700 --scores scores.jsonl\n"
+        "  akin watch --source nats --server nats://10.0.0.1 --stream logs --consumer akin \\\n"
+        "      --store events --device cuda:all\n",
     .options = {watch_options, sizeof watch_options / sizeof watch_options[0]},
     .run = run_watch,
 };

@@ -99,6 +99,31 @@ void gpus_rows(struct table *table, const struct akin_gpu_support *s)
     bytes_deinit(&text);
 }
 
+json_t *gpu_memory_json(const struct akin_engine *engine)
+{
+    json_t *o = json_object();
+    struct akin_gpu_memory m;
+    for (int i = 0; akin_engine_gpu_memory(engine, i, &m); i++) {
+        const struct {
+            const char *name;
+            uint64_t bytes;
+        } uses[] = {
+            {"encoder", m.encoder}, {"search", m.search},   {"index", m.index},
+            {"users", m.users},     {"personal", m.personal}, {"bandits", m.bandits},
+            {"graph", m.graph},     {"training", m.training}, {"other", m.other},
+            {"total", m.total},
+        };
+        char name[16];
+        json_t *gpu = json_object();
+        for (size_t u = 0; u < sizeof uses / sizeof uses[0]; u++)
+            if (uses[u].bytes || u + 1 == sizeof uses / sizeof uses[0])
+                json_object_set_new(gpu, uses[u].name, json_of_count(uses[u].bytes));
+        snprintf(name, sizeof name, "cuda:%d", i);
+        json_object_set_new(o, name, gpu);
+    }
+    return o;
+}
+
 json_t *parts_json(const struct akin_engine *engine)
 {
     json_t *o = json_object();

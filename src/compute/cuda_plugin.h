@@ -5,7 +5,9 @@
 #pragma once
 
 #include "compute/bandit_device.h"
+#include "compute/cuda_use.h"
 #include "compute/encoder_device.h"
+#include "compute/ivf_device.h"
 #include "compute/personal_device.h"
 #include "compute/search_device.h"
 #include "compute/train_ops.h"
@@ -34,11 +36,14 @@ struct cuda_plugin {
     int (*device_count)(void);
     enum akin_status (*device_describe)(int ordinal, struct cuda_description *description,
                                         struct akin_error *error);
+    /* Bytes of a card's memory that this process holds for one use. Any thread. */
+    size_t (*memory)(int ordinal, enum cuda_use use);
     const struct encoder_device_ops *encoder;
     const struct search_device_ops *search;
     const struct bandit_device_ops *bandit;
     const struct user_device_ops *users;
     const struct personal_device_ops *personal;
+    const struct ivf_device_ops *ivf;
 
     enum akin_status (*train_create)(int ordinal, enum train_precision precision,
                                      struct train_device **device, struct akin_error *error);

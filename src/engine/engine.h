@@ -31,12 +31,14 @@ struct akin_model {
     struct model *model;
     struct akin_engine *engine;
     char *directory;            /* of one on cards that the CPU may stand in for; else NULL */
+    enum akin_precision spare_precision;
     struct mutex *spare_lock;
     struct model *spare;        /* the same on the CPU, once the cards have failed */
     bool spare_tried;
 };
 
 struct akin_index {
+    const struct akin_engine *engine;
     struct collection *collection;
 };
 
@@ -53,7 +55,7 @@ struct akin_recommender {
     struct taste *taste;        /* what `akin fit` learned; NULL: nothing, or not asked for yet */
     struct speaker *speaker;    /* of it */
     struct neighbors *neighbors;    /* the cache that answers, or NULL */
-    struct model *model;        /* NULL: requests with a query are refused */
+    struct akin_model *model;        /* NULL: requests with a query are refused */
     size_t dimension;
 };
 

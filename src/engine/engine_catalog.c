@@ -38,7 +38,7 @@ static enum akin_status embed_items(struct akin_model *model, const struct catal
         return error_memory(error);
     catalog_texts(catalog, texts);
     enum akin_status status =
-        model_embed(model->model, texts, count, settings, vectors, report, error);
+        akin_model_embed(model, texts, count, settings, vectors, report, error);
     memory_free(texts);
     TRY(status);
     return catalog_write_item_vectors(catalog, info->name, akin_precision_name(info->precision),

@@ -320,6 +320,30 @@ enum akin_status engine_card_of(const struct akin_engine *engine, enum card_part
     return AKIN_OK;
 }
 
+bool akin_engine_gpu_memory(const struct akin_engine *engine, int gpu,
+                            struct akin_gpu_memory *memory)
+{
+    struct engine_cards *c = engine->cards;
+    mutex_lock(c->lock);
+    const struct cuda_plugin *plugin = c->known ? c->plugin : NULL;
+    mutex_unlock(c->lock);
+    *memory = (struct akin_gpu_memory){ 0 };
+    if (!plugin || gpu < 0 || gpu >= plugin->device_count())
+        return false;
+    uint64_t *const parts[CUDA_USES] = {
+        [CUDA_USE_ENCODER] = &memory->encoder,   [CUDA_USE_SEARCH] = &memory->search,
+        [CUDA_USE_INDEX] = &memory->index,       [CUDA_USE_USERS] = &memory->users,
+        [CUDA_USE_PERSONAL] = &memory->personal, [CUDA_USE_BANDITS] = &memory->bandits,
+        [CUDA_USE_GRAPH] = &memory->graph,       [CUDA_USE_TRAINING] = &memory->training,
+        [CUDA_USE_OTHER] = &memory->other,
+    };
+    for (int i = 0; i < CUDA_USES; i++) {
+        *parts[i] = plugin->memory(gpu, (enum cuda_use)i);
+        memory->total += *parts[i];
+    }
+    return true;
+}
+
 bool engine_cards_required(const struct akin_engine *engine)
 {
     return engine->cards->asked == ASKED_CUDA;

@@ -22,7 +22,7 @@ static enum akin_status encode(void *context, const struct akin_text *texts, siz
 {
     struct akin_embed_settings settings;
     model_embed_settings_default(&settings);
-    return model_embed(context, texts, count, &settings, vectors, NULL, error);
+    return akin_model_embed(context, texts, count, &settings, vectors, NULL, error);
 }
 
 /* With its vectors, where they are there and belong to it. */
@@ -52,7 +52,7 @@ enum akin_status akin_fit(struct akin_engine *engine, const char *data, struct a
     if (model && catalog_item_vectors(catalog)) {
         status = engine_check_model(catalog, model->model, &engine->log, error);
         lesson.encode = encode;
-        lesson.context = model->model;
+        lesson.context = model;
     }
     if (status == AKIN_OK)
         status = fit_catalog(&lesson, &taste, &made, error);

@@ -3,9 +3,11 @@
 
 #include "base/memory.h"
 #include "base/status.h"
+#include "compute/cuda_plugin.h"
 #include "engine/engine.h"
 #include "index/collection.h"
 #include "index/index.h"
+#include "index/segment_card.h"
 
 const char *akin_metric_name(enum akin_metric metric)
 {
@@ -34,7 +36,24 @@ void akin_index_settings_default(struct akin_index_settings *settings)
 
 static struct collection_host host_of(const struct akin_engine *engine)
 {
-    return (struct collection_host){ engine->backend, engine->pool, engine->cpu_flags };
+    return (struct collection_host){ .backend = engine->backend, .pool = engine->pool,
+                                     .cpu_flags = engine->cpu_flags };
+}
+
+/* collection_host.find_card: asking loads a driver, so that is left to the first search. */
+static enum akin_status find_card(void *context, struct index_card *card,
+                                  struct akin_error *error)
+{
+    const struct akin_index *index = context;
+    const struct cuda_plugin *plugin = NULL;
+    *card = (struct index_card){ .required = engine_cards_required(index->engine),
+                                 .log = &index->engine->log };
+    TRY(engine_card_of(index->engine, CARD_SEARCH, &plugin, &card->ordinal, error));
+    if (plugin) {
+        card->search = plugin->search;
+        card->ivf = plugin->ivf;
+    }
+    return AKIN_OK;
 }
 
 enum akin_status akin_index_build(struct akin_engine *engine, const char *path,
@@ -61,7 +80,10 @@ enum akin_status akin_index_open(struct akin_engine *engine, const char *path,
     struct akin_index *handle = memory_alloc(1, sizeof *handle);
     if (!handle)
         return error_memory(error);
+    handle->engine = engine;
     struct collection_host host = host_of(engine);
+    host.find_card = find_card;
+    host.card_context = handle;
     enum akin_status status = collection_open(&host, path, mode, &handle->collection, error);
     if (status == AKIN_OK)
         *index = handle;
@@ -129,6 +151,13 @@ enum akin_status akin_index_search(const struct akin_index *index,
                                    float *scores, struct akin_error *error)
 {
     return collection_search(index->collection, query, ids, scores, error);
+}
+
+enum akin_status akin_index_card_seconds(const struct akin_index *index,
+                                         const struct akin_index_query *query, double *seconds,
+                                         struct akin_error *error)
+{
+    return collection_card_seconds(index->collection, query, seconds, error);
 }
 
 enum akin_status akin_index_filter_hint(const struct akin_index *index, const char *filter,

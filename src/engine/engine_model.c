@@ -136,6 +136,12 @@ enum akin_status akin_model_quantized(const char *directory, enum akin_precision
     return model_quantized(directory, precision, state, error);
 }
 
+/* What the CPU computes in where a card does not: it has no fp16, and fp32 is as good. */
+static enum akin_precision spare_of(enum akin_precision precision)
+{
+    return precision == AKIN_PRECISION_FP16 ? AKIN_PRECISION_FP32 : precision;
+}
+
 static enum akin_status open_on_cards(struct akin_engine *engine,
                                       const struct encoder_cards *cards, const char *directory,
                                       enum akin_precision precision, struct akin_model **model,
@@ -149,6 +155,7 @@ static enum akin_status open_on_cards(struct akin_engine *engine,
     if (precision == AKIN_PRECISION_AUTO)
         precision = choose_on_cards(engine, cards, directory);
     m->engine = engine;
+    m->spare_precision = spare_of(precision);
     if (!engine_cards_required(engine)) {
         m->directory = memory_copy_string(directory);
         m->spare_lock = mutex_create();
@@ -204,8 +211,7 @@ enum akin_status akin_model_open(struct akin_engine *engine, const char *directo
         if (engine_cards_required(engine) || !is_of_card(status))
             return error_set(error, status, "%s", reason.message);
         log_write(&engine->log, AKIN_LOG_WARNING, "computing on the CPU: %s", reason.message);
-        if (precision == AKIN_PRECISION_FP16)       /* which the CPU has not; this is as good */
-            precision = AKIN_PRECISION_FP32;
+        precision = spare_of(precision);
     }
     struct akin_model *m = memory_alloc(1, sizeof *m);
     if (!m)
@@ -230,8 +236,8 @@ struct model *engine_model_spare(struct akin_model *model, enum akin_status stat
         const struct akin_log *log = &model->engine->log;
         model->spare_tried = true;
         log_write(log, AKIN_LOG_WARNING, "going on with the CPU: %s", why->message);
-        if (open_on_cpu(model->engine, model->directory, AKIN_PRECISION_AUTO, &model->spare,
-                        &error) != AKIN_OK)
+        if (open_on_cpu(model->engine, model->directory, model->spare_precision,
+                        &model->spare, &error) != AKIN_OK)
             log_write(log, AKIN_LOG_WARNING, "the CPU cannot go on either: %s", error.message);
     }
     mutex_unlock(model->spare_lock);

@@ -57,7 +57,7 @@ static enum akin_status open_source(struct akin_neighbors *handle, struct neighb
     struct akin_catalog_info info;
     bool by_parts;
     catalog_info(r->catalog, &info);
-    source->items = info.items;
+    *source = (struct neighbors_source){ .items = info.items };
     TRY(recommender_fitted(r->recommender, &by_parts, error));
     if (by_parts) {
         TRY(recommender_prepare(r->recommender, (struct akin_progress){ 0 }, error));
@@ -76,6 +76,8 @@ static enum akin_status open_source(struct akin_neighbors *handle, struct neighb
     };
     TRY(take_card(handle, error));
     source->compute = neighbors_compute_vectors;
+    if (handle->vectors.card)
+        source->batch = neighbors_batch_vectors;
     source->context = &handle->vectors;
     return AKIN_OK;
 }

@@ -144,7 +144,7 @@ enum akin_status akin_recommender_open(struct akin_engine *engine,
         return error_memory(error);
     struct akin_catalog_info info;
     catalog_info(catalog->catalog, &info);
-    handle->model = model ? model->model : NULL;
+    handle->model = model;
     handle->dimension = info.dimension;
     handle->engine = engine;
     handle->catalog = catalog->catalog;
@@ -187,7 +187,7 @@ static enum akin_status encode(const struct akin_recommender *recommender, const
     struct akin_embed_settings settings;
     model_embed_settings_default(&settings);
     struct akin_text text = { query, strlen(query) };
-    return model_embed(recommender->model, &text, 1, &settings, vector, NULL, error);
+    return akin_model_embed(recommender->model, &text, 1, &settings, vector, NULL, error);
 }
 
 enum akin_status akin_recommender_prepare(struct akin_recommender *recommender,
@@ -284,7 +284,7 @@ static enum akin_status encode_all(const struct akin_recommender *r,
         texts[queries++] =
             (struct akin_text){ requests[i].query, strlen(requests[i].query) };
     }
-    return queries ? model_embed(r->model, texts, queries, &settings, vectors, NULL, error)
+    return queries ? akin_model_embed(r->model, texts, queries, &settings, vectors, NULL, error)
                    : AKIN_OK;
 }
 

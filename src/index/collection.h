@@ -14,6 +14,7 @@
 
 struct backend;
 struct collection;
+struct index_card;
 struct thread_pool;
 
 /* What a search aims at that does not say. */
@@ -24,6 +25,11 @@ struct collection_host {
     struct backend *backend;
     struct thread_pool *pool;
     unsigned cpu_flags;         /* for the background's own backend */
+    /* Fills *card (segment_card.h) with the card that sealed segments are searched on, or with
+     * nobody. Asked by the first search; an error is that search's. NULL: there is none. */
+    enum akin_status (*find_card)(void *context, struct index_card *card,
+                                  struct akin_error *error);
+    void *card_context;
 };
 
 void collection_settings_default(struct akin_index_settings *settings);
@@ -56,6 +62,10 @@ enum akin_status collection_seal(struct collection *c, struct akin_error *error)
 enum akin_status collection_search(const struct collection *c,
                                    const struct akin_index_query *query, int64_t *ids,
                                    float *scores, struct akin_error *error);
+/* See akin_index_card_seconds. */
+enum akin_status collection_card_seconds(const struct collection *c,
+                                         const struct akin_index_query *query, double *seconds,
+                                         struct akin_error *error);
 enum akin_status collection_read(const struct collection *c, int64_t from, size_t count,
                                  int64_t *ids, float *vectors, size_t *found,
                                  struct akin_error *error);

@@ -191,7 +191,8 @@ enum akin_status collection_init(const struct collection_host *host, const char 
     c->writing = mutex_create();
     c->changed = condition_create();
     atomic_init(&c->stopping, false);
-    if (c->path && c->gate && c->writing && c->changed) {
+    bool card = collection_card_create(c);
+    if (card && c->path && c->gate && c->writing && c->changed) {
         *out = c;
         return AKIN_OK;
     }
@@ -304,6 +305,7 @@ void collection_close(struct collection **collection)
     condition_destroy(&c->changed);
     mutex_destroy(&c->writing);
     mutex_destroy(&c->gate);
+    collection_card_destroy(c);
     memory_free(c->path);
     memory_free(c);
     *collection = NULL;

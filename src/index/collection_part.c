@@ -113,6 +113,8 @@ enum akin_status part_open(const struct collection *c, uint64_t frame, struct pa
     };
     TRY_DONE(segment_open(part->stored->kind, c->host.backend, c->host.pool, &rows,
                           &part->stored->blocks, &part->segment, error));
+    if (!part_card_create(c, part))
+        TRY_DONE(error_memory(error));
     *out = part;
     part = NULL;
 done:
@@ -189,6 +191,7 @@ void part_release(struct part *part)
 {
     if (atomic_fetch_sub(&part->refs, 1) != 1)
         return;
+    part_card_destroy(part);
     segment_close(&part->segment);
     store_segment_close(&part->stored);
     memory_free(part->own_vectors);
@@ -221,6 +224,7 @@ struct bits *bits_create(size_t rows)
     if (!bits)
         return NULL;
     atomic_init(&bits->refs, 1);
+    bits->number = 1;
     bits->words = words;
     memset(bits->alive, 0xff, words * sizeof(uint64_t));
     if (rows % 64)
@@ -234,6 +238,7 @@ struct bits *bits_copy(const struct bits *bits)
     if (!copy)
         return NULL;
     copy->dead = bits->dead;
+    copy->number = bits->number + 1;
     memcpy(copy->alive, bits->alive, bits->words * sizeof(uint64_t));
     return copy;
 }

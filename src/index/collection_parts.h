@@ -15,6 +15,7 @@
 #include "index/columns.h"
 #include "index/index.h"
 #include "index/segment.h"
+#include "index/segment_card.h"
 #include "index/store.h"
 
 /* Blocks of ROWS and SEGMENT frames beside vectors and ids. */
@@ -54,6 +55,9 @@ struct part {
     struct texts keys;
     struct columns columns;             /* of a chunk: those of no metadata */
     const uint32_t *key_order;
+    struct mutex *card_lock;            /* one search at a time; NULL: there is no card */
+    atomic_int card_state;
+    struct segment_card *card;
     /* chunk */
     float *own_vectors;
     uint8_t *own_codes;                 /* the rows as bytes, and what is known of them: */
@@ -70,6 +74,7 @@ struct part {
 struct bits {
     atomic_size_t refs;
     size_t dead;                        /* how many do not */
+    uint64_t number;                    /* 1 and on; no others of the part that were ever seen */
     size_t words;
     uint64_t alive[];                   /* a chunk's rows to come count as alive */
 };
@@ -118,6 +123,7 @@ struct collection {
     struct collection_creation creation;
     enum akin_metric metric;
     size_t dim;
+    struct collection_card *card;       /* NULL: there is none */
     struct mutex *gate;                 /* guards `current`, held for a moment */
     struct snapshot *current;
     struct mutex *writing;              /* guards all below */
@@ -191,6 +197,19 @@ void view_copy(struct view *to, const struct view *from);   /* with references o
 void view_release(struct view *view);
 /* Makes `next`, whose reference it takes over, the current one. */
 void snapshot_put(struct collection *c, struct snapshot *next);
+
+/* ---- sealed parts on a card (collection_card.c) -------------------------------------------- */
+
+/* false: no memory. */
+bool collection_card_create(struct collection *c);
+void collection_card_destroy(struct collection *c);
+bool part_card_create(const struct collection *c, struct part *part);
+void part_card_destroy(struct part *part);
+size_t part_card_bytes(struct part *part);
+/* Of a sealed part, on the card or the CPU; `number` is that of the bits allowed, or 0. */
+enum akin_status part_search(const struct collection *c, struct part *part,
+                             const struct segment_query *query, uint64_t number,
+                             const struct segment_hits *hits, struct akin_error *error);
 
 /* ---- numbers as they are kept (collection_form.c) ------------------------------------------ */
 

@@ -114,6 +114,7 @@ void collection_info(const struct collection *c, struct akin_index_info *info)
         info->tail_rows += view_live(&s->views[i]);
     for (size_t i = 0; i < s->count; i++) {
         const struct view *view = &s->views[i];
+        info->card_bytes += part_card_bytes(view->part);
         info->memory_bytes += part_memory(view->part) + (view->bits ? view->bits->words * 8 : 0);
     }
     describe(c, s, info);

@@ -15,6 +15,7 @@ struct found {
 struct allowed {
     const uint64_t *bits;               /* NULL: all */
     size_t count;
+    uint64_t number;                    /* of the bits; 0: they have none */
 };
 
 struct search {
@@ -93,8 +94,8 @@ static enum akin_status search_sealed(const struct search *s, const struct view 
         .allowed = allowed->bits, .allowed_count = allowed->count,
         .exact = s->query->exact, .recall = s->query->recall, .hints = s->hints,
     };
-    TRY(segment_search(view->part->segment, &query,
-                       &(struct segment_hits){ s->hits, s->hit_count }, error));
+    TRY(part_search(s->c, view->part, &query, allowed->number,
+                    &(struct segment_hits){ s->hits, s->hit_count }, error));
     for (size_t q = s->count; k < s->k && q-- > 0;)     /* to rows of s->k */
         memmove(s->hits + q * s->k, s->hits + q * k, s->hit_count[q] * sizeof *s->hits);
     for (size_t q = 0; q < s->count; q++) {
@@ -210,7 +211,7 @@ static enum akin_status filter_view(const struct view *view, const struct filter
             count += (size_t)__builtin_popcountll(bits[i]);
         }
     }
-    *out = (struct allowed){ bits, count };
+    *out = (struct allowed){ bits, count, 0 };
     return AKIN_OK;
 }
 
@@ -225,7 +226,8 @@ static enum akin_status allow(struct search *s, struct akin_error *error)
         return error_memory(error);
     for (size_t i = 0; i < snapshot->count; i++) {
         const struct view *view = &snapshot->views[i];
-        s->allowed[i] = (struct allowed){ view->bits ? view->bits->alive : NULL, view_live(view) };
+        s->allowed[i] = (struct allowed){ view->bits ? view->bits->alive : NULL, view_live(view),
+                                          view->bits ? view->bits->number : 0 };
         words += filter_words(view->rows);
     }
     if (!text)

@@ -21,10 +21,10 @@ void record_write(const struct ivfpq *v, const float *vector, int8_t *record)
         most = size > most ? size : most;
         sum += vector[i] * vector[i];
     }
-    struct ivfpq_tail tail = { .scale = most / 127, .half_norm = sum / 2 };
+    struct ivf_tail tail = { .scale = most / 127, .half_norm = sum / 2 };
     float factor = tail.scale > 0 ? 1 / tail.scale : 0;
     if (!isfinite(factor) || !isfinite(tail.half_norm))
-        tail = (struct ivfpq_tail){ 0 }, factor = 0;
+        tail = (struct ivf_tail){ 0 }, factor = 0;
     for (size_t i = 0; i < dim; i++) {
         float level = factor > 0 ? vector[i] * factor : 0;
         record[i] = (int8_t)(level + magic - magic);
@@ -109,14 +109,14 @@ static enum akin_status find_blocks(struct ivfpq *v, const struct segment_blocks
     TRY(check_header(v, bytes, error));
     const struct ivfpq_header *h = v->header;
     v->depth = ((size_t)h->dim + 31) / 32 * 32;
-    v->stride = v->depth + sizeof(struct ivfpq_tail);
+    v->stride = v->depth + sizeof(struct ivf_tail);
     const struct {
         uint32_t type;
         const void **to;
         uint64_t bytes;
     } wanted[] = {
         {IVFPQ_CENTROIDS, (const void **)&v->centroids, (uint64_t)h->cells * v->stride},
-        {IVFPQ_CELLS, (const void **)&v->cells, h->cells * sizeof(struct ivfpq_cell)},
+        {IVFPQ_CELLS, (const void **)&v->cells, h->cells * sizeof(struct ivf_cell)},
         {IVFPQ_MEAN, (const void **)&v->mean, h->dim * sizeof(float)},
         {IVFPQ_CODEBOOK, (const void **)&v->codebook,
          (uint64_t)h->parts * h->width * header_codes(h) * sizeof(float)},
@@ -164,6 +164,23 @@ void ivfpq_close(struct ivfpq **ivfpq)
     *ivfpq = NULL;
 }
 
+_Static_assert((int)IVF_BLOCK_ROWS == PQ4_BLOCK_ROWS && (int)IVF_GROUP_BYTES == PQ4_GROUP_BYTES &&
+               (int)IVF_SLICE_CODES == PQ4_CODES, "a device reads codes as they are");
+
+struct ivf_lists ivfpq_lists(const struct ivfpq *v)
+{
+    const struct ivfpq_header *h = v->header;
+    return (struct ivf_lists){
+        .score = v->rows.score, .element = v->rows.element, .dim = h->dim, .depth = v->depth,
+        .stride = v->stride, .rows = h->rows, .cells = h->cells, .blocks = h->blocks,
+        .parts = h->parts, .norm_parts = header_norm_parts(h), .groups = h->groups,
+        .width = h->width, .wide = h->wide, .norm_step = h->norm_step, .cell = v->cells,
+        .centroids = v->centroids, .records = v->records, .mean = v->mean,
+        .codebook = v->codebook, .codes = v->codes, .entries = v->entries,
+        .vectors = v->rows.vectors,
+    };
+}
+
 /* ---- checking --------------------------------------------------------------------------- */
 
 static enum akin_status check_numbers(const struct ivfpq *v, struct akin_error *error)
@@ -171,7 +188,7 @@ static enum akin_status check_numbers(const struct ivfpq *v, struct akin_error *
     const struct ivfpq_header *h = v->header;
     bool fine = isfinite(h->norm_step);
     for (size_t c = 0; c < h->cells; c++) {
-        struct ivfpq_tail tail = record_tail(v, v->centroids + c * v->stride);
+        struct ivf_tail tail = record_tail(v, v->centroids + c * v->stride);
         fine &= isfinite(v->cells[c].spread) && isfinite(v->cells[c].offset);
         fine &= isfinite(tail.scale) && isfinite(tail.half_norm);
     }

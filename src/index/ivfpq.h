@@ -13,6 +13,7 @@
  * A segment holds no float32 row; the originals are read for the last few candidates only. */
 #pragma once
 
+#include "compute/ivf_device.h"
 #include "index/segment.h"
 
 struct ivfpq;
@@ -37,6 +38,13 @@ enum akin_status ivfpq_search(struct ivfpq *ivfpq, const struct segment_query *q
 /* All of it: each row stands in one cell once, numbers are finite, eight-bit rows and codes are
  * those that the build makes of the originals. */
 enum akin_status ivfpq_check(const struct ivfpq *ivfpq, struct akin_error *error);
+
+/* For a device. The lists, which are good as long as the segment. */
+struct ivf_lists ivfpq_lists(const struct ivfpq *ivfpq);
+/* What to ask a device for ivfpq_search's hits; false: ivfpq_search has another way (exact, few
+ * rows that pass), or the device has no room for it. */
+bool ivfpq_device_query(struct ivfpq *ivfpq, const struct segment_query *query,
+                        struct ivf_query *asked);
 
 /* What a search with this recall and k does, for people to see. */
 struct ivfpq_plan {

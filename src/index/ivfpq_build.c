@@ -21,7 +21,7 @@ struct builder {
     const struct segment_sink *sink;
     struct ivfpq v;             /* what is built, as a search sees it */
     struct ivfpq_header header;
-    struct ivfpq_cell *cells;
+    struct ivf_cell *cells;
     float *mean, *codebook, *start;
     int8_t *centroids, *records;    /* [cells], [CHUNK_ROWS] records */
     uint32_t *cell_of, *position;   /* [rows] */
@@ -87,7 +87,7 @@ static bool builder_init(struct builder *b)
     *v = (struct ivfpq){ .backend = b->build->backend, .pool = b->build->pool,
                          .kernels = cpu_kernels(b->build->backend), .rows = b->build->rows,
                          .header = h, .depth = ((size_t)h->dim + 31) / 32 * 32 };
-    v->stride = v->depth + sizeof(struct ivfpq_tail);
+    v->stride = v->depth + sizeof(struct ivf_tail);
     b->threads = (size_t)thread_pool_size(b->build->pool);
     size_t codes = header_codes(h);
     b->scratch_floats = 2 * (size_t)h->dim + padded + 2 * h->parts * codes;
@@ -189,7 +189,7 @@ static bool place_rows(struct builder *b)
         return false;
     memset(b->entries, 0xff, (size_t)h->blocks * PQ4_BLOCK_ROWS * sizeof *b->entries);
     for (size_t row = 0; row < h->rows; row++) {
-        struct ivfpq_cell *cell = &b->cells[b->cell_of[row]];
+        struct ivf_cell *cell = &b->cells[b->cell_of[row]];
         b->position[row] = cell->first * PQ4_BLOCK_ROWS + cell->rows++;
         b->entries[b->position[row]] = (uint32_t)row;
     }
@@ -416,7 +416,7 @@ static void finish_cells(struct builder *b)
     struct ivfpq_header *h = &b->header;
     float low = INFINITY, high = -INFINITY;
     for (size_t c = 0; c < h->cells; c++) {
-        struct ivfpq_cell *cell = &b->cells[c];
+        struct ivf_cell *cell = &b->cells[c];
         const uint32_t *rows = b->entries + (size_t)cell->first * PQ4_BLOCK_ROWS;
         double squares = 0, norms = 0, count = cell->rows ? cell->rows : 1;
         for (size_t i = 0; i < cell->rows; i++) {

@@ -2,13 +2,14 @@
 #pragma once
 
 #include "compute/cpu/kernels.h"
+#include "compute/ivf_device.h"
 #include "index/ivfpq.h"
 #include "index/segment_rows.h"
 
 enum ivfpq_block {
     IVFPQ_HEADER = 32,
     IVFPQ_CENTROIDS, /* [cells] records */
-    IVFPQ_CELLS,     /* struct ivfpq_cell [cells] */
+    IVFPQ_CELLS,     /* struct ivf_cell [cells] */
     IVFPQ_MEAN,      /* float [dim]: taken off every row */
     IVFPQ_CODEBOOK,  /* float [parts][slices][width][PQ4_CODES] */
     IVFPQ_CODES,     /* [blocks][groups][PQ4_GROUP_BYTES], see kernels.h; wide: [parts] there */
@@ -39,18 +40,6 @@ struct ivfpq_header {
     float norm_step;        /* L2: the last parts are a number of these, high half first */
     float norm_reserved[3];
     struct ivfpq_plan plans[IVFPQ_DEPTHS][IVFPQ_PLANS];
-};
-
-/* `spread` is how far above a cell's average the best of its rows can be expected to stand, for a
- * query of length 1; `offset` what the cell adds to every score (L2). */
-struct ivfpq_cell {
-    uint32_t first, rows;   /* its first block, its rows */
-    float spread, offset;
-};
-
-/* A vector of eight bits: int8_t [depth], then scale and half its squared length, both float. */
-struct ivfpq_tail {
-    float scale, half_norm;
 };
 
 /* Codes of eight bits are looked up, and compared with a row, as 16 slices of 16. */
@@ -98,7 +87,7 @@ struct ivfpq {
     const struct kernels *kernels;
     struct segment_rows rows;
     const struct ivfpq_header *header;
-    const struct ivfpq_cell *cells;
+    const struct ivf_cell *cells;
     const float *mean, *codebook;
     const int8_t *centroids, *records;
     const uint8_t *codes;
@@ -108,9 +97,9 @@ struct ivfpq {
     struct scratch *free;
 };
 
-static inline struct ivfpq_tail record_tail(const struct ivfpq *v, const int8_t *record)
+static inline struct ivf_tail record_tail(const struct ivfpq *v, const int8_t *record)
 {
-    struct ivfpq_tail tail;
+    struct ivf_tail tail;
     __builtin_memcpy(&tail, record + v->depth, sizeof tail);
     return tail;
 }

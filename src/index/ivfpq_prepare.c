@@ -6,13 +6,6 @@
 #include "base/memory.h"
 #include "index/ivfpq_parts.h"
 
-/* How far beyond sigma sqrt(2 ln n) the best of n rows stands: residuals are not spread evenly over
- * the directions. Measured on sentence embeddings; 1 to 2 do about as well. */
-static const float REACH = 1.5f;
-
-enum { QUERY_LEVELS = 2047, BUCKETS = 1024, TABLE_LEVELS = 127, WIDE_LEVELS = 255,
-       BASE_MAX = 1 << 29 };
-
 bool prepared_init(struct prepared *p, const struct ivfpq *v)
 {
     const struct ivfpq_header *h = v->header;
@@ -54,14 +47,14 @@ static void narrow_query(const struct ivfpq *v, const float *query, struct prepa
         squares += x * x;
     }
     p->length = sqrtf(squares);
-    p->query_scale = most / QUERY_LEVELS;
-    float factor = most > 0 ? QUERY_LEVELS / most : 0;
+    p->query_scale = most / IVF_QUERY_LEVELS;
+    float factor = most > 0 ? IVF_QUERY_LEVELS / most : 0;
     const float magic = 0x1.8p23f;      /* adding it rounds to a whole number, to even */
     if (!isfinite(factor))
         factor = p->query_scale = 0;
     for (size_t i = 0; i < dim; i++) {
         float level = p->vector[i] * factor + magic - magic;
-        p->query[i] = level >= -QUERY_LEVELS && level <= QUERY_LEVELS ? (int16_t)level : 0;
+        p->query[i] = level >= -IVF_QUERY_LEVELS && level <= IVF_QUERY_LEVELS ? (int16_t)level : 0;
     }
     memset(p->query + dim, 0, (v->depth - dim) * sizeof *p->query);
 }
@@ -70,7 +63,7 @@ static void narrow_query(const struct ivfpq *v, const float *query, struct prepa
  * query; with L2 a query inside of the cell's reach has nothing to win by it. */
 static float promise(const struct ivfpq *v, const struct prepared *p, size_t c, float score)
 {
-    float reach = REACH * v->cells[c].spread;
+    float reach = IVF_REACH * v->cells[c].spread;
     if (!segment_is_l2(v))
         return score + reach * p->length;
     float distance = sqrtf(fmaxf(0, p->length * p->length - 2 * score));
@@ -80,20 +73,20 @@ static float promise(const struct ivfpq *v, const struct prepared *p, size_t c, 
 /* Cells by falling promise, to the nearest 1/1024 of its range: counted, not compared. */
 static void order_cells(struct prepared *p, const float *promises, size_t cells)
 {
-    uint32_t starts[BUCKETS + 1] = { 0 };
+    uint32_t starts[IVF_BUCKETS + 1] = { 0 };
     float most = -INFINITY, least = INFINITY;
     for (size_t c = 0; c < cells; c++) {
         most = promises[c] > most ? promises[c] : most;
         least = promises[c] < least ? promises[c] : least;
     }
-    float factor = most > least ? (BUCKETS - 1) / (most - least) : 0;
+    float factor = most > least ? (IVF_BUCKETS - 1) / (most - least) : 0;
     uint32_t *bucket = (uint32_t *)p->dots;     /* done with */
     for (size_t c = 0; c < cells; c++) {
         float at = (most - promises[c]) * factor;
-        bucket[c] = at >= 0 && at < BUCKETS ? (uint32_t)at : BUCKETS - 1;
+        bucket[c] = at >= 0 && at < IVF_BUCKETS ? (uint32_t)at : IVF_BUCKETS - 1;
         starts[bucket[c] + 1]++;
     }
-    for (size_t b = 1; b < BUCKETS; b++)
+    for (size_t b = 1; b < IVF_BUCKETS; b++)
         starts[b] += starts[b - 1];
     for (size_t c = 0; c < cells; c++)
         p->order[starts[bucket[c]]++] = (uint32_t)c;
@@ -105,7 +98,7 @@ static void quantize_tables(const struct ivfpq *v, struct prepared *p)
 {
     const struct ivfpq_header *h = v->header;
     size_t parts = h->groups * header_group(h), codes = header_codes(h);
-    size_t levels = h->wide ? WIDE_LEVELS : TABLE_LEVELS;
+    size_t levels = h->wide ? IVF_WIDE_LEVELS : IVF_TABLE_LEVELS;
     levels = UINT16_MAX / parts < levels ? UINT16_MAX / parts : levels;
     float range = 0;
     for (size_t part = 0; part < parts; part++) {
@@ -164,7 +157,7 @@ void prepare(const struct ivfpq *v, const float *query, struct prepared *p)
     float factor = 1 / p->step;
     for (size_t c = 0; c < cells; c++) {
         float steps = (p->scores[c] - best) * factor;
-        p->bases[c] = steps > -BASE_MAX ? (int32_t)(steps - 0.5f) : -BASE_MAX;
+        p->bases[c] = steps > -IVF_BASE_MAX ? (int32_t)(steps - 0.5f) : -IVF_BASE_MAX;
         p->scores[c] = promise(v, p, c, p->scores[c]);
     }
     order_cells(p, p->scores, cells);

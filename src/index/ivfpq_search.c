@@ -136,7 +136,7 @@ static void scan_cell(const struct one *o, struct scratch *s, uint32_t cell, uin
                       struct pool *pool)
 {
     const struct ivfpq *v = o->v;
-    const struct ivfpq_cell *at = &v->cells[cell];
+    const struct ivf_cell *at = &v->cells[cell];
     int32_t base = s->prepared.bases[cell];
     for (size_t row = 0; row < at->rows; row += SCAN_ROWS) {
         int64_t floor = (int64_t)pool->floor - base;
@@ -169,7 +169,7 @@ static void score_records(const struct one *o, struct scratch *s, const uint32_t
     bool l2 = segment_is_l2(v);
     v->kernels->score_s16s8(s->dots, p->query, v->records, v->stride, rows, count, v->depth);
     for (size_t i = 0; i < count; i++) {
-        struct ivfpq_tail tail = record_tail(v, v->records + rows[i] * v->stride);
+        struct ivf_tail tail = record_tail(v, v->records + rows[i] * v->stride);
         float score = (float)s->dots[i] * (p->query_scale * tail.scale);
         s->rescored[(*kept)++] = float_key(l2 ? score - tail.half_norm : score, rows[i]);
     }
@@ -224,14 +224,19 @@ static bool reserve(const struct one *o, struct scratch *s, size_t keep)
            array_reserve((void **)&s->hits, &s->hit_capacity, keep, sizeof *s->hits);
 }
 
+/* How many are scored from the originals. */
+static size_t kept_for(size_t k, size_t allowed)
+{
+    size_t keep = k + k / 4 + EXTRA_ROWS;
+    return keep < allowed ? keep : allowed;
+}
+
 static bool search_one(const struct one *o, size_t q, struct scratch *s, struct hit *hits,
                        size_t *found)
 {
     struct ivfpq *v = o->v;
     const float *query = o->query->queries + q * v->rows.dim;
-    size_t k = o->query->k, keep = k + k / 4 + EXTRA_ROWS, kept = 0;
-    if (keep > o->query->allowed_count)
-        keep = o->query->allowed_count;
+    size_t k = o->query->k, keep = kept_for(k, o->query->allowed_count), kept = 0;
     if (!reserve(o, s, keep))
         return false;
     prepare(v, query, &s->prepared);
@@ -316,26 +321,39 @@ static bool survivors_cheaper(const struct ivfpq *v, const struct ivfpq_plan *pl
     return (double)allowed * 12 < codes + (double)plan->candidates * 20 + 2000;
 }
 
+enum way { WAY_NONE, WAY_EXACT, WAY_PROBED };
+
+/* How a query is answered; fills `one`, whose query is `own`. */
+static enum way choose_way(struct ivfpq *v, const struct segment_query *query,
+                           struct segment_query *own, struct one *one)
+{
+    size_t rows = v->header->rows, allowed = query->allowed ? query->allowed_count : rows;
+    float recall = query->recall > 0 ? query->recall : 0.95f;
+    *own = *query;
+    own->allowed_count = allowed < rows ? allowed : rows;
+    if (!own->allowed_count || !query->k || !query->count)
+        return WAY_NONE;
+    *one = (struct one){ .v = v, .query = own };
+    one->plan = ivfpq_plan(v, recall, query->k, own->allowed_count);
+    one->survivors = query->allowed && survivors_cheaper(v, &one->plan, own->allowed_count);
+    bool all = query->k >= own->allowed_count && !one->survivors;
+    return query->exact || recall > 0.9995f || all ? WAY_EXACT : WAY_PROBED;
+}
+
 enum akin_status ivfpq_search(struct ivfpq *v, const struct segment_query *query,
                               const struct segment_hits *hits, struct akin_error *error)
 {
-    size_t rows = v->header->rows, allowed = query->allowed ? query->allowed_count : rows;
     if (query->k > K_MAX)
         return error_set(error, AKIN_LIMIT, "k is %zu: at most %d neighbours at once", query->k,
                          K_MAX);
-    struct segment_query own = *query;
-    own.allowed_count = allowed < rows ? allowed : rows;
-    if (!own.allowed_count || !query->k || !query->count) {
-        for (size_t q = 0; q < query->count; q++)
-            hits->found[q] = 0;
+    struct segment_query own;
+    struct one one;
+    enum way way = choose_way(v, query, &own, &one);
+    for (size_t q = 0; way == WAY_NONE && q < query->count; q++)
+        hits->found[q] = 0;
+    if (way == WAY_NONE)
         return AKIN_OK;
-    }
-    float recall = query->recall > 0 ? query->recall : 0.95f;
-    struct one one = { .v = v, .query = &own };
-    one.plan = ivfpq_plan(v, recall, query->k, own.allowed_count);
-    one.survivors =
-        query->allowed && survivors_cheaper(v, &one.plan, own.allowed_count);
-    if (query->exact || recall > 0.9995f || (query->k >= own.allowed_count && !one.survivors))
+    if (way == WAY_EXACT)
         return search_exact(v, query, query->k, hits, error);
     if (query->count > 1)
         return search_batch(&one, hits, error);
@@ -344,4 +362,21 @@ enum akin_status ivfpq_search(struct ivfpq *v, const struct segment_query *query
     if (s)
         scratch_give(v, s);
     return fine ? AKIN_OK : error_memory(error);
+}
+
+/* ---- a device --------------------------------------------------------------------------- */
+
+bool ivfpq_device_query(struct ivfpq *v, const struct segment_query *query,
+                        struct ivf_query *asked)
+{
+    struct segment_query own;
+    struct one one;
+    if (query->k > K_MAX || choose_way(v, query, &own, &one) != WAY_PROBED || one.survivors)
+        return false;
+    *asked = (struct ivf_query){
+        .queries = query->queries, .count = query->count, .k = query->k,
+        .kept = kept_for(query->k, own.allowed_count), .probes = one.plan.probes,
+        .candidates = one.plan.candidates, .allowed = query->allowed,
+    };
+    return asked->kept <= IVF_DEVICE_KEPT_MAX && asked->candidates <= IVF_DEVICE_CANDIDATES_MAX;
 }

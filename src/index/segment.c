@@ -4,13 +4,16 @@
 #include "base/memory.h"
 #include "index/flat.h"
 #include "index/graph.h"
+#include "index/index.h"
 #include "index/ivfpq.h"
+#include "index/segment_rows.h"
 
 enum { TRAINED_ROWS_MIN = 64 };     /* fewer teach nothing, and are scanned in no time */
 
 struct segment {
     uint32_t kind;
     struct backend *backend;
+    struct thread_pool *pool;
     struct segment_rows rows;
     union {
         struct flat *flat;
@@ -46,6 +49,46 @@ const struct flat *segment_flat(const struct segment *segment)
     return segment->kind == SEGMENT_FLAT ? segment->flat : NULL;
 }
 
+uint32_t segment_kind(const struct segment *segment)
+{
+    return segment->kind;
+}
+
+const struct segment_rows *segment_originals(const struct segment *segment)
+{
+    return &segment->rows;
+}
+
+struct thread_pool *segment_pool(const struct segment *segment)
+{
+    return segment->pool;
+}
+
+struct ivfpq *segment_ivfpq(const struct segment *segment)
+{
+    return segment->kind == SEGMENT_IVFPQ ? segment->ivfpq : NULL;
+}
+
+void segment_original(const struct segment *segment, size_t row, float *out)
+{
+    if (segment->rows.element == ELEMENT_I8)
+        segment_read(segment, row, out);
+    else
+        segment_row(segment->backend, &segment->rows, row, NULL, out);
+}
+
+float segment_score(const struct segment *segment, const float *query, size_t row)
+{
+    const struct segment_rows *rows = &segment->rows;
+    _Alignas(64) float own[INDEX_DIMENSION_MAX];
+    const float *at = own;
+    if (rows->element == ELEMENT_F32)
+        at = (const float *)rows->vectors + row * rows->dim;
+    else
+        segment_original(segment, row, own);
+    return cpu_score(segment->backend, query, at, rows->dim, rows->score);
+}
+
 static enum akin_status unknown(uint32_t kind, struct akin_error *error)
 {
     return error_set(error, AKIN_UNSUPPORTED, "segments of kind %u are not known to this program",
@@ -71,7 +114,8 @@ enum akin_status segment_open(uint32_t kind, struct backend *backend, struct thr
     struct segment *opened = memory_alloc(1, sizeof *opened);
     if (!opened)
         return error_memory(error);
-    *opened = (struct segment){ .kind = kind, .backend = backend, .rows = *rows };
+    *opened = (struct segment){ .kind = kind, .backend = backend, .pool = pool,
+                                .rows = *rows };
     enum akin_status status;
     switch (kind) {
     case SEGMENT_PLAIN:

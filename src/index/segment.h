@@ -50,6 +50,7 @@ struct segment_sink {
 };
 
 struct flat;
+struct ivfpq;
 
 struct segment_settings {
     uint64_t seed;
@@ -127,6 +128,13 @@ enum akin_status segment_open(uint32_t kind, struct backend *backend, struct thr
                               const struct segment_rows *rows, const struct segment_blocks *blocks,
                               struct segment **segment, struct akin_error *error);
 void segment_close(struct segment **segment);
+uint32_t segment_kind(const struct segment *segment);
+const struct segment_rows *segment_originals(const struct segment *segment);
+struct thread_pool *segment_pool(const struct segment *segment);    /* NULL: none */
+struct ivfpq *segment_ivfpq(const struct segment *segment);     /* NULL unless it is of that kind */
+/* A row as it is scored, [dim]; and its score, that of cpu_score. Any thread. */
+void segment_original(const struct segment *segment, size_t row, float *out);
+float segment_score(const struct segment *segment, const float *query, size_t row);
 /* A row, [dim], of a segment whose originals are its codes (ELEMENT_I8, kind flat). */
 void segment_read(const struct segment *segment, size_t row, float *out);
 enum akin_status segment_search(const struct segment *segment, const struct segment_query *query,

@@ -35,6 +35,7 @@ enum { FAILURES_MAX = 256 };
 /* What one thread needs; used during the embedder's turn only. */
 struct worker {
     struct encoder_lane lane;
+    int node;                   /* that it is driven from; -1: any */
     bool computes;              /* has a lane that has not failed */
     struct tokenizer_scratch *scratch;
     int32_t *ids, *positions;   /* [batch_tokens_max] */
@@ -79,6 +80,38 @@ static enum akin_status lane_init(const struct embedder *embedder, struct worker
     return AKIN_OK;
 }
 
+/* Near its card, so that memory that is copied to and from it is there too. */
+struct lane_making {
+    const struct embedder *embedder;
+    struct worker *worker;
+    enum akin_status status;
+    struct akin_error *error;
+};
+
+static void make_lane(void *context)
+{
+    struct lane_making *making = context;
+    making->status = lane_init(making->embedder, making->worker, making->error);
+}
+
+/* Calls fn there; where the pool knows no topology, here. */
+static void visit(const struct embedder *e, int node, void (*fn)(void *context), void *context)
+{
+    const struct topology *topology = thread_pool_topology(e->parts.pool);
+    if (topology)
+        topology_visit(topology, node, fn, context);
+    else
+        fn(context);
+}
+
+static enum akin_status lane_init_near(struct embedder *e, size_t number, struct akin_error *error)
+{
+    struct lane_making making = { .embedder = e, .worker = &e->workers[number], .error = error };
+    making.worker->node = encoder_lane_node(e->parts.encoder, number);
+    visit(e, making.worker->node, make_lane, &making);
+    return making.status;
+}
+
 enum akin_status embedder_create(const struct embedder_parts *parts, struct embedder **embedder,
                                  struct akin_error *error)
 {
@@ -101,7 +134,7 @@ enum akin_status embedder_create(const struct embedder_parts *parts, struct embe
     for (size_t i = 0; status == AKIN_OK && i < e->worker_count; i++)
         status = tokenizer_scratch_create(&e->workers[i].scratch, error);
     for (size_t i = 0; status == AKIN_OK && i < e->lanes; i++)
-        status = lane_init(e, &e->workers[i], error);
+        status = lane_init_near(e, i, error);
     if (status == AKIN_OK)
         *embedder = e;
     else
@@ -263,7 +296,8 @@ static bool tokenize_some(struct call *call, struct worker *worker)
     }
     atomic_fetch_add(&call->tokenize_ns, clock_monotonic_ns() - began);
     if (atomic_fetch_add(&call->tokenized, count) + count == window->row_count)
-        window_cut(window, call->embedder->batch_tokens, call->batch_texts,
+        window_cut(window, call->embedder->batch_tokens,
+                   encoder_batch_tokens_least(call->embedder->parts.encoder), call->batch_texts,
                    call->embedder->lanes);
     return true;
 }
@@ -412,13 +446,19 @@ static bool others_wait(const struct call *call)
 }
 
 /* What one thread does in a run. */
-static void work(void *context, size_t item, int number)
+struct shift {
+    struct call *call;
+    int number;
+};
+
+static void work_here(void *context)
 {
-    struct call *call = context;
+    const struct shift *shift = context;
+    struct call *call = shift->call;
+    int number = shift->number;
     const struct embedder *e = call->embedder;
     struct worker *worker = &e->workers[number];
     bool computes_first = worker->computes && !encoder_on_cpu(e->parts.encoder);
-    (void)item;
     while (!computes_first && tokenize_some(call, worker))
         ;
     for (size_t i; worker->computes && !atomic_load(&call->stop) && take_batch(call, &i);) {
@@ -430,6 +470,15 @@ static void work(void *context, size_t item, int number)
     }
     while (computes_first && tokenize_some(call, worker))
         ;
+}
+
+static void work(void *context, size_t item, int number)
+{
+    struct shift shift = { .call = context, .number = number };
+    const struct embedder *e = shift.call->embedder;
+    const struct worker *worker = &e->workers[number];
+    (void)item;
+    visit(e, worker->computes ? worker->node : -1, work_here, &shift);
 }
 
 /* Threads that have something to do: no other is woken. Which ones take part is not known, so all

@@ -21,6 +21,7 @@ struct encoder {
     struct backend *backend;    /* NULL where it is on cards */
     const struct encoder_device_ops *card_ops;
     struct encoder_device *cards[ENCODER_CARDS_MAX];
+    int card_nodes[ENCODER_CARDS_MAX];
     size_t card_count;
     size_t hidden, heads, intermediate, layer_count;
     float epsilon;
@@ -320,7 +321,7 @@ static enum akin_status load_all(struct loader *loader, const struct model_confi
     for (size_t i = 0; cards && i < cards->count; i++) {
         TRY(cards->ops->create(cards->ordinals[i], &shape, &e->tables, &e->cards[i],
                                loader->error));
-        e->card_count++;
+        e->card_nodes[e->card_count++] = cards->nodes[i];
     }
     for (size_t i = 0; i < e->layer_count; i++) {
         TRY(load_layer(loader, i));
@@ -463,6 +464,19 @@ bool encoder_on_cpu(const struct encoder *encoder)
 size_t encoder_batch_tokens(const struct encoder *encoder)
 {
     return encoder->backend ? BATCH_TOKENS : encoder->card_ops->batch_tokens;
+}
+
+/* Threads of the CPU are equal, and their batches small; the streams of one card share it. Several
+ * cards need not be equal, and what one is behind with the others wait for. */
+size_t encoder_batch_tokens_least(const struct encoder *encoder)
+{
+    size_t tokens = encoder_batch_tokens(encoder);
+    return encoder->card_count > 1 ? (tokens + 15) / 16 : tokens;
+}
+
+int encoder_lane_node(const struct encoder *encoder, size_t number)
+{
+    return encoder->card_count ? encoder->card_nodes[number % encoder->card_count] : -1;
 }
 
 size_t encoder_lanes(const struct encoder *encoder, size_t threads)

@@ -38,6 +38,8 @@ uint64_t encoder_parameters(const struct encoder *encoder);
 bool encoder_on_cpu(const struct encoder *encoder);
 /* Tokens that are computed well together; it changes no bit. */
 size_t encoder_batch_tokens(const struct encoder *encoder);
+/* So many are still computed well enough, so that lanes end together. */
+size_t encoder_batch_tokens_least(const struct encoder *encoder);
 /* How many lanes are worth having for so many threads, at least 1 and at most as many. */
 size_t encoder_lanes(const struct encoder *encoder, size_t threads);
 
@@ -46,6 +48,10 @@ struct encoder_lane {
     struct lane *cpu;
     struct encoder_stream *stream;  /* of a card; else NULL */
 };
+
+/* The NUMA node near the card of a lane, as topology.h has it; -1: any. Its lane is best made and
+ * used there. */
+int encoder_lane_node(const struct encoder *encoder, size_t number);
 
 /* Lane `number`, large enough for batches of at most `tokens` tokens and `sequences` sequences. */
 enum akin_status encoder_lane_create(const struct encoder *encoder, size_t number, size_t tokens,

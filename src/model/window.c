@@ -69,7 +69,15 @@ static int compare_rows(const void *a, const void *b)
     return (x->slot > y->slot) - (x->slot < y->slot);
 }
 
-void window_cut(struct window *window, size_t tokens, size_t texts, size_t threads)
+/* A third of what is left, in a part for each thread, as in Polychronopoulos and Kuck, "Guided
+ * self-scheduling" (1987), but for the third: threads may be three times as slow as others. */
+static size_t guided(size_t left, size_t least, size_t threads)
+{
+    size_t part = left / (3 * threads);
+    return part > least ? part : least;
+}
+
+void window_cut(struct window *window, size_t tokens, size_t least, size_t texts, size_t threads)
 {
     size_t all = 0;
     for (size_t i = 0; i < window->row_count; i++)
@@ -78,12 +86,16 @@ void window_cut(struct window *window, size_t tokens, size_t texts, size_t threa
     size_t budget = (all + threads - 1) / threads;
     if (budget > tokens)
         budget = tokens;
+    size_t most = budget, left = all;
+    budget = guided(left, least, threads) < most ? guided(left, least, threads) : most;
     qsort(window->rows, window->row_count, sizeof *window->rows, compare_rows);
     struct micro_batch batch = { 0 };
     for (size_t i = 0; i < window->row_count; i++) {
         size_t held = i - batch.begin;
         if (held && (batch.tokens + window->rows[i].tokens > budget || held == texts)) {
             window->batches[window->batch_count++] = batch;
+            left -= batch.tokens;
+            budget = guided(left, least, threads) < most ? guided(left, least, threads) : most;
             batch = (struct micro_batch){ .begin = i };
         }
         batch.end = i + 1;

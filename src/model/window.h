@@ -47,5 +47,6 @@ uint32_t *window_ids(const struct window *window, const struct window_row *row);
 
 /* Sorts the rows, whose tokens are there now, and cuts them into micro-batches of at most
  * `tokens` tokens (or one text) and `texts` texts (0: any number), such that `threads` threads have
- * something to do. */
-void window_cut(struct window *window, size_t tokens, size_t texts, size_t threads);
+ * something to do. The last ones become smaller and smaller, down to `least` tokens (`tokens`: they
+ * do not), so that threads of unequal speed that take one after the other end together. */
+void window_cut(struct window *window, size_t tokens, size_t least, size_t texts, size_t threads);

@@ -46,7 +46,10 @@ struct neighbors {
     uint32_t *admissions;       /* ring [items] of rows that came in, each at most once */
     bool *waiting;              /* [items]: is in that ring */
     size_t admission_first, admission_count;
-    struct akin_neighbor *lists;        /* [NEIGHBORS_BATCH][AKIN_NEIGHBORS_MAX] */
+    size_t batch_max;
+    uint32_t *rows;                     /* [batch_max] to compute now */
+    size_t *found;                      /* [batch_max] */
+    struct akin_neighbor *lists;        /* [batch_max][AKIN_NEIGHBORS_MAX] */
 };
 
 /* ---- counting --------------------------------------------------------------------------- */
@@ -99,11 +102,18 @@ static void count_events(struct neighbors *n)
 
 /* ---- computing -------------------------------------------------------------------------- */
 
-/* What is missing comes before what is there and shall be renewed. */
-static size_t next_rows(struct neighbors *n, uint32_t *rows)
+static size_t batch_now(const struct neighbors *n)
 {
-    size_t count = 0;
-    while (count < NEIGHBORS_BATCH && n->admission_count) {
+    size_t wanted = n->source.batch ? n->source.batch(n->source.context) : NEIGHBORS_BATCH;
+    return wanted < n->batch_max ? wanted : n->batch_max;
+}
+
+/* What is missing comes before what is there and shall be renewed. */
+static size_t next_rows(struct neighbors *n)
+{
+    size_t count = 0, most = batch_now(n);
+    uint32_t *rows = n->rows;
+    while (count < most && n->admission_count) {
         uint32_t row = n->admissions[n->admission_first];
         n->admission_first = (n->admission_first + 1) % n->source.items;
         n->admission_count--;
@@ -111,7 +121,7 @@ static size_t next_rows(struct neighbors *n, uint32_t *rows)
         if (policy_contains(n->policy, row) && !blocks_has(n->blocks, row))
             rows[count++] = row;
     }
-    for (; count < NEIGHBORS_BATCH && n->order_next < n->order_count; n->order_next++) {
+    for (; count < most && n->order_next < n->order_count; n->order_next++) {
         uint32_t row = n->order[n->order_next];
         if (policy_contains(n->policy, row) && (n->renew || !blocks_has(n->blocks, row)))
             rows[count++] = row;
@@ -119,14 +129,12 @@ static size_t next_rows(struct neighbors *n, uint32_t *rows)
     return count;
 }
 
-static enum akin_status compute_batch(struct neighbors *n, const uint32_t *rows, size_t count,
-                                      struct akin_error *error)
+static enum akin_status compute_batch(struct neighbors *n, size_t count, struct akin_error *error)
 {
-    size_t found[NEIGHBORS_BATCH];
-    TRY(n->source.compute(n->source.context, rows, count, n->lists, found, error));
+    TRY(n->source.compute(n->source.context, n->rows, count, n->lists, n->found, error));
     uint64_t now = clock_monotonic_ns();
     for (size_t i = 0; i < count; i++)
-        blocks_publish(n->blocks, rows[i], n->lists + i * AKIN_NEIGHBORS_MAX, found[i], now);
+        blocks_publish(n->blocks, n->rows[i], n->lists + i * AKIN_NEIGHBORS_MAX, n->found[i], now);
     atomic_fetch_add(&n->built, count);
     return AKIN_OK;
 }
@@ -188,7 +196,6 @@ static void work(void *context)
 {
     struct neighbors *n = context;
     struct turn turn = { 0 };
-    uint32_t rows[NEIGHBORS_BATCH];
     bool refresh;
     while (next_turn(n, turn, &refresh)) {
         struct akin_error error = { 0 };
@@ -199,9 +206,9 @@ static void work(void *context)
         }
         count_events(n);
         turn.takes = event_queue_takes(n->queue);
-        size_t count = next_rows(n, rows);
+        size_t count = next_rows(n);
         if (status == AKIN_OK && count)
-            status = compute_batch(n, rows, count, &error);
+            status = compute_batch(n, count, &error);
         if (status != AKIN_OK)
             fail(n, status, &error);
         turn.idle = count == 0;
@@ -235,9 +242,11 @@ static enum akin_status make_parts(struct neighbors *n,
         .by_time = settings->by_time, .expired = lose_event, .context = n,
     };
     size_t items = n->source.items;
+    size_t most = n->source.batch ? NEIGHBORS_BATCH_MAX : NEIGHBORS_BATCH;
+    n->batch_max = items < most ? items + 1 : most;
     TRY(popularity_create(&popularity, items, &n->popularity, error));
     n->policy = policy_create(items, n->capacity);
-    n->blocks = blocks_create(items, n->capacity, NEIGHBORS_BATCH);
+    n->blocks = blocks_create(items, n->capacity, n->batch_max);
     n->queue = event_queue_create(QUEUE_EVENTS);
     n->lock = mutex_create();
     n->work = condition_create();
@@ -245,9 +254,11 @@ static enum akin_status make_parts(struct neighbors *n,
     n->order = memory_alloc(n->capacity, sizeof *n->order);
     n->admissions = memory_alloc(items, sizeof *n->admissions);
     n->waiting = memory_alloc(items, sizeof *n->waiting);
-    n->lists = memory_alloc(NEIGHBORS_BATCH * AKIN_NEIGHBORS_MAX, sizeof *n->lists);
+    n->rows = memory_alloc(n->batch_max, sizeof *n->rows);
+    n->found = memory_alloc(n->batch_max, sizeof *n->found);
+    n->lists = memory_alloc(n->batch_max * AKIN_NEIGHBORS_MAX, sizeof *n->lists);
     return n->policy && n->blocks && n->queue && n->lock && n->work && n->settled && n->order &&
-                   n->admissions && n->waiting && n->lists
+                   n->admissions && n->waiting && n->rows && n->found && n->lists
                ? AKIN_OK
                : error_memory(error);
 }
@@ -316,6 +327,8 @@ void neighbors_close(struct neighbors **neighbors)
     memory_free(n->order);
     memory_free(n->admissions);
     memory_free(n->waiting);
+    memory_free(n->rows);
+    memory_free(n->found);
     memory_free(n->lists);
     memory_free(n);
     *neighbors = NULL;

@@ -15,16 +15,18 @@ struct recommender;
 struct search_device;
 struct search_device_ops;
 
-/* Where lists come from. `compute` writes the lists of rows [count <= NEIGHBORS_BATCH] to lists
- * [count][AKIN_NEIGHBORS_MAX] and their lengths to found [count]; only the background calls it, one
- * call at a time. */
-enum { NEIGHBORS_BATCH = 64 };
+/* Where lists come from. `compute` writes the lists of rows [count] to lists [count]
+ * [AKIN_NEIGHBORS_MAX] and their lengths to found [count]; only the background calls it, one call
+ * at a time. `batch` says how many it is best given at once now, up to NEIGHBORS_BATCH_MAX; NULL:
+ * NEIGHBORS_BATCH, which a processor's core does between two looks at what else there is to do. */
+enum { NEIGHBORS_BATCH = 64, NEIGHBORS_BATCH_MAX = 2048 };
 struct neighbors_source {
     enum akin_status (*compute)(void *context, const uint32_t *rows, size_t count,
                                 struct akin_neighbor *lists, size_t *found,
                                 struct akin_error *error);
     void *context;
     size_t items;
+    size_t (*batch)(void *context);
 };
 
 void neighbors_settings_default(struct akin_neighbors_settings *settings);
@@ -57,6 +59,8 @@ struct neighbors_vectors {
     struct search_device *card;
     const struct search_device_ops *card_ops;
 };
+/* A card is not worth its starts for a few. */
+size_t neighbors_batch_vectors(void *context);
 enum akin_status neighbors_compute_vectors(void *context, const uint32_t *rows, size_t count,
                                            struct akin_neighbor *lists, size_t *found,
                                            struct akin_error *error);

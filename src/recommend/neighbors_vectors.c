@@ -23,11 +23,11 @@ static size_t without_self(const struct hit *hits, size_t count, uint32_t self,
 }
 
 /* false: there is no card, or it cannot. */
-static bool search_on_card(struct neighbors_vectors *v, const float *queries, size_t count,
+static bool search_on_card(struct neighbors_vectors *v, const uint32_t *rows, size_t count,
                            size_t k, struct hit *hits, size_t *found)
 {
     static_assert((int)ASKED <= (int)SEARCH_DEVICE_K_MAX, "a card finds as many");
-    struct device_query query = { .queries = queries, .query_count = count, .k = k };
+    struct device_query query = { .rows = rows, .query_count = count, .k = k };
     if (!v->card)
         return false;
     if (v->card_ops->search(v->card, &query, hits, found, NULL, NULL) == AKIN_OK)
@@ -36,32 +36,46 @@ static bool search_on_card(struct neighbors_vectors *v, const float *queries, si
     return false;
 }
 
+static enum akin_status search_on_cpu(struct neighbors_vectors *v, const uint32_t *rows,
+                                      size_t count, size_t k, struct hit *hits, size_t *found,
+                                      struct akin_error *error)
+{
+    float *queries = memory_alloc_aligned(count, v->dim * sizeof *queries);
+    if (!queries)
+        return error_memory(error);
+    for (size_t i = 0; i < count; i++)
+        memcpy(queries + i * v->dim, v->vectors + rows[i] * v->dim, v->dim * sizeof *queries);
+    struct topk_request request = {
+        .rows = v->vectors, .row_count = v->items, .dim = v->dim, .queries = queries,
+        .query_count = count, .k = k, .score = SCORE_INNER_PRODUCT,
+    };
+    enum akin_status status = cpu_topk(v->backend, &request, hits, found, error);
+    memory_free(queries);
+    return status;
+}
+
+size_t neighbors_batch_vectors(void *context)
+{
+    const struct neighbors_vectors *v = context;
+    return v->card ? NEIGHBORS_BATCH_MAX : NEIGHBORS_BATCH;
+}
+
 enum akin_status neighbors_compute_vectors(void *context, const uint32_t *rows, size_t count,
                                            struct akin_neighbor *lists, size_t *found,
                                            struct akin_error *error)
 {
     struct neighbors_vectors *v = context;
-    size_t asked = v->items < ASKED ? v->items : ASKED, hit_counts[NEIGHBORS_BATCH];
-    ASSERT(count <= NEIGHBORS_BATCH);
+    size_t asked = v->items < ASKED ? v->items : ASKED;
     struct hit *hits = memory_alloc_aligned(count * asked, sizeof *hits);
-    float *queries = memory_alloc_aligned(count, v->dim * sizeof *queries);
+    if (!hits)
+        return error_memory(error);
     enum akin_status status = AKIN_OK;
-    if (!hits || !queries)
-        TRY_DONE(error_memory(error));
-    for (size_t i = 0; i < count; i++)
-        memcpy(queries + i * v->dim, v->vectors + rows[i] * v->dim, v->dim * sizeof *queries);
-    struct topk_request request = {
-        .rows = v->vectors, .row_count = v->items, .dim = v->dim, .queries = queries,
-        .query_count = count, .k = asked, .score = SCORE_INNER_PRODUCT,
-    };
-    if (!search_on_card(v, queries, count, asked, hits, hit_counts))
-        TRY_DONE(cpu_topk(v->backend, &request, hits, hit_counts, error));
-    for (size_t i = 0; i < count; i++)
-        found[i] = without_self(hits + i * asked, hit_counts[i], rows[i],
+    if (!search_on_card(v, rows, count, asked, hits, found))
+        status = search_on_cpu(v, rows, count, asked, hits, found, error);
+    for (size_t i = 0; status == AKIN_OK && i < count; i++)
+        found[i] = without_self(hits + i * asked, found[i], rows[i],
                                 lists + i * AKIN_NEIGHBORS_MAX);
-done:
     memory_free(hits);
-    memory_free(queries);
     return status;
 }
 

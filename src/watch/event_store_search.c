@@ -233,36 +233,45 @@ static bool is_again(struct event_store *s)
     return s->kinds.count >= KIND_INDEX_MIN && s->kinds.dimension && s->searches++;
 }
 
-/* Brings the index up to the kinds that there are. */
+/* Each search takes some more kinds into the index: all at once would be one that takes as long as
+ * thirty. */
 static bool has_index(struct event_store *s)
 {
+    size_t share = s->kinds.count / 32;
     if (!s->settings.backend)
         return false;
     if (!s->index)
         s->index = kind_index_create(s->settings.backend);
-    for (size_t end; s->index && (end = kind_index_count(s->index)) < s->kinds.count;) {
-        end = s->kinds.count - end < KINDS_TAKEN ? s->kinds.count : end + KINDS_TAKEN;
-        if (!kind_index_take(s->index, &s->kinds, end))
+    if (!s->index)
+        return false;
+    size_t end = kind_index_count(s->index) + (share > KIND_INDEX_MIN ? share : KIND_INDEX_MIN);
+    end = end < s->kinds.count ? end : s->kinds.count;
+    for (size_t at; (at = kind_index_count(s->index)) < end;) {
+        if (!kind_index_take(s->index, &s->kinds, end - at < KINDS_TAKEN ? end : at + KINDS_TAKEN))
             return false;
         let_pass(s);
     }
-    return s->index;
+    return true;
 }
 
-/* The nearest kinds by the index, in `search->heap`. */
+/* The nearest kinds by the index, and by comparing those that are not in it yet, in
+ * `search->heap`. */
 static bool narrow(struct event_store *s, struct search *search, struct kind_search *kinds,
                    const float *query, size_t wanted)
 {
     if (!has_index(s) || !kind_search_begin(kinds, s->index, query, wanted))
         return false;
-    size_t count = kind_index_count(s->index);
-    for (size_t at = 0; at < count;) {
-        size_t end = count - at < KINDS_NARROWED ? count : at + KINDS_NARROWED;
+    size_t count = s->kinds.count, indexed = kind_index_count(s->index);
+    for (size_t at = 0, end; at < count; at = end) {
+        size_t most = at < indexed ? KINDS_NARROWED : KINDS_AT_ONCE;
+        size_t border = at < indexed ? indexed : count;
+        end = border - at < most ? border : at + most;
         if (at)
             let_pass(s);
-        if (!kind_search_range(kinds, s->index, at, end))
+        if (!(at < indexed ? kind_search_range(kinds, s->index, at, end)
+                           : kind_search_plain(kinds, &s->kinds, s->settings.kernels, query, at,
+                                               end)))
             return false;
-        at = end;
     }
     if (!kind_search_finish(kinds, &s->kinds, s->settings.kernels, query))
         return false;

@@ -133,6 +133,25 @@ bool kind_search_begin(struct kind_search *s, const struct kind_index *i, const 
     return screen_prepare(&i->rows, s->query, s->digits, &s->prepared);
 }
 
+static bool reserve_candidates(struct kind_search *s, size_t more)
+{
+    return array_reserve((void **)&s->candidates, &s->capacity, s->count + more,
+                         sizeof *s->candidates);
+}
+
+/* The score is known to lie between these. */
+static void add_candidate(struct kind_search *s, uint32_t row, float lower, float upper)
+{
+    s->candidates[s->count++] = (struct hit){ upper, row };
+    best_offer(&s->lower, (struct hit){ lower, row });
+}
+
+static void raise_threshold(struct kind_search *s)
+{
+    if (s->lower.count == s->wanted)
+        s->threshold = screen_threshold(&s->prepared, s->lower.hits[0].score - MARGIN);
+}
+
 bool kind_search_range(struct kind_search *s, const struct kind_index *i, size_t begin, size_t end)
 {
     uint32_t found[SCREEN_STEP + 16];
@@ -141,18 +160,32 @@ bool kind_search_range(struct kind_search *s, const struct kind_index *i, size_t
         size_t step = end - at < SCREEN_STEP ? end - at : SCREEN_STEP;
         size_t count = screen_range(i->backend, &i->rows, &s->prepared, at, step, s->threshold,
                                     found, values);
-        if (!count)
-            continue;
-        if (!array_reserve((void **)&s->candidates, &s->capacity, s->count + count,
-                           sizeof *s->candidates))
+        if (!reserve_candidates(s, count))
             return false;
         for (size_t c = 0; c < count; c++) {
             float error = screen_error(&i->rows, &s->prepared, found[c]);
-            s->candidates[s->count++] = (struct hit){ values[c] + error, found[c] };
-            best_offer(&s->lower, (struct hit){ values[c] - error, found[c] });
+            add_candidate(s, found[c], values[c] - error, values[c] + error);
         }
-        if (s->lower.count == s->wanted)
-            s->threshold = screen_threshold(&s->prepared, s->lower.hits[0].score - MARGIN);
+        raise_threshold(s);
+    }
+    return true;
+}
+
+bool kind_search_plain(struct kind_search *s, const struct event_kinds *kinds,
+                       const struct kernels *kernels, const float *query, size_t begin, size_t end)
+{
+    struct hit hits[SCREEN_STEP];
+    for (size_t at = begin; at < end; at += SCREEN_STEP) {
+        size_t step = end - at < SCREEN_STEP ? end - at : SCREEN_STEP;
+        for (size_t c = 0; c < step; c++)
+            hits[c] = (struct hit){ 0, (uint32_t)(at + c) };
+        if (!reserve_candidates(s, step)
+            || !event_kinds_score_some(kinds, kernels, query, hits, step))
+            return false;
+        for (size_t c = 0; c < step; c++)
+            if (hits[c].score >= s->threshold)
+                add_candidate(s, hits[c].row, hits[c].score, hits[c].score);
+        raise_threshold(s);
     }
     return true;
 }

@@ -18,8 +18,8 @@ size_t kind_index_count(const struct kind_index *index);
 /* Takes over the kinds before `end`. false: no memory. */
 bool kind_index_take(struct kind_index *index, const struct event_kinds *kinds, size_t end);
 
-/* One search: begin, then all rows in pieces, then finish; end in any case. Between these the index
- * may grow. */
+/* One search: begin, then all rows in pieces, by the index or as they are, then finish; end in any
+ * case. Between these the index may grow. */
 struct kind_search {
     size_t wanted;
     float *query;               /* [dimension], of length 1 */
@@ -35,6 +35,10 @@ struct kind_search {
 bool kind_search_begin(struct kind_search *search, const struct kind_index *index,
                        const float *query, size_t wanted);
 bool kind_search_range(struct kind_search *search, const struct kind_index *index, size_t begin,
+                       size_t end);
+/* The same for kinds that are not in the index. */
+bool kind_search_plain(struct kind_search *search, const struct event_kinds *kinds,
+                       const struct kernels *kernels, const float *query, size_t begin,
                        size_t end);
 /* Leaves in candidates [count] all kinds that are as near as the last of those wanted, with scores
  * as event_kinds_score has them, in any order. false: no memory. */

@@ -988,6 +988,7 @@ def bench_personalize():
           and all(0 <= row[n] <= row["belady"] <= 1 for row in rates for n in names if n != "window_7d"), rates)
     check("all kept: only the first request of an item is missed", all(
         near(rates[-1][n], 1 - rates[-1]["slots"] / cache["requests_replayed"]) for n in names if n != "window_7d"), rates)
+    check("nothing is held on a GPU", parts["memory"]["gpus"] == {}, parts["memory"])
     check("made-up people", made["ratings"] >= 5000 and made["users"] == 32 and made["import_s"] > 0
           and made["updates_per_s"] > 0 and made["durable_updates_per_s"] > 0, made)
     check("personalize files", sorted(re.sub(r"\d{8}T\d{6}Z", "T", f) for f in os.listdir("out6"))

@@ -210,6 +210,7 @@ static void run_now(dim3 grid, dim3 block, size_t shared_bytes,
                 blockIdx = dim3(x, y, z);
                 run_block();
             }
+    watch_block(nullptr, 0);
 }
 
 void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &kernel)

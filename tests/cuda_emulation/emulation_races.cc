@@ -26,8 +26,9 @@ struct mark {
 };
 
 std::vector<mark> marks;
-uintptr_t base;
-size_t extent;
+// Of the thread of the host that runs a block: others go on beside it, with memory of their own.
+__attribute__((tls_model("initial-exec"))) thread_local uintptr_t base;
+__attribute__((tls_model("initial-exec"))) thread_local size_t extent;
 uint32_t block_number;
 
 [[noreturn]] void tell(const char *what, size_t at, unsigned other, const void *caller)
@@ -69,6 +70,9 @@ void note_read(mark &m)
         m.reader_warp = false;
     } else if (m.reader == MANY || !same_warp(m.reader, here.thread)) {
         m.reader = MANY;
+    } else if (m.read_meet != here.meets) {     // who read before the warp met, is before
+        m.reader = here.thread;
+        m.reader_warp = false;
     } else if (m.reader != here.thread) {
         m.reader = here.thread;
         m.reader_warp = true;

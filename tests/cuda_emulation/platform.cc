@@ -17,11 +17,13 @@ extern "C" {
 
 #include "cards.h"
 #include "compute/cuda/fence.cuh"
+#include "compute/cuda/ledger.cuh"
 
 struct platform {
     enum akin_status status;
     char message[256];
     int ordinal;
+    enum cuda_use use;
     bool recording;
     std::chrono::steady_clock::time_point marked;
     std::unordered_map<void *, size_t> blocks;
@@ -68,7 +70,13 @@ enum akin_status platform_describe(int ordinal, struct cuda_description *d,
     return AKIN_OK;
 }
 
-enum akin_status platform_open(int ordinal, platform **out, struct akin_error *error)
+size_t platform_held(int ordinal, enum cuda_use use)
+{
+    return ledger_held(ordinal, use);
+}
+
+enum akin_status platform_open(int ordinal, platform **out, struct akin_error *error,
+                               enum cuda_use use)
 {
     *out = nullptr;
     if (ordinal < 0 || ordinal >= cards_count())
@@ -79,6 +87,7 @@ enum akin_status platform_open(int ordinal, platform **out, struct akin_error *e
                          ordinal);
     *out = new platform();
     (*out)->ordinal = ordinal;
+    (*out)->use = use;
     return AKIN_OK;
 }
 
@@ -94,12 +103,17 @@ void platform_enter(platform *)
 enum akin_status platform_allocate_pinned(platform *p, size_t bytes, void **memory,
                                           struct akin_error *error)
 {
-    return platform_allocate(p, bytes, memory, error);
+    not_recording(p, "allocation");
+    not_given_up(p, "allocation");
+    *memory = aligned_alloc(256, (bytes + 511) / 256 * 256);
+    return *memory ? AKIN_OK : error_memory(error);
 }
 
 void platform_release_pinned(platform *p, void *memory)
 {
-    platform_release(p, memory);
+    not_recording(p, "release");
+    if (!fence_is_up(p->ordinal))
+        free(memory);
 }
 
 size_t platform_peak_bytes(const platform *p)
@@ -120,6 +134,7 @@ enum akin_status platform_allocate(platform *p, size_t bytes, void **memory,
                          cards_memory(p->ordinal));
     p->blocks[*memory] = bytes;
     p->bytes += bytes;
+    ledger_take(p->ordinal, p->use, bytes);
     p->peak_bytes = std::max(p->peak_bytes, p->bytes);
     memset(*memory, 0xff, bytes);       // what nobody wrote is a number that shows
     return AKIN_OK;
@@ -131,6 +146,7 @@ void platform_release(platform *p, void *memory)
     if (!memory || fence_is_up(p->ordinal))
         return;                         // there it stays
     cards_give(p->ordinal, p->blocks[memory]);
+    ledger_give(p->ordinal, p->use, p->blocks[memory]);
     p->bytes -= p->blocks[memory];
     p->blocks.erase(memory);
     free(memory);
@@ -198,6 +214,12 @@ void platform_fail(platform *p, enum akin_status status, const char *what)
 enum akin_status platform_finish(platform *p, struct akin_error *error)
 {
     not_recording(p, "waiting");
+    if (fence_is_up(p->ordinal)) {
+        char message[256];
+        snprintf(message, sizeof message, "made-up card %d was given up: it did not answer earlier",
+                 p->ordinal);
+        platform_fail(p, AKIN_IO, message);
+    }
     return p->status == AKIN_OK ? AKIN_OK : error_set(error, p->status, "%s", p->message);
 }
 

@@ -2,10 +2,13 @@
  * they are told. */
 #pragma once
 
+#include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 #include "model_helpers.h"
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "compute/encoder_device.h"
 
@@ -23,7 +26,15 @@ struct encoder_stream {
 
 static atomic_int runs[CARDS], encoded[CARDS], devices, streams, after_failure;
 static int fails_at[CARDS];     /* the run of a card from which on it fails; 0: never */
+static unsigned hangs_ms;       /* it is silent for so long before it fails, as one that hangs */
 static bool refuses;            /* to be made */
+static unsigned us_per_token[CARDS];    /* one batch at a time; 0: none, and no waiting */
+static pthread_mutex_t busy[CARDS] = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
+                                       PTHREAD_MUTEX_INITIALIZER };
+static atomic_size_t tokens_done[CARDS];
+static int cpu_of[CARDS];       /* where its streams are made and run; under `checks_cpu` */
+static bool checks_cpu;
+static atomic_int elsewhere;    /* how often they were not */
 
 static enum akin_status fake_create(int ordinal, const struct encoder_shape *shape,
                                     const struct embedding_tables *tables,
@@ -80,6 +91,8 @@ static enum akin_status fake_stream_create(struct encoder_device *device, size_t
 {
     (void)error;
     assert_true(tokens >= BATCH_TOKENS && sequences > 0);
+    if (checks_cpu && sched_getcpu() != cpu_of[device->ordinal])
+        atomic_fetch_add(&elsewhere, 1);
     *stream = memory_alloc(1, sizeof **stream);
     (*stream)->device = device;
     atomic_fetch_add(&streams, 1);
@@ -103,8 +116,17 @@ static enum akin_status fake_run(struct encoder_stream *stream, const struct pac
         atomic_fetch_add(&after_failure, 1);
     if (fails_at[device->ordinal] && run >= fails_at[device->ordinal]) {
         stream->failed = true;
+        clock_sleep_us(1000 * hangs_ms);
         return error_set(error, AKIN_IO, "card %d fell out", device->ordinal);
     }
+    if (checks_cpu && sched_getcpu() != cpu_of[device->ordinal])
+        atomic_fetch_add(&elsewhere, 1);
+    if (us_per_token[device->ordinal]) {
+        pthread_mutex_lock(&busy[device->ordinal]);
+        clock_sleep_us(us_per_token[device->ordinal] * (unsigned)batch->tokens);
+        pthread_mutex_unlock(&busy[device->ordinal]);
+    }
+    atomic_fetch_add(&tokens_done[device->ordinal], batch->tokens);
     atomic_fetch_add(&encoded[device->ordinal], (int)batch->sequences);
     for (size_t s = 0; s < batch->sequences; s++) {
         float sum = 0;

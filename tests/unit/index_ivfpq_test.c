@@ -511,7 +511,7 @@ static void sizes_that_lie_are_refused(void **state)
     for (h->wide = 1; h->wide < 3; h->wide++)
         assert_int_equal(open_built(&rows, &b, &v, NULL), AKIN_FORMAT);
     h->wide = 0;
-    struct ivfpq_cell *cells = (struct ivfpq_cell *)block_of(&b, IVFPQ_CELLS)->data;
+    struct ivf_cell *cells = (struct ivf_cell *)block_of(&b, IVFPQ_CELLS)->data;
     cells[1].first += 1000;
     assert_int_equal(open_built(&rows, &b, &v, NULL), AKIN_FORMAT);
     cells[1].first -= 1000;

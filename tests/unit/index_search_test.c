@@ -40,7 +40,8 @@ static int tear_down(void **state)
 
 static struct collection_host host_of(int threads)
 {
-    return (struct collection_host){ backends[threads - 1], pools[threads - 1], cpu_detect() };
+    return (struct collection_host){ .backend = backends[threads - 1], .pool = pools[threads - 1],
+                                     .cpu_flags = cpu_detect() };
 }
 
 static struct collection *open_index(int threads)

@@ -32,6 +32,7 @@ struct made {
     atomic_bool broken;
     uint32_t order[4 * ITEMS];      /* as they were asked for */
     size_t asked;
+    size_t batch, largest;          /* wished for; asked for at once */
 };
 
 static enum akin_status make_lists(void *context, const uint32_t *rows, size_t count,
@@ -42,6 +43,7 @@ static enum akin_status make_lists(void *context, const uint32_t *rows, size_t c
     if (atomic_load(&m->broken))
         return error_set(error, AKIN_MEMORY, "broken on purpose");
     int version = atomic_load(&m->version);
+    m->largest = count > m->largest ? count : m->largest;
     for (size_t i = 0; i < count; i++) {
         if (m->asked < 4 * ITEMS)
             m->order[m->asked++] = rows[i];
@@ -57,7 +59,7 @@ static struct made *new_source(void)
 {
     struct made *m = memory_alloc(1, sizeof *m);
     assert_non_null(m);
-    m->source = (struct neighbors_source){ make_lists, m, ITEMS };
+    m->source = (struct neighbors_source){ .compute = make_lists, .context = m, .items = ITEMS };
     return m;
 }
 
@@ -202,6 +204,31 @@ static void test_a_failure_is_told_and_mended_by_a_refresh(void **state)
     assert_true(neighbors_lookup(n, 3, list, &found));
     neighbors_close(&n);
     memory_free(made);
+}
+
+static size_t wished(void *context)
+{
+    struct made *m = context;
+    return m->batch;
+}
+
+static void test_a_source_says_how_many_at_once(void **state)
+{
+    static const size_t batches[] = { 0, 1, 7, 300, NEIGHBORS_BATCH_MAX + 5 };
+    (void)state;
+    for (size_t i = 0; i < sizeof batches / sizeof *batches; i++) {
+        struct made *made = new_source();
+        made->batch = batches[i];
+        if (batches[i])
+            made->source.batch = wished;
+        struct neighbors *n = open_cache(made, 0, NULL, 0);
+        assert_int_equal(counts_of(n).lists, ITEMS);
+        assert_int_equal(made->asked, ITEMS);
+        assert_int_equal(made->largest, batches[i] == 0 ? NEIGHBORS_BATCH
+                                        : batches[i] < ITEMS ? batches[i] : ITEMS);
+        neighbors_close(&n);
+        memory_free(made);
+    }
 }
 
 static void test_no_items(void **state)
@@ -414,9 +441,13 @@ static enum akin_status card_search(struct search_device *card, const struct dev
                                     struct hit *hits, size_t *found, struct search_counts *counts,
                                     struct akin_error *error)
 {
+    static float queries[NEIGHBORS_BATCH_MAX * DIM];
     (void)counts;
+    assert_null(query->queries);
+    for (size_t q = 0; q < query->query_count; q++)
+        memcpy(queries + q * DIM, card->vectors + query->rows[q] * DIM, DIM * sizeof *queries);
     struct topk_request request = {
-        .rows = card->vectors, .row_count = card->items, .dim = DIM, .queries = query->queries,
+        .rows = card->vectors, .row_count = card->items, .dim = DIM, .queries = queries,
         .query_count = query->query_count, .k = query->k, .score = SCORE_INNER_PRODUCT,
     };
     assert_true(query->k <= SEARCH_DEVICE_K_MAX);
@@ -455,6 +486,8 @@ static void test_lists_of_a_card(void **state)
     v.card = &card;
     v.card_ops = &ops;
     for (int i = 0; i < 3; i++) {
+        assert_int_equal(neighbors_batch_vectors(&v), i < 2 ? NEIGHBORS_BATCH_MAX
+                                                            : NEIGHBORS_BATCH);
         memset(lists[1], 0, sizeof lists[1]);
         assert_int_equal(neighbors_compute_vectors(&v, rows, 2, lists[1], found[1], NULL), AKIN_OK);
         assert_memory_equal(found[1], found[0], sizeof found[0]);
@@ -574,6 +607,7 @@ int main(void)
         cmocka_unit_test(test_a_miss_is_admitted_when_in_demand),
         cmocka_unit_test(test_what_is_wrong_is_refused),
         cmocka_unit_test(test_a_failure_is_told_and_mended_by_a_refresh),
+        cmocka_unit_test(test_a_source_says_how_many_at_once),
         cmocka_unit_test(test_no_items),
         cmocka_unit_test(test_readers_never_see_half_a_list),
         cmocka_unit_test(test_a_busy_cache_closes),

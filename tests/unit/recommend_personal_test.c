@@ -64,14 +64,14 @@ static void plain_search_destroy(struct search_device **device)
 }
 
 static enum akin_status plain_search(struct search_device *device, const struct device_query *query,
-                                     struct hit *hits, size_t *found, size_t *again,
+                                     struct hit *hits, size_t *found, struct search_counts *counts,
                                      struct akin_error *error)
 {
     (void)device;
     (void)query;
     (void)hits;
     (void)found;
-    (void)again;
+    (void)counts;
     return error_set(error, AKIN_UNSUPPORTED, "the CPU searches");
 }
 
@@ -253,8 +253,9 @@ static enum akin_status plain_nearest(struct personal_device *d, const float *qu
     return AKIN_OK;
 }
 
-static const struct search_device_ops search_ops = { plain_search_create, plain_search_destroy,
-                                                     plain_search };
+static const struct search_device_ops search_ops = {
+    .create = plain_search_create, .destroy = plain_search_destroy, .search = plain_search,
+};
 static const struct personal_device_ops plain_ops = { plain_create, plain_destroy, plain_answer,
                                                       plain_nearest };
 #endif

@@ -29,9 +29,11 @@ static void open_cache(struct cache *c, bool by_parts, size_t capacity)
         .backend = c->backend, .vectors = catalog_item_vectors(rig_catalog), .items = ITEMS,
         .dim = DIM };
     c->answers = (struct neighbors_answers){ rig, rig_catalog };
-    struct neighbors_source source = { neighbors_compute_vectors, &c->vectors, ITEMS };
+    struct neighbors_source source = { .compute = neighbors_compute_vectors,
+                                       .context = &c->vectors, .items = ITEMS };
     if (by_parts)
-        source = (struct neighbors_source){ neighbors_compute_answers, &c->answers, ITEMS };
+        source = (struct neighbors_source){ .compute = neighbors_compute_answers,
+                                            .context = &c->answers, .items = ITEMS };
     must(neighbors_open(&source, &settings, NULL, 0, &c->neighbors, &error), &error);
     must(recommender_use_neighbors(rig, c->neighbors, &error), &error);
     must(neighbors_wait(c->neighbors, &error), &error);

@@ -217,7 +217,7 @@ enum akin_status create(int ordinal, const float *alpha, const float *beta, size
         return error_memory(error);
     b->bandits = bandits;
     b->arms = arms;
-    enum akin_status status = platform_open(ordinal, &b->own, error);
+    enum akin_status status = platform_open(ordinal, &b->own, error, CUDA_USE_BANDITS);
     if (status == AKIN_OK)
         status = allocate(b, error);
     if (status == AKIN_OK) {

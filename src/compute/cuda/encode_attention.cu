@@ -15,13 +15,17 @@ template <int DIM> size_t shared_bytes()
     return (size_t)WARPS * 2 * KEYS * (DIM + PAD) * sizeof(half_t);
 }
 
-// Keys or values [KEYS][DIM + PAD] of a head; those from `count` on are zeros.
+// Keys or values [KEYS][DIM + PAD] of a head; those from `count` on are zeros, as far as a fragment
+// reaches.
 template <int DIM>
 __device__ inline void load_rows(half_t *tile, const half_t *rows, size_t stride, uint32_t count)
 {
     const uint32_t pieces = DIM / 8;
-    for (uint32_t i = threadIdx.x % 32; i < KEYS * pieces; i += 32) {
-        uint32_t row = i / pieces, piece = i % pieces;
+    UNROLL
+    for (uint32_t first = 0; first < KEYS; first += 32 / pieces) {
+        uint32_t row = first + threadIdx.x % 32 / pieces, piece = threadIdx.x % pieces;
+        if (first / 16 * 16 >= count)
+            continue;
         uint4 value = {0, 0, 0, 0};
         if (row < count)
             value = *reinterpret_cast<const uint4 *>(rows + row * stride + 8 * piece);
@@ -45,15 +49,16 @@ __device__ inline void scores(float s[KEY_TILES][4], const uint32_t query[DIM / 
     for (int n = 0; n < KEY_TILES; n += 2) {
         for (int i = 0; i < 8; i++)
             s[n + i / 4][i % 4] = 0;
-        if (8 * (uint32_t)n < count)
-            UNROLL
-            for (int k = 0; k < DIM / 16; k++) {
-                uint32_t right[4];
-                warp_load_matrices(right, keys + (8 * n + matrix / 2 * 8 + lane % 8) * (DIM + PAD)
-                                          + 16 * k + matrix % 2 * 8);
-                warp_multiply<half_t>(s[n], query[k], right);
-                warp_multiply<half_t>(s[n + 1], query[k], right + 2);
-            }
+        if (8 * (uint32_t)n >= count)
+            continue;           // nobody looks at them
+        UNROLL
+        for (int k = 0; k < DIM / 16; k++) {
+            uint32_t right[4];
+            warp_load_matrices(right, keys + (8 * n + matrix / 2 * 8 + lane % 8) * (DIM + PAD)
+                                      + 16 * k + matrix % 2 * 8);
+            warp_multiply<half_t>(s[n], query[k], right);
+            warp_multiply<half_t>(s[n + 1], query[k], right + 2);
+        }
         for (int i = 0; i < 8; i++) {
             uint32_t key = 8 * (uint32_t)(n + i / 4) + 2 * t + (uint32_t)(i % 2);
             s[n + i / 4][i % 4] = key < count ? s[n + i / 4][i % 4] * factor : -INFINITY;
@@ -123,7 +128,8 @@ __global__ void __launch_bounds__(32 * WARPS) attention_kernel(encode_batch batc
             float higher = top[half];
             UNROLL
             for (int n = 0; n < KEY_TILES; n++)
-                higher = fmaxf(higher, fmaxf(s[n][2 * half], s[n][2 * half + 1]));
+                if (8 * (uint32_t)(n / 2 * 2) < count)
+                    higher = fmaxf(higher, fmaxf(s[n][2 * half], s[n][2 * half + 1]));
             higher = quad_max(higher);
             float shrink = exp2f(top[half] - higher);
             top[half] = higher;
@@ -135,10 +141,11 @@ __global__ void __launch_bounds__(32 * WARPS) attention_kernel(encode_batch batc
             }
             UNROLL
             for (int n = 0; n < KEY_TILES; n++)
-                for (int i = 2 * half; i < 2 * half + 2; i++) {
-                    s[n][i] = exp2f(s[n][i] - higher);
-                    total[half] += s[n][i];
-                }
+                for (int i = 2 * half; i < 2 * half + 2; i++)
+                    if (8 * (uint32_t)(n / 2 * 2) < count) {
+                        s[n][i] = exp2f(s[n][i] - higher);
+                        total[half] += s[n][i];
+                    }
         }
         add_values<DIM>(sums, s, values, count);
     }

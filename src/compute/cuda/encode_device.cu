@@ -255,7 +255,7 @@ enum akin_status create(int ordinal, const struct encoder_shape *shape,
     d->ordinal = ordinal;
     d->shape = *shape;
     d->layers.resize(shape->layers);
-    status = platform_open(ordinal, &d->home, error);
+    status = platform_open(ordinal, &d->home, error, CUDA_USE_ENCODER);
     if (status == AKIN_OK)
         status = put_tables(d, tables, error);
     if (status == AKIN_OK)
@@ -382,7 +382,7 @@ enum akin_status stream_create(struct encoder_device *device, size_t tokens, siz
     s->device = device;
     s->tokens_max = tokens > RECORDED_TOKENS ? tokens : (size_t)RECORDED_TOKENS;
     s->sequences_max = sequences > RECORDED_SEQUENCES ? sequences : (size_t)RECORDED_SEQUENCES;
-    enum akin_status status = platform_open(device->ordinal, &s->own, error);
+    enum akin_status status = platform_open(device->ordinal, &s->own, error, CUDA_USE_ENCODER);
     if (status == AKIN_OK)
         status = stream_memory(s, error);
     if (status == AKIN_OK)

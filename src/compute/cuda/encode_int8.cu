@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(Tiling::THREADS) rows_kernel(rows_job j)
     SHARED(unsigned char, stages);
     tile_place at = place_of_thread<Tiling>();
     int32_t sums[Tiling::ROW_TILES][Tiling::COL_TILES][4] = {};
-    each_stage<Tiling>(j.product, stages, at, [&](const unsigned char *stage, size_t) {
+    each_stage<Tiling>(j.product, stages, at, [&](const unsigned char *stage) {
         multiply<Tiling>(sums, stage, at);
     });
     widen<Tiling, EPILOGUE>(j, sums, at);
@@ -200,13 +200,14 @@ __device__ inline void multiply_groups(const groups_job &j, unsigned char *share
                                        const tile_place &at)
 {
     size_t groups = j.product.depth / GROUP_COLS;
-    float *steps = reinterpret_cast<float *>(shared + Tiling::shared());
+    float *copied = reinterpret_cast<float *>(shared + Tiling::shared());
+    const float *steps = copied;
     for (size_t i = threadIdx.x; i < Tiling::ROWS * groups; i += Tiling::THREADS)
-        steps[i] = j.steps[at.row * groups + i];
-    each_stage<Tiling>(j.product, shared, at, [&](const unsigned char *stage, size_t step) {
+        copied[i] = j.steps[at.row * groups + i];
+    each_stage<Tiling>(j.product, shared, at, [&](const unsigned char *stage) {
         ROLLED                  // both at once need more registers than there are
         for (int group = 0; group < STAGE_GROUPS; group++)
-            add_group<Tiling>(sums, stage, group, steps + STAGE_GROUPS * step + group, groups, at);
+            add_group<Tiling>(sums, stage, group, steps++, groups, at);
     });
     int t = (int)(threadIdx.x % 4);
     UNROLL

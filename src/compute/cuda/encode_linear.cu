@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(Tiling::THREADS) linear_kernel(job j)
     SHARED(unsigned char, stages);
     tile_place at = place_of_thread<Tiling>();
     float sums[Tiling::ROW_TILES][Tiling::COL_TILES][4] = {};
-    each_stage<Tiling>(j.product, stages, at, [&](const unsigned char *stage, size_t) {
+    each_stage<Tiling>(j.product, stages, at, [&](const unsigned char *stage) {
         multiply<Tiling>(sums, stage, at);
     });
     half_t *tile = reinterpret_cast<half_t *>(stages);      // where the stages were
@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(norm_rows::THREADS) linear_norm_kernel(factors
     SHARED(unsigned char, stages);
     tile_place at = place_of_thread<norm_rows>();
     float sums[norm_rows::ROW_TILES][norm_rows::COL_TILES][4] = {};
-    each_stage<norm_rows>(product, stages, at, [&](const unsigned char *stage, size_t) {
+    each_stage<norm_rows>(product, stages, at, [&](const unsigned char *stage) {
         multiply<norm_rows>(sums, stage, at);
     });
     norm_epilogue<norm_rows, NARROW>(j, sums, stages, at);

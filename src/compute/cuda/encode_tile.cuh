@@ -59,25 +59,11 @@ inline bool whole_rows(const platform *p, size_t rows, size_t cols, size_t share
     return cols == NORM_COLS && rows > FEW && shared <= platform_shared_bytes(p);
 }
 
-// Where chunk `chunk` of row `row` lies: rows one below the other in banks of their own.
-__device__ inline int chunk_at(int row, int chunk)
+// Where chunk `chunk` of row `row` + `lane` lies; row is a multiple of eight. Rows one below the
+// other are in banks of their own.
+__device__ inline int chunk_at(int row, int lane, int chunk)
 {
-    return row * DEPTH_BYTES + ((chunk ^ (row % CHUNKS)) * CHUNK_BYTES);
-}
-
-// A tile [rows][DEPTH_BYTES] of a matrix [count][depth] of bytes from its row `first` and byte
-// `column` on.
-template <int ROWS, int THREADS>
-__device__ inline void load(unsigned char *tile, const unsigned char *matrix, size_t depth,
-                            size_t first, size_t count, size_t column)
-{
-    for (int i = (int)threadIdx.x; i < ROWS * CHUNKS; i += THREADS) {
-        int row = i / CHUNKS, chunk = i % CHUNKS;
-        bool valid = first + row < count;
-        const unsigned char *from = matrix + (valid ? first + row : 0) * depth + column
-                                    + CHUNK_BYTES * chunk;
-        copy_async(tile + chunk_at(row, chunk), from, valid);
-    }
+    return (row + lane) * DEPTH_BYTES + ((chunk ^ (lane % CHUNKS)) * CHUNK_BYTES);
 }
 
 // The factors of a product: both row-major, `depth` bytes a row.
@@ -86,51 +72,83 @@ struct factors {
     size_t cols, depth;
 };
 
-template <typename Tiling>
-__device__ inline void load_stage(const factors &f, unsigned char *stage, const tile_place &at,
-                                  size_t step)
-{
-    load<Tiling::ROWS, Tiling::THREADS>(stage, f.in, f.depth, at.row, at.row + Tiling::ROWS,
-                                        step * DEPTH_BYTES);
-    load<Tiling::COLS, Tiling::THREADS>(stage + Tiling::ROWS * DEPTH_BYTES, f.weight, f.depth,
-                                        at.col, f.cols, step * DEPTH_BYTES);
-}
+// What a thread brings of the tiles [ROWS][DEPTH_BYTES] of a matrix: one chunk of every so many rows.
+// All that does not change from tile to tile is here, because a thread has no more instructions to
+// spare for a copy than for a product.
+template <int ROWS, int THREADS> struct tile_source {
+    enum { APART = THREADS / CHUNKS, COPIES = ROWS / APART };
+    static_assert(THREADS % (CHUNKS * CHUNKS) == 0 && ROWS % APART == 0, "whole rounds");
+    const unsigned char *from;
+    size_t apart;               // bytes between its rows
+    uint32_t valid;             // bit i: row i is there
+    int to;
 
-// use(stage, step) for each step of the depth in order; then the stages may be written over.
+    // From row `first` of `count` on.
+    __device__ tile_source(const unsigned char *matrix, size_t depth, size_t first, size_t count)
+    {
+        int row = (int)threadIdx.x / CHUNKS, chunk = (int)threadIdx.x % CHUNKS;
+        from = matrix + (first + (size_t)row) * depth + (size_t)(CHUNK_BYTES * chunk);
+        apart = APART * depth;
+        to = chunk_at(0, row, chunk);
+        valid = 0;
+        UNROLL
+        for (int i = 0; i < COPIES; i++)
+            valid |= (uint32_t)(first + (size_t)(row + i * APART) < count) << i;
+    }
+
+    // The next tile.
+    __device__ inline void load(unsigned char *tile)
+    {
+        UNROLL
+        for (int i = 0; i < COPIES; i++)
+            copy_async(tile + to + i * APART * DEPTH_BYTES, from + (size_t)i * apart,
+                       valid >> i & 1);
+        from += DEPTH_BYTES;
+    }
+};
+
+// use(stage) for each step of the depth in order; then the stages may be written over.
 template <typename Tiling, typename Use>
 __device__ inline void each_stage(const factors &f, unsigned char *stages, const tile_place &at,
                                   Use use)
 {
-    size_t steps = f.depth / DEPTH_BYTES;
-    for (size_t step = 0; step < Tiling::STAGES - 1; step++) {
-        if (step < steps)
-            load_stage<Tiling>(f, stages + step * Tiling::STAGE_BYTES, at, step);
+    tile_source<Tiling::ROWS, Tiling::THREADS> left(f.in, f.depth, at.row, at.row + Tiling::ROWS);
+    tile_source<Tiling::COLS, Tiling::THREADS> right(f.weight, f.depth, at.col, f.cols);
+    int steps = (int)(f.depth / DEPTH_BYTES), into = 0, from = 0;
+    auto load = [&](int step) {
+        if (step < steps) {
+            left.load(stages + into);
+            right.load(stages + into + Tiling::ROWS * DEPTH_BYTES);
+        }
         copy_commit();
-    }
-    for (size_t step = 0; step < steps; step++) {
+        into = into < (Tiling::STAGES - 1) * Tiling::STAGE_BYTES ? into + Tiling::STAGE_BYTES : 0;
+    };
+    for (int step = 0; step < Tiling::STAGES - 1; step++)
+        load(step);
+    ROLLED
+    for (int step = 0; step < steps; step++) {
         copy_wait<Tiling::STAGES - 2>();
         __syncthreads();        // all have what was waited for, and are done with the oldest stage
-        size_t next = step + Tiling::STAGES - 1;
-        if (next < steps)
-            load_stage<Tiling>(f, stages + next % Tiling::STAGES * Tiling::STAGE_BYTES, at, next);
-        copy_commit();
-        use(stages + step % Tiling::STAGES * Tiling::STAGE_BYTES, step);
+        load(step + Tiling::STAGES - 1);
+        use(stages + from);
+        from = from < (Tiling::STAGES - 1) * Tiling::STAGE_BYTES ? from + Tiling::STAGE_BYTES : 0;
     }
     copy_wait<0>();
     __syncthreads();
 }
 
-// Fragments of instruction k of a stage: 16 rows of the left factor; 16 of the right one.
+// Fragments of instruction k of a stage: 16 rows of the left factor; 16 of the right one. row and
+// col are multiples of eight.
 __device__ inline void left_fragment(uint32_t a[4], const unsigned char *left, int row, int k)
 {
     int lane = (int)(threadIdx.x % 32);
-    warp_load_matrices(a, left + chunk_at(row + lane % 16, 2 * k + lane / 16));
+    warp_load_matrices(a, left + chunk_at(row, lane % 16, 2 * k + lane / 16));
 }
 
 __device__ inline void right_fragment(uint32_t b[4], const unsigned char *right, int col, int k)
 {
     int lane = (int)(threadIdx.x % 32), matrix = lane / 8;
-    warp_load_matrices(b, right + chunk_at(col + matrix / 2 * 8 + lane % 8, 2 * k + matrix % 2));
+    warp_load_matrices(b, right + chunk_at(col, matrix / 2 * 8 + lane % 8, 2 * k + matrix % 2));
 }
 
 __device__ inline void add_product(float c[4], const uint32_t a[4], const uint32_t b[2])
@@ -177,10 +195,13 @@ __device__ inline void store_tile(Number *out, size_t cols, const Number *tile, 
                                   const tile_place &at)
 {
     const int wide = CHUNK_BYTES / (int)sizeof(Number), pieces = Tiling::COLS / wide;
-    for (int i = (int)threadIdx.x; i < Tiling::ROWS * pieces; i += Tiling::THREADS) {
-        int r = i / pieces, c = i % pieces * wide;
-        if (at.col + c < cols)
-            *reinterpret_cast<uint4 *>(out + (at.row + r) * cols + at.col + c)
+    static_assert(Tiling::ROWS * pieces % Tiling::THREADS == 0, "whole rounds");
+    UNROLL
+    for (int i = 0; i < Tiling::ROWS * pieces / Tiling::THREADS; i++) {
+        int piece = (int)threadIdx.x + i * Tiling::THREADS;
+        int r = piece / pieces, c = piece % pieces * wide;
+        if (at.col + (size_t)c < cols)
+            *reinterpret_cast<uint4 *>(out + (at.row + (size_t)r) * cols + at.col + (size_t)c)
                 = *reinterpret_cast<const uint4 *>(tile + r * stride + c);
     }
 }

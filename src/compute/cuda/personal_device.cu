@@ -312,7 +312,7 @@ enum akin_status create(int ordinal, const struct search_device *rows,
         return error_memory(error);
     d->view = view;
     d->words = (view.rows.count + 63) / 64;
-    enum akin_status status = platform_open(ordinal, &d->own, error);
+    enum akin_status status = platform_open(ordinal, &d->own, error, CUDA_USE_PERSONAL);
     if (status == AKIN_OK && !personal_rank_fits(d->own, view.rows.dim))
         status = error_set(error, AKIN_UNSUPPORTED, "this GPU has not the shared memory to rank "
                            "candidates at dimension %zu: recommend on the CPU", view.rows.dim);

@@ -7,6 +7,7 @@
 
 extern "C" {
 #include "base/status.h"
+#include "compute/cuda_use.h"
 }
 
 struct platform;
@@ -16,6 +17,8 @@ struct cuda_description;
 int platform_count(void);
 enum akin_status platform_describe(int ordinal, struct cuda_description *description,
                                    struct akin_error *error);
+// Bytes that this process holds on a card for one use.
+size_t platform_held(int ordinal, enum cuda_use use);
 
 enum number_type { NUMBER_F32, NUMBER_F16, NUMBER_BF16 };
 
@@ -36,7 +39,9 @@ struct product {
     number_type in, result;             // result: in, or F32
 };
 
-enum akin_status platform_open(int ordinal, platform **out, struct akin_error *error);
+// `use`: what all of its memory is for.
+enum akin_status platform_open(int ordinal, platform **out, struct akin_error *error,
+                               enum cuda_use use = CUDA_USE_OTHER);
 void platform_close(platform *p);
 // A thread that did not open it says so before it goes on with it.
 void platform_enter(platform *p);

@@ -17,6 +17,7 @@ extern "C" {
 }
 
 #include "compute/cuda/fence.cuh"
+#include "compute/cuda/ledger.cuh"
 
 namespace {
 
@@ -55,6 +56,7 @@ unsigned alignment_of(const void *pointer)
 
 struct platform {
     int ordinal;
+    enum cuda_use use;
     int shared_bytes, processors;       // of a block, at most; of the card
     cudaStream_t stream;
     cublasLtHandle_t blas;
@@ -77,7 +79,7 @@ void platform_fail(platform *p, enum akin_status status, const char *what)
     if (p->status != AKIN_OK)
         return;
     p->status = status;
-    snprintf(p->message, sizeof p->message, "%s", what);
+    snprintf(p->message, sizeof p->message, "%.*s", (int)sizeof p->message - 1, what);
 }
 
 namespace {
@@ -205,7 +207,13 @@ enum akin_status platform_describe(int ordinal, struct cuda_description *d,
     return AKIN_OK;
 }
 
-enum akin_status platform_open(int ordinal, platform **out, struct akin_error *error)
+size_t platform_held(int ordinal, enum cuda_use use)
+{
+    return ledger_held(ordinal, use);
+}
+
+enum akin_status platform_open(int ordinal, platform **out, struct akin_error *error,
+                               enum cuda_use use)
 {
     *out = nullptr;
     int count = 0;
@@ -223,6 +231,7 @@ enum akin_status platform_open(int ordinal, platform **out, struct akin_error *e
     if (!p)
         return error_memory(error);
     p->ordinal = ordinal;
+    p->use = use;
     check(p, cudaSetDevice(ordinal), "choosing it");
     check(p, cudaDeviceGetAttribute(&p->shared_bytes,
                                     cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal), "asking it");
@@ -264,7 +273,7 @@ void platform_close(platform *p)
             cudaEventDestroy(each);
     if (p->blas)
         cublasLtDestroy(p->blas);
-    cudaFree(p->workspace);
+    platform_release(p, p->workspace);
     if (p->stream)
         cudaStreamDestroy(p->stream);
     delete p;
@@ -290,6 +299,7 @@ enum akin_status platform_allocate(platform *p, size_t bytes, void **memory,
     if (code == cudaSuccess) {
         p->blocks[*memory] = bytes;
         p->bytes += bytes;
+        ledger_take(p->ordinal, p->use, bytes);
         p->peak_bytes = p->bytes > p->peak_bytes ? p->bytes : p->peak_bytes;
         return AKIN_OK;
     }
@@ -307,6 +317,7 @@ void platform_release(platform *p, void *memory)
     if (!memory || fence_is_up(p->ordinal))
         return;
     p->bytes -= p->blocks[memory];
+    ledger_give(p->ordinal, p->use, p->blocks[memory]);
     p->blocks.erase(memory);
     check(p, cudaFree(memory), "giving memory back");
 }

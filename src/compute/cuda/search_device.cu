@@ -135,7 +135,7 @@ enum akin_status open_lane(struct search_device *d, int ordinal, card_lane *l,
 {
     size_t bytes = SENT_QUERIES + (size_t)SEARCH_CHUNK * d->dim * sizeof(float);
     void *sent = nullptr, *received = nullptr;
-    enum akin_status status = platform_open(ordinal, &l->own, error);
+    enum akin_status status = platform_open(ordinal, &l->own, error, CUDA_USE_SEARCH);
     if (status == AKIN_OK)
         status = search_need(l->own, &l->block, bytes, error);
     if (status == AKIN_OK)
@@ -281,7 +281,7 @@ enum akin_status create(int ordinal, const float *rows, size_t row_count, size_t
     if (!d)
         return error_memory(error);
     d->dim = dim;
-    enum akin_status status = platform_open(ordinal, &d->home, error);
+    enum akin_status status = platform_open(ordinal, &d->home, error, CUDA_USE_SEARCH);
     if (status == AKIN_OK)
         status = search_need(d->home, &d->most, 2 * sizeof(uint32_t), error);
     if (status == AKIN_OK)

@@ -222,7 +222,7 @@ enum akin_status cuda_train_create(int ordinal, enum train_precision precision,
     device->base.ops = table_for(precision);
     device->precision = precision;
     struct train_device *base = &device->base;
-    enum akin_status status = platform_open(ordinal, &device->platform, error);
+    enum akin_status status = platform_open(ordinal, &device->platform, error, CUDA_USE_TRAINING);
     void *now = nullptr;
     if (status == AKIN_OK)
         status = platform_allocate(device->platform, sizeof *device->now, &now, error);

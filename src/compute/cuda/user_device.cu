@@ -179,7 +179,7 @@ enum akin_status create(int ordinal, const float *items, size_t item_count, size
     u->item_count = item_count;
     u->user_count = user_count;
     u->dim = dim;
-    enum akin_status status = platform_open(ordinal, &u->own, error);
+    enum akin_status status = platform_open(ordinal, &u->own, error, CUDA_USE_USERS);
     if (status == AKIN_OK)
         status = allocate(u, error);
     if (status == AKIN_OK) {
