@@ -9,7 +9,8 @@ neighbours, GraphSAGE, Thompson sampling.
 Each figure is a median: "us" by the wall clock, from host memory to host memory; "device_us"
 between two CUDA events around the same work; "graph_us" and "graph_device_us" the same with the
 device's part played back as a CUDA graph, where PyTorch can record it. The file is written after
-each part, so that what is stopped leaves what it has. --small: sizes for trying this without a card.
+each part, so that what is stopped leaves what it has. --small: sizes for trying this without a
+card.
 """
 import argparse
 import json
