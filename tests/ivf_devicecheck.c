@@ -395,7 +395,8 @@ static void bench(size_t rows)
     struct ivf_lists lists = ivfpq_lists(b.ivfpq);
     uint64_t began = clock_monotonic_ns();
     must(ops->create(0, &lists, &device, &error));
-    printf("%zu rows to the device: %.0f ms\n", rows, (double)(clock_monotonic_ns() - began) * 1e-6);
+    printf("%zu rows to the device: %.0f ms\n", rows,
+           (double)(clock_monotonic_ns() - began) * 1e-6);
     float *queries = must_have(memory_alloc_aligned(1000 * form.dim, sizeof *queries));
     for (size_t q = 0; q < 1000; q++)
         fill(queries + q * form.dim, form.dim, rng_below(&rng, 12), 0.9f);
@@ -422,8 +423,9 @@ static const struct form forms[] = {
 int main(int argc, char **argv)
 {
     bool rates = argc >= 3 && !strcmp(argv[2], "--bench");
-    long rows = argc == 4 ? atol(argv[3]) : 1000000;
-    if (argc > 4 || (argc > 1 && strcmp(argv[1], "cuda")) || (argc > 2 && (!rates || rows < 1000))) {
+    long rows = argc == 4 ? strtol(argv[3], NULL, 10) : 1000000;
+    if (argc > 4 || (argc > 1 && strcmp(argv[1], "cuda")) ||
+        (argc > 2 && (!rates || rows < 1000))) {
         fputs("usage: ivf_devicecheck [cuda [--bench [ROWS]]]\n", stderr);
         return 2;
     }
