@@ -106,24 +106,38 @@ static void check_same(const struct answers *one, const struct answers *other)
     }
 }
 
+static size_t count_lines(const char *path)
+{
+    size_t lines = 0;
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    for (int c; (c = getc(file)) != EOF;)
+        lines += c == '\n';
+    fclose(file);
+    return lines;
+}
+
 static void cards(void **state)
 {
     static struct answers on_cpu, here;
     struct akin_error error = { 0 };
+    char log[96], fault[32];
     (void)state;
+    snprintf(log, sizeof log, "%s/log", rig_folder);
+    tell_card("AKIN_EMULATED_LOG", log);
     must(ask("cpu", &on_cpu, &error), &error);
     assert_true(on_cpu.found[0] == K && on_cpu.found[2 * REQUESTS - 1] == K);
     must(ask("cuda", &here, &error), &error);
     check_same(&here, &on_cpu);
     assert_string_equal(warnings, "");
-    static const char *const faults[] = { "0:2", "0:3", "0:4", "0:6" };
     tell_card("AKIN_EMULATED_WAIT_MS", "300");
-    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
-        tell_card("AKIN_EMULATED_FAIL", faults[i]);
-        must(ask("auto", &here, &error), &error);
-        check_same(&here, &on_cpu);
-        assert_int_equal(times_warned("recommending on the CPU from now on"), 1);
-    }
+    /* Cards count on from engine to engine: this fails at the last but two of the second run. */
+    snprintf(fault, sizeof fault, "0:%zu", 2 * count_lines(log) - 2);
+    tell_card("AKIN_EMULATED_FAIL", fault);
+    must(ask("auto", &here, &error), &error);
+    check_same(&here, &on_cpu);
+    if (times_warned("\n") != 1 || times_warned("recommending on the CPU from now on") != 1)
+        fail_msg("a card that fails at %s: %s", fault, warnings);
     tell_card("AKIN_EMULATED_FAIL", NULL);
     tell_card("AKIN_EMULATED_MEMORY", "100000");
     must(ask("auto", &here, &error), &error);
