@@ -424,7 +424,8 @@ static void bench_batch(const struct built *b, struct ivf_device *device, const 
 }
 
 /* Half of the numbers around centres, quickly: four of a random word at a time. */
-static void made_bench(float *x, size_t count, size_t dim, const float *centres, size_t centre_count)
+static void made_bench(float *x, size_t count, size_t dim, const float *centres,
+                       size_t centre_count)
 {
     for (size_t r = 0; r < count; r++) {
         const float *centre = centres + rng_below(&rng, centre_count) * dim;
