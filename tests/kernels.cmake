@@ -27,13 +27,13 @@ endforeach()
 # Training devices: each against the plain one, which is held to finite differences.
 foreach(check encode_devicecheck encode_modelcheck search_devicecheck bandit_devicecheck
     user_devicecheck personal_devicecheck
-    ivf_devicecheck)
+    ivf_devicecheck graph_devicecheck)
   add_executable(${check} ${check}.c)
   target_link_libraries(${check} akin_model akin_index)
 endforeach()
 foreach(check encode_devicecheck search_devicecheck bandit_devicecheck user_devicecheck
     personal_devicecheck
-    ivf_devicecheck)
+    ivf_devicecheck graph_devicecheck)
   add_test(NAME ${check}.cuda COMMAND ${check} cuda)
   set_tests_properties(${check}.cuda PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
 endforeach()
@@ -49,6 +49,10 @@ foreach(level ref avx2 avx512)
   endforeach()
 endforeach()
 
+# What a card holds when everything is resident. By hand.
+add_executable(cardmemory cardmemory.c)
+target_link_libraries(cardmemory akin_compute)
+
 # The kernels of the CUDA device, thread by thread on the CPU (cuda_emulation/emulation.cuh).
 include(CheckLanguage)
 check_language(CXX)
@@ -59,7 +63,7 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
     encode_linear encode_int8 encode_attention encode_rows encode_device search_rows search_many
     search_select search_one search_work search_device bandit_device user_device
     personal_query personal_rank personal_taste personal_device
-    ivf_device ivf_prepare ivf_scan ivf_rank)
+    ivf_device ivf_prepare ivf_scan ivf_rank graph_device graph_mean graph_tower)
   list(TRANSFORM kernel_sources PREPEND ${PROJECT_SOURCE_DIR}/src/compute/cuda/)
   list(TRANSFORM kernel_sources APPEND .cu)
   # Accesses tell emulation_races.cc of themselves; nothing of that sanitizer is linked.
@@ -98,6 +102,10 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
       $<TARGET_FILE:akin> $<TARGET_FILE:cuda_emulated_plugin>
       ${PROJECT_SOURCE_DIR}/tests/fixtures/models/tiny-bert)
     set_tests_properties(cli.cards PROPERTIES TIMEOUT 300)
+    add_test(NAME cli.cards_graph COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/python.sh
+      ${CMAKE_CURRENT_SOURCE_DIR}/cli/cards_graph_test.py
+      $<TARGET_FILE:akin> $<TARGET_FILE:cuda_emulated_plugin>)
+    set_tests_properties(cli.cards_graph PROPERTIES TIMEOUT 300)
   endif()
   add_executable(train_devicecheck_emulated train_devicecheck.c train_trials.c)
   target_compile_definitions(train_devicecheck_emulated PRIVATE AKIN_CUDA_EMULATED)
@@ -105,7 +113,7 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
   target_link_libraries(train_devicecheck_emulated cuda_emulated)
   foreach(check encode_devicecheck encode_modelcheck search_devicecheck bandit_devicecheck
     user_devicecheck personal_devicecheck
-    ivf_devicecheck)
+    ivf_devicecheck graph_devicecheck)
     add_executable(${check}_emulated ${check}.c)
     target_compile_definitions(${check}_emulated PRIVATE AKIN_CUDA_EMULATED)
     set_target_properties(${check}_emulated PROPERTIES LINKER_LANGUAGE CXX)
@@ -113,7 +121,7 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
   endforeach()
   foreach(check encode_devicecheck search_devicecheck bandit_devicecheck user_devicecheck
     personal_devicecheck
-    ivf_devicecheck)
+    ivf_devicecheck graph_devicecheck)
     add_test(NAME ${check}.cuda.emulated COMMAND ${check}_emulated)
     set_tests_properties(${check}.cuda.emulated PROPERTIES TIMEOUT 300)
   endforeach()

@@ -67,6 +67,24 @@ AKIN_API enum akin_status akin_bandits_choose(struct akin_bandits *bandits,
                                               struct akin_bandit_choice *choices,
                                               struct akin_error *error);
 
+/* The same for many rounds in one call, with the same choices bit for bit: k of the first round
+ * into choices, then k of the second, and so on. On all threads, or, where the engine has a card
+ * and there is much to draw, there; with "auto" the CPU does it where the card fails. All rounds
+ * are checked before anything is drawn. Any thread. */
+AKIN_API enum akin_status akin_bandits_choose_batch(struct akin_bandits *bandits,
+                                                    const struct akin_bandit_round *rounds,
+                                                    size_t count,
+                                                    struct akin_bandit_choice *choices,
+                                                    struct akin_error *error);
+
+/* What batches use: 0 bytes where no card was used yet. */
+struct akin_bandits_card {
+    size_t bytes;              /* of the card that are held */
+    double elapsed_ms; /* for the draws of the last batch there, by the card's clock, without
+                          copies */
+};
+AKIN_API void akin_bandits_card(struct akin_bandits *bandits, struct akin_bandits_card *card);
+
 /* What an arm gave, 0 to 1: alpha grows by it and beta by the rest. Any thread. AKIN_ARGUMENT: no
  * such arm, or a reward that is not 0 to 1; nothing is changed. */
 AKIN_API enum akin_status akin_bandits_reward(struct akin_bandits *bandits, size_t bandit,

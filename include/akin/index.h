@@ -135,8 +135,8 @@ AKIN_API enum akin_status akin_index_compact(struct akin_index *index,
 
 /* Where the engine has a GPU, the first search copies sealed segments there and they are searched
  * there from then on: ivfpq with the bits of the CPU, flat and graph exactly (a flat or graph index
- * with the metric l2 is searched on the CPU). Rows that are not sealed are searched on the CPU. With
- * the device "auto", what does not fit the GPU or fails on it is searched on the CPU, with a
+ * with the metric l2 is searched on the CPU). Rows that are not sealed are searched on the CPU.
+ * With the device "auto", what does not fit the GPU or fails on it is searched on the CPU, with a
  * warning; with "cuda" that is the search's error (AKIN_MEMORY, AKIN_UNSUPPORTED, AKIN_IO). */
 
 struct akin_index_query {
@@ -155,8 +155,8 @@ AKIN_API enum akin_status akin_index_search(const struct akin_index *index,
                                             float *scores, struct akin_error *error);
 
 /* Seconds of such a search on the GPU by its own clock, copies to it and back included, for sealed
- * segments that a search has brought there; its filter is not looked at. NaN: some of it is not done
- * there, or nobody knows. */
+ * segments that a search has brought there; its filter is not looked at. NaN: some of it is not
+ * done there, or nobody knows. */
 AKIN_API enum akin_status akin_index_card_seconds(const struct akin_index *index,
                                                   const struct akin_index_query *query,
                                                   double *seconds, struct akin_error *error);

@@ -240,6 +240,24 @@ AKIN_API enum akin_status akin_recommender_arms(struct akin_recommender *recomme
 
 /* Bytes held, by component; the total is of what stands before it. The block of active users is
  * reserved for max_active_users at once, and the system gives it memory as places are taken. */
+/* What akin_recommender_wake did. */
+struct akin_wake_report {
+    uint64_t users, ratings;   /* folded; each rating moves two vectors */
+    double seconds;
+    bool on_card;              /* folded there; what follows is of it */
+    double card_ms;            /* by its clock, without copies */
+    uint64_t card_bytes;       /* that were held meanwhile */
+};
+
+/* Makes people active before they ask: those of the catalogue who rated last, at most users_max and
+ * as many as there is room for. Their state is that of a first request, bit for bit. On all
+ * threads, or folded on a card where the engine has one; with "auto" the CPU goes on where that
+ * fails. AKIN_CANCELLED: some are active. `report` may be NULL. Any thread. */
+AKIN_API enum akin_status akin_recommender_wake(struct akin_recommender *recommender,
+                                                size_t users_max, struct akin_progress progress,
+                                                struct akin_wake_report *report,
+                                                struct akin_error *error);
+
 struct akin_recommender_memory {
     uint64_t item_vectors, user_vectors, metadata, ratings;
     uint64_t space;            /* the text space */

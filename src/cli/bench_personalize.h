@@ -44,6 +44,14 @@ struct made_up {
     double updates_per_s, durable_per_s, durable_single_per_s, syncs_per_s;
 };
 
+/* People made active at once. */
+struct personal_wake {
+    uint64_t users, ratings;    /* 0: nobody was */
+    bool on_card;
+    double cpu_s, card_s, card_alone_s;         /* the best; alone: by the card's clock */
+    uint64_t card_bytes;
+};
+
 struct personal_bench {
     struct cli *cli;
     struct akin_catalog *catalog;
@@ -64,6 +72,7 @@ struct personal_bench {
     struct cache_rates rates;
     struct cache_times cache;
     struct made_up made;
+    struct personal_wake wake;
     struct akin_recommender_memory memory;
     uint64_t rss_bytes, peak_rss_bytes;
 };
@@ -77,6 +86,11 @@ enum akin_status personal_neighbors(struct personal_bench *bench, size_t capacit
 /* bench_personalize_made.c: in a folder of its own inside `scratch`, removed at the end. */
 enum akin_status personal_made_up(struct personal_bench *bench, const char *scratch,
                                   size_t ratings);
+
+/* bench_personalize_card.c: of a catalogue with many ratings. */
+enum akin_status personal_wake(struct personal_bench *bench, const struct akin_catalog *catalog);
+void personal_wake_print(const struct personal_bench *bench);
+json_t *personal_wake_json(const struct personal_bench *bench);
 
 /* bench_personalize_report.c */
 size_t personal_targets(const struct personal_bench *bench, struct bench_target *targets);

@@ -215,6 +215,7 @@ static enum akin_status measure_all(struct personal_bench *b, const char *scratc
     TRY_DONE(measure_updates(b, catalog, true, 1, threads,
                              &made->durable_single_per_s));
     TRY_DONE(measure_syncs(b, scratch));
+    TRY_DONE(personal_wake(b, catalog));
 done:
     akin_catalog_close(&catalog);
     return status;

@@ -232,6 +232,7 @@ static json_t *report_json(const struct personal_bench *b, const struct bench_ta
     json_object_set_new(benchmarks, "memory", memory_json(b));
     json_object_set_new(benchmarks, "cache", cache_json(b));
     json_object_set_new(benchmarks, "made_up_people", made_json(&b->made));
+    json_object_set_new(benchmarks, "people_made_active", personal_wake_json(b));
     json_object_set_new(benchmarks, "quality", json_object());  /* akin evaluate */
     json_object_set_new(root, "benchmarks", benchmarks);
     json_object_set_new(root, "targets", bench_targets_json(targets, count));
@@ -387,6 +388,7 @@ static void print_rest(const struct personal_bench *b)
                     format_count(text, (uint64_t)made->durable_single_per_s));
         report_line("flushes of the disk", "%s/s",
                     format_count(text, (uint64_t)made->syncs_per_s));
+        personal_wake_print(b);
     }
     printf("\nMemory\n");
     report_line("item vectors", "%s", format_bytes(text, b->memory.item_vectors));

@@ -426,7 +426,8 @@ const struct command command_bench_search = {
         "made from them with noise, by a fixed seed; the report says so. p50 and p99 are those of\n"
         "single queries. memory is what the index holds beside its mapped file; on a GPU, there.\n"
         "With a GPU (--device) everything is measured on the CPU and then there, from host memory\n"
-        "to host memory; what a GPU leaves to the CPU, such as exact search of ivfpq, counts too.\n",
+        "to host memory; what a GPU leaves to the CPU, such as exact search of ivfpq, counts "
+        "too.\n",
     .examples =
         "  akin bench search -i films.npy --queries queries.npy --threads 1,2\n"
         "  akin bench search -i glove.hdf5 --queries glove.hdf5 --kinds graph --recalls 0.95\n"

@@ -23,13 +23,18 @@ struct bandit_device_ops {
                                size_t arms, struct bandit_device **device,
                                struct akin_error *error);
     void (*destroy)(struct bandit_device **device);
-    /* alpha, beta [arms] become those of a bandit. */
-    enum akin_status (*put)(struct bandit_device *device, size_t bandit, const float *alpha,
-                            const float *beta, struct akin_error *error);
+    /* alpha, beta [count][arms] become those of bandits from `bandit` on. AKIN_ARGUMENT: there are
+     * not as many. */
+    enum akin_status (*put)(struct bandit_device *device, size_t bandit, size_t count,
+                            const float *alpha, const float *beta, struct akin_error *error);
     /* hits [count][k]: the arms with the greatest draws, best first, ties by arm. AKIN_ARGUMENT: a
      * draw names a bandit, an arm or a replica that cannot be, or k is not from 1 to its open
      * arms. One call at a time. */
     enum akin_status (*choose)(struct bandit_device *device, uint64_t seed,
                                const struct device_draw *draws, size_t count, size_t k,
                                struct hit *hits, struct akin_error *error);
+    /* Of the last choose that had no error, by the card's clock, without the copies. */
+    double (*elapsed_ms)(const struct bandit_device *device);
+    /* Bytes of the card that it holds. */
+    size_t (*memory)(const struct bandit_device *device);
 };

@@ -7,6 +7,7 @@
 #include "compute/bandit_device.h"
 #include "compute/cuda_use.h"
 #include "compute/encoder_device.h"
+#include "compute/graph_device.h"
 #include "compute/ivf_device.h"
 #include "compute/personal_device.h"
 #include "compute/search_device.h"
@@ -44,6 +45,7 @@ struct cuda_plugin {
     const struct user_device_ops *users;
     const struct personal_device_ops *personal;
     const struct ivf_device_ops *ivf;
+    const struct graph_device_ops *graph;
 
     enum akin_status (*train_create)(int ordinal, enum train_precision precision,
                                      struct train_device **device, struct akin_error *error);

@@ -2,8 +2,9 @@
  * index/ivfpq.h does on the CPU: cells are chosen, their codes summed by tables of bytes, the best
  * sums scored again from rows in eight bits, the best of those from the originals.
  *
- * Its hits are those of ivfpq_search for the same plan, bit for bit: every step is in whole numbers,
- * or adds floats in the order of compute/cpu/kernels.h. So it does not matter who answers. */
+ * Its hits are those of ivfpq_search for the same plan, bit for bit: every step is in whole
+ * numbers, or adds floats in the order of compute/cpu/kernels.h. So it does not matter who answers.
+ */
 #pragma once
 
 #include "compute/backend.h"

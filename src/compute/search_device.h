@@ -58,6 +58,11 @@ struct search_device_ops {
      * row that there is not; others as create. The device is as it was when that fails. */
     enum akin_status (*put)(struct search_device *device, const uint32_t *numbers,
                             const float *rows, size_t count, struct akin_error *error);
+    /* search, and seconds of the device's own clock, from the first copy to it to the last answer;
+     * what otherwise runs beside each other then does not. */
+    enum akin_status (*measure)(struct search_device *device, const struct device_query *query,
+                                struct hit *hits, size_t *found, double *seconds,
+                                struct akin_error *error);
     size_t (*row_count)(const struct search_device *device);
     /* Bytes of the card that are held. */
     size_t (*memory)(const struct search_device *device);

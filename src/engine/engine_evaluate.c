@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "catalog/catalog.h"
 #include "compute/backend.h"
+#include "compute/cuda_plugin.h"
 #include "engine/engine.h"
 #include "model/model.h"
 #include "recommend/evaluate.h"
@@ -34,6 +35,22 @@ static enum akin_status open_catalog(const char *data, struct catalog **catalog,
     return catalog_open(data, CATALOG_WITHOUT_EMBEDDINGS, catalog, error);
 }
 
+/* The card that places the items of a graph, where one is learned. */
+static enum akin_status find_card(const struct akin_engine *engine, bool graph,
+                                  struct graph_card *card, struct akin_error *error)
+{
+    const struct cuda_plugin *plugin = NULL;
+    int ordinal = 0;
+    *card = (struct graph_card){ .ops = NULL };
+    if (!graph)
+        return AKIN_OK;
+    TRY(engine_card_of(engine, CARD_GRAPH, &plugin, &ordinal, error));
+    if (plugin)
+        *card = (struct graph_card){ plugin->graph, ordinal,
+                                     engine_cards_required(engine) ? NULL : &engine->log };
+    return AKIN_OK;
+}
+
 enum akin_status akin_fit(struct akin_engine *engine, const char *data, struct akin_model *model,
                           const struct akin_fit_settings *settings, struct akin_fit_report *report,
                           struct akin_error *error)
@@ -48,8 +65,8 @@ enum akin_status akin_fit(struct akin_engine *engine, const char *data, struct a
     TRY(open_catalog(data, &catalog, error));
     struct fit_lesson lesson = { .backend = engine->backend, .catalog = catalog,
                                  .settings = settings };
-    enum akin_status status = AKIN_OK;
-    if (model && catalog_item_vectors(catalog)) {
+    enum akin_status status = find_card(engine, settings->graph, &lesson.card, error);
+    if (status == AKIN_OK && model && catalog_item_vectors(catalog)) {
         status = engine_check_model(catalog, model->model, &engine->log, error);
         lesson.encode = encode;
         lesson.context = model;
@@ -75,6 +92,8 @@ enum akin_status akin_evaluate(struct akin_engine *engine, const struct akin_cat
                                const struct akin_evaluate_settings *settings,
                                struct akin_evaluation *evaluation, struct akin_error *error)
 {
-    return evaluate(engine->backend, catalog ? catalog->catalog : NULL, settings, evaluation,
+    struct graph_card card;
+    TRY(find_card(engine, settings->graph, &card, error));
+    return evaluate(engine->backend, catalog ? catalog->catalog : NULL, &card, settings, evaluation,
                     error);
 }

@@ -19,7 +19,7 @@
 #include "recommend/space.h"
 #include "recommend/speaker.h"
 #include "recommend/taste_store.h"
-#include "recommend/users.h"
+#include "recommend/users_warm.h"
 
 /* Numbers of a query's vector for which a request needs no memory of its own. */
 enum { QUERY_NUMBERS = 1024 };
@@ -213,6 +213,28 @@ enum akin_status akin_recommender_prepare(struct akin_recommender *recommender,
     if (status != AKIN_OK)
         log_write(&engine->log, AKIN_LOG_WARNING,
                   "requests are searched on the GPU and ranked on the CPU: %s", reason.message);
+    return AKIN_OK;
+}
+
+enum akin_status akin_recommender_wake(struct akin_recommender *recommender, size_t users_max,
+                                       struct akin_progress progress,
+                                       struct akin_wake_report *report, struct akin_error *error)
+{
+    const struct akin_engine *engine = recommender->engine;
+    const struct cuda_plugin *plugin = NULL;
+    struct users_warming warming = { .users_max = users_max, .pool = engine->pool,
+                                     .progress = progress };
+    struct users_warmed made = { 0 };
+    uint64_t began = clock_monotonic_ns();
+    TRY(engine_card_of(engine, CARD_USERS, &plugin, &warming.card.ordinal, error));
+    if (plugin) {
+        warming.card.ops = plugin->users;
+        warming.card.log = engine_cards_required(engine) ? NULL : &engine->log;
+    }
+    TRY(users_warm(recommender->users, &warming, &made, error));
+    if (report)
+        *report = (struct akin_wake_report){ made.users, made.ratings, seconds_since(began),
+                                             made.on_card, made.card_ms, made.card_bytes };
     return AKIN_OK;
 }
 

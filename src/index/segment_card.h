@@ -5,7 +5,8 @@
  *   graph             the true neighbours too. To read all rows is faster than to walk where they
  *                     take up to SEGMENT_CARD_GRAPH_BYTES; larger ones stay on the CPU with "auto"
  * All with the float32 scores of the CPU. What a card does not know (L2 but in ivfpq, dimensions
- * above 1,024, exact answers of ivfpq, few rows that pass a filter, many results) the CPU answers. */
+ * above 1,024, exact answers of ivfpq, few rows that pass a filter, many results) the CPU answers.
+ */
 #pragma once
 
 #include "akin/engine.h"
@@ -39,7 +40,8 @@ size_t segment_card_bytes(const struct segment_card *card);
 enum akin_status segment_card_search(struct segment_card *card, const struct segment_query *query,
                                      uint64_t number, const struct segment_hits *hits,
                                      bool *answered, struct akin_error *error);
-/* The same, and its seconds by the card's own clock; NaN: not known, and then *answered is false. */
+/* The same, and its seconds by the card's own clock; NaN: not known, and then *answered is false.
+ */
 enum akin_status segment_card_measure(struct segment_card *card, const struct segment_query *query,
                                       uint64_t number, const struct segment_hits *hits,
                                       double *seconds, bool *answered, struct akin_error *error);

@@ -24,6 +24,7 @@ struct bandits {
     const struct kernels *kernels;
     float keep, keep_arm;       /* what is left of evidence after a reward */
     uint64_t *rewards;          /* [bandits] so far */
+    uint64_t *changes;          /* [bandits] of the posteriors so far, and 1 */
     float *alpha, *beta;        /* [bandits][arms], one block */
     struct mutex *locks[LOCKS]; /* number i guards bandits i, i + 64, ... */
 };
@@ -84,8 +85,9 @@ enum akin_status bandits_create(const struct kernels *kernels,
                            .keep = keep_of(settings->half_life),
                            .keep_arm = keep_of(settings->arm_half_life) };
     b->rewards = memory_alloc(settings->bandits, sizeof *b->rewards);
+    b->changes = memory_alloc(settings->bandits, sizeof *b->changes);
     b->alpha = memory_alloc_aligned(all, 2 * sizeof *b->alpha);
-    bool whole = b->alpha && b->rewards;
+    bool whole = b->alpha && b->rewards && b->changes;
     for (int i = 0; i < LOCKS; i++)
         whole &= (b->locks[i] = mutex_create()) != NULL;
     if (!whole) {
@@ -93,6 +95,8 @@ enum akin_status bandits_create(const struct kernels *kernels,
         return error_memory(error);
     }
     b->beta = b->alpha + all;
+    for (size_t i = 0; i < settings->bandits; i++)
+        b->changes[i] = 1;
     for (size_t i = 0; i < all; i++) {
         b->alpha[i] = settings->prior_alpha;
         b->beta[i] = settings->prior_beta;
@@ -110,6 +114,7 @@ void bandits_destroy(struct bandits **bandits)
             mutex_destroy(&(*bandits)->locks[i]);
     memory_free((*bandits)->alpha);
     memory_free((*bandits)->rewards);
+    memory_free((*bandits)->changes);
     memory_free(*bandits);
     *bandits = NULL;
 }
@@ -296,8 +301,8 @@ static void choose(const struct bandits *b, const struct akin_bandit_round *roun
         choices[i].propensity /= (float)(round->replicas + 1);
 }
 
-static enum akin_status check_round(const struct bandits *b, const struct akin_bandit_round *round,
-                                    struct akin_error *error)
+enum akin_status bandits_check(const struct bandits *b, const struct akin_bandit_round *round,
+                               struct akin_error *error)
 {
     size_t arms = b->settings.arms;
     TRY(check_bandit(b, round->bandit, error));
@@ -344,11 +349,48 @@ enum akin_status bandits_choose(struct bandits *b, const struct akin_bandit_roun
                                 struct akin_bandit_choice *choices, struct akin_error *error)
 {
     struct draws draws;
-    TRY(check_round(b, round, error));
+    TRY(bandits_check(b, round, error));
     TRY(take_draws(b, round, &draws, error));
     choose(b, round, &draws, choices);
     free_draws(&draws);
     return AKIN_OK;
+}
+
+/* ---- for batches ------------------------------------------------------------------------- */
+
+void bandits_size(const struct bandits *b, size_t *bandits, size_t *arms)
+{
+    *bandits = b->settings.bandits;
+    *arms = b->settings.arms;
+}
+
+uint64_t bandits_seed(const struct bandits *b)
+{
+    return b->settings.seed;
+}
+
+size_t bandits_arm_at(const struct bandits *b, size_t bandit, size_t place)
+{
+    struct order order = order_of(b, bandit);
+    return arm_at(&order, place);
+}
+
+bool bandits_copy(const struct bandits *b, size_t bandit, uint64_t *known, float *alpha,
+                  float *beta, size_t *open)
+{
+    size_t arms = b->settings.arms;
+    mutex_lock(lock_of(b, bandit));
+    bool changed = b->changes[bandit] != *known;
+    *known = b->changes[bandit];
+    if (changed) {
+        *open = open_arms(b, bandit, 1);
+        memcpy(alpha, b->alpha + bandit * arms, arms * sizeof *alpha);
+        memcpy(beta, b->beta + bandit * arms, arms * sizeof *beta);
+    }
+    mutex_unlock(lock_of(b, bandit));
+    if (changed)
+        pool(&b->settings, alpha, beta, *open);
+    return changed;
 }
 
 /* ---- shares ----------------------------------------------------------------------------- */
@@ -409,7 +451,7 @@ enum akin_status bandits_shares(struct bandits *b, const struct akin_bandit_roun
     struct draws draws;
     struct akin_bandit_round first = *round;
     first.k = 1;
-    TRY(check_round(b, &first, error));
+    TRY(bandits_check(b, &first, error));
     TRY(take_draws(b, &first, &draws, error));
     size_t copies = copies_of(&draws, &first);
     float *block = memory_alloc_aligned(3 * copies * draws.open, sizeof *block);
@@ -458,6 +500,7 @@ enum akin_status bandits_restore(struct bandits *b, size_t bandit,
         b->beta[bandit * arms + place] = posterior[arm_at(&order, place)].beta;
     }
     b->rewards[bandit] = rewards;
+    b->changes[bandit]++;
     mutex_unlock(lock_of(b, bandit));
     return AKIN_OK;
 }
@@ -490,6 +533,7 @@ enum akin_status bandits_reward(struct bandits *b, size_t bandit, size_t arm, fl
     *alpha = fminf(*alpha, BETA_SHAPE_MAX);
     *beta = fminf(*beta, BETA_SHAPE_MAX);
     b->rewards[bandit]++;
+    b->changes[bandit]++;
     mutex_unlock(lock_of(b, bandit));
     return AKIN_OK;
 }

@@ -40,3 +40,17 @@ enum akin_status bandits_posterior(struct bandits *bandits, size_t bandit,
 enum akin_status bandits_restore(struct bandits *bandits, size_t bandit,
                                  const struct akin_bandit_posterior *posterior, uint64_t rewards,
                                  struct akin_error *error);
+
+/* ---- for batches (bandit_batch.h) ------------------------------------------------------- */
+
+void bandits_size(const struct bandits *bandits, size_t *count, size_t *arms);
+uint64_t bandits_seed(const struct bandits *bandits);
+/* As bandits_choose does. */
+enum akin_status bandits_check(const struct bandits *bandits,
+                               const struct akin_bandit_round *round, struct akin_error *error);
+/* The arm at a place of the order by lot; draws are numbered by place. */
+size_t bandits_arm_at(const struct bandits *bandits, size_t bandit, size_t place);
+/* Where the bandit has changed since *known (0 at first): alpha, beta [arms] by place, with what
+ * arms have in common where all are open to a round with k of 1, and how many are. */
+bool bandits_copy(const struct bandits *bandits, size_t bandit, uint64_t *known, float *alpha,
+                  float *beta, size_t *open);

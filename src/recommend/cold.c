@@ -187,7 +187,7 @@ static enum akin_status learn(struct testing *t, struct akin_error *error)
     const struct cold_lesson *l = t->lesson;
     struct graph_model_lesson lesson = { .backend = l->backend, .catalog = l->catalog,
                                          .histories = &t->rest, .text = l->text, .seed = l->seed,
-                                         .progress = l->progress };
+                                         .card = l->card, .progress = l->progress };
     TRY(graph_model_learn(&lesson, &t->graph, error));
     for (size_t c = 0; c < t->cold_count; c++)
         t->rows[c] = l->text->rows[t->cold[c]];

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "akin/evaluate.h"
-#include "recommend/histories.h"
+#include "recommend/graph_place.h"
 #include "recommend/split_text.h"
 
 struct backend;
@@ -17,6 +17,7 @@ struct cold_lesson {
     const struct histories *histories;
     const struct split_text *text;      /* with a space */
     uint64_t seed;
+    struct graph_card card;
     struct akin_progress progress;
 };
 

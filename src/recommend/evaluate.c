@@ -22,6 +22,7 @@ struct evaluating {
     const struct backend *backend;
     const struct akin_evaluate_settings *settings;
     const struct split *split;
+    struct graph_card card;
     struct evaluation_plan plan;
     struct split_text text;
     struct taste *taste;
@@ -216,7 +217,7 @@ static enum akin_status learn_graph(struct evaluating *e, const struct catalog *
                          "the graph is made of texts, and there is no catalogue with vectors");
     struct graph_model_lesson lesson = { .backend = e->backend, .catalog = catalog,
                                          .histories = &e->plan.learned, .text = &e->text,
-                                         .seed = e->settings->seed,
+                                         .seed = e->settings->seed, .card = e->card,
                                          .progress = e->settings->progress };
     return graph_model_learn(&lesson, &e->graph, error);
 }
@@ -228,7 +229,8 @@ static enum akin_status judge_cold(const struct evaluating *e, const struct cata
         return AKIN_OK;
     struct cold_lesson lesson = { .backend = e->backend, .catalog = catalog,
                                   .histories = &e->plan.learned, .text = &e->text,
-                                  .seed = e->settings->seed, .progress = e->settings->progress };
+                                  .seed = e->settings->seed, .card = e->card,
+                                  .progress = e->settings->progress };
     return cold_evaluate(&lesson, cold, error);
 }
 
@@ -276,6 +278,7 @@ static enum akin_status run(struct evaluating *e, const struct catalog *catalog,
 }
 
 enum akin_status evaluate(const struct backend *backend, const struct catalog *catalog,
+                          const struct graph_card *card,
                           const struct akin_evaluate_settings *settings,
                           struct akin_evaluation *evaluation, struct akin_error *error)
 {
@@ -288,6 +291,8 @@ enum akin_status evaluate(const struct backend *backend, const struct catalog *c
                          "by the genres of a catalogue: one of these is missing");
     TRY(split_read(settings->split, &split, error));
     struct evaluating e = { .backend = backend, .settings = settings, .split = &split };
+    if (card)
+        e.card = *card;
     enum akin_status status = run(&e, catalog, &made, error);
     if (status == AKIN_OK)
         *evaluation = made;

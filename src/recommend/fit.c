@@ -59,6 +59,7 @@ static enum akin_status learn_graph(const struct fitting *f, const struct histor
     struct graph_model_lesson lesson = { .backend = f->lesson->backend,
                                          .catalog = f->lesson->catalog, .histories = histories,
                                          .text = &f->text, .seed = f->lesson->settings->seed,
+                                         .card = f->lesson->card,
                                          .progress = f->lesson->settings->progress };
     taste->graph = memory_alloc(1, sizeof *taste->graph);
     return taste->graph ? graph_model_learn(&lesson, taste->graph, error) : error_memory(error);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "akin/evaluate.h"
+#include "recommend/graph_place.h"
 #include "recommend/query_learn.h"
 #include "recommend/taste.h"
 
@@ -9,6 +10,7 @@ struct fit_lesson {
     struct backend *backend;
     const struct catalog *catalog;
     const struct akin_fit_settings *settings;
+    struct graph_card card;             /* that places the items of the graph */
     /* query_lesson.encode; NULL: the weight of a query stays the default */
     enum akin_status (*encode)(void *context, const struct akin_text *texts, size_t count,
                                float *vectors, struct akin_error *error);

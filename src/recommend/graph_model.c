@@ -10,7 +10,7 @@
 #include "compute/cpu/kernels.h"
 #include "recommend/split_text.h"
 
-enum { COSINES = 10, PLACED_AT_ONCE = 256, SAMPLED_PEOPLE = 256, SAMPLED_ITEMS = 512 };
+enum { COSINES = 10, SAMPLED_PEOPLE = 256, SAMPLED_ITEMS = 512 };
 
 #define GRAPH_KIN 400.0f
 
@@ -39,6 +39,7 @@ enum akin_status graph_model_init(size_t items, size_t dim, size_t basis, size_t
 void graph_model_deinit(struct graph_model *m)
 {
     graph_sage_deinit(&m->sage);
+    graph_bytes_deinit(&m->user);
     kin_deinit(&m->kin);
     memory_free(m->vectors);
     memory_free(m->fresh);
@@ -50,7 +51,8 @@ uint64_t graph_model_bytes(const struct graph_model *m)
 {
     return ((uint64_t)m->items * (m->dim + m->rank) +
             GRAPH_TOWERS * graph_tower_values(m->dim) +
-            (uint64_t)m->kin.basis * (m->dim + m->rank)) * sizeof(float);
+            (uint64_t)m->kin.basis * (m->dim + m->rank) + 2 * m->user.dim) * sizeof(float) +
+           2 * (uint64_t)m->user.dim * m->user.stride;
 }
 
 /* ---- people ----------------------------------------------------------------------------- */
@@ -60,7 +62,7 @@ bool graph_person_init(const struct graph_model *m, struct graph_person *p)
     *p = (struct graph_person){ 0 };
     p->vector = memory_alloc_aligned(m->dim + m->rank, sizeof *p->vector);
     p->mean = memory_alloc_aligned(m->dim, sizeof *p->mean);
-    p->scratch = memory_alloc_aligned(2 * m->dim, sizeof *p->scratch);
+    p->scratch = memory_alloc_aligned(graph_bytes_scratch(m->dim), sizeof *p->scratch);
     if (p->vector && p->mean && p->scratch)
         return true;
     graph_person_deinit(p);
@@ -112,7 +114,7 @@ void graph_person_end(const struct graph_model *m, const struct kernels *kernels
         return;
     memcpy(p->vector, p->mean, m->dim * sizeof *p->vector);
     kernels->scale_f32(p->vector, 1 / (float)p->count, m->dim);
-    graph_sage_tower(&m->sage, kernels, GRAPH_USER, p->vector, p->scratch);
+    graph_bytes_tower(&m->user, kernels, p->vector, p->scratch);
     bring_to(kernels, p->mean, COSINES, m->dim);
     bring_to(kernels, p->vector + m->dim, GRAPH_KIN, m->rank);
     p->middle = product(kernels, p->vector, m->middle, m->dim + m->rank) +
@@ -140,8 +142,6 @@ struct graph_learner {
     const struct kernels *kernels;
     struct graph_model model;
     float *kin_vectors;         /* [items][rank] */
-    float *scratch;             /* [threads][2 dim] */
-    size_t first;               /* of the items that are placed now */
 };
 
 static enum akin_status learn_kin(struct graph_learner *l, struct akin_error *error)
@@ -179,39 +179,27 @@ static enum akin_status learn_sage(struct graph_learner *l, struct akin_error *e
     return graph_sage_train(&lesson, &settings, &l->model.sage, error);
 }
 
-static void place_item(void *context, size_t number, int worker)
-{
-    struct graph_learner *l = context;
-    struct graph_model *m = &l->model;
-    size_t item = l->first + number;
-    float *vector = m->vectors + item * (m->dim + m->rank);
-    memcpy(vector, l->lesson->text->rows[item], m->dim * sizeof *vector);
-    graph_sage_tower(&m->sage, l->kernels, GRAPH_ITEM, vector,
-                     l->scratch + (size_t)worker * 2 * m->dim);
-    memcpy(vector + m->dim, l->kin_vectors + item * m->rank, m->rank * sizeof *vector);
-}
-
 static enum akin_status place_all(struct graph_learner *l, struct akin_error *error)
 {
-    const struct akin_progress *progress = &l->lesson->progress;
-    struct thread_pool *pool = cpu_threads(l->lesson->backend);
+    const struct graph_model_lesson *from = l->lesson;
     struct graph_model *m = &l->model;
-    m->dim = l->lesson->text->dim;
+    m->dim = from->text->dim;
     m->rank = m->kin.rank;
-    m->items = l->lesson->histories->item_count;
-    m->vectors = memory_alloc_aligned(m->items * (m->dim + m->rank) + 1, sizeof *m->vectors);
+    m->items = from->histories->item_count;
+    size_t wide = m->dim + m->rank;
+    m->vectors = memory_alloc_aligned(m->items * wide + 1, sizeof *m->vectors);
     m->fresh = memory_alloc(m->items, sizeof *m->fresh);
-    m->middle = memory_alloc(2 * m->dim + m->rank, sizeof *m->middle);
-    l->scratch = memory_alloc((size_t)thread_pool_size(pool) * 2 * m->dim, sizeof *l->scratch);
-    if (!m->vectors || !m->fresh || !m->middle || !l->scratch)
+    m->middle = memory_alloc(m->dim + wide, sizeof *m->middle);
+    if (!m->vectors || !m->fresh || !m->middle)
         return error_memory(error);
-    for (; l->first < m->items; l->first += PLACED_AT_ONCE) {
-        size_t rest = m->items - l->first;
-        thread_pool_each(pool, rest < PLACED_AT_ONCE ? rest : PLACED_AT_ONCE, place_item, l);
-        if (progress->update &&
-            !progress->update(progress->cookie, "placing items", l->first, m->items))
-            return error_set(error, AKIN_CANCELLED, "interrupted");
-    }
+    struct graph_placing placing = { .kernels = l->kernels, .pool = cpu_threads(from->backend),
+                                     .sage = &m->sage, .histories = from->histories,
+                                     .texts = from->text->rows, .card = from->card,
+                                     .progress = from->progress };
+    TRY(graph_place(&placing, m->vectors, wide, error));
+    for (size_t i = 0; i < m->items; i++)
+        memcpy(m->vectors + i * wide + m->dim, l->kin_vectors + i * m->rank,
+               m->rank * sizeof *m->vectors);
     return AKIN_OK;
 }
 
@@ -273,6 +261,7 @@ static enum akin_status learn(struct graph_learner *l, struct akin_error *error)
     struct graph_person person;
     TRY(learn_kin(l, error));
     TRY(learn_sage(l, error));
+    TRY(graph_bytes_make(&l->model.sage, GRAPH_USER, &l->model.user, error));
     TRY(place_all(l, error));
     size_t fresh = find_fresh(l);
     if (!fresh)
@@ -290,7 +279,6 @@ enum akin_status graph_model_learn(const struct graph_model_lesson *lesson,
     struct graph_learner l = { .lesson = lesson, .kernels = cpu_kernels(lesson->backend) };
     enum akin_status status = learn(&l, error);
     memory_free(l.kin_vectors);
-    memory_free(l.scratch);
     if (status == AKIN_OK)
         *model = l.model;
     else

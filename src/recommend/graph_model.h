@@ -11,8 +11,9 @@
  * so that new items change places among each other, and hardly with the others. */
 #pragma once
 
+#include "recommend/graph_bytes.h"
 #include "recommend/graph_kin.h"
-#include "recommend/graph_sage.h"
+#include "recommend/graph_place.h"
 
 struct backend;
 struct catalog;
@@ -21,6 +22,7 @@ struct split_text;
 struct graph_model {
     size_t items, dim, rank;
     struct graph_sage sage;
+    struct graph_bytes user;    /* its tower of people, once learned or read */
     struct kin kin;
     float *vectors;             /* [items][dim + rank] h, then v */
     uint8_t *fresh;             /* [items] 1: it has a text, and nobody had chosen it */
@@ -34,10 +36,12 @@ struct graph_model_lesson {
     const struct histories *histories;
     const struct split_text *text;      /* with a space; its items are those of the histories */
     uint64_t seed;
+    struct graph_card card;             /* that places the items */
     struct akin_progress progress;
 };
 
-/* The same bits whatever the threads. AKIN_ARGUMENT: too little to learn from; AKIN_CANCELLED. */
+/* On the CPU the same bits whatever the threads. AKIN_ARGUMENT: too little to learn from;
+ * AKIN_CANCELLED. */
 enum akin_status graph_model_learn(const struct graph_model_lesson *lesson,
                                    struct graph_model *model, struct akin_error *error);
 /* For readers of files: room for all, zeros. */
@@ -50,7 +54,7 @@ uint64_t graph_model_bytes(const struct graph_model *model);
 struct graph_person {
     float *vector;              /* [dim + rank] h_u, then p / |p|, GRAPH_KIN times */
     float *mean;                /* [dim] of the texts, of length 10 */
-    float *scratch;             /* [2 dim] */
+    float *scratch;             /* [graph_bytes_scratch(dim)] */
     size_t count;               /* of the past; 0: nothing is said */
     float middle;               /* the mean score of the new items */
 };

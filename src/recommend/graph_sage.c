@@ -65,20 +65,30 @@ enum akin_status graph_sage_init(size_t dim, struct graph_sage *g, struct akin_e
     return AKIN_OK;
 }
 
-void graph_sage_tower(const struct graph_sage *g, const struct kernels *kernels,
-                      enum graph_tower tower, float *x, float *scratch)
+void graph_sage_towers(const struct graph_sage *g, const struct kernels *kernels,
+                       enum graph_tower tower, float *x, size_t count, float *scratch)
 {
     size_t dim = g->dim, square = dim * dim;
     const float *values = g->values + (size_t)tower * graph_tower_values(dim);
-    const float **rows = g->rows + (size_t)tower * 2 * dim;
-    float *wide = scratch, *sum = scratch + dim;
-    kernels->score_dot_f32(wide, x, 1, rows, dim, dim);
-    kernels->add_f32(wide, values + square, dim);
-    kernels->relu_f32(wide, dim, 1, dim);
-    kernels->score_dot_f32(sum, wide, 1, rows + dim, dim, dim);
-    kernels->add_f32(sum, values + 2 * square + dim, dim);
-    kernels->layernorm_f32(x, x, sum, values + 2 * square + 2 * dim,
-                           values + 2 * square + 3 * dim, 1e-5f, dim);
+    const float *const *rows = g->rows + (size_t)tower * 2 * dim;
+    float *wide = scratch, *sums = scratch + count * dim;
+    kernels->score_dot_f32(wide, x, count, rows, dim, dim);
+    for (size_t i = 0; i < count; i++)
+        kernels->add_f32(wide + i * dim, values + square, dim);
+    kernels->relu_f32(wide, dim, count, dim);
+    kernels->score_dot_f32(sums, wide, count, rows + dim, dim, dim);
+    for (size_t i = 0; i < count; i++) {
+        kernels->add_f32(sums + i * dim, values + 2 * square + dim, dim);
+        kernels->layernorm_f32(x + i * dim, x + i * dim, sums + i * dim,
+                               values + 2 * square + 2 * dim, values + 2 * square + 3 * dim, 1e-5f,
+                               dim);
+    }
+}
+
+void graph_sage_tower(const struct graph_sage *g, const struct kernels *kernels,
+                      enum graph_tower tower, float *x, float *scratch)
+{
+    graph_sage_towers(g, kernels, tower, x, 1, scratch);
 }
 
 /* ---- memory ----------------------------------------------------------------------------- */

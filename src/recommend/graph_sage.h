@@ -66,5 +66,9 @@ void graph_sage_deinit(struct graph_sage *graph);
  * Allocates nothing. */
 void graph_sage_tower(const struct graph_sage *graph, const struct kernels *kernels,
                       enum graph_tower tower, float *x, float *scratch);
+/* The same to rows x [count][dim], with the same bits; scratch [2 count dim]. The weights are read
+ * once for all of them. */
+void graph_sage_towers(const struct graph_sage *graph, const struct kernels *kernels,
+                       enum graph_tower tower, float *x, size_t count, float *scratch);
 /* For readers of files: zeros, and rows. */
 enum akin_status graph_sage_init(size_t dim, struct graph_sage *graph, struct akin_error *error);

@@ -169,6 +169,7 @@ static enum akin_status read_all(const struct safetensors *file, const char *ide
     list_tensors(m, &m->spread, tensors);
     for (size_t t = 0; t < TENSORS; t++)
         TRY(read_tensor(file, &tensors[t], error));
+    TRY(graph_bytes_make(&m->sage, GRAPH_USER, &m->user, error));
     for (size_t i = 0; i < items; i++)
         if (m->fresh[i] > 1)
             return error_set(error, AKIN_FORMAT, "%s: tensor new: number %zu is neither 0 nor 1; "

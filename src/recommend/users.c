@@ -237,6 +237,7 @@ struct loading {
     const struct users *users;
     struct shard *shard;
     struct user_slot *slot;
+    const float *folded;        /* [2][dim] what those fold to, or NULL */
     bool begun, failed;         /* begun: the catalogue's ratings are in it */
     bool in_catalog;
 };
@@ -253,9 +254,14 @@ static void begin(struct loading *l)
     l->in_catalog = true;
     const struct akin_rating *ratings =
         catalog_user_ratings(users->settings.catalog, user, &count);
+    if (l->folded)
+        memcpy(l->slot->vectors, l->folded, 2 * users->fold.dim * sizeof *l->folded);
     for (size_t i = 0; i < count; i++) {
         struct akin_rating rating = scaled(&ratings[i], users->rating_max);
-        user_slot_step(&users->fold, l->slot, &rating);
+        if (l->folded)
+            l->slot->recent[l->slot->count++ % USER_RECENT] = rating;
+        else
+            user_slot_step(&users->fold, l->slot, &rating);
     }
 }
 
@@ -278,13 +284,14 @@ static void load_event(void *context, const struct live_event *event)
 
 /* A slot for a user who has none, filled; SLOT_NONE for an unknown one, unless `new_too`. */
 static enum akin_status load(struct users *users, struct shard *shard, uint64_t hash,
-                             const char *name, bool new_too, uint32_t *slot,
+                             const char *name, bool new_too, const float *folded, uint32_t *slot,
                              struct akin_error *error)
 {
     TRY(find_vectors(users, error));
     struct live_store *store = atomic_load(&users->store);
     uint32_t taken = shard_take(shard, hash, name);
-    struct loading l = { .users = users, .shard = shard, .slot = shard_slot(shard, taken) };
+    struct loading l = { .users = users, .shard = shard, .slot = shard_slot(shard, taken),
+                         .folded = folded };
     struct live_reader reader = { &l, load_state, load_event };
     enum akin_status status = AKIN_OK;
     bool in_store = false;
@@ -318,7 +325,7 @@ static enum akin_status activate(struct users *users, struct shard *shard, uint6
 {
     *slot = shard_find(shard, hash, name);
     if (*slot == SLOT_NONE)
-        return load(users, shard, hash, name, new_too, slot, error);
+        return load(users, shard, hash, name, new_too, NULL, slot, error);
     shard_use(shard, *slot);
     shard->hits++;
     return AKIN_OK;
@@ -649,6 +656,46 @@ enum akin_status users_read(struct users *users, const char *name, struct user_p
     mutex_unlock(shard->lock);
     if (states_waiting(users) >= WAITING_MAX / 2)   /* a failure loses states, which are spare */
         (void)live_store_append(atomic_load(&users->store), NULL, 0, NULL);
+    return status;
+}
+
+/* ---- ahead of requests ------------------------------------------------------------------ */
+
+enum akin_status users_view(struct users *users, struct users_view *view,
+                            struct akin_error *error)
+{
+    struct akin_catalog_info info;
+    TRY(find_vectors(users, error));
+    catalog_info(users->settings.catalog, &info);
+    *view = (struct users_view){ users->settings.catalog, &users->fold, users->rating_max,
+                                 info.users };
+    return AKIN_OK;
+}
+
+bool users_active(struct users *users, size_t user)
+{
+    const char *name = catalog_user_id(users->settings.catalog, user);
+    uint64_t hash = hash_name(name);
+    struct shard *shard = shard_of(users, hash);
+    mutex_lock(shard->lock);
+    bool active = shard_find(shard, hash, name) != SLOT_NONE;
+    mutex_unlock(shard->lock);
+    return active;
+}
+
+enum akin_status users_wake(struct users *users, size_t user, const float *vectors, bool *woken,
+                            struct akin_error *error)
+{
+    const char *name = catalog_user_id(users->settings.catalog, user);
+    uint64_t hash = hash_name(name);
+    struct shard *shard = shard_of(users, hash);
+    enum akin_status status = AKIN_OK;
+    mutex_lock(shard->lock);
+    uint32_t slot = shard_find(shard, hash, name);
+    *woken = slot == SLOT_NONE && shard->count < shard->capacity;
+    if (*woken)
+        status = load(users, shard, hash, name, false, vectors, &slot, error);
+    mutex_unlock(shard->lock);
     return status;
 }
 

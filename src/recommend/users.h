@@ -93,6 +93,26 @@ void users_rates(const struct users *users, float *fast, float *slow);
 /* Stores the states of all active users that have changed. */
 enum akin_status users_checkpoint(struct users *users, struct akin_error *error);
 
+/* ---- for users_warm.c ------------------------------------------------------------------- */
+
+struct user_fold;
+struct users_view {
+    const struct catalog *catalog;
+    const struct user_fold *fold;       /* users_state.h; with its vectors */
+    double rating_max;          /* that ratings of the catalogue are divided by */
+    size_t user_count;
+};
+
+/* AKIN_MEMORY, or why there are no vectors. */
+enum akin_status users_view(struct users *users, struct users_view *view,
+                            struct akin_error *error);
+/* Whether a user of the catalogue, by number, has a slot. */
+bool users_active(struct users *users, size_t user);
+/* Gives such a user one where there is room without taking it from others. vectors [2][dim], fast
+ * and slow: what the catalogue's ratings fold to, or NULL. Any thread. */
+enum akin_status users_wake(struct users *users, size_t user, const float *vectors, bool *woken,
+                            struct akin_error *error);
+
 struct users_counts {
     uint64_t active, capacity;
     uint64_t block_bytes;       /* for all places */

@@ -24,7 +24,7 @@ _Static_assert(sizeof(struct akin_rating) == 16, "written as it lies in memory")
 static void move(const struct user_fold *fold, float *u, float rate, uint64_t count,
                  const struct akin_rating *rating)
 {
-    float first = 1 / (float)count, share = first > rate ? first : rate;
+    float share = user_fold_share(rate, count);
     fold->kernels->blend_f32(u, 1 - share, fold->vectors + rating->row * fold->dim,
                              share * rating->rating, fold->dim);
 }

@@ -11,6 +11,13 @@ struct user_fold {
     float fast, slow;           /* rates */
 };
 
+/* By how much rating number `count`, counted from 1, moves a vector. */
+static inline float user_fold_share(float rate, uint64_t count)
+{
+    float first = 1 / (float)count;
+    return first > rate ? first : rate;
+}
+
 /* One rating (0 to 1), the user's number `count`, counted from 1. fast, slow [dim]. */
 void user_fold_step(const struct user_fold *fold, float *fast, float *slow, uint64_t count,
                     const struct akin_rating *rating);

@@ -25,7 +25,7 @@ struct platform {
     int ordinal;
     enum cuda_use use;
     bool recording;
-    std::chrono::steady_clock::time_point marked;
+    std::chrono::steady_clock::time_point marked, ended;
     std::unordered_map<void *, size_t> blocks;
     size_t bytes, peak_bytes;
     std::vector<std::function<void()>> taken, kept[RECORDINGS];
@@ -194,9 +194,20 @@ void platform_mark(platform *p)
     p->marked = std::chrono::steady_clock::now();
 }
 
+void platform_mark_end(platform *p)
+{
+    p->ended = std::chrono::steady_clock::now();
+}
+
+double platform_marked_ms(platform *p)
+{
+    return std::chrono::duration<double, std::milli>(p->ended - p->marked).count();
+}
+
 double platform_since_mark(platform *p)
 {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - p->marked).count();
+    platform_mark_end(p);
+    return platform_marked_ms(p) * 1e-3;
 }
 
 void platform_started(platform *, const char *)

@@ -1,5 +1,6 @@
-/* Sealed segments on a card, with a device in plain C that answers from the CPU and fails when it is
- * told to: who answers what, rows that come and go meanwhile, and what happens where it fails. */
+/* Sealed segments on a card, with a device in plain C that answers from the CPU and fails when it
+ * is told to: who answers what, rows that come and go meanwhile, and what happens where it fails.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -311,8 +312,8 @@ static void answers_are_those_of_the_cpu(void **state)
     }
 }
 
-/* Deleted and replaced rows are gone at once, new ones there, and the number of the bits that say so
- * is another one. */
+/* Deleted and replaced rows are gone at once, new ones there, and the number of the bits that say
+ * so is another one. */
 static void rows_come_and_go(void **state)
 {
     static const char *const kinds[] = { "flat", "ivfpq" };

@@ -141,7 +141,7 @@ static void run(int threads, const struct akin_evaluate_settings *settings,
     struct backend *backend;
     struct akin_error error;
     assert_int_equal(cpu_backend_create(cpu_detect(), pool, &backend, NULL), AKIN_OK);
-    enum akin_status status = evaluate(backend, NULL, settings, e, &error);
+    enum akin_status status = evaluate(backend, NULL, NULL, settings, e, &error);
     if (status != AKIN_OK)
         fail_msg("%s", error.message);
     e->learn_seconds = e->judge_seconds = 0;
@@ -250,7 +250,7 @@ static void situations_need_more(void **state)
     write_stream(false, 0);
     settings_of(&settings);
     settings.context = settings.replay = settings.reranker = true;      /* and no catalogue */
-    assert_int_equal(evaluate(NULL, NULL, &settings, &evaluation, &error), AKIN_ARGUMENT);
+    assert_int_equal(evaluate(NULL, NULL, NULL, &settings, &evaluation, &error), AKIN_ARGUMENT);
     assert_non_null(strstr(error.message, "catalogue"));
 }
 
@@ -271,13 +271,13 @@ static void nothing_to_judge(void **state)
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         write_text(bad[i]);
-        assert_int_equal(evaluate(backend, NULL, &settings, &e, &error), AKIN_ARGUMENT);
+        assert_int_equal(evaluate(backend, NULL, NULL, &settings, &e, &error), AKIN_ARGUMENT);
         assert_non_null(strstr(error.message, "nothing to judge"));
     }
     /* The smallest that there is. */
     write_text(
         "userId,movieId,rating,timestamp,split\n1,2,3,4,train\n2,3,3,4,train\n1,3,3,5,test\n");
-    assert_int_equal(evaluate(backend, NULL, &settings, &e, &error), AKIN_OK);
+    assert_int_equal(evaluate(backend, NULL, NULL, &settings, &e, &error), AKIN_OK);
     assert_int_equal(e.judged, 1);
     assert_true(e.rows[e.row_count - 1].ndcg.mean == 1);
     cpu_backend_destroy(&backend);

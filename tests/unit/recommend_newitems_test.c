@@ -66,6 +66,8 @@ static void learned(void **state)
     for (uint32_t i = 0; i < ITEMS; i++) {
         assert_int_equal(graph.fresh[i], is_new(i));
         fresh += graph.fresh[i];
+        if (!is_new(i))
+            continue;
         memcpy(vector, text.rows[i], sizeof vector);
         graph_sage_tower(&graph.sage, k, GRAPH_ITEM, vector, scratch);
         assert_memory_equal(vector, graph.vectors + i * wide, sizeof vector);

@@ -62,6 +62,9 @@ cudaStream_t platform_stream(const platform *p);
 // Seconds of the device's own clock from the mark to the end of what was asked since; waits for it.
 void platform_mark(platform *p);
 double platform_since_mark(platform *p);
+// The same without waiting: where it ends, and, once that was waited for, milliseconds up to there.
+void platform_mark_end(platform *p);
+double platform_marked_ms(platform *p);
 // After kernels were started: keeps an error of the start.
 void platform_started(platform *p, const char *what);
 void platform_fail(platform *p, enum akin_status status, const char *what);
@@ -91,3 +94,4 @@ bool platform_record_begin(platform *p);
 bool platform_record_end(platform *p, int slot);
 void platform_play(platform *p, int slot);
 void platform_forget(platform *p, int slot);
+

@@ -387,14 +387,24 @@ void platform_mark(platform *p)
         check(p, cudaEventRecord(p->marks[0], p->stream), "marking the time");
 }
 
-double platform_since_mark(platform *p)
+void platform_mark_end(platform *p)
+{
+    if (p->status == AKIN_OK)
+        check(p, cudaEventRecord(p->marks[1], p->stream), "marking the time");
+}
+
+double platform_marked_ms(platform *p)
 {
     float ms = 0;
     if (p->status == AKIN_OK)
-        check(p, cudaEventRecord(p->marks[1], p->stream), "marking the time");
-    if (platform_finish(p, nullptr) == AKIN_OK)
         check(p, cudaEventElapsedTime(&ms, p->marks[0], p->marks[1]), "measuring time");
-    return (double)ms * 1e-3;
+    return (double)ms;
+}
+
+double platform_since_mark(platform *p)
+{
+    platform_mark_end(p);
+    return platform_finish(p, nullptr) == AKIN_OK ? platform_marked_ms(p) * 1e-3 : 0;
 }
 
 void platform_started(platform *p, const char *what)

@@ -3,6 +3,7 @@
 #include "compute/cuda/platform.cuh"
 
 #include "compute/cuda/cuda_bandit.h"
+#include "compute/cuda/cuda_graph.h"
 #include "compute/cuda/cuda_ivf.h"
 #include "compute/cuda/cuda_personal.h"
 #include "compute/cuda/encode_device.h"
@@ -20,7 +21,7 @@ const struct cuda_plugin *akin_cuda_plugin(void)
         CUDA_PLUGIN_VERSION, platform_count, platform_describe, platform_held,
         cuda_encoder_ops(), cuda_search_ops(), cuda_bandit_ops(), cuda_user_ops(),
         cuda_personal_ops(),
-        cuda_ivf_ops(),
+        cuda_ivf_ops(), cuda_graph_ops(),
         cuda_train_create, cuda_train_peak_bytes,
 #ifdef AKIN_NCCL
         cuda_sum_id, cuda_sum_create, cuda_sum_start, cuda_sum_wait, cuda_sum_destroy,

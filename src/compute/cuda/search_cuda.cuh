@@ -168,6 +168,8 @@ __device__ inline float group_dot(const T *row, const float *query, size_t dim)
 // ---- the best of many, by a block -----------------------------------------------------------------
 
 enum { SELECT_COUNTERS = 32 };
+// Bits that a threshold may do without: it is lower by 2^-11 of itself, and found in 20 rounds.
+enum { THRESHOLD_LEAST = 12 };
 
 // The k-th greatest of value(0) ... value(n - 1), numbers that are ordered() scores, or less: its
 // bits below `least` are zeros. 0: there are not so many. counters: [SELECT_COUNTERS] in shared

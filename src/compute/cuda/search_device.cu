@@ -17,7 +17,7 @@ enum { LANES = 2 };
 // Rows that pass, up to which the host lists them.
 enum { LISTED_HERE = 2048 };
 enum { PUT_TOGETHER = 4096 };
-enum { SPINS = 1 << 20 };       // tens of milliseconds
+enum { SPINS = 1 << 20, ASKED_EVERY = 1024 };       // tens of milliseconds; searches
 
 template <typename T> T *in(const search_buffer &b) { return static_cast<T *>(b.memory); }
 
@@ -79,6 +79,7 @@ struct asked {
     struct hit *hits;
     size_t *found;
     struct search_counts counts;
+    double *seconds;            // of the card's clock; NULL: nobody asks
     struct akin_error *error;
 };
 
@@ -333,8 +334,12 @@ enum akin_status start(asked *a, card_lane *l, enum search_pass pass)
     job.mask.mask_of = a->query->mask_of ? reinterpret_cast<const uint32_t *>(block) : nullptr;
     job.pass = pass;
     job.answers = answers_of(*l);
+    if (a->seconds)
+        platform_mark(l->own);
     send(a, l);
     enum akin_status status = search_start(l->own, &l->work, &a->view, &job, a->error);
+    if (a->seconds)
+        *a->seconds += platform_since_mark(l->own);
     if (status != AKIN_UNSUPPORTED)
         return status;
     memset(job.answers.state, 0, job.count * sizeof *job.answers.state);    // SEARCH_UNPROVEN
@@ -392,10 +397,11 @@ enum akin_status run_pass(asked *a, enum search_pass pass, std::vector<size_t> *
 
 // ---- one query -----------------------------------------------------------------------------------
 
-// Until the kernel has told that the answer is there: sooner than the stream is found to be idle.
+// Until the kernel has told that the answer is there: sooner than the stream is found to be idle,
+// which is asked now and then, so that the time that a card is given (platform_finish) stays short.
 enum akin_status await(card_lane *l, const uint32_t *ticket, uint32_t number, struct akin_error *error)
 {
-    for (int i = 0; i < SPINS; i++) {
+    for (int i = 0; i < SPINS && number % ASKED_EVERY; i++) {
         if (__atomic_load_n(ticket, __ATOMIC_ACQUIRE) == number)
             return AKIN_OK;
 #if defined(__x86_64__)
@@ -433,9 +439,13 @@ enum akin_status run_one(asked *a, size_t query, const uint64_t *mask, enum sear
     j.answers = answers_of(*l);
     j.ticket = reinterpret_cast<uint32_t *>(l->received + RECEIVED_TICKET);
     j.number = ++d->ticket;
+    if (a->seconds)
+        platform_mark(l->own);
     enum akin_status status = search_start_one(l->own, &l->work, &j,
                                                pass == SEARCH_PASS_INT8 ? &digits : &given, &given,
                                                a->error);
+    if (a->seconds)
+        *a->seconds += platform_since_mark(l->own);
     if (status == AKIN_OK)
         status = await(l, j.ticket, j.number, a->error);
     *proven = status == AKIN_OK && j.answers.state[0] != SEARCH_UNPROVEN;
@@ -598,11 +608,12 @@ enum akin_status check_query(const struct search_device *d, const struct device_
     return AKIN_OK;
 }
 
-enum akin_status search(struct search_device *d, const struct device_query *query,
-                        struct hit *hits, size_t *found, struct search_counts *counts,
-                        struct akin_error *error)
+enum akin_status run(struct search_device *d, const struct device_query *query, struct hit *hits,
+                     size_t *found, struct search_counts *counts, double *seconds,
+                     struct akin_error *error)
 {
     asked a = {};
+    a.seconds = seconds;
     a.d = d;
     a.query = query;
     a.hits = hits;
@@ -632,11 +643,26 @@ enum akin_status search(struct search_device *d, const struct device_query *quer
     return status;
 }
 
+enum akin_status search(struct search_device *d, const struct device_query *query,
+                        struct hit *hits, size_t *found, struct search_counts *counts,
+                        struct akin_error *error)
+{
+    return run(d, query, hits, found, counts, nullptr, error);
+}
+
+enum akin_status measure(struct search_device *d, const struct device_query *query,
+                         struct hit *hits, size_t *found, double *seconds,
+                         struct akin_error *error)
+{
+    *seconds = 0;
+    return run(d, query, hits, found, nullptr, seconds, error);
+}
+
 }
 
 extern "C" const struct search_device_ops *cuda_search_ops(void)
 {
-    static const struct search_device_ops ops = {create, destroy, search, append, put, row_count,
-                                                 memory};
+    static const struct search_device_ops ops = {create, destroy, search, append, put, measure,
+                                                 row_count, memory};
     return &ops;
 }

@@ -12,6 +12,7 @@ enum { ROWS = 128, DEPTH = 128, CHUNKS = DEPTH / 16, STAGES = 3, WAITING = 32 };
 enum { WARPS_N = 4, COLUMNS = ROWS / WARPS_N, TILES_N = COLUMNS / 8 };
 enum { SUBSETS = WARPS_N * 4 };     // of a tile: each four lanes of a warp that share a query
 enum { FEWER_AFTER = 64 };          // results
+enum { ROOM = 4096, UNSAMPLED = 2048 };     // survivors of a query; rows
 
 template <typename T> struct arithmetic;
 template <> struct arithmetic<half_t> { typedef float sum; };
@@ -138,23 +139,51 @@ __device__ inline void multiply_stage(Sum sums[Tiling::TILES_M][TILES_N][4],
     }
 }
 
-// The scales of a lane's columns of a tile; 1 for fp16, whose sums are the scores.
-__device__ inline void load_scales(float scales[TILES_N][2], const search_rows &rows, size_t first,
-                                   int8_t)
-{
-    UNROLL
-    for (int n = 0; n < TILES_N; n++)
+// What a lane has of a tile: its columns' scales, in int8.
+template <typename T> struct columns;
+
+template <> struct columns<half_t> {
+    __device__ void load(const search_rows &, size_t) {}
+    __device__ float score(float sum, int, int) const { return sum; }
+    // No less than the greatest score of one query.
+    __device__ float bound(const float sums[TILES_N][4], int half) const
+    {
+        float best = -INFINITY;
         UNROLL
-        for (int j = 0; j < 2; j++) {
-            size_t i = first + 8 * n + j;
-            scales[n][j] = i < rows.listed ? rows.scales[row_at(rows, i)] : 0;
+        for (int n = 0; n < TILES_N; n++)
+            best = fmaxf(best, fmaxf(sums[n][2 * half], sums[n][2 * half + 1]));
+        return best;
+    }
+};
+
+template <> struct columns<int8_t> {
+    float scales[TILES_N][2], most, least;
+    __device__ void load(const search_rows &rows, size_t first)
+    {
+        most = 0;
+        least = INFINITY;
+        UNROLL
+        for (int n = 0; n < TILES_N; n++)
+            UNROLL
+            for (int j = 0; j < 2; j++) {
+                size_t i = first + 8 * n + j;
+                scales[n][j] = i < rows.listed ? rows.scales[row_at(rows, i)] : 0;
+                most = fmaxf(most, scales[n][j]);
+                least = fminf(least, scales[n][j]);
+            }
+    }
+    __device__ float score(int32_t sum, int n, int j) const { return (float)sum * scales[n][j]; }
+    __device__ float bound(const int32_t sums[TILES_N][4], int half) const
+    {
+        int32_t best = INT32_MIN;
+        UNROLL
+        for (int n = 0; n < TILES_N; n++) {
+            best = best > sums[n][2 * half] ? best : sums[n][2 * half];
+            best = best > sums[n][2 * half + 1] ? best : sums[n][2 * half + 1];
         }
-}
-
-__device__ inline void load_scales(float[TILES_N][2], const search_rows &, size_t, half_t) {}
-
-__device__ inline float score_of(int32_t sum, float scale) { return (float)sum * scale; }
-__device__ inline float score_of(float sum, float) { return sum; }
+        return (float)best * (best > 0 ? most : least);
+    }
+};
 
 __device__ inline void keep(const search_scan &scan, size_t query, uint64_t key)
 {
@@ -179,6 +208,50 @@ __device__ inline void flush(const search_scan &scan, size_t query, const uint64
         *count = 0;
 }
 
+// A query's scores of a lane's columns. may: bits of the 32 columns of the warp.
+template <typename T, typename Sum>
+__device__ inline float best_of(const Sum sums[TILES_N][4], const columns<T> &own, int half, int t,
+                                uint32_t may)
+{
+    float best = -INFINITY;
+    UNROLL
+    for (int n = 0; n < TILES_N; n++)
+        UNROLL
+        for (int j = 0; j < 2; j++)
+            if (may >> (8 * n + 2 * t + j) & 1)
+                best = fmaxf(best, own.score(sums[n][2 * half + j], n, j));
+    return best;
+}
+
+struct waiting_room {
+    uint64_t *keys;             // [WAITING] of the query
+    unsigned *count;
+    float threshold;
+};
+
+template <typename T, typename Sum>
+__device__ inline void keep_survivors(const search_scan &scan, size_t query,
+                                      const waiting_room &room, const Sum sums[TILES_N][4],
+                                      const columns<T> &own, int half, int t, uint32_t may,
+                                      size_t column)
+{
+    UNROLL
+    for (int n = 0; n < TILES_N; n++)
+        UNROLL
+        for (int j = 0; j < 2; j++) {
+            float score = own.score(sums[n][2 * half + j], n, j);
+            int at = 8 * n + 2 * t + j;
+            if (!(score >= room.threshold) || !(may >> at & 1))
+                continue;
+            uint64_t key = key_of(score, row_at(scan.rows, column + at));
+            unsigned slot = atomicAdd(room.count, 1);
+            if (slot < WAITING)
+                room.keys[slot] = key;
+            else
+                keep(scan, query, key);
+        }
+}
+
 template <typename T, int Q, bool SAMPLE>
 __global__ void __launch_bounds__(tiling<T, Q>::THREADS) many_kernel(search_scan scan)
 {
@@ -191,20 +264,17 @@ __global__ void __launch_bounds__(tiling<T, Q>::THREADS) many_kernel(search_scan
     unsigned char *queries = block + l.queries, *stages = block + l.stages;
     float *thresholds = reinterpret_cast<float *>(block + l.thresholds);
     uint32_t *bits = reinterpret_cast<uint32_t *>(block + l.bits);  // [Q][ROWS / 32]
-    unsigned *counts = reinterpret_cast<unsigned *>(block + l.counts);
-    unsigned *wanted = counts + Q;
-    int thread = (int)threadIdx.x, warp = thread / 32, lane = thread % 32, g = lane / 4,
-        t = lane % 4;
+    unsigned *counts = reinterpret_cast<unsigned *>(block + l.counts), *wanted = counts + Q;
+    int thread = (int)threadIdx.x, warp = thread / 32, g = thread % 32 / 4, t = thread % 4;
     int warp_query = warp / WARPS_N * 16 * Tiling::TILES_M, warp_n = warp % WARPS_N;
     size_t query = (size_t)blockIdx.x * Q;
-    // tiles of this block: first, first + 1, ..., each `stride` of those of the rows
+    // tiles of this block, each `stride` of those of the rows after the one before
     size_t tiles = SAMPLE ? scan.sampled : scan.tiles;
     size_t part = (tiles + gridDim.y - 1) / gridDim.y, first = blockIdx.y * part;
     size_t stride = SAMPLE ? scan.tiles / scan.sampled : 1;
     int mine = (int)(first >= tiles ? 0 : tiles - first < part ? tiles - first : part);
     int steps = (int)(depth / DEPTH), query_chunks = (int)(depth / 16), all = mine * steps;
     const unsigned char *matrix = matrix_of(scan.rows, T());
-    auto row_of = [=](int step) { return (first + (size_t)(step / steps)) * stride * ROWS; };
     const uint64_t *mask = nullptr;     // of query number `thread`
     if (thread == 0)
         *wanted = 0;
@@ -224,21 +294,30 @@ __global__ void __launch_bounds__(tiling<T, Q>::THREADS) many_kernel(search_scan
         return;
     load_queries<Tiling::THREADS>(queries, matrix_of(scan.queries, T()), bytes, query,
                                   scan.queries.count, Q, query_chunks);
-    for (int step = 0; step < STAGES - 1; step++) {
-        if (step < all)
-            load_rows<Tiling::THREADS>(stages + step * Tiling::STAGE_BYTES, matrix, scan.rows,
-                                       bytes, row_of(step), step % steps);
+    int loaded = 0, loaded_step = 0;    // stages asked for; which part of its tile the next one is
+    size_t loaded_row = first * stride * ROWS;
+    auto load_next = [&] {
+        if (loaded < all)
+            load_rows<Tiling::THREADS>(stages + loaded % STAGES * Tiling::STAGE_BYTES, matrix,
+                                       scan.rows, bytes, loaded_row, loaded_step);
         copy_commit();
-    }
+        loaded++;
+        if (++loaded_step == steps) {
+            loaded_step = 0;
+            loaded_row += stride * ROWS;
+        }
+    };
+    for (int i = 0; i < STAGES - 1; i++)
+        load_next();
     Sum sums[Tiling::TILES_M][TILES_N][4] = {};
-    float scales[TILES_N][2];
+    columns<T> own;
     uint64_t allowed[2] = {~0ull, ~0ull};
-    for (int step = 0; step < all; step++) {
-        size_t row = row_of(step);
+    size_t row = first * stride * ROWS;
+    for (int at = 0, step = 0; at < all; at++) {
         copy_wait<STAGES - 2>();
         __syncthreads();
-        if (step % steps == 0) {
-            load_scales(scales, scan.rows, row + warp_n * COLUMNS + 2 * t, T());
+        if (step == 0) {
+            own.load(scan.rows, row + warp_n * COLUMNS + 2 * t);
             if (mask)
                 for (size_t i = 0; i < 2; i++)
                     allowed[i] = row / 64 + i < scan.mask.words ? mask[row / 64 + i] : 0;
@@ -246,23 +325,18 @@ __global__ void __launch_bounds__(tiling<T, Q>::THREADS) many_kernel(search_scan
                 if (counts[q] > WAITING / 2)
                     flush(scan, query + q, waiting + q * WAITING, &counts[q]);
         }
-        int next = step + STAGES - 1;
-        if (next < all)
-            load_rows<Tiling::THREADS>(stages + next % STAGES * Tiling::STAGE_BYTES, matrix,
-                                       scan.rows, bytes, row_of(next), next % steps);
-        copy_commit();
-        multiply_stage<Tiling>(sums, queries, stages + step % STAGES * Tiling::STAGE_BYTES,
-                               step % steps, query_chunks, warp_query, warp_n * COLUMNS);
-        if (step % steps != steps - 1)
+        load_next();
+        multiply_stage<Tiling>(sums, queries, stages + at % STAGES * Tiling::STAGE_BYTES, step,
+                               query_chunks, warp_query, warp_n * COLUMNS);
+        if (++step < steps)
             continue;
+        step = 0;
         if (thread < Q)
-            for (int i = 0; i < 2; i++) {
-                bits[4 * thread + 2 * i] = (uint32_t)allowed[i];
-                bits[4 * thread + 2 * i + 1] = (uint32_t)(allowed[i] >> 32);
-            }
+            for (int i = 0; i < 4; i++)
+                bits[4 * thread + i] = (uint32_t)(allowed[i / 2] >> 32 * (i % 2));
         __syncthreads();
-        size_t column = row + warp_n * COLUMNS, left = scan.rows.listed > column
-                                                           ? scan.rows.listed - column : 0;
+        size_t column = row + warp_n * COLUMNS;
+        size_t left = scan.rows.listed > column ? scan.rows.listed - column : 0;
         uint32_t there = left >= COLUMNS ? ~0u : (1u << left) - 1;
         UNROLL
         for (int m = 0; m < Tiling::TILES_M; m++)
@@ -270,40 +344,18 @@ __global__ void __launch_bounds__(tiling<T, Q>::THREADS) many_kernel(search_scan
             for (int half = 0; half < 2; half++) {
                 int q = warp_query + 16 * m + 8 * half + g;
                 uint32_t may = bits[4 * q + warp_n] & there;
-                float best = -INFINITY, threshold = thresholds[q];
-                UNROLL
-                for (int n = 0; n < TILES_N; n++)
-                    UNROLL
-                    for (int j = 0; j < 2; j++) {
-                        float score = score_of(sums[m][n][2 * half + j], scales[n][j]);
-                        if (!SAMPLE || may >> (8 * n + 2 * t + j) & 1)
-                            best = fmaxf(best, score);
-                    }
-                if (SAMPLE) {
-                    if (query + q < scan.queries.count)
-                        scan.maxima[(query + q) * scan.subsets + row / (stride * ROWS) * SUBSETS
-                                    + warp_n * 4 + t] = best;
-                } else if (best >= threshold) {
-                    UNROLL
-                    for (int n = 0; n < TILES_N; n++)
-                        UNROLL
-                        for (int j = 0; j < 2; j++) {
-                            float score = score_of(sums[m][n][2 * half + j], scales[n][j]);
-                            int at = 8 * n + 2 * t + j;
-                            if (!(score >= threshold) || !(may >> at & 1))
-                                continue;
-                            uint64_t key = key_of(score, row_at(scan.rows, column + at));
-                            unsigned slot = atomicAdd(&counts[q], 1);
-                            if (slot < WAITING)
-                                waiting[q * WAITING + slot] = key;
-                            else
-                                keep(scan, query + q, key);
-                        }
-                }
+                if (SAMPLE && query + q < scan.queries.count)
+                    scan.maxima[(query + q) * scan.subsets + row / (stride * ROWS) * SUBSETS
+                                + warp_n * 4 + t] = best_of(sums[m], own, half, t, may);
+                if (!SAMPLE && own.bound(sums[m], half) >= thresholds[q])
+                    keep_survivors(scan, query + q,
+                                   waiting_room{waiting + q * WAITING, &counts[q], thresholds[q]},
+                                   sums[m], own, half, t, may, column);
                 UNROLL
                 for (int n = 0; n < TILES_N; n++)
                     sums[m][n][2 * half] = sums[m][n][2 * half + 1] = 0;
             }
+        row += stride * ROWS;
     }
     copy_wait<0>();
     __syncthreads();
@@ -355,16 +407,16 @@ template <bool SAMPLE> void start_any(platform *p, const search_scan &scan)
 
 }
 
-// So many rows are sampled that about a quarter of SURVIVORS are not below their threshold (a
-// sample of s of n rows whose k-th best is the threshold: k n / s); there is room for some times
-// that, since the error of the pass adds to them and rows are not drawn at random.
+// So many rows are sampled that about a quarter of `planned` are not below the threshold: a sample
+// of s of n rows whose k-th best is the threshold leaves k n / s. There is room for many more, since
+// the error of the pass adds to them and rows do not lie at random. With few rows all survive.
 bool search_many_plan(const platform *p, search_scan *scan)
 {
     size_t n = scan->rows.listed, k = scan->k, planned = k <= FEWER_AFTER ? 1024 : 4096;
-    scan->room = k <= FEWER_AFTER ? 2048 : 4096;
+    scan->room = ROOM;
     scan->tiles = (n + ROWS - 1) / ROWS;
     size_t wanted = (4 * k * n / planned + ROWS - 1) / ROWS, least = 2 * k / SUBSETS + 1;
-    scan->sampled = n <= scan->room ? 0 : wanted > least ? wanted : least;
+    scan->sampled = n <= UNSAMPLED ? 0 : wanted > least ? wanted : least;
     scan->sampled = scan->sampled < scan->tiles ? scan->sampled : scan->tiles;
     scan->subsets = scan->sampled * SUBSETS;
     return block_queries(p, scan) > 0;

@@ -169,8 +169,8 @@ __global__ void __launch_bounds__(THREADS)
     for (size_t i = threadIdx.x; i < subsets; i += THREADS)
         bests[i] = ordered(j.maxima[i]);
     __syncthreads();
-    uint32_t last = kth_greatest([=](size_t i) { return bests[i]; }, subsets, (unsigned)j.k, 8,
-                                 counters);
+    uint32_t last = kth_greatest([=](size_t i) { return bests[i]; }, subsets, (unsigned)j.k,
+                                 THRESHOLD_LEAST, counters);
     float least = threshold_of(last, j.error);
     size_t stride = (size_t)gridDim.x * THREADS;
     for (size_t first = (size_t)blockIdx.x * THREADS; first < j.rows.listed; first += stride) {

@@ -5,7 +5,6 @@
 namespace {
 
 enum { THREADS = 256, GROUPS = THREADS / GROUP };
-enum { THRESHOLD_LEAST = 8 };   // bits of a threshold that are left out, which makes it lower
 
 // keys [n] of rows in shared memory get their float32 scores.
 __device__ inline void rescore(const search_rows &rows, const float *query, uint64_t *keys,

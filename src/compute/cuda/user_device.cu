@@ -1,6 +1,7 @@
 // Users' vectors on CUDA. Ratings are sorted by user, equal ones in their order, and a warp takes
 // all of one user: it reads and writes the vector once and adds one item after the other. The time
-// is that of memory: an item's row for each rating, a user's twice for each run.
+// is that of memory: an item's row for each rating, a user's twice for each run. This file is
+// compiled without contraction of a * b + c: the bits are the CPU's.
 #include "compute/cuda/cuda_users.h"
 
 #include <cmath>
@@ -20,7 +21,6 @@ struct job {
     const struct device_rating *ratings;
     const int32_t *sorted, *order;      // users ascending, and whose ratings these are
     size_t count;
-    float rate, keep;
 };
 
 __global__ void __launch_bounds__(THREADS) keys_kernel(const struct device_rating *ratings,
@@ -44,7 +44,8 @@ template <int PIECES> __device__ inline void load(uint4 out[PIECES], const float
 
 __device__ inline unsigned moved(unsigned user, unsigned item, float gain, float keep)
 {
-    return score_bits(fmaf(gain, bits_score(item), keep * bits_score(user)));
+    float kept = keep < 0 ? 0.0f : keep * bits_score(user), added = gain * bits_score(item);
+    return score_bits(kept + added);
 }
 
 template <int PIECES>
@@ -64,7 +65,7 @@ __global__ void __launch_bounds__(THREADS) apply_kernel(job j)
     load<PIECES>(next, j.items + (size_t)rating.item * DIM);
     for (bool more = true; more;) {
         uint4 row[PIECES];
-        float gain = j.rate * rating.rating;
+        float gain = rating.gain, keep = rating.keep;
         UNROLL
         for (int i = 0; i < PIECES; i++)
             row[i] = next[i];
@@ -76,10 +77,10 @@ __global__ void __launch_bounds__(THREADS) apply_kernel(job j)
         }
         UNROLL
         for (int i = 0; i < PIECES; i++) {
-            vector[i].x = moved(vector[i].x, row[i].x, gain, j.keep);
-            vector[i].y = moved(vector[i].y, row[i].y, gain, j.keep);
-            vector[i].z = moved(vector[i].z, row[i].z, gain, j.keep);
-            vector[i].w = moved(vector[i].w, row[i].w, gain, j.keep);
+            vector[i].x = moved(vector[i].x, row[i].x, gain, keep);
+            vector[i].y = moved(vector[i].y, row[i].y, gain, keep);
+            vector[i].z = moved(vector[i].z, row[i].z, gain, keep);
+            vector[i].w = moved(vector[i].w, row[i].w, gain, keep);
         }
     }
     UNROLL
@@ -114,7 +115,8 @@ struct user_device {
     struct device_rating *ratings, *sent;       // sent: pinned
     int32_t *keys, *sorted, *places, *order;
     void *scratch;
-    size_t scratch_bytes;
+    size_t scratch_bytes, bytes;
+    double elapsed_ms;
 };
 
 namespace {
@@ -155,8 +157,10 @@ enum akin_status allocate(struct user_device *u, struct akin_error *error)
         {&u->scratch, u->scratch_bytes},
     };
     enum akin_status status = AKIN_OK;
-    for (size_t i = 0; status == AKIN_OK && i < sizeof wanted / sizeof *wanted; i++)
+    for (size_t i = 0; status == AKIN_OK && i < sizeof wanted / sizeof *wanted; i++) {
         status = platform_allocate(u->own, wanted[i].bytes, wanted[i].memory, error);
+        u->bytes += wanted[i].bytes;
+    }
     return status != AKIN_OK ? status
                              : platform_allocate_pinned(u->own, TOGETHER * sizeof *u->sent,
                                                         reinterpret_cast<void **>(&u->sent), error);
@@ -194,41 +198,46 @@ enum akin_status create(int ordinal, const float *items, size_t item_count, size
     return status;
 }
 
-enum akin_status check_ratings(const struct user_device *u, float rate,
-                               const struct device_rating *ratings, size_t count,
-                               struct akin_error *error)
+enum akin_status check_ratings(const struct user_device *u, const struct device_rating *ratings,
+                               size_t count, struct akin_error *error)
 {
-    if (!(rate >= 0 && rate <= 1))
-        return error_set(error, AKIN_ARGUMENT, "rate: %g, must be 0 to 1", (double)rate);
-    for (size_t i = 0; i < count; i++)
-        if (ratings[i].user >= u->user_count || ratings[i].item >= u->item_count ||
-            !std::isfinite(ratings[i].rating))
-            return error_set(error, AKIN_ARGUMENT, "rating %zu: %g of item %u by user %u; there "
-                             "are %zu items and %zu users", i, (double)ratings[i].rating,
-                             ratings[i].item, ratings[i].user, u->item_count, u->user_count);
+    for (size_t i = 0; i < count; i++) {
+        const struct device_rating *r = &ratings[i];
+        if (r->user >= u->user_count || r->item >= u->item_count || !std::isfinite(r->gain) ||
+            !((r->keep >= 0 && r->keep <= 1) || r->keep == -1))
+            return error_set(error, AKIN_ARGUMENT, "rating %zu: item %u by user %u, keep %g, gain "
+                             "%g; there are %zu items and %zu users", i, r->item, r->user,
+                             (double)r->keep, (double)r->gain, u->item_count, u->user_count);
+    }
     return AKIN_OK;
 }
 
-enum akin_status apply(struct user_device *u, float rate, const struct device_rating *ratings,
-                       size_t count, struct akin_error *error)
+enum akin_status apply(struct user_device *u, const struct device_rating *ratings, size_t count,
+                       struct akin_error *error)
 {
-    enum akin_status status = check_ratings(u, rate, ratings, count, error);
+    enum akin_status status = check_ratings(u, ratings, count, error);
+    double elapsed = 0;
     if (status != AKIN_OK)
         return status;
     platform_enter(u->own);
     for (size_t first = 0; status == AKIN_OK && first < count; first += TOGETHER) {
         size_t now = count - first < TOGETHER ? count - first : (size_t)TOGETHER;
-        job j = {u->users, u->items, u->ratings, u->sorted, u->order, now, rate, 1 - rate};
+        job j = {u->users, u->items, u->ratings, u->sorted, u->order, now};
         memcpy(u->sent, ratings + first, now * sizeof *ratings);
         platform_upload(u->own, u->ratings, u->sent, now * sizeof *ratings);
+        platform_mark(u->own);
         LAUNCH(keys_kernel, (unsigned)((now + THREADS - 1) / THREADS), THREADS, 0,
                platform_stream(u->own), u->ratings, now, u->keys, u->places);
         platform_started(u->own, "the users of ratings");
         platform_sort(u->own, u->keys, u->sorted, u->places, u->order, now, u->scratch,
                       u->scratch_bytes);
         start(u->own, j, u->dim);
+        platform_mark_end(u->own);
         status = platform_finish(u->own, error);
+        elapsed += platform_marked_ms(u->own);
     }
+    if (status == AKIN_OK)
+        u->elapsed_ms = elapsed;
     return status;
 }
 
@@ -263,10 +272,21 @@ enum akin_status write(struct user_device *u, size_t first, size_t count, const 
     return platform_finish(u->own, error);
 }
 
+double elapsed_ms(const struct user_device *u)
+{
+    return u->elapsed_ms;
+}
+
+size_t memory(const struct user_device *u)
+{
+    return u->bytes;
+}
+
 }
 
 extern "C" const struct user_device_ops *cuda_user_ops(void)
 {
-    static const struct user_device_ops ops = {create, destroy, apply, read, write};
+    static const struct user_device_ops ops = {create, destroy, apply, read, write, elapsed_ms,
+                                                memory};
     return &ops;
 }
