@@ -16,7 +16,7 @@ namespace {
 enum { LANES = 2 };
 // Rows that pass, up to which the host lists them.
 enum { LISTED_HERE = 2048 };
-enum { PUT_TOGETHER = 4096 };
+enum { PUT_TOGETHER = 4096, CENTRE_ROWS = 16384 };
 enum { SPINS = 1 << 20, ASKED_EVERY = 1024 };       // tens of milliseconds; searches
 
 template <typename T> T *in(const search_buffer &b) { return static_cast<T *>(b.memory); }
@@ -49,7 +49,7 @@ search_answers answers_of(const card_lane &l)
 struct search_device {
     platform *home;
     size_t dim, count, capacity;
-    search_buffer bytes, scales, narrow, wide, most;
+    search_buffer bytes, scales, narrow, wide, most, centre;
     search_margins margins;
     card_lane lanes[LANES];
     search_buffer staged, numbers;      // of rows that are put
@@ -88,7 +88,7 @@ struct asked {
 template <typename Each> void for_buffers(struct search_device *d, const Each &each)
 {
     each(d->bytes), each(d->scales), each(d->narrow), each(d->wide), each(d->most);
-    each(d->staged), each(d->numbers), each(d->masks), each(d->list);
+    each(d->centre), each(d->staged), each(d->numbers), each(d->masks), each(d->list);
 }
 
 void destroy(struct search_device **device)
@@ -200,7 +200,8 @@ enum akin_status reserve(struct search_device *d, size_t rows, struct akin_error
 
 search_store store_of(const struct search_device *d)
 {
-    return {in<int8_t>(d->bytes), in<float>(d->scales), in<half_t>(d->narrow), in<float>(d->wide)};
+    return {in<float>(d->centre), in<int8_t>(d->bytes), in<float>(d->scales), in<half_t>(d->narrow),
+            in<float>(d->wide)};
 }
 
 float length_told(uint32_t bits)
@@ -214,10 +215,10 @@ float length_told(uint32_t bits)
 // The lengths that errors come from, after rows came.
 enum akin_status settle(struct search_device *d, struct akin_error *error)
 {
-    uint32_t most[2] = {0, 0};
+    uint32_t most[SEARCH_MARGINS] = {};
     platform_download(d->home, most, d->most.memory, sizeof most);
     enum akin_status status = platform_finish(d->home, error);
-    d->margins = {length_told(most[0]), length_told(most[1])};
+    d->margins = {length_told(most[0]), length_told(most[1]), length_told(most[2])};
     return status;
 }
 
@@ -268,6 +269,29 @@ enum akin_status put(struct search_device *d, const uint32_t *numbers, const flo
     return settle(d, error);
 }
 
+// Of the first rows: vectors of a model lie around it, and less it they are shorter, so that int8
+// misses less. Any is right.
+enum akin_status put_centre(struct search_device *d, const float *rows, size_t count,
+                            struct akin_error *error)
+{
+    std::vector<double> sums(d->dim);
+    std::vector<float> centre(d->dim);
+    size_t step = count / CENTRE_ROWS + 1, taken = (count + step - 1) / step;
+    for (size_t row = 0; row < count; row += step)
+        for (size_t i = 0; i < d->dim; i++)
+            sums[i] += (double)rows[row * d->dim + i];
+    for (size_t i = 0; i < d->dim; i++) {
+        centre[i] = (float)(sums[i] / (double)taken);
+        if (!(fabsf(centre[i]) < 65504.0f))     // the rows are refused
+            centre[i] = 0;
+    }
+    enum akin_status status = search_need(d->home, &d->centre, d->dim * sizeof(float), error);
+    if (status != AKIN_OK)
+        return status;
+    platform_upload(d->home, d->centre.memory, centre.data(), d->dim * sizeof(float));
+    return platform_finish(d->home, error);
+}
+
 enum akin_status create(int ordinal, const float *rows, size_t row_count, size_t dim,
                         struct search_device **device, struct akin_error *error)
 {
@@ -284,9 +308,11 @@ enum akin_status create(int ordinal, const float *rows, size_t row_count, size_t
     d->dim = dim;
     enum akin_status status = platform_open(ordinal, &d->home, error, CUDA_USE_SEARCH);
     if (status == AKIN_OK)
-        status = search_need(d->home, &d->most, 2 * sizeof(uint32_t), error);
+        status = search_need(d->home, &d->most, SEARCH_MARGINS * sizeof(uint32_t), error);
     if (status == AKIN_OK)
         platform_clear(d->home, d->most.memory, d->most.bytes);
+    if (status == AKIN_OK)
+        status = put_centre(d, rows, row_count, error);
     for (int i = 0; status == AKIN_OK && i < LANES; i++)
         status = open_lane(d, ordinal, &d->lanes[i], error);
     if (status == AKIN_OK)
