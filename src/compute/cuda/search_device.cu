@@ -59,6 +59,7 @@ struct search_device {
     unsigned char *sent_mask;           // pinned
     size_t sent_mask_bytes;
     uint32_t ticket;
+    size_t tried, failed;       // queries by int8 first where that was free, since rows changed
 };
 
 search_view search_device_view(const struct search_device *d)
@@ -218,6 +219,7 @@ enum akin_status settle(struct search_device *d, struct akin_error *error)
     uint32_t most[SEARCH_MARGINS] = {};
     platform_download(d->home, most, d->most.memory, sizeof most);
     enum akin_status status = platform_finish(d->home, error);
+    d->tried = d->failed = 0;
     d->margins = {length_told(most[0]), length_told(most[1]), length_told(most[2])};
     return status;
 }
@@ -593,8 +595,14 @@ enum akin_status search_all(asked *a, enum search_pass first)
     enum akin_status status = AKIN_OK;
     for (size_t i = 0; i < queries.size(); i++)
         queries[i] = i;
-    for (int pass = first; status == AKIN_OK && pass < SEARCH_PASS_FP32 && !queries.empty(); pass++)
+    for (int pass = first; status == AKIN_OK && pass < SEARCH_PASS_FP32 && !queries.empty();
+         pass++) {
         status = run_pass(a, (enum search_pass)pass, &queries);
+        if (pass == SEARCH_PASS_INT8 && a->query->first == SEARCH_PASS_AUTO) {
+            a->d->tried += a->query->query_count;
+            a->d->failed += queries.size();
+        }
+    }
     for (size_t i = 0; status == AKIN_OK && i < queries.size(); i++) {
         bool proven = false;
         status = run_one(a, queries[i], mask_of(a, queries[i]), SEARCH_PASS_FP32, &proven);
@@ -634,6 +642,20 @@ enum akin_status check_query(const struct search_device *d, const struct device_
     return AKIN_OK;
 }
 
+// What the answers are, the pass does not say; so it may be chosen by what became of others. Where
+// int8 leaves one query in eight to fp16, it costs more than it saves.
+enum search_pass first_pass(const struct search_device *d, const asked *a, bool one)
+{
+    enum search_pass first = a->query->first;
+    if (first == SEARCH_PASS_AUTO && !one)
+        first = d->tried >= 256 && d->failed * 8 > d->tried ? SEARCH_PASS_FP16
+                                                            : search_pass_for(&a->view,
+                                                                              a->query->k);
+    else if (first == SEARCH_PASS_AUTO)
+        first = SEARCH_PASS_INT8;
+    return first == SEARCH_PASS_INT8 && !d->bytes.memory ? SEARCH_PASS_FP16 : first;
+}
+
 enum akin_status run(struct search_device *d, const struct device_query *query, struct hit *hits,
                      size_t *found, struct search_counts *counts, double *seconds,
                      struct akin_error *error)
@@ -647,11 +669,7 @@ enum akin_status run(struct search_device *d, const struct device_query *query, 
     a.error = error;
     a.view = search_device_view(d);
     bool one = query->query_count == 1 && query->queries, nothing = false, proven = false;
-    enum search_pass first = query->first;
-    if (first == SEARCH_PASS_AUTO)
-        first = one ? SEARCH_PASS_INT8 : search_pass_for(&a.view, query->k);
-    if (first == SEARCH_PASS_INT8 && !d->bytes.memory)
-        first = SEARCH_PASS_FP16;
+    enum search_pass first = first_pass(d, &a, one);
     enum akin_status status = check_query(d, query, error);
     platform_enter(d->home);
     if (status == AKIN_OK && query->query_count > 0)
