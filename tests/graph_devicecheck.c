@@ -330,7 +330,7 @@ int main(int argc, char **argv)
 #ifdef AKIN_CUDA_EMULATED
     size_t few = 3;
 #else
-    size_t few = 1000;
+    size_t few = 130;
 #endif
     rng_seed(&rng, 31);
     check_refused();

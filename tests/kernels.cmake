@@ -49,6 +49,10 @@ foreach(level ref avx2 avx512)
   endforeach()
 endforeach()
 
+# What a card holds when everything is resident. By hand.
+add_executable(cardmemory cardmemory.c)
+target_link_libraries(cardmemory akin_compute)
+
 # The kernels of the CUDA device, thread by thread on the CPU (cuda_emulation/emulation.cuh).
 include(CheckLanguage)
 check_language(CXX)

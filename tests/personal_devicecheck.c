@@ -574,7 +574,8 @@ static void check_alike(void)
 
 /* ---- rates ------------------------------------------------------------------------------ */
 
-/* From host memory to host memory; the best of the turns. */
+/* From host memory to host memory; the best of the turns. What the card's clock says is from the
+ * first copy to it to the last from it. */
 static void bench(void)
 {
     enum { ROWS = 62423, DIM = 384, MOST = 1000, TURNS = 15, K = 10 };
@@ -592,24 +593,30 @@ static void bench(void)
         d.requests[q].skip_count = 150;
         d.requests[q].popularity = 0;
     }
+    double on_card;
+    ops->measure(d.device, &on_card);
     for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
         uint64_t ranked = UINT64_MAX, near = UINT64_MAX;
+        double ranked_there = INFINITY, near_there = INFINITY;
         struct personal_batch batch = { .requests = d.requests, .count = counts[c], .k = K,
                                         .text_offers = TEXT_OFFERS, .offers = OFFERS };
         for (int turn = -3; turn < TURNS; turn++) {
             uint64_t began = clock_monotonic_ns();
             must(ops->answer(d.device, &batch, results, found, &error));
             uint64_t between = clock_monotonic_ns();
+            ranked_there = turn < 0 ? INFINITY : fmin(ranked_there, 1e3 * on_card);
             must(ops->nearest(d.device, d.vectors, counts[c], K, NULL, hits, found, &error));
             uint64_t ended = clock_monotonic_ns();
             if (turn < 0)
                 continue;
             ranked = between - began < ranked ? between - began : ranked;
             near = ended - between < near ? ended - between : near;
+            near_there = fmin(near_there, 1e3 * on_card);
         }
-        printf("%zu requests in a call: fused, searched and ranked %.4f ms, %.0f/s; ready vectors "
-               "mapped and searched %.4f ms, %.0f/s\n", counts[c], (double)ranked * 1e-6,
-               (double)counts[c] / (double)ranked * 1e9, (double)near * 1e-6,
+        printf("%zu requests in a call: fused, searched and ranked %.4f ms (%.4f by the card's "
+               "clock), %.0f/s; ready vectors mapped and searched %.4f ms (%.4f), %.0f/s\n",
+               counts[c], (double)ranked * 1e-6, ranked_there,
+               (double)counts[c] / (double)ranked * 1e9, (double)near * 1e-6, near_there,
                (double)counts[c] / (double)near * 1e9);
     }
     memory_free(results);

@@ -9,7 +9,8 @@ neighbours, GraphSAGE, Thompson sampling.
 Each figure is a median: "us" by the wall clock, from host memory to host memory; "device_us"
 between two CUDA events around the same work; "graph_us" and "graph_device_us" the same with the
 device's part played back as a CUDA graph, where PyTorch can record it. The file is written after
-each part, so that what is stopped leaves what it has. --small: sizes for trying this without a card.
+each part, so that what is stopped leaves what it has. --small: sizes for trying this without a
+card.
 """
 import argparse
 import json
@@ -35,7 +36,7 @@ class Machine:
         self.cuda = self.device.type == "cuda"
         self.small = options.small
         self.half = torch.float16 if self.cuda else torch.float32
-        self.rng = torch.Generator().manual_seed(options.seed)
+        self.rng = torch.Generator(self.device).manual_seed(options.seed)
 
     def size(self, count):
         return max(count // 50, 20) if self.small else count
@@ -44,11 +45,19 @@ class Machine:
         if self.cuda:
             torch.cuda.synchronize()
 
-    def unit_rows(self, count, dim=DIM, centres=2000):
+    def normal(self, *shape):
+        return torch.randn(*shape, generator=self.rng, device=self.device)
+
+    def uniform(self, *shape):
+        return torch.rand(*shape, generator=self.rng, device=self.device)
+
+    def integers(self, low, high, count):
+        return torch.randint(low, high, (count,), generator=self.rng, device=self.device)
+
+    def unit_rows(self, count, centres=2000):
         """Around centres, as vectors of texts are."""
-        centre = torch.randn(centres, dim, generator=self.rng)
-        rows = centre[torch.randint(0, centres, (count,), generator=self.rng)]
-        rows += torch.randn(count, dim, generator=self.rng)
+        rows = self.normal(centres, DIM)[self.integers(0, centres, count)]
+        rows += self.normal(count, DIM)
         return torch.nn.functional.normalize(rows, dim=1)
 
     def put(self, tensor, dtype=None):
@@ -84,7 +93,7 @@ class Machine:
     def job(self, inputs, compute, turns=15, warm=3):
         """compute(*inputs on the device) -> tensors; timed with copies in and out, as asked and,
         where that works, as a recorded graph."""
-        held = [self.pinned(x) for x in inputs]
+        held = [self.pinned(x.cpu()) for x in inputs]
 
         def plain():
             given = [x.to(self.device, non_blocking=True) for x in held]
@@ -143,7 +152,7 @@ def load_encoder(machine, folder):
 def encode_file(machine, folder, path):
     """From the JSON lines to the .npy file, as `akin embed` does it."""
     model = load_encoder(machine, folder)
-    most = 200 if machine.small else 10**9
+    most = 200 if machine.small else 100000
     sample = read_texts(path, 200 if machine.small else 16384)
     rates = {}
     for batch in (32,) if machine.small else (128, 256, 512, 1024):
@@ -245,7 +254,7 @@ def best_of(scores, count):
 def exact(machine, _):
     count, found = machine.size(ROWS), {}
     rows = machine.unit_rows(count)
-    masks = machine.put(torch.rand(8, count, generator=machine.rng) < 0.25)
+    masks = machine.uniform(8, count) < 0.25
     for name, dtype in (("float32", torch.float32), ("fp16", machine.half)):
         table = machine.put(rows, dtype)
         for batch in (1, 10, 100, 1000):
@@ -293,7 +302,7 @@ def personal(machine, options):
     count, people, found = machine.size(ROWS), machine.size(100000), {}
     table = machine.put(machine.unit_rows(count), machine.half)
     users = machine.put(machine.unit_rows(people), machine.half)
-    known = machine.put(torch.rand(count, generator=machine.rng))
+    known = machine.uniform(count)
 
     def answer(queries, who):
         mixed = 0.7 * queries.to(machine.half) + 0.3 * users[who]
@@ -303,7 +312,7 @@ def personal(machine, options):
         return [again.values, rows.gather(1, again.indices).int()]
 
     for batch in (1, 10, 100, 1000):
-        who = torch.randint(0, people, (batch,), generator=machine.rng)
+        who = machine.integers(0, people, batch)
         found[f"vectors given, batch {batch}"] = rated(
             machine.job([machine.unit_rows(batch), who], answer), batch)
     if options.model:
@@ -324,11 +333,11 @@ def users(machine, _):
     people, count, ratings = machine.size(100000), machine.size(ROWS), machine.size(1 << 20)
     found = {}
     for name, dtype in (("float32", torch.float32), ("fp16", machine.half)):
-        vectors = machine.put(torch.zeros(people, DIM), dtype)
+        vectors = torch.zeros(people, DIM, dtype=dtype, device=machine.device)
         items = machine.put(machine.unit_rows(count), dtype)
-        who = torch.randint(0, people, (ratings,), generator=machine.rng)
-        what = torch.randint(0, count, (ratings,), generator=machine.rng)
-        how = torch.rand(ratings, generator=machine.rng)
+        who = machine.integers(0, people, ratings)
+        what = machine.integers(0, count, ratings)
+        how = machine.uniform(ratings)
 
         def apply(who, what, how):
             vectors.index_add_(0, who, items[what] * (0.05 * how).to(dtype).unsqueeze(1))
@@ -342,16 +351,14 @@ def users(machine, _):
 def graph(machine, _):
     """GraphSAGE: two layers of means over 10 neighbours on average, 384 columns."""
     count, found = machine.size(ROWS), {}
-    degree = torch.randint(1, 20, (count,), generator=machine.rng)
-    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), degree.cumsum(0)])
-    edges = torch.randint(0, count, (int(offsets[-1]),), generator=machine.rng)
-    owner = machine.put(torch.repeat_interleave(torch.arange(count), degree))
-    to, starts = machine.put(edges), machine.put(offsets[:-1])
-    inverse = machine.put(1.0 / degree.float()).unsqueeze(1)
+    degree = machine.integers(1, 20, count)
+    ends = degree.cumsum(0)
+    starts, to = ends - degree, machine.integers(0, count, int(ends[-1]))
+    owner = torch.repeat_interleave(torch.arange(count, device=machine.device), degree)
+    inverse = (1.0 / degree.float()).unsqueeze(1)
     for name, dtype in (("float32", torch.float32), ("fp16", machine.half)):
         x = machine.put(machine.unit_rows(count), dtype)
-        weights = [machine.put(0.05 * torch.randn(2 * DIM, DIM, generator=machine.rng), dtype)
-                   for _ in range(2)]
+        weights = [machine.put(0.05 * machine.normal(2 * DIM, DIM), dtype) for _ in range(2)]
 
         def bags(h):
             return torch.nn.functional.embedding_bag(to, h, starts, mode="mean")
@@ -373,8 +380,8 @@ def graph(machine, _):
 
 def bandits(machine, _):
     count, found = machine.size(1000), {}
-    alpha = machine.put(1 + 50 * torch.rand(count, count, generator=machine.rng))
-    beta = machine.put(1 + 500 * torch.rand(count, count, generator=machine.rng))
+    alpha = 1 + 50 * machine.uniform(count, count)
+    beta = 1 + 500 * machine.uniform(count, count)
     drawn = torch.distributions.Beta(alpha, beta)
 
     def gammas():

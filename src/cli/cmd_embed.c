@@ -1,7 +1,9 @@
-/* akin embed: texts in, a .npy matrix out, window by window, so that neither need fit in memory. */
+/* akin embed: texts in, a .npy matrix out, window by window, so that neither need fit in memory.
+ * While a window is computed the next one is read and the one before is written. */
 #include <string.h>
 
 #include "base/npy.h"
+#include "base/thread.h"
 #include "cli/cli.h"
 #include "cli/report.h"
 #include "cli/texts.h"
@@ -23,6 +25,21 @@ static const struct option embed_options[] = {
     {"no-dedup", 0, OPTION_FLAG, "", NULL, "compute equal texts again", 0, 0},
 };
 
+/* Work beside the caller's; in his thread where there is no other. */
+struct aside {
+    enum akin_status (*work)(void *context, struct akin_error *error);
+    void *context;
+    struct thread *thread;
+    enum akin_status status;
+    struct akin_error error;
+};
+
+/* A window of texts and their vectors. */
+struct slot {
+    struct text_window window;
+    float *vectors;     /* [WINDOW_TEXTS_MAX][dimension] */
+};
+
 struct embed {
     struct cli *cli;
     struct akin_model *model;
@@ -30,11 +47,37 @@ struct embed {
     struct akin_embed_settings settings;
     struct akin_embed_report report;
     struct text_source *source;
-    struct text_window window;
     struct file_writer *writer;
-    float *vectors;     /* [WINDOW_TEXTS_MAX][dimension] */
-    size_t total, done; /* texts, of all and in finished windows */
+    struct slot slots[2];
+    struct slot *read_to;
+    const float *written;       /* [written_count][dimension] */
+    size_t written_count;
+    size_t total, read, done; /* texts, of all, and in windows that are read and finished */
 };
+
+static void aside_run(void *context)
+{
+    struct aside *a = context;
+    a->status = a->work(a->context, &a->error);
+}
+
+static void aside_start(struct aside *a, enum akin_status (*work)(void *, struct akin_error *),
+                        void *context)
+{
+    *a = (struct aside){.work = work, .context = context};
+    a->thread = thread_start(aside_run, a, false);
+    if (!a->thread)
+        aside_run(a);
+}
+
+/* Waits for it; again, it says the same. */
+static enum akin_status aside_finish(struct aside *a, struct akin_error *error)
+{
+    thread_join(&a->thread);
+    if (a->status != AKIN_OK)
+        *error = a->error;
+    return a->status;
+}
 
 /* ---- settings ---------------------------------------------------------------------------- */
 
@@ -86,28 +129,68 @@ static bool update(void *cookie, const char *stage, uint64_t done, uint64_t tota
     return progress_update(&e->cli->progress, stage, e->done + done, e->total);
 }
 
+static enum akin_status read_window(void *context, struct akin_error *error)
+{
+    struct embed *e = context;
+    struct text_window *window = &e->read_to->window;
+    size_t left = e->total - e->read;
+    TRY(text_window_fill(window, e->source, left < WINDOW_TEXTS_MAX ? left : WINDOW_TEXTS_MAX,
+                         error));
+    if (window->count == 0 && left > 0)
+        return error_set(error, AKIN_IO, "%s: became shorter while it was read",
+                         text_source_name(e->source));
+    e->read += window->count;
+    return AKIN_OK;
+}
+
+static enum akin_status write_vectors(void *context, struct akin_error *error)
+{
+    struct embed *e = context;
+    return file_writer_write(e->writer, e->written,
+                             e->written_count * e->info.dimension * sizeof(float), error);
+}
+
+static enum akin_status embed_window(struct embed *e, struct slot *slot)
+{
+    struct akin_embed_report part = {0};
+    TRY(akin_model_embed(e->model, slot->window.texts, slot->window.count, &e->settings,
+                         slot->vectors, &part, &e->cli->error));
+    embed_report_add(&e->report, &part);
+    e->done += slot->window.count;
+    return AKIN_OK;
+}
+
 static enum akin_status embed_windows(struct embed *e)
 {
     struct akin_error *error = &e->cli->error;
     const size_t shape[2] = {e->total, e->info.dimension};
-    TRY(npy_write_header(e->writer, "'<f4'", 2, shape, error));
-    while (e->done < e->total) {
-        struct akin_embed_report part = {0};
-        size_t left = e->total - e->done;
-        TRY(text_window_fill(&e->window, e->source,
-                             left < WINDOW_TEXTS_MAX ? left : WINDOW_TEXTS_MAX, error));
-        if (e->window.count == 0)
-            return error_set(error, AKIN_IO, "%s: became shorter while it was read",
-                             text_source_name(e->source));
-        TRY(akin_model_embed(e->model, e->window.texts, e->window.count, &e->settings, e->vectors,
-                             &part, error));
-        TRY(file_writer_write(e->writer, e->vectors,
-                              e->window.count * e->info.dimension * sizeof(float), error));
-        embed_report_add(&e->report, &part);
-        e->done += e->window.count;
+    struct aside reading = {0}, writing = {0};
+    enum akin_status status = npy_write_header(e->writer, "'<f4'", 2, shape, error);
+    e->read_to = &e->slots[0];
+    if (status == AKIN_OK)
+        status = read_window(e, error);
+    for (int i = 0; status == AKIN_OK && e->done < e->total; i = !i) {
+        struct slot *slot = &e->slots[i];
+        e->read_to = &e->slots[!i];     /* whose vectors may still be written */
+        if (e->read < e->total)
+            aside_start(&reading, read_window, e);
+        TRY_DONE(embed_window(e, slot));
+        TRY_DONE(aside_finish(&writing, error));
+        TRY_DONE(aside_finish(&reading, error));
+        e->written = slot->vectors;
+        e->written_count = slot->window.count;
+        aside_start(&writing, write_vectors, e);
     }
+done:
+    if (status != AKIN_OK)              /* the first error is told */
+        error = &(struct akin_error){0};
+    if (aside_finish(&reading, error) != AKIN_OK && status == AKIN_OK)
+        status = reading.status;
+    if (aside_finish(&writing, error) != AKIN_OK && status == AKIN_OK)
+        status = writing.status;
+    TRY(status);
     TRY(check_interrupted(e->cli));
-    return file_writer_commit(&e->writer, error);
+    return file_writer_commit(&e->writer, &e->cli->error);
 }
 
 static enum akin_status prepare(struct embed *e, const char *input, const char *output)
@@ -126,10 +209,12 @@ static enum akin_status prepare(struct embed *e, const char *input, const char *
     akin_model_info(e->model, &e->info);
     if (prompt_name)
         TRY(find_prompt(cli, e->model, prompt_name, &e->settings.prompt));
-    rows = e->total < WINDOW_TEXTS_MAX ? e->total : WINDOW_TEXTS_MAX;
-    e->vectors = memory_alloc_aligned(rows, e->info.dimension * sizeof(float));
-    if (!e->vectors)
-        return error_memory(&cli->error);
+    for (int i = 0; i < 2 && e->total > (size_t)i * WINDOW_TEXTS_MAX; i++) {
+        rows = e->total < WINDOW_TEXTS_MAX ? e->total : WINDOW_TEXTS_MAX;
+        e->slots[i].vectors = memory_alloc_aligned(rows, e->info.dimension * sizeof(float));
+        if (!e->slots[i].vectors)
+            return error_memory(&cli->error);
+    }
     e->settings.progress = progress_begin(&cli->progress, "texts");
     e->settings.progress.cookie = e;
     e->settings.progress.update = update;
@@ -169,9 +254,11 @@ static enum akin_status run_embed(struct cli *cli)
     TRY_DONE(tell(&e, output));
 done:
     file_writer_abort(&e.writer);
-    text_window_deinit(&e.window);
+    for (int i = 0; i < 2; i++) {
+        text_window_deinit(&e.slots[i].window);
+        memory_free(e.slots[i].vectors);
+    }
     text_source_close(&e.source);
-    memory_free(e.vectors);
     akin_model_close(&e.model);
     return status;
 }

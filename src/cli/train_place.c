@@ -28,7 +28,7 @@ enum akin_status train_place_choose(struct cli *cli, const char *device, struct 
         return wrong_use(cli, "--device: '%.40s' is not one of auto, cpu, cuda", device);
     if (!cuda && !any)
         return AKIN_OK;
-    size_t count = gpu_count(why);
+    size_t count = gpu_count(cli_setting(cli, "cuda_library"), why);
     if (count == 0 && cuda)
         return error_set(&cli->error, AKIN_NOT_FOUND, "no GPU can be used: %s",
                          why[0] ? why : "this machine has no NVIDIA driver; use --device cpu");
@@ -75,8 +75,8 @@ enum akin_status train_place_open(struct cli *cli, struct train_asked *asked,
     if (asked->reference)
         return reference_train_create(&place->device, &cli->error);
     if (asked->cuda)
-        return gpu_open(place->ordinal, asked->trainer.precision, &place->device, &place->gpu,
-                        &cli->error);
+        return gpu_open(cli_setting(cli, "cuda_library"), place->ordinal, asked->trainer.precision,
+                        &place->device, &place->gpu, &cli->error);
     enum akin_status status = open_cpu(cli, asked, place);
     bool chosen = options_flag(&cli->options, "amp") ||
                   strcmp(options_text(&cli->options, "precision"), "auto") != 0;

@@ -51,13 +51,14 @@ static enum akin_status open_trainer(struct session *s)
 {
     struct cli *cli = s->cli;
     struct trainer_settings *settings = &s->asked->trainer;
+    const char *library = cli_setting(cli, "cuda_library");
     settings->reducer = process_group_reducer(s->group);
     s->place.ordinal = process_group_local_rank(s->group);
     TRY(train_place_open(cli, s->asked, &s->place));
     TRY(train_place_fits(cli, &s->place, settings, process_group_local_world(s->group),
                          &s->record.planned));
     if (s->asked->cuda && settings->reducer) {
-        TRY(gpu_reducer_create(s->place.device, settings->reducer,
+        TRY(gpu_reducer_create(library, s->place.device, settings->reducer,
                                s->record.planned.gradients / sizeof(float), &s->place.reducer,
                                &cli->error));
         settings->reducer = gpu_reducer_of(s->place.reducer);
@@ -295,8 +296,10 @@ static enum akin_status run_epochs(struct session *s)
     s->mine.energy_j = usage.energy_j;
     s->mine.sm_mhz = usage.sm_mhz;
     s->mine.comm_s = waited.waited_seconds;
-    s->mine.peak_memory_bytes = s->asked->cuda ? (double)gpu_peak_bytes(s->place.device)
-                                               : (double)akin_peak_rss_bytes();
+    s->mine.peak_memory_bytes =
+        s->asked->cuda
+            ? (double)gpu_peak_bytes(cli_setting(s->cli, "cuda_library"), s->place.device)
+            : (double)akin_peak_rss_bytes();
     return AKIN_OK;
 }
 

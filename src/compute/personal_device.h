@@ -18,8 +18,8 @@
  *   (said - floor) / scale
  *
  * of all rows that may be found, said what the model says of the history (struct personal_taste),
- * floor the hundredth greatest, scale the mean of the ten greatest less the floor; and the weight
- * of text is text + taste * (text of the mood / scale - told_text). */
+ * floor the hundredth greatest, scale the mean of the ten greatest less it; and the weight of
+ * text is text + taste * (text of the mood / scale - told_text). */
 #pragma once
 
 #include "compute/item_rows.h"
@@ -151,4 +151,7 @@ struct personal_device_ops {
     enum akin_status (*nearest)(struct personal_device *device, const float *queries, size_t count,
                                 size_t k, const uint64_t *mask, struct hit *hits, size_t *found,
                                 struct akin_error *error);
+    /* From now on each call leaves there the seconds that it took by the device's own clock, copies
+     * included; NULL: no longer. */
+    void (*measure)(struct personal_device *device, double *seconds);
 };

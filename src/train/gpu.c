@@ -19,11 +19,11 @@ struct answer {
     char why[GPU_WHY_BYTES];
 };
 
-static void count_here(struct answer *answer)
+static void count_here(const char *library, struct answer *answer)
 {
     const struct cuda_plugin *plugin;
     struct akin_error error = {0};
-    if (cuda_plugin_load(NULL, &plugin, &error) != AKIN_OK) {
+    if (cuda_plugin_load(library, &plugin, &error) != AKIN_OK) {
         snprintf(answer->why, sizeof answer->why, "%.500s", error.message);
         return;
     }
@@ -33,15 +33,17 @@ static void count_here(struct answer *answer)
         snprintf(answer->why, sizeof answer->why, "CUDA finds no GPU that it can use");
 }
 
-size_t gpu_count(char why[GPU_WHY_BYTES])
+size_t gpu_count(const char *library, char why[GPU_WHY_BYTES])
 {
     why[0] = '\0';
-    if (!path_exists("/dev/nvidiactl") && !path_exists("/dev/nvidia0") && !path_exists("/dev/dxg"))
+    bool told = library && *library;
+    if (!told && !path_exists("/dev/nvidiactl") && !path_exists("/dev/nvidia0") &&
+        !path_exists("/dev/dxg"))
         return 0;
     struct answer *answer = memory_share(sizeof *answer);
     pid_t child = answer ? fork() : -1;
     if (child == 0) {
-        count_here(answer);
+        count_here(library, answer);
         _exit(0);
     }
     int status = 0;
@@ -98,12 +100,12 @@ static enum akin_status describe(const struct cuda_plugin *plugin, int ordinal,
                      "--device cpu", d.name, d.capability / 10, d.capability % 10);
 }
 
-enum akin_status gpu_open(size_t ordinal, enum train_precision precision,
+enum akin_status gpu_open(const char *library, size_t ordinal, enum train_precision precision,
                           struct train_device **device, struct gpu_info *info,
                           struct akin_error *error)
 {
     const struct cuda_plugin *plugin;
-    TRY(cuda_plugin_load(NULL, &plugin, error));
+    TRY(cuda_plugin_load(library, &plugin, error));
     size_t count = (size_t)plugin->device_count();
     if (ordinal >= count)
         return error_set(error, AKIN_NOT_FOUND,
@@ -113,10 +115,10 @@ enum akin_status gpu_open(size_t ordinal, enum train_precision precision,
     return plugin->train_create((int)ordinal, precision, device, error);
 }
 
-size_t gpu_peak_bytes(const struct train_device *device)
+size_t gpu_peak_bytes(const char *library, const struct train_device *device)
 {
     const struct cuda_plugin *plugin;
-    bool loaded = cuda_plugin_load(NULL, &plugin, NULL) == AKIN_OK;
+    bool loaded = cuda_plugin_load(library, &plugin, NULL) == AKIN_OK;
     return loaded ? plugin->train_peak_bytes(device) : 0;
 }
 
@@ -210,12 +212,13 @@ static enum akin_status share_id(const struct gradient_reducer *inner,
 }
 
 /* From card to card where all ranks can; all take the same way. */
-static enum akin_status join_cards(struct gpu_reducer *r, struct akin_error *error)
+static enum akin_status join_cards(struct gpu_reducer *r, const char *library,
+                                   struct akin_error *error)
 {
     const char *name = r->device->ops->name;
     unsigned char id[CUDA_SUM_ID_BYTES] = {0};
     double able = name && !strcmp(name, "cuda")
-                  && cuda_plugin_load(NULL, &r->plugin, NULL) == AKIN_OK
+                  && cuda_plugin_load(library, &r->plugin, NULL) == AKIN_OK
                   && r->plugin->sum_id && r->plugin->sum_id(id, NULL) == AKIN_OK;
     if (!name)
         return AKIN_OK;
@@ -226,7 +229,7 @@ static enum akin_status join_cards(struct gpu_reducer *r, struct akin_error *err
     return r->plugin->sum_create(r->device, id, r->inner->rank, r->inner->world, &r->sum, error);
 }
 
-enum akin_status gpu_reducer_create(struct train_device *device,
+enum akin_status gpu_reducer_create(const char *library, struct train_device *device,
                                     const struct gradient_reducer *inner, size_t values,
                                     struct gpu_reducer **reducer, struct akin_error *error)
 {
@@ -237,7 +240,7 @@ enum akin_status gpu_reducer_create(struct train_device *device,
     r->outer = (struct gradient_reducer){.context = r, .start = reduce_start, .wait = reduce_wait,
                                          .sum = reduce_sum, .rank = inner->rank,
                                          .world = inner->world};
-    enum akin_status status = join_cards(r, error);
+    enum akin_status status = join_cards(r, library, error);
     if (status == AKIN_OK && !r->sum) {
         r->host = memory_alloc_aligned(values, sizeof *r->host);
         status = r->host ? AKIN_OK : error_memory(error);

@@ -264,14 +264,16 @@ enum akin_status scorer_know(struct scorer *s, uint64_t kind, const float *vecto
     return AKIN_OK;
 }
 
+/* Its vector, where it has none, comes with those of the next batch. */
 enum akin_status scorer_kind_of(struct scorer *s, const struct event *event, uint64_t *kind,
                                struct akin_error *error)
 {
     const struct scorer_sink nobody = {0};
     struct akin_watch_report report = {0};
     uint32_t slot;
+    if (s->fresh_count == SCORER_BATCH_MAX)
+        TRY(embed_fresh(s, &nobody, &report, error));
     TRY(find_kind(s, event, &slot, error));
-    TRY(embed_fresh(s, &nobody, &report, error));
     *kind = templates_at(s->events.templates, slot)->id;
     return AKIN_OK;
 }
@@ -406,7 +408,7 @@ enum akin_status scorer_batch(struct scorer *s, struct judged *batch, size_t cou
 {
     const struct passing p = {sink, report, error};
     ASSERT(count <= SCORER_BATCH_MAX);
-    s->fresh_count = 0;
+    TRY(embed_fresh(s, sink, report, error));   /* what scorer_kind_of has left */
     for (size_t i = 0; i < count; i++)
         TRY(find_kind(s, batch[i].event, &batch[i].slot, error));
     TRY(embed_fresh(s, sink, report, error));

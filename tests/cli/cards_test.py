@@ -281,6 +281,10 @@ def indexes():
     check("auto: no memory is a warning", held == 0 and b"4200 rows on the CPU" in stderr and b"bytes" in stderr, stderr)
     done = run("search", "--index", "ivfpq.akx", "--vectors", "queries.npy", "--device", "cuda", status=1, MEMORY=100000)
     check("cuda: no memory is an error", b"bytes" in done.stderr and b"device auto" in done.stderr, done.stderr)
+    for fault in ({"HANG": "0:1"}, {"FAIL": "0:1"}):
+        right, _, _ = search("flat", "--exact", "--device", "cpu")
+        found, _, stderr = search("flat", "--device", "auto", WAIT_MS=200, **fault)
+        check(f"search on a card, {fault}: the CPU's answers", found == right, (found, stderr))
     found, held, _ = search("ivfpq", "--device", "cuda", "--place", "search=cpu")
     check("placed on the CPU", held == 0)
     done = run("bench", "search", "--index", "ivfpq.akx", "--queries", "queries.npy", "--recalls", "0.9", "--batches", "1,3",
@@ -291,6 +295,15 @@ def indexes():
         and runs[1]["recall"] == runs[3]["recall"] and runs[3]["card_bytes"] > 0, runs)
     check("bench: the card's own clock", runs[3]["card_us"]["batch_1"] > 0 and runs[3]["card_us"]["batch_3"] > 0
           and runs[1]["card_us"]["batch_1"] is None and runs[2]["card_us"]["batch_1"] is None, runs)
+
+
+def train():
+    """Two cards, a process each; gradients through the host."""
+    done = run("bench", "train", "--device", "cuda", "--batch-size", 2, "--seq-len", 8, "--vocab-size", 64, "--num-samples", 8,
+               "--steps", 2, "--epochs", 1, "--warmup-epochs", 0, "--d-model", 32, "--nhead", 2, "--num-encoder-layers", 1,
+               "--num-decoder-layers", 1, "--dim-feedforward", 32, CARDS=2)
+    text = done.stdout.decode()
+    check("training on two cards", "2gpu" in text and "Summary of 1 measured epoch" in text, text)
 
 
 def main():
@@ -305,6 +318,7 @@ def main():
         doctor()
         place()
         failures_of_cards(truth)
+        train()
         watch()
         indexes()
         os.chdir("/")

@@ -225,6 +225,15 @@ def embed():
     akin("embed", "-i", "t.csv", "--field", "body", "-o", "csv.npy", "--batch=3")
     akin("embed", "-i", "-", "-o", "stdin.npy", input=open("t.txt", "rb").read())
     akin("embed", "-i", "-", "-o", "pipe.npy", "--format", "jsonl", input=open("t.jsonl", "rb").read())
+    # several windows: read, computed and written at the same time
+    picks = [i * 7 % 11 % 6 for i in range(40000)]
+    write("many.txt", "".join(texts[i] + "\n" for i in picks))
+    many = answer("embed", "-i", "many.txt", "-o", "many.npy")
+    found = rows("many.npy")
+    check("many windows", many["texts"] == len(found) == 40000 and all(f == want[i] for f, i in zip(found, picks)), many)
+    write("late.jsonl", '{"text": "a"}\n' * 20000 + '{"text": 3}\n')
+    refused("a bad line in the second window", "embed", "-i", "late.jsonl", "-o", "late.npy", words="late.jsonl:20001")
+    check("nothing is left of it", not os.path.exists("late.npy"))
     os.mkfifo("fifo.txt")
     feeder = subprocess.Popen(["sh", "-c", "cat t.txt > fifo.txt"])
     akin("embed", "-i", "fifo.txt", "-o", "fifo.npy")

@@ -27,8 +27,15 @@ static void waits()
     CHECK(asked == 1000);
     CHECK(!wait_until(20000000, [] { return false; }));
     CHECK(wait_until(0, [] { return true; }));
+    // stopped for half a second at the first question
+    asked = 0;
+    CHECK(wait_until(300000000, [&] {
+        if (asked++ == 0)
+            clock_sleep_us(500000);
+        return asked == 3;
+    }));
     uint64_t took = clock_monotonic_ns() - began;
-    CHECK(took >= 20000000 && took < 1000000000);
+    CHECK(took >= 20000000 && took < 2000000000);
 }
 
 static void the_book()

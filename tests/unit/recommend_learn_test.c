@@ -134,7 +134,8 @@ static void words_teach(void **state)
 {
     bool fails = false;
     struct akin_fit_settings settings = { .items_max = 100, .row_max = 20, .seed = 1 };
-    struct fit_lesson lesson = { rig_backend, rig_catalog, &settings, encode, &fails };
+    struct fit_lesson lesson = { .backend = rig_backend, .catalog = rig_catalog,
+                                 .settings = &settings, .encode = encode, .context = &fails };
     struct akin_fit_report report;
     struct akin_error error = { 0 };
     struct taste *taste, *read;
@@ -178,7 +179,8 @@ static bool stop(void *cookie, const char *stage, uint64_t done, uint64_t total)
 static void cancelled(void **state)
 {
     struct akin_fit_settings settings = { .items_max = 100, .row_max = 20, .seed = 1 };
-    struct fit_lesson lesson = { rig_backend, rig_catalog, &settings, NULL, NULL };
+    struct fit_lesson lesson = { .backend = rig_backend, .catalog = rig_catalog,
+                                 .settings = &settings };
     struct akin_fit_report report;
     struct taste *taste;
     (void)state;

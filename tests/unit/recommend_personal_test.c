@@ -256,8 +256,10 @@ static enum akin_status plain_nearest(struct personal_device *d, const float *qu
 static const struct search_device_ops search_ops = {
     .create = plain_search_create, .destroy = plain_search_destroy, .search = plain_search,
 };
-static const struct personal_device_ops plain_ops = { plain_create, plain_destroy, plain_answer,
-                                                      plain_nearest };
+static const struct personal_device_ops plain_ops = {
+    .create = plain_create, .destroy = plain_destroy, .answer = plain_answer,
+    .nearest = plain_nearest,
+};
 #endif
 
 static const struct search_device_ops *the_search(void)
@@ -319,8 +321,10 @@ static enum akin_status told_nearest(struct personal_device *device, const float
     return inner()->nearest(device, queries, count, k, mask, hits, found, error);
 }
 
-static const struct personal_device_ops told = { told_create, told_destroy, told_answer,
-                                                 told_nearest };
+static const struct personal_device_ops told = {
+    .create = told_create, .destroy = told_destroy, .answer = told_answer,
+    .nearest = told_nearest,
+};
 
 /* ---- requests --------------------------------------------------------------------------- */
 

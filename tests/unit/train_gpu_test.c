@@ -30,8 +30,10 @@ static void counting_leaves_no_child(void **state)
 {
     (void)state;
     char why[GPU_WHY_BYTES];
-    size_t count = gpu_count(why);
+    size_t count = gpu_count(NULL, why);
     assert_true(count == 0 || why[0] == '\0');
+    assert_int_equal(gpu_count("/no/such/libakin-cuda.so", why), 0);    /* a driver or not */
+    assert_non_null(strstr(why, "/no/such/libakin-cuda.so"));
 }
 
 /* ---- through the host ------------------------------------------------------------------- */
@@ -87,7 +89,7 @@ static void gradients_go_there_and_back(void **state)
     const struct gradient_reducer inner = {&lost, twice, wait, sum, 1, 2};
     struct gpu_reducer *reducer;
     struct akin_error error = {0};
-    must(gpu_reducer_create(&device, &inner, 16, &reducer, &error), &error);
+    must(gpu_reducer_create(NULL, &device, &inner, 16, &reducer, &error), &error);
     const struct gradient_reducer *outer = gpu_reducer_of(reducer);
     assert_int_equal(outer->rank, 1);
     assert_int_equal(outer->world, 2);

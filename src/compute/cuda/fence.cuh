@@ -17,18 +17,33 @@ enum { FENCE_CARDS_MAX = 64 };
 bool fence_is_up(int ordinal);
 void fence_raise(int ordinal);
 
+// Lets about half a microsecond pass, so that who asks does not keep the driver's locks from who
+// starts kernels.
+inline void pause_shortly()
+{
+#ifdef __x86_64__
+    for (int i = 0; i < 12; i++)
+        __builtin_ia32_pause();
+#endif
+}
+
 // Until done() is true; false: `limit_ns` have passed. Busy at first, since a short answer is worth
-// a processor; then with sleeps, since a long one is not.
+// a processor; then with sleeps, since a long one is not. Time in which this process did not run,
+// stopped or with the whole machine, is not the card's.
 template <typename Done> bool wait_until(uint64_t limit_ns, Done done)
 {
-    const uint64_t busy_ns = 2000000;
-    uint64_t began = clock_monotonic_ns();
+    const uint64_t busy_ns = 2000000, gap_ns = 100000000;
+    uint64_t before = clock_monotonic_ns(), waited = 0;
     while (!done()) {
-        uint64_t waited = clock_monotonic_ns() - began;
+        uint64_t now = clock_monotonic_ns();
+        waited += now - before < gap_ns ? now - before : gap_ns;
+        before = now;
         if (waited > limit_ns)
             return false;
         if (waited > busy_ns)
             clock_sleep_us(50);
+        else
+            pause_shortly();
     }
     return true;
 }

@@ -73,6 +73,10 @@ struct fuse_job {
     uint32_t *points;                   // [count]: POINTS_NOT: nothing was given
 };
 void personal_fuse(platform *p, const fuse_job *job);
+// The same, bit for bit, on the host, for a request alone: of its query, its person or both, NULL
+// where there is none. Returns whether it points somewhere.
+uint32_t personal_fuse_here(const float *query, const float *person, double share,
+                            const float *mean, size_t dim, float *out);
 
 // masks [count][words] of the requests that leave something out, from theirs (all rows where there
 // is none) less what is skipped.

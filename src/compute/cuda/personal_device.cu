@@ -37,7 +37,7 @@ answer_layout layout_of(size_t count, size_t result_bytes)
 
 // What goes to the card for a chunk, one behind the other.
 struct sent_layout {
-    size_t requests, vectors, skip, history, mask_of, bytes;
+    size_t requests, vectors, skip, history, mask_of, points, bytes;
 };
 
 size_t aligned(size_t bytes)
@@ -51,6 +51,8 @@ struct personal_device {
     platform *own;
     search_view view;
     size_t words;
+    std::vector<float> mean_here;       // of the host, for a request alone
+    double *seconds;                    // of the device's clock; NULL: nobody asked
     float *mean, *popularity;
     uint64_t *texted, *starts;
     struct item_weight *entries;
@@ -60,7 +62,7 @@ struct personal_device {
     std::vector<void *> kept;           // what taste points to
     // of a chunk
     memory sent, received;              // pinned
-    memory given, answers, masks, hits, hits_found, vectors, said;
+    memory given, answers, masks, hits, hits_found, vectors, said, bases;
     search_work work;
 };
 
@@ -97,7 +99,8 @@ void destroy(struct personal_device **device)
     if (d->own) {
         void *const memory[] = {d->mean, d->popularity, d->texted, d->starts, d->entries,
                                 d->by_popularity, d->given.data, d->answers.data, d->masks.data,
-                                d->hits.data, d->hits_found.data, d->vectors.data, d->said.data};
+                                d->hits.data, d->hits_found.data, d->vectors.data, d->said.data,
+                                d->bases.data};
         platform_enter(d->own);
         search_work_release(d->own, &d->work);
         for (void *each : memory)
@@ -311,6 +314,7 @@ enum akin_status create(int ordinal, const struct search_device *rows,
     if (!d)
         return error_memory(error);
     d->view = view;
+    d->mean_here.assign(items->mean, items->mean + view.rows.dim);
     d->words = (view.rows.count + 63) / 64;
     enum akin_status status = platform_open(ordinal, &d->own, error, CUDA_USE_PERSONAL);
     if (status == AKIN_OK && !personal_rank_fits(d->own, view.rows.dim))
@@ -333,9 +337,11 @@ struct chunk {
     const search_mask *mask;
     struct hit *hits;                   // [count][k]
     uint32_t *found, *proven;
+    const float *alone;                 // the vector of a request alone, here; NULL: many
 };
 
-enum akin_status search(struct personal_device *d, const chunk &c, struct akin_error *error)
+enum akin_status search_together(struct personal_device *d, const chunk &c,
+                                 struct akin_error *error)
 {
     search_job job = {};
     job.given = at<float>(d->vectors, 0);
@@ -346,10 +352,36 @@ enum akin_status search(struct personal_device *d, const chunk &c, struct akin_e
     return search_start(d->own, &d->work, &d->view, &job, error);
 }
 
+// One vector travels with the start of the kernels, which read all rows once.
+enum akin_status search_alone(struct personal_device *d, const chunk &c, enum search_pass pass,
+                              struct akin_error *error)
+{
+    search_given given = {}, digits = {};
+    search_single single = {};
+    size_t dim = d->view.rows.dim;
+    memcpy(given.wide, c.alone, dim * sizeof *given.wide);
+    if (pass == SEARCH_PASS_AUTO)
+        pass = d->view.rows.bytes ? SEARCH_PASS_INT8 : SEARCH_PASS_FP16;
+    if (pass == SEARCH_PASS_INT8)
+        single.error = search_digits(given.wide, dim, d->view.margins,
+                                     reinterpret_cast<int8_t *>(digits.wide));
+    else if (pass == SEARCH_PASS_FP16)
+        single.error = search_error_fp16(given.wide, dim, d->view.margins);
+    single.pass = single.error < INFINITY ? pass : SEARCH_PASS_FP32;
+    single.rows = d->view.rows;
+    single.mask = *c.mask;
+    single.k = c.k;
+    single.answers = {c.hits, c.found, c.proven};
+    return search_start_one(d->own, &d->work, &single,
+                            single.pass == SEARCH_PASS_INT8 ? &digits : &given, &given, error);
+}
+
 // In float32 throughout.
 enum akin_status search_again(struct personal_device *d, const chunk &c, size_t number,
                               struct akin_error *error)
 {
+    if (c.alone)
+        return search_alone(d, c, SEARCH_PASS_FP32, error);
     search_given none = {};
     search_single single = {};
     single.rows = d->view.rows;
@@ -360,6 +392,30 @@ enum akin_status search_again(struct personal_device *d, const chunk &c, size_t 
     single.query = at<float>(d->vectors, 0) + number * d->view.rows.dim;
     single.answers = {c.hits + number * c.k, c.found + number, c.proven + number};
     return search_start_one(d->own, &d->work, &single, &none, &none, error);
+}
+
+enum akin_status search(struct personal_device *d, const chunk &c, struct akin_error *error)
+{
+    return c.alone ? search_alone(d, c, SEARCH_PASS_AUTO, error) : search_together(d, c, error);
+}
+
+// Its own clock, from here to take_time.
+void begin_time(struct personal_device *d)
+{
+    if (d->seconds)
+        *d->seconds = 0;
+}
+
+void mark_time(struct personal_device *d)
+{
+    if (d->seconds)
+        platform_mark(d->own);
+}
+
+void take_time(struct personal_device *d)
+{
+    if (d->seconds)
+        *d->seconds += platform_since_mark(d->own);
 }
 
 // ---- the nearest ----------------------------------------------------------------------------
@@ -383,17 +439,31 @@ enum akin_status nearest_chunk(struct personal_device *d, const float *queries, 
         return status;
     search_mask where = {mask, nullptr, d->words};
     chunk c = {count, k, &where, at<struct hit>(d->answers, l.results),
-               at<uint32_t>(d->answers, l.found), at<uint32_t>(d->answers, l.proven)};
+               at<uint32_t>(d->answers, l.found), at<uint32_t>(d->answers, l.proven), nullptr};
     fuse_job fuse = {nullptr, at<float>(d->given, 0), d->mean, count, dim, at<float>(d->vectors, 0),
                      at<uint32_t>(d->answers, l.points)};
-    memcpy(d->sent.data, queries, bytes);
-    platform_upload(d->own, d->given.data, d->sent.data, bytes);
-    personal_fuse(d->own, &fuse);
+    uint32_t points = POINTS;
+    mark_time(d);
+    if (count == 1) {
+        c.alone = at<float>(d->sent, 0);
+        points = personal_fuse_here(queries, nullptr, 1, d->mean_here.data(), dim,
+                                    at<float>(d->sent, 0));
+        found[0] = 0;
+    } else {
+        memcpy(d->sent.data, queries, bytes);
+        platform_upload(d->own, d->given.data, d->sent.data, bytes);
+        personal_fuse(d->own, &fuse);
+    }
+    if (points != POINTS)
+        return AKIN_OK;
     status = search(d, c, error);
     if (status != AKIN_OK)
         return status;
     platform_download(d->own, d->received.data, d->answers.data, l.bytes);
+    take_time(d);
     status = platform_finish(d->own, error);
+    if (c.alone)
+        at<uint32_t>(d->received, l.points)[0] = POINTS;
     bool again = false;
     for (size_t q = 0; status == AKIN_OK && q < count; q++)
         if (at<uint32_t>(d->received, l.points)[q] == POINTS &&
@@ -405,6 +475,8 @@ enum akin_status nearest_chunk(struct personal_device *d, const float *queries, 
         platform_download(d->own, d->received.data, d->answers.data, l.bytes);
         status = platform_finish(d->own, error);
     }
+    if (c.alone)
+        at<uint32_t>(d->received, l.points)[0] = POINTS;
     if (status != AKIN_OK)
         return status;
     memcpy(hits, at<struct hit>(d->received, l.results), count * k * sizeof *hits);
@@ -420,6 +492,7 @@ enum akin_status nearest(struct personal_device *d, const float *queries, size_t
 {
     ASSERT(k > 0 && k <= SEARCH_DEVICE_K_MAX);
     platform_enter(d->own);
+    begin_time(d);
     enum akin_status status = AKIN_OK;
     if (mask) {
         status = need(d->own, &d->masks, d->words * sizeof *mask, false, error);
@@ -480,10 +553,12 @@ sent_layout layout_sent(const struct personal_device *d, const struct personal_r
     }
     l.requests = 0;
     l.vectors = aligned(count * sizeof(device_request));
+    vectors += vectors == 0;            // that of a request alone
     l.skip = l.vectors + aligned(vectors * d->view.rows.dim * sizeof(float));
     l.history = l.skip + aligned(skipped * sizeof(uint32_t));
     l.mask_of = l.history + aligned(events * sizeof(uint32_t));
-    l.bytes = l.mask_of + aligned(count * sizeof(uint32_t));
+    l.points = l.mask_of + aligned(count * sizeof(uint32_t));
+    l.bytes = l.points + aligned(sizeof(uint32_t));
     return l;
 }
 
@@ -574,6 +649,17 @@ enum akin_status reserve(struct personal_device *d, const sent_layout &sent,
     return status;
 }
 
+// The vector of a request alone, and whether it points, in the place of what it was given.
+uint32_t fuse_alone(struct personal_device *d, const sent_layout &l,
+                    const struct personal_request *request)
+{
+    float *fused = at<float>(d->sent, l.vectors);
+    uint32_t points = personal_fuse_here(request->query, request->person, (double)request->share,
+                                         d->mean_here.data(), d->view.rows.dim, fused);
+    *at<uint32_t>(d->sent, l.points) = points;
+    return points;
+}
+
 // The masks of the batch lie in `bases` on the card.
 enum akin_status answer_chunk(struct personal_device *d, const struct personal_batch *batch,
                               size_t first, size_t count, const uint64_t *bases,
@@ -588,17 +674,25 @@ enum akin_status answer_chunk(struct personal_device *d, const struct personal_b
         return status;
     needs n = write_requests(d, sent, batch->requests + first, count);
     const device_request *requests = at<device_request>(d->given, sent.requests);
-    uint32_t *points = at<uint32_t>(d->answers, l.points);
+    bool alone = count == 1;
+    uint32_t *points = alone ? at<uint32_t>(d->given, sent.points)
+                             : at<uint32_t>(d->answers, l.points);
+    float *vectors = alone ? at<float>(d->given, sent.vectors) : at<float>(d->vectors, 0);
+    uint32_t here = alone ? fuse_alone(d, sent, &batch->requests[first]) : (uint32_t)POINTS;
+    found[0] = PERSONAL_NOWHERE;
+    if (here == POINTS_WRONG)
+        return AKIN_OK;
     search_mask where = {};
     if (n.masks)
         where = {at<uint64_t>(d->masks, 0), at<uint32_t>(d->given, sent.mask_of), d->words};
     chunk c = {count, offers, &where, at<struct hit>(d->hits, 0), at<uint32_t>(d->hits_found, 0),
-               at<uint32_t>(d->answers, l.proven)};
-    fuse_job fuse = {requests, at<float>(d->given, sent.vectors), d->mean, count, dim,
-                     at<float>(d->vectors, 0), points};
+               at<uint32_t>(d->answers, l.proven),
+               alone ? at<float>(d->sent, sent.vectors) : nullptr};
+    fuse_job fuse = {requests, at<float>(d->given, sent.vectors), d->mean, count, dim, vectors,
+                     points};
     mask_job mask = {requests, bases, at<uint32_t>(d->given, sent.skip), d->view.rows.count,
                      d->words, at<uint64_t>(d->masks, 0)};
-    rank_job rank = {d->view.rows, where, requests, at<float>(d->vectors, 0), points, c.hits,
+    rank_job rank = {d->view.rows, where, requests, vectors, points, c.hits,
                      c.found, d->texted, d->starts, d->entries, d->taste, at<float>(d->said, 0),
                      (unsigned)(d->view.rows.count - d->taste.size), d->popularity,
                      d->by_popularity,
@@ -607,21 +701,25 @@ enum akin_status answer_chunk(struct personal_device *d, const struct personal_b
                      at<uint32_t>(d->answers, l.found)};
     taste_job taste = {requests, at<uint32_t>(d->given, sent.history), d->taste,
                        at<float>(d->said, 0)};
+    mark_time(d);
     platform_upload(d->own, d->given.data, d->sent.data, sent.bytes);
-    personal_fuse(d->own, &fuse);
+    if (!alone)
+        personal_fuse(d->own, &fuse);
     if (n.masks)
         personal_masks(d->own, &mask, count);
     if (n.taste)
         personal_say(d->own, &taste, count);
-    status = search(d, c, error);
+    if (here == POINTS)
+        status = search(d, c, error);
     if (status != AKIN_OK)
         return status;
     personal_rank(d->own, &rank, count);
     platform_download(d->own, d->received.data, d->answers.data, l.bytes);
+    take_time(d);
     status = platform_finish(d->own, error);
     bool again = false;
     for (size_t q = 0; status == AKIN_OK && q < count; q++)
-        if (at<uint32_t>(d->received, l.points)[q] == POINTS &&
+        if ((alone ? here : at<uint32_t>(d->received, l.points)[q]) == POINTS &&
             !at<uint32_t>(d->received, l.proven)[q]) {
             status = search_again(d, c, q, error);
             rank.first = q;
@@ -636,7 +734,7 @@ enum akin_status answer_chunk(struct personal_device *d, const struct personal_b
         return status;
     memcpy(results, d->received.data, count * k * sizeof *results);
     for (size_t q = 0; q < count; q++)
-        found[q] = at<uint32_t>(d->received, l.points)[q] == POINTS_WRONG
+        found[q] = !alone && at<uint32_t>(d->received, l.points)[q] == POINTS_WRONG
                        ? PERSONAL_NOWHERE : at<uint32_t>(d->received, l.found)[q];
     return AKIN_OK;
 }
@@ -644,32 +742,36 @@ enum akin_status answer_chunk(struct personal_device *d, const struct personal_b
 enum akin_status answer(struct personal_device *d, const struct personal_batch *batch,
                         struct personal_result *results, size_t *found, struct akin_error *error)
 {
-    void *bases = nullptr;
     size_t base_bytes = batch->mask_count * d->words * sizeof(uint64_t);
     ASSERT(batch->k > 0 && batch->k <= PERSONAL_K_MAX && batch->text_offers >= batch->k &&
            batch->text_offers <= PERSONAL_OFFERS_MAX && batch->offers <= PERSONAL_OFFERS_MAX);
     platform_enter(d->own);
+    begin_time(d);
     enum akin_status status = AKIN_OK;
     for (size_t q = 0; status == AKIN_OK && q < batch->count; q++)
         status = check_request(d, batch, q, error);
     if (status == AKIN_OK && base_bytes) {
-        status = platform_allocate(d->own, base_bytes, &bases, error);
+        status = need(d->own, &d->bases, base_bytes, false, error);
         if (status == AKIN_OK)
-            platform_upload(d->own, bases, batch->masks, base_bytes);
+            platform_upload(d->own, d->bases.data, batch->masks, base_bytes);
     }
     for (size_t first = 0; status == AKIN_OK && first < batch->count; first += TOGETHER) {
         size_t left = batch->count - first, now = left < TOGETHER ? left : (size_t)TOGETHER;
-        status = answer_chunk(d, batch, first, now, static_cast<uint64_t *>(bases),
+        status = answer_chunk(d, batch, first, now, at<uint64_t>(d->bases, 0),
                               results + first * batch->k, found + first, error);
     }
-    platform_release(d->own, bases);
     return status;
+}
+
+void measure(struct personal_device *d, double *seconds)
+{
+    d->seconds = seconds;
 }
 
 }
 
 extern "C" const struct personal_device_ops *cuda_personal_ops(void)
 {
-    static const struct personal_device_ops ops = {create, destroy, answer, nearest};
+    static const struct personal_device_ops ops = {create, destroy, answer, nearest, measure};
     return &ops;
 }

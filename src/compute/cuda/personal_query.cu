@@ -34,7 +34,7 @@ __device__ inline double squares_of(const float *x, size_t dim)
     return lanes_sum(sum);
 }
 
-__device__ inline bool usable(double squares, double least)
+__host__ __device__ inline bool usable(double squares, double least)
 {
     return squares > least && squares <= 1e300;     // false for what is not a number
 }
@@ -114,6 +114,74 @@ __global__ void __launch_bounds__(32 * WARPS) fuse_kernel(fuse_job j)
         j.points[number] = !right ? POINTS_WRONG : has_query || has_person ? POINTS : POINTS_NOT;
 }
 
+// ---- on the host -----------------------------------------------------------------------------
+// As a warp does it, lane by lane.
+
+double lanes_sum_here(double sums[32])
+{
+    for (int step = 16; step > 0; step /= 2) {
+        double before[32];
+        memcpy(before, sums, sizeof before);
+        for (int lane = 0; lane < 32; lane++)
+            sums[lane] = before[lane] + before[lane ^ step];
+    }
+    return sums[0];
+}
+
+double squares_here(const float *x, size_t dim)
+{
+    double sums[32] = {};
+    for (size_t i = 0; i < dim; i++)
+        sums[i % 32] += (double)x[i] * (double)x[i];
+    return lanes_sum_here(sums);
+}
+
+bool map_here(float *out, const float *query, const float *mean, size_t dim)
+{
+    double squares = squares_here(query, dim);
+    if (!usable(squares, LENGTH_LEAST * LENGTH_LEAST))
+        return false;
+    float scale = (float)(1 / sqrt(squares));
+    for (size_t i = 0; i < dim; i++) {
+        float x = query[i] * scale;
+        out[i] = x - mean[i];
+    }
+    squares = squares_here(out, dim);
+    if (!usable(squares, LENGTH_LEAST * LENGTH_LEAST))
+        return false;
+    scale = (float)(1 / sqrt(squares));
+    for (size_t i = 0; i < dim; i++)
+        out[i] *= scale;
+    return true;
+}
+
+bool join_here(float *out, const float *person, bool has_query, double share, size_t dim)
+{
+    double own = has_query ? squares_here(out, dim) : 0, other = squares_here(person, dim);
+    double sums[32] = {};
+    if (!usable(other, 0) || (has_query && !usable(own, 0)))
+        return false;
+    double query_scale = has_query ? share / sqrt(own) : 0;
+    double person_scale = (has_query ? 1 - share : 1) / sqrt(other);
+    for (size_t i = 0; i < dim; i++) {
+        double x = (has_query ? query_scale * (double)out[i] : 0)
+                   + person_scale * (double)person[i];
+        sums[i % 32] += x * x;
+    }
+    double sum = lanes_sum_here(sums);
+    if (!usable(sum, SQUARES_LEAST))
+        return false;
+    double length = sqrt(sum);
+    for (size_t i = 0; i < dim; i++) {
+        double x = (has_query ? query_scale * (double)out[i] : 0)
+                   + person_scale * (double)person[i];
+        out[i] = (float)(x / length);
+    }
+    return true;
+}
+
+// ---- masks ------------------------------------------------------------------------------------
+
 // Skipped rows clear their bits in any order: the result is the same.
 __global__ void __launch_bounds__(MASK_THREADS) mask_kernel(mask_job j)
 {
@@ -144,6 +212,17 @@ void personal_fuse(platform *p, const fuse_job *job)
     LAUNCH(fuse_kernel, (unsigned)((job->count + WARPS - 1) / WARPS), 32 * WARPS, 0,
            platform_stream(p), *job);
     platform_started(p, "the vectors of requests");
+}
+
+uint32_t personal_fuse_here(const float *query, const float *person, double share,
+                            const float *mean, size_t dim, float *out)
+{
+    bool right = !query || map_here(out, query, mean, dim);
+    if (right && person)
+        right = join_here(out, person, query != nullptr, share, dim);
+    if (!right || !(query || person))
+        memset(out, 0, dim * sizeof *out);
+    return !right ? POINTS_WRONG : query || person ? POINTS : POINTS_NOT;
 }
 
 void personal_masks(platform *p, const mask_job *job, size_t count)
