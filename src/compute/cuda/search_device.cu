@@ -461,7 +461,7 @@ enum akin_status run_one(asked *a, size_t query, const uint64_t *mask, enum sear
     if (!(j.error < INFINITY))
         return AKIN_OK;
     j.rows = a->view.rows;
-    j.mask = {mask, nullptr, a->query->mask_words};
+    j.mask = {mask, nullptr, a->mask.words};
     j.pass = pass;
     j.k = a->query->k;
     j.answers = answers_of(*l);
@@ -611,7 +611,8 @@ enum akin_status search_all(asked *a, enum search_pass first)
 }
 
 // One mask for all is a list where that is worth another start: a quarter of the rows at most pass,
-// or half where many queries share it. Otherwise masks go to the card.
+// or half where many queries share it. Otherwise masks go to the card, or that of one query, which
+// reads it once, to where the card finds it.
 enum akin_status prepare_masks(asked *a, bool once, bool *nothing)
 {
     const size_t worth = once ? 4 : 2;
@@ -627,7 +628,15 @@ enum akin_status prepare_masks(asked *a, bool once, bool *nothing)
         return AKIN_OK;
     if (count <= a->d->count / worth)
         return list_rows(a, query->masks, count, once);
-    return send_masks(a);
+    if (!once || query->masks_number)
+        return send_masks(a);
+    size_t words = (a->d->count + 63) / 64;
+    enum akin_status status = need_pinned(a->d, words * sizeof(uint64_t), a->error);
+    if (status != AKIN_OK)
+        return status;
+    memcpy(a->d->sent_mask, query->masks, words * sizeof(uint64_t));
+    a->mask = {reinterpret_cast<const uint64_t *>(a->d->sent_mask), nullptr, words};
+    return AKIN_OK;
 }
 
 enum akin_status check_query(const struct search_device *d, const struct device_query *query,
