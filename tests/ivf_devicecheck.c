@@ -102,23 +102,31 @@ static float *made_rows(const struct form *f)
     return rows;
 }
 
-static void build(const struct form *f, struct built *b)
+/* Takes the rows over. */
+static void build_rows(struct segment_rows rows, size_t cells, size_t pq_bytes, size_t pq_bits,
+                       struct built *b)
 {
-    float *rows = made_rows(f);
-    *b = (struct built){ .rows = { rows, f->element, f->rows, f->dim, f->score } };
-    if (f->element == ELEMENT_F16) {
-        uint16_t *half = must_have(memory_alloc_aligned(f->rows * f->dim, sizeof *half));
-        cpu_kernels(backend)->narrow_f16(half, rows, f->rows * f->dim);
-        memory_free(rows);
-        b->rows.vectors = half;
-    }
+    *b = (struct built){ .rows = rows };
     struct segment_build asked = { backend, pool, b->rows,
-                                   { .seed = 3, .nlist = f->cells, .pq_bytes = f->pq_bytes,
-                                     .pq_bits = f->pq_bits } };
+                                   { .seed = 3, .nlist = cells, .pq_bytes = pq_bytes,
+                                     .pq_bits = pq_bits } };
     must(ivfpq_build(&asked, &(struct segment_sink){ b, begin, append }, &error));
     struct segment_blocks all = { b->blocks, b->count };
     must(ivfpq_open(backend, pool, &b->rows, &all, &b->ivfpq, &error));
     b->header = (struct ivfpq_header *)(void *)b->ivfpq->header;
+}
+
+static void build(const struct form *f, struct built *b)
+{
+    float *rows = made_rows(f);
+    struct segment_rows own = { rows, f->element, f->rows, f->dim, f->score };
+    if (f->element == ELEMENT_F16) {
+        uint16_t *half = must_have(memory_alloc_aligned(f->rows * f->dim, sizeof *half));
+        cpu_kernels(backend)->narrow_f16(half, rows, f->rows * f->dim);
+        memory_free(rows);
+        own.vectors = half;
+    }
+    build_rows(own, f->cells, f->pq_bytes, f->pq_bits, b);
 }
 
 static void built_free(struct built *b)
@@ -351,6 +359,30 @@ static int compare_times(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static int compare_seconds(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+enum { RECALLED = 100 };        /* the batch whose recall is told */
+
+static void print_recall(const struct built *b, const struct segment_query *query,
+                         const struct hit *hits)
+{
+    struct hit *truth = must_have(memory_alloc(query->count * query->k, sizeof *truth));
+    size_t *found = must_have(memory_alloc(query->count, sizeof *found)), right = 0;
+    struct segment_query exact = *query;
+    exact.exact = true;
+    must(ivfpq_search(b->ivfpq, &exact, &(struct segment_hits){ truth, found }, &error));
+    for (size_t i = 0; i < query->count * query->k; i++)
+        right += hits[i].score >= truth[i / query->k * query->k + query->k - 1].score;
+    printf("  recall@%zu %.4f\n", query->k,
+           (double)right / (double)(query->count * query->k));
+    memory_free(truth);
+    memory_free(found);
+}
+
 /* From host memory to host memory, the median of the turns; the CPU's beside it. */
 static void bench_batch(const struct built *b, struct ivf_device *device, const float *queries,
                         size_t count, float recall)
@@ -375,36 +407,65 @@ static void bench_batch(const struct built *b, struct ivf_device *device, const 
         }
         qsort(card, TURNS, sizeof *card, compare_times);
         qsort(cpu, 3, sizeof *cpu, compare_times);
+        double own[TURNS];
+        for (int turn = 0; turn < TURNS; turn++)
+            must(ops->measure(device, &asked, hits, found, &own[turn], &error));
+        qsort(own, TURNS, sizeof *own, compare_seconds);
         printf("recall %.3g (%zu of %u cells, %zu candidates), batch %zu: %.1f us, %.0f queries/s;"
-               " CPU %.1f us\n", (double)recall, asked.probes, b->header->cells, asked.candidates,
-               count, (double)card[TURNS / 2] * 1e-3, (double)count / (double)card[TURNS / 2] * 1e9,
-               (double)cpu[1] * 1e-3);
+               " by the device's clock %.1f us; CPU, %d threads: %.1f us\n", (double)recall,
+               asked.probes, b->header->cells, asked.candidates, count,
+               (double)card[TURNS / 2] * 1e-3, (double)count / (double)card[TURNS / 2] * 1e9,
+               own[TURNS / 2] * 1e6, thread_pool_size(pool), (double)cpu[1] * 1e-3);
+        if (count == RECALLED)
+            print_recall(b, &query, hits);
     }
     memory_free(hits);
     memory_free(found);
 }
 
+/* Half of the numbers around centres, quickly: four of a random word at a time. */
+static void made_bench(float *x, size_t count, size_t dim, const float *centres,
+                       size_t centre_count)
+{
+    for (size_t r = 0; r < count; r++) {
+        const float *centre = centres + rng_below(&rng, centre_count) * dim;
+        float *row = x + r * dim, squares = 0;
+        for (size_t i = 0; i < dim; i += 4) {
+            uint64_t word = rng_next(&rng);
+            for (size_t j = 0; j < 4; j++) {
+                row[i + j] = centre[i + j] + (float)(int16_t)(word >> 16 * j) * 0x1p-14f;
+                squares += row[i + j] * row[i + j];
+            }
+        }
+        for (size_t i = 0; i < dim; i++)
+            row[i] *= 1 / sqrtf(squares);
+    }
+}
+
 static void bench(size_t rows)
 {
+    enum { DIM = 384, CENTRES = 2000, ASKED = 1000 };
     static const size_t batches[] = { 1, 10, 100, 1000 };
     static const float recalls[] = { 0.9f, 0.95f, 0.99f };
-    struct form form = { "bench", rows, 384, 0, 0, 4, SCORE_INNER_PRODUCT, ELEMENT_F16, 0 };
     struct built b;
     struct ivf_device *device = NULL;
-    build(&form, &b);
+    float *centres = must_have(memory_alloc(CENTRES * DIM, sizeof *centres));
+    float *made = must_have(memory_alloc_aligned((rows + ASKED) * DIM, sizeof *made));
+    for (size_t i = 0; i < CENTRES * DIM; i++)
+        centres[i] = rng_normal(&rng);
+    made_bench(made, rows + ASKED, DIM, centres, CENTRES);
+    struct segment_rows own = { made, ELEMENT_F32, rows, DIM, SCORE_INNER_PRODUCT };
+    build_rows(own, 0, 0, 4, &b);
     struct ivf_lists lists = ivfpq_lists(b.ivfpq);
     uint64_t began = clock_monotonic_ns();
     must(ops->create(0, &lists, &device, &error));
     printf("%zu rows to the device: %.0f ms\n", rows,
            (double)(clock_monotonic_ns() - began) * 1e-6);
-    float *queries = must_have(memory_alloc_aligned(1000 * form.dim, sizeof *queries));
-    for (size_t q = 0; q < 1000; q++)
-        fill(queries + q * form.dim, form.dim, rng_below(&rng, 12), 0.9f);
     for (size_t r = 0; r < sizeof recalls / sizeof *recalls; r++)
         for (size_t i = 0; i < sizeof batches / sizeof *batches; i++)
-            bench_batch(&b, device, queries, batches[i], recalls[r]);
+            bench_batch(&b, device, made + rows * DIM, batches[i], recalls[r]);
     printf("%.1f MB of the device\n", (double)ops->memory(device) * 1e-6);
-    memory_free(queries);
+    memory_free(centres);
     ops->destroy(&device);
     built_free(&b);
 }
@@ -425,7 +486,7 @@ int main(int argc, char **argv)
     bool rates = argc >= 3 && !strcmp(argv[2], "--bench");
     long rows = argc == 4 ? strtol(argv[3], NULL, 10) : 1000000;
     if (argc > 4 || (argc > 1 && strcmp(argv[1], "cuda")) ||
-        (argc > 2 && (!rates || rows < 1000))) {
+        (argc > 2 && (!rates || rows < 1000 || rows > 10000000))) {
         fputs("usage: ivf_devicecheck [cuda [--bench [ROWS]]]\n", stderr);
         return 2;
     }
