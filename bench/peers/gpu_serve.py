@@ -348,31 +348,46 @@ def users(machine, _):
     return found
 
 
+class Tower(torch.nn.Module):
+    """x -> norm(x + down(relu(up(x))))"""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = torch.nn.Linear(DIM, DIM), torch.nn.Linear(DIM, DIM)
+        self.norm = torch.nn.LayerNorm(DIM)
+
+    def forward(self, x):
+        return self.norm(x + self.down(torch.relu(self.up(x))))
+
+
+def lists(machine, count, mean, members):
+    """Where each list begins, what is in it, whose each member is, and 1 / its length."""
+    length = machine.integers(1, 2 * mean, count)
+    ends = length.cumsum(0)
+    owner = torch.repeat_interleave(torch.arange(count, device=machine.device), length)
+    return ends - length, machine.integers(0, members, int(ends[-1])), owner, 1.0 / length
+
+
 def graph(machine, _):
-    """GraphSAGE: two layers of means over 10 neighbours on average, 384 columns."""
-    count, found = machine.size(ROWS), {}
-    degree = machine.integers(1, 20, count)
-    ends = degree.cumsum(0)
-    starts, to = ends - degree, machine.integers(0, count, int(ends[-1]))
-    owner = torch.repeat_interleave(torch.arange(count, device=machine.device), degree)
-    inverse = (1.0 / degree.float()).unsqueeze(1)
+    """Two hops (compute/graph_device.h): people are means of their items, items of their people."""
+    items, people, found = machine.size(ROWS), machine.size(100000), {}
+    of_people, of_items = lists(machine, people, 20, items), lists(machine, items, 5, people)
     for name, dtype in (("float32", torch.float32), ("fp16", machine.half)):
-        x = machine.put(machine.unit_rows(count), dtype)
-        weights = [machine.put(0.05 * machine.normal(2 * DIM, DIM), dtype) for _ in range(2)]
+        texts = machine.put(machine.unit_rows(items), dtype)
+        near, item = (Tower().to(machine.device, dtype) for _ in range(2))
 
-        def bags(h):
-            return torch.nn.functional.embedding_bag(to, h, starts, mode="mean")
+        def bags(x, where):
+            return torch.nn.functional.embedding_bag(where[1], x, where[0], mode="mean")
 
-        def added(h):
-            return torch.zeros_like(h).index_add_(0, owner, h[to]) * inverse.to(dtype)
+        def added(x, where):
+            sums = torch.zeros(len(where[0]), DIM, dtype=x.dtype, device=x.device)
+            return sums.index_add_(0, where[2], x[where[1]]) * where[3].to(x.dtype).unsqueeze(1)
 
         for way in (bags, added):
             def work():
-                h = x
-                for layer, weight in enumerate(weights):
-                    h = torch.cat([h, way(h)], 1) @ weight
-                    h = torch.relu(h) if layer == 0 else torch.nn.functional.normalize(h, dim=1)
-                return [h[:1]]
+                with torch.inference_mode():
+                    middle = near(way(texts, of_people))
+                    return [item(texts + way(middle, of_items))[:1]]
 
             found[f"{name}, {way.__name__}"] = machine.job([], work, 10)
     return found
