@@ -85,6 +85,8 @@ static void data_init(struct data *d, size_t rows, size_t dim, enum likeness lik
         d->masks[d->words + r / 64] |= (uint64_t)(rng_below(&rng, 50) == 0) << r % 64;
         d->masks[2 * d->words + r / 64] |= (uint64_t)(r + 1 == rows) << r % 64;
     }
+    for (size_t m = 1; m <= MASKS && rows % 64; m++)    /* of rows that there are not */
+        d->masks[m * d->words - 1] |= ~0ull << rows % 64;
 }
 
 static void data_deinit(struct data *d)
@@ -408,6 +410,90 @@ static void check_chunks(void)
     data_deinit(&d);
 }
 
+/* Where int8 leaves more than one query in eight, fp16 is first, until rows change; and the answers
+ * are the same. One number of most rows is so large that bytes of them lose all others, which is
+ * what the hard queries ask for; the easy ones ask for rows that are large where no other is. */
+static void check_wider_first(void)
+{
+    enum { ROWS = 1300, DIM = 64, COUNT = 128, HARD = 96, EASY = COUNT - HARD, LARGE = 10, K = 5 };
+    static struct hit hits[COUNT * K], other[COUNT * K];
+    static size_t found[COUNT], found_other[COUNT];
+    struct data d;
+    struct search_device *device = NULL;
+    struct search_counts counts;
+    data_init(&d, ROWS, DIM, APART);
+    for (size_t r = 0; r < ROWS; r++) {
+        for (size_t i = 0; i < DIM; i++)
+            d.row[r * DIM + i] = rng_normal(&rng);
+        d.row[r * DIM] = r < LARGE ? 0 : r % 2 ? 600 : -600;
+        if (r < LARGE)
+            d.row[r * DIM + 1] = 600 + 20 * (float)r;
+    }
+    for (size_t q = 0; q < COUNT; q++)
+        for (size_t i = 0; i < 2; i++)
+            d.query[q * DIM + i] = q >= HARD && i == 1 ? 10 : 0;
+    must(ops->create(0, d.row, ROWS, DIM, &device, &error));
+    struct device_query query = { .queries = d.query, .query_count = COUNT, .k = K };
+    for (int turn = 0; turn < 2; turn++) {
+        must(ops->search(device, &query, hits, found, &counts, &error));
+        expect(counts.proven[SEARCH_PASS_INT8] == EASY && counts.proven[SEARCH_PASS_FP16] == HARD,
+               "hard for int8", ROWS, DIM, COUNT, (double)counts.proven[SEARCH_PASS_INT8]);
+    }
+    for (size_t q = 0; q < COUNT; q++)
+        expect(found[q] == K && (q < HARD || hits[q * K].row == LARGE - 1), "an easy query", ROWS,
+               DIM, q, hits[q * K].row);
+    for (int changed = 0; changed < 2; changed++) {
+        enum search_pass first = changed ? SEARCH_PASS_INT8 : SEARCH_PASS_FP16;
+        uint32_t number = ROWS - 1;
+        if (changed)            /* though to what it was */
+            must(ops->put(device, &number, d.row + number * DIM, 1, &error));
+        query.queries = d.query + HARD * DIM;
+        query.query_count = EASY;
+        must(ops->search(device, &query, other, found_other, &counts, &error));
+        expect(counts.proven[first] == EASY, "the first pass", ROWS, DIM, (size_t)first,
+               (double)counts.proven[first]);
+        expect(!memcmp(found_other, found + HARD, EASY * sizeof *found) &&
+               !memcmp(other, hits + HARD * K, EASY * K * sizeof *hits), "bits, by first pass",
+               ROWS, DIM, (size_t)first, 0);
+    }
+    ops->destroy(&device);
+    data_deinit(&d);
+}
+
+#ifdef AKIN_CUDA_EMULATED
+/* A search that the card has no room for says so, leaves what it was given alone and what is behind
+ * it too, and is none for the next one. */
+static void check_no_room(void)
+{
+    enum { ROWS = 400, DIM = 64, FEW = 3, COUNT = 20, K = 2, MORE = 250 };
+    static struct hit hits[FEW * MORE], other[FEW * MORE], kept[FEW * MORE];
+    size_t found[COUNT];
+    struct data d;
+    struct search_device *device = NULL;
+    data_init(&d, ROWS, DIM, APART);
+    must(ops->create(0, d.row, ROWS, DIM, &device, &error));
+    struct device_query query = { .queries = d.query, .query_count = FEW, .k = MORE };
+    must(ops->search(device, &query, hits, found, NULL, &error));
+    memset(other, 0x5a, sizeof other);
+    memcpy(kept, other, sizeof kept);
+    setenv("AKIN_EMULATED_MEMORY", "1", 1);
+    query.query_count = COUNT;
+    query.k = K;
+    enum akin_status status = ops->search(device, &query, other, found, NULL, &error);
+    unsetenv("AKIN_EMULATED_MEMORY");
+    expect(status == AKIN_MEMORY && strstr(error.message, "bytes"), "no room", ROWS, DIM, COUNT,
+           (double)status);
+    expect(!memcmp(other, kept, sizeof kept), "hits of a search that failed", ROWS, DIM, COUNT, 0);
+    query.query_count = FEW;
+    query.k = MORE;
+    for (size_t q = 0; q < FEW; q++)
+        found[q] = MORE;
+    check_same(&d, device, &query, hits, found, "bits, after one that failed");
+    ops->destroy(&device);
+    data_deinit(&d);
+}
+#endif
+
 static void check_refused(void)
 {
     float rows[128] = { [5] = 70000 };
@@ -593,6 +679,10 @@ int main(int argc, char **argv)
     check_changes();
     check_lengths();
     check_chunks();
+    check_wider_first();
+#ifdef AKIN_CUDA_EMULATED
+    check_no_room();
+#endif
     if (rates)
         bench();
     printf("search_devicecheck: %d checks, %d failed\n", checks, failures);

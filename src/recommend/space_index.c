@@ -142,7 +142,8 @@ const struct search_device *space_index_card(const struct space_index *index)
 static bool search_on_card(struct space_index *index, const struct space_query *query,
                            size_t items, struct hit *hits, size_t *found)
 {
-    if (!index->card || query->k > SEARCH_DEVICE_K_MAX || !atomic_load(&index->card_works))
+    if (!index->card || !query->k || query->k > SEARCH_DEVICE_K_MAX ||
+        !atomic_load(&index->card_works))
         return false;
     struct device_query asked = {
         .queries = query->vectors, .query_count = query->count, .k = query->k,

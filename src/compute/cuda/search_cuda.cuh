@@ -313,6 +313,7 @@ struct search_buffer {
     void *memory;
     size_t bytes;
 };
+template <typename T> T *in(const search_buffer &b) { return static_cast<T *>(b.memory); }
 enum akin_status search_need(platform *p, search_buffer *b, size_t bytes, struct akin_error *error);
 
 // What a search under way needs; all zeros at first. One for each stream.

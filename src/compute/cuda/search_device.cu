@@ -19,8 +19,6 @@ enum { LISTED_HERE = 2048 };
 enum { PUT_TOGETHER = 4096, CENTRE_ROWS = 16384 };
 enum { SPINS = 1 << 20, ASKED_EVERY = 1024 };       // tens of milliseconds; searches
 
-template <typename T> T *in(const search_buffer &b) { return static_cast<T *>(b.memory); }
-
 // A stream and what is needed for a chunk of queries.
 struct card_lane {
     platform *own;
@@ -28,7 +26,7 @@ struct card_lane {
     search_buffer block;        // the same on the card
     search_work work;
     unsigned char *received;    // pinned: hits, found, state
-    std::vector<size_t> which;  // the queries under way
+    std::vector<size_t> which;  // the queries under way; room for SEARCH_CHUNK
 };
 
 enum { SENT_NUMBERS = SEARCH_CHUNK * sizeof(uint32_t), SENT_QUERIES = 2 * SENT_NUMBERS };
@@ -60,6 +58,7 @@ struct search_device {
     size_t sent_mask_bytes;
     uint32_t ticket;
     size_t tried, failed;       // queries by int8 first where that was free, since rows changed
+    bool lost;                  // a card that failed may have left rows half changed
 };
 
 search_view search_device_view(const struct search_device *d)
@@ -146,6 +145,10 @@ enum akin_status open_lane(struct search_device *d, int ordinal, card_lane *l,
         status = platform_allocate_pinned(l->own, RECEIVED_BYTES, &received, error);
     l->sent = static_cast<unsigned char *>(sent);
     l->received = static_cast<unsigned char *>(received);
+    if (status == AKIN_OK)
+        memset(received, 0, RECEIVED_BYTES);    // else what lay there may be a ticket
+    if (status == AKIN_OK && !within_memory([&] { l->which.reserve(SEARCH_CHUNK); }))
+        status = error_memory(error);
     return status;
 }
 
@@ -220,7 +223,8 @@ enum akin_status settle(struct search_device *d, struct akin_error *error)
     platform_download(d->home, most, d->most.memory, sizeof most);
     enum akin_status status = platform_finish(d->home, error);
     d->tried = d->failed = 0;
-    d->margins = {length_told(most[0]), length_told(most[1]), length_told(most[2])};
+    if (status == AKIN_OK)
+        d->margins = {length_told(most[0]), length_told(most[1]), length_told(most[2])};
     return status;
 }
 
@@ -268,7 +272,9 @@ enum akin_status put(struct search_device *d, const uint32_t *numbers, const flo
         search_put(d->home, &store, in<float>(d->staged), in<uint32_t>(d->numbers), 0, now, dim,
                    in<uint32_t>(d->most));
     }
-    return settle(d, error);
+    status = settle(d, error);
+    d->lost = d->lost || status != AKIN_OK;
+    return status;
 }
 
 // Of the first rows: vectors of a model lie around it, and less it they are shorter, so that int8
@@ -276,8 +282,10 @@ enum akin_status put(struct search_device *d, const uint32_t *numbers, const flo
 enum akin_status put_centre(struct search_device *d, const float *rows, size_t count,
                             struct akin_error *error)
 {
-    std::vector<double> sums(d->dim);
-    std::vector<float> centre(d->dim);
+    std::vector<double> sums;
+    std::vector<float> centre;
+    if (!within_memory([&] { sums.resize(d->dim), centre.resize(d->dim); }))
+        return error_memory(error);
     size_t step = count / CENTRE_ROWS + 1, taken = (count + step - 1) / step;
     for (size_t row = 0; row < count; row += step)
         for (size_t i = 0; i < d->dim; i++)
@@ -404,6 +412,8 @@ enum akin_status run_pass(asked *a, enum search_pass pass, std::vector<size_t> *
     std::vector<size_t> left;
     enum akin_status status = AKIN_OK;
     size_t turn = 0;
+    if (!within_memory([&] { left.reserve(queries->size()); }))
+        return error_memory(a->error);
     for (size_t first = 0; status == AKIN_OK && first < queries->size(); turn++) {
         card_lane *l = &a->d->lanes[turn % LANES];
         size_t end = first + SEARCH_CHUNK < queries->size() ? first + SEARCH_CHUNK
@@ -413,6 +423,10 @@ enum akin_status run_pass(asked *a, enum search_pass pass, std::vector<size_t> *
             break;
         l->which.assign(queries->begin() + (ptrdiff_t)first, queries->begin() + (ptrdiff_t)end);
         status = start(a, l, pass);
+        if (status != AKIN_OK) {                // there are no answers to collect
+            platform_finish(l->own, nullptr);
+            l->which.clear();
+        }
         first = end;
     }
     for (size_t i = 0; i < LANES; i++) {        // also of what failed: nothing stays under way
@@ -591,8 +605,10 @@ enum akin_status search_alone(asked *a, const uint64_t *mask, enum search_pass f
 
 enum akin_status search_all(asked *a, enum search_pass first)
 {
-    std::vector<size_t> queries(a->query->query_count);
+    std::vector<size_t> queries;
     enum akin_status status = AKIN_OK;
+    if (!within_memory([&] { queries.resize(a->query->query_count); }))
+        return error_memory(a->error);
     for (size_t i = 0; i < queries.size(); i++)
         queries[i] = i;
     for (int pass = first; status == AKIN_OK && pass < SEARCH_PASS_FP32 && !queries.empty();
@@ -681,6 +697,8 @@ enum akin_status run(struct search_device *d, const struct device_query *query, 
     enum search_pass first = first_pass(d, &a, one);
     enum akin_status status = check_query(d, query, error);
     platform_enter(d->home);
+    if (status == AKIN_OK && d->lost)
+        status = platform_finish(d->home, error);
     if (status == AKIN_OK && query->query_count > 0)
         status = prepare_masks(&a, one, &nothing);
     if (nothing) {

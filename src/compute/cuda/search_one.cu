@@ -9,6 +9,9 @@ namespace {
 enum { WARPS = 8, THREADS = 32 * WARPS, GROUPS = THREADS / GROUP, LANES_ROWS = 32 / GROUP };
 enum { TOGETHER = 4 };          // rows of a group in flight
 enum { PART = 64 };             // rows of a block are a multiple of this: a word of the mask
+static_assert(ONE_SUBSETS * sizeof(uint32_t) <= ONE_ROOM * sizeof(uint64_t)
+              && THREADS * sizeof(uint32_t) <= ONE_ROOM * sizeof(uint64_t),
+              "what pick_kernel has in place of the candidates");
 
 // ---- scores of all rows --------------------------------------------------------------------------
 
@@ -276,6 +279,7 @@ unsigned start_scores(platform *p, const search_single &j, const T *matrix,
 {
     auto *kernel = scores_kernel<T>;
     size_t words = (j.rows.listed + PART - 1) / PART, most = 4 * platform_processors(p);
+    most = most < ONE_SUBSETS ? most : (size_t)ONE_SUBSETS;
     size_t part = (words + most - 1) / most * PART;
     size_t blocks = (j.rows.listed + part - 1) / part;
     unsigned warps = 1;                 // whose best is one number: ONE_SUBSETS in all, at most

@@ -41,6 +41,14 @@ __device__ inline int bits_of(uint64_t word)
     return count_bits((uint32_t)word) + count_bits((uint32_t)(word >> 32));
 }
 
+// A word of a mask; bits behind the last row stand for nothing.
+__device__ inline uint64_t word_of(const uint64_t *mask, size_t i, size_t rows)
+{
+    if (64 * i >= rows)
+        return 0;
+    return rows - 64 * i >= 64 ? mask[i] : mask[i] & ((1ull << (rows - 64 * i)) - 1);
+}
+
 __global__ void __launch_bounds__(THREADS)
     few_kernel(search_scan scan, unsigned few, search_answers answers)
 {
@@ -54,7 +62,7 @@ __global__ void __launch_bounds__(THREADS)
         counters[threadIdx.x] = 0;
     __syncthreads();
     for (size_t i = threadIdx.x; mask && i < scan.mask.words; i += THREADS)
-        mine += (unsigned)bits_of(mask[i]);
+        mine += (unsigned)bits_of(word_of(mask, i, scan.rows.count));
     if (mine)
         atomicAdd(&counters[0], mine);
     load_query(query, scan.queries, number);
@@ -66,7 +74,7 @@ __global__ void __launch_bounds__(THREADS)
     if (!gather)
         return;
     for (size_t i = threadIdx.x; i < scan.mask.words; i += THREADS)
-        for (uint64_t word = mask[i]; word; word &= word - 1) {
+        for (uint64_t word = word_of(mask, i, scan.rows.count); word; word &= word - 1) {
             uint32_t low = (uint32_t)word;
             int bit = low ? lowest_bit(low) : 32 + lowest_bit((uint32_t)(word >> 32));
             keys[atomicAdd(&counters[1], 1)] = key_of(0, (uint32_t)(64 * i + bit));

@@ -9,8 +9,6 @@ namespace {
 // cost more than they save.
 enum { INT8_RESULTS = 64 };
 
-template <typename T> T *in(const search_buffer &b) { return static_cast<T *>(b.memory); }
-
 template <typename Work, typename Each> void for_buffers(Work *w, const Each &each)
 {
     each(w->wide), each(w->narrow), each(w->bytes), each(w->errors), each(w->gathered);
