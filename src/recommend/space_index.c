@@ -19,7 +19,8 @@ struct space_index {
     const struct search_device_ops *card_ops;
     struct search_device *card;         /* NULL: none, or it failed; under the lock */
     struct mutex *card_lock;
-    atomic_bool card_works;
+    atomic_bool card_works, untold;     /* untold: it failed, and nobody was told why */
+    struct akin_error why;              /* under the lock */
 };
 
 /* ---- the sink --------------------------------------------------------------------------- */
@@ -138,24 +139,37 @@ const struct search_device *space_index_card(const struct space_index *index)
     return index ? index->card : NULL;
 }
 
+bool space_index_card_failed(struct space_index *index, struct akin_error *why)
+{
+    if (!index || !atomic_load(&index->untold) || !atomic_exchange(&index->untold, false))
+        return false;
+    mutex_lock(index->card_lock);
+    *why = index->why;
+    mutex_unlock(index->card_lock);
+    return true;
+}
+
 /* false: the index itself has to answer. */
 static bool search_on_card(struct space_index *index, const struct space_query *query,
                            size_t items, struct hit *hits, size_t *found)
 {
-    if (!index->card || !query->k || query->k > SEARCH_DEVICE_K_MAX ||
-        !atomic_load(&index->card_works))
+    if (!index->card || query->k > SEARCH_DEVICE_K_MAX || !atomic_load(&index->card_works))
         return false;
     struct device_query asked = {
         .queries = query->vectors, .query_count = query->count, .k = query->k,
         .masks = query->allowed, .mask_count = query->allowed ? 1 : 0,
         .mask_words = (items + 63) / 64,
     };
+    struct akin_error why = { 0 };
     enum akin_status status = AKIN_UNSUPPORTED;
     mutex_lock(index->card_lock);
     if (atomic_load(&index->card_works))
-        status = index->card_ops->search(index->card, &asked, hits, found, NULL, NULL);
-    if (status != AKIN_OK && status != AKIN_UNSUPPORTED)
+        status = index->card_ops->search(index->card, &asked, hits, found, NULL, &why);
+    if (status != AKIN_OK && status != AKIN_UNSUPPORTED) {
+        index->why = why;
         atomic_store(&index->card_works, false);
+        atomic_store(&index->untold, true);
+    }
     mutex_unlock(index->card_lock);
     return status == AKIN_OK;
 }
