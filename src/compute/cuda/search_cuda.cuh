@@ -277,7 +277,8 @@ void search_select(platform *p, const search_scan *scan, const search_answers *a
 
 // ---- search_one.cu -------------------------------------------------------------------------------
 
-// One query, as numbers of the host that travel with the start of the kernel.
+// One query, as numbers of the host that travel with the start of the kernel: with the rest more
+// than 4,096 bytes of arguments, which CUDA takes since 12.1 (32,764 from capability 7.0 on).
 struct search_given {
     float wide[SEARCH_DEVICE_DIM_MAX];
 };

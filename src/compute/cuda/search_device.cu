@@ -441,6 +441,7 @@ enum akin_status run_pass(asked *a, enum search_pass pass, std::vector<size_t> *
 
 // Until the kernel has told that the answer is there: sooner than the stream is found to be idle,
 // which is asked now and then, so that the time that a card is given (platform_finish) stays short.
+// A kernel that fails tells nothing: the stream does, after these tens of milliseconds.
 enum akin_status await(card_lane *l, const uint32_t *ticket, uint32_t number, struct akin_error *error)
 {
     for (int i = 0; i < SPINS && number % ASKED_EVERY; i++) {

@@ -80,7 +80,9 @@ __host__ __device__ inline float sum_error(size_t dim)
 }
 
 // With row r = r' + e and query q = q' + f: q r = q' r' + q e + f r', so it is off by at most
-// |q| |e| + |f| |r'| (Cauchy-Schwarz). fp16: e and f at most 2^-11 of each number, or 2^-25.
+// |q| |e| + |f| |r'| (Cauchy-Schwarz). fp16: e and f at most 2^-11 of each number, or 2^-25. That
+// takes for granted that tensor cores count subnormal halves for what they are, which the PTX ISA
+// leaves open and all cards of capability 7.0 and on do (Fasi et al. 2021, section 3.2).
 __host__ __device__ inline float error_fp16(float length, size_t dim, search_margins m,
                                             float rounded)
 {
