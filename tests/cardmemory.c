@@ -1,5 +1,6 @@
 /* What a card holds when everything is resident: a model with its streams, 62,423 items, the lists
- * of neighbours, requests of people by parts, 100,000 users, 1,000 bandits of 1,000 arms. By hand.
+ * of neighbours, requests of people by parts, 100,000 users, 1,000 bandits of 1,000 arms, the graph
+ * of items and people. By hand.
  *
  *   cardmemory [LIBRARY]     libakin-cuda.so, or the one of the tests with cards that are made up
  *
@@ -90,6 +91,32 @@ static void personal(const struct search_device *rows, struct personal_device **
     tell("people by parts, 200 weights an item", CUDA_USE_PERSONAL);
 }
 
+/* Lists of `each` members below `limit`. */
+static struct device_lists lists_of(size_t count, size_t each, size_t limit)
+{
+    uint32_t *offsets = must_have(memory_alloc(count + 1, sizeof *offsets));
+    uint32_t *members = must_have(memory_alloc(count * each, sizeof *members));
+    for (size_t i = 0; i <= count; i++)
+        offsets[i] = (uint32_t)(i * each);
+    for (size_t i = 0; i < count * each; i++)
+        members[i] = (uint32_t)(i * 2654435761u % limit);
+    return (struct device_lists){ count, offsets, members };
+}
+
+static void graph(const float *vectors, struct graph_device **device)
+{
+    enum { PEOPLE_OF_ITEM = 5, ITEMS_OF_PERSON = 20 };     /* as recommend/graph_sage.h has them */
+    const float **texts = must_have(memory_alloc(ITEMS, sizeof *texts));
+    float *tower = must_have(memory_alloc(2 * DIM * DIM + 4 * DIM, sizeof *tower));
+    for (size_t i = 0; i < ITEMS; i++)
+        texts[i] = vectors + i * DIM;
+    struct device_graph all = { .dim = DIM, .texts = texts, .towers = { tower, tower },
+                                .people = lists_of(USERS, ITEMS_OF_PERSON, ITEMS),
+                                .items = lists_of(ITEMS, PEOPLE_OF_ITEM, USERS) };
+    must(plugin->graph->create(0, &all, device, &error));
+    tell("the graph: 62,423 items, 100,000 people", CUDA_USE_GRAPH);
+}
+
 int main(int argc, char **argv)
 {
     enum { LAYERS = 12, STREAMS_MAX = 8 };
@@ -99,6 +126,7 @@ int main(int argc, char **argv)
     struct personal_device *people = NULL;
     struct user_device *users = NULL;
     struct bandit_device *bandits = NULL;
+    struct graph_device *kin = NULL;
     if (cuda_plugin_load(argc > 1 ? argv[1] : NULL, &plugin, &error) != AKIN_OK ||
         plugin->device_count() == 0 || plugin->encoder->streams > STREAMS_MAX) {
         printf("skipped: %s\n", *error.message ? error.message : "no card");
@@ -120,11 +148,13 @@ int main(int argc, char **argv)
     tell("100,000 users and the items they rate", CUDA_USE_USERS);
     must(plugin->bandit->create(0, shapes, shapes, BANDITS, ARMS, &bandits, &error));
     tell("1,000 bandits of 1,000 arms", CUDA_USE_BANDITS);
+    graph(vectors, &kin);
     printf("%-44s %9.1f MB\n", "all", (double)told / 1e6);
     struct cuda_description d;
     must(plugin->device_describe(0, &d, &error));
     printf("%s: %.1f MB are taken of it, by whomever\n", d.name,
            (double)(d.memory_total - d.memory_free) / 1e6);
+    plugin->graph->destroy(&kin);
     plugin->bandit->destroy(&bandits);
     plugin->users->destroy(&users);
     plugin->personal->destroy(&people);

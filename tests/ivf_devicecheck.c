@@ -199,7 +199,7 @@ static bool check_search(const char *name, const struct built *b, struct ivf_dev
         compare(name, "together", query.k, query.count, &cpu, &card, 0);
         asked.count = 1;
         asked.queries += alone * b->rows.dim;
-        for (int turn = 0; turn < 2; turn++) {      /* recorded, then played */
+        for (int turn = 0; turn < 3; turn++) {      /* started, recorded, played */
             must(ops->search(device, &asked, card.hits, card.found, &error));
             compare(name, turn ? "alone again" : "alone", query.k, 1, &cpu, &card, alone);
         }

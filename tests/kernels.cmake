@@ -49,9 +49,11 @@ foreach(level ref avx2 avx512)
   endforeach()
 endforeach()
 
-# What a card holds when everything is resident. By hand.
-add_executable(cardmemory cardmemory.c)
-target_link_libraries(cardmemory akin_compute)
+# What a card holds when everything is resident; several contexts on one card, some of which fail.
+foreach(check cardmemory encode_contextcheck)
+  add_executable(${check} ${check}.c)
+  target_link_libraries(${check} akin_model)
+endforeach()
 
 # The kernels of the CUDA device, thread by thread on the CPU (cuda_emulation/emulation.cuh).
 include(CheckLanguage)
@@ -100,7 +102,7 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
     add_test(NAME cli.cards COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/python.sh
       ${CMAKE_CURRENT_SOURCE_DIR}/cli/cards_test.py
       $<TARGET_FILE:akin> $<TARGET_FILE:cuda_emulated_plugin>
-      ${PROJECT_SOURCE_DIR}/tests/fixtures/models/tiny-bert)
+      ${PROJECT_SOURCE_DIR}/tests/fixtures/models/tiny-bert $<TARGET_FILE:encode_contextcheck>)
     set_tests_properties(cli.cards PROPERTIES TIMEOUT 300)
     add_test(NAME cli.cards_graph COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/python.sh
       ${CMAKE_CURRENT_SOURCE_DIR}/cli/cards_graph_test.py
@@ -150,6 +152,13 @@ if(TARGET cuda_emulated)        # whole requests on it
   target_link_libraries(personal_emulated akin_recommend cuda_emulated PkgConfig::CMOCKA)
   add_test(NAME unit.recommend_personal_test.cuda.emulated COMMAND personal_emulated)
   set_tests_properties(unit.recommend_personal_test.cuda.emulated PROPERTIES TIMEOUT 300)
+  add_executable(personal_enginecheck personal_enginecheck.c)
+  target_compile_definitions(personal_enginecheck PRIVATE
+    AKIN_EMULATED_PLUGIN="$<TARGET_FILE:cuda_emulated_plugin>")
+  add_dependencies(personal_enginecheck cuda_emulated_plugin)
+  target_link_libraries(personal_enginecheck akin_engine PkgConfig::CMOCKA)
+  add_test(NAME personal_enginecheck COMMAND personal_enginecheck)
+  set_tests_properties(personal_enginecheck PROPERTIES TIMEOUT 300)
 endif()
 
 # Sanitizers add symbols and start-up code of their own.

@@ -1,6 +1,6 @@
 /* Sealed parts on a card: brought there by the first search that meets them, one search at a time
  * for each part. Where nobody insists on the card, a part that it refuses, or fails at, is searched
- * on the CPU from then on. */
+ * on the CPU from then on; otherwise the next search brings it there anew. */
 #include <math.h>
 
 #include "base/log.h"
@@ -108,12 +108,13 @@ static enum akin_status search_on_card(const struct collection *c, const struct 
     enum akin_status status = bring(part, card, &reason);
     if (status == AKIN_OK && part->card)
         status = segment_card_search(part->card, query, number, hits, answered, &reason);
-    if (status != AKIN_OK && !card->required) {
+    if (status != AKIN_OK) {            /* nothing of it can be relied on any more */
         segment_card_destroy(&part->card);
-        atomic_store(&part->card_state, CARD_NONE);
+        atomic_store(&part->card_state, card->required ? CARD_UNASKED : CARD_NONE);
+    }
+    if (status != AKIN_OK && !card->required)
         log_write(card->log, AKIN_LOG_WARNING, "%s: searching %zu rows on the CPU: %s", c->path,
                   part->rows, reason.message);
-    }
     mutex_unlock(part->card_lock);
     if (status == AKIN_OK || !card->required)
         return AKIN_OK;

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """The program on several cards that are made up: the kernels of the CUDA part, on the CPU.
 
-Usage: cards_test.py AKIN PLUGIN MODEL
+Usage: cards_test.py AKIN PLUGIN MODEL CONTEXTCHECK
 PLUGIN is the plug-in of the tests (cuda_emulation/cards.h), MODEL the folder of a small model, whose
-tokeniser is taken. Needs nothing but Python.
+tokeniser is taken, CONTEXTCHECK encode_contextcheck. Needs nothing but Python.
 """
 import json
 import os
@@ -308,9 +308,9 @@ def train():
 
 def main():
     global AKIN, PLUGIN, MODEL
-    if len(sys.argv) != 4:
+    if len(sys.argv) != 5:
         sys.exit(__doc__)
-    AKIN, PLUGIN, MODEL = map(os.path.abspath, sys.argv[1:])
+    AKIN, PLUGIN, MODEL, contextcheck = map(os.path.abspath, sys.argv[1:])
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)
         make_model()
@@ -318,6 +318,9 @@ def main():
         doctor()
         place()
         failures_of_cards(truth)
+        done = subprocess.run([contextcheck, "model", "24", PLUGIN], capture_output=True, timeout=200)
+        check("several contexts on one card", done.returncode == 0 and b" 0 failed" in done.stdout,
+              done.stdout + done.stderr)
         train()
         watch()
         indexes()

@@ -400,7 +400,9 @@ static void who_asks_for_a_card_gets_it_or_an_error(void **state)
     rig_ok(&b.rig, search(&b, query, ids, scores));
     assert_int_equal(search(&b, query, ids, scores), AKIN_IO);
     assert_non_null(strstr(b.rig.error.message, "fell off the bus"));
-    rig_ok(&b.rig, search(&b, query, ids, scores));
+    assert_int_equal(fake.open, 0);
+    rig_ok(&b.rig, search(&b, query, ids, scores));     /* brought there anew */
+    assert_int_equal(fake.created, 2);
     assert_int_equal(fake.warnings, 0);
     bench_end(&b);
 }

@@ -43,7 +43,7 @@ struct ivf_device {
     uint32_t *blocks_most;          // [cells + 1] blocks of the largest cells
     uint64_t allowed_number;        // of the mask on the card; 0: none that has one
     size_t bytes;
-    bool recorded;
+    bool warm, recorded;            // warm: its kernels are loaded, which cannot be recorded
 };
 
 namespace {
@@ -366,11 +366,12 @@ void start_alone(struct ivf_device *d)
 {
     if (d->recorded) {
         platform_play(d->own, ALONE);
-    } else if (platform_record_begin(d->own)) {
+    } else if (d->warm && platform_record_begin(d->own)) {
         start(d, 1);
         d->recorded = platform_record_end(d->own, ALONE);
     } else {
         start(d, 1);
+        d->warm = true;
     }
 }
 

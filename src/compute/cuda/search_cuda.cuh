@@ -51,7 +51,9 @@ enum { SEARCH_FEW = 128 };
 enum { SEARCH_CHUNK = 512 };
 
 struct search_rows {
-    const int8_t *bytes;        // [count][dim], or NULL; row r is about scales[r] times them
+    // [count][dim], or NULL: row r is about a centre, the same for all and so of no account to a
+    // query, and scales[r] times them
+    const int8_t *bytes;
     const float *scales;
     const half_t *narrow;       // [count][dim]
     const float *wide;          // the same in float32
@@ -100,6 +102,7 @@ struct search_queries {
 // What the rows' narrow forms are off by.
 struct search_margins {
     float longest;              // length of a row, at most
+    float reach;                // length of a row less the centre, at most
     float worst;                // length of what is missing from a row in int8, at most
 };
 
@@ -223,9 +226,11 @@ __device__ inline void rank_keys(const uint64_t *keys, unsigned n, unsigned k, s
 
 // ---- search_rows.cu ------------------------------------------------------------------------------
 
-// rows [count][dim] of the card to numbers[i], or first + i, in every width; most [2]: what is to
-// be the greatest length and what int8 misses, ordered(), grows.
+// rows [count][dim] of the card to numbers[i], or first + i, in every width; most [SEARCH_MARGINS]:
+// search_margins, ordered(), grow.
+enum { SEARCH_MARGINS = 3 };
 struct search_store {
+    const float *centre;        // [dim]
     int8_t *bytes;              // NULL: not in int8
     float *scales;
     half_t *narrow;

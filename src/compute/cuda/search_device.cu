@@ -16,7 +16,7 @@ namespace {
 enum { LANES = 2 };
 // Rows that pass, up to which the host lists them.
 enum { LISTED_HERE = 2048 };
-enum { PUT_TOGETHER = 4096 };
+enum { PUT_TOGETHER = 4096, CENTRE_ROWS = 16384 };
 enum { SPINS = 1 << 20, ASKED_EVERY = 1024 };       // tens of milliseconds; searches
 
 template <typename T> T *in(const search_buffer &b) { return static_cast<T *>(b.memory); }
@@ -49,7 +49,7 @@ search_answers answers_of(const card_lane &l)
 struct search_device {
     platform *home;
     size_t dim, count, capacity;
-    search_buffer bytes, scales, narrow, wide, most;
+    search_buffer bytes, scales, narrow, wide, most, centre;
     search_margins margins;
     card_lane lanes[LANES];
     search_buffer staged, numbers;      // of rows that are put
@@ -59,6 +59,7 @@ struct search_device {
     unsigned char *sent_mask;           // pinned
     size_t sent_mask_bytes;
     uint32_t ticket;
+    size_t tried, failed;       // queries by int8 first where that was free, since rows changed
 };
 
 search_view search_device_view(const struct search_device *d)
@@ -88,7 +89,7 @@ struct asked {
 template <typename Each> void for_buffers(struct search_device *d, const Each &each)
 {
     each(d->bytes), each(d->scales), each(d->narrow), each(d->wide), each(d->most);
-    each(d->staged), each(d->numbers), each(d->masks), each(d->list);
+    each(d->centre), each(d->staged), each(d->numbers), each(d->masks), each(d->list);
 }
 
 void destroy(struct search_device **device)
@@ -200,7 +201,8 @@ enum akin_status reserve(struct search_device *d, size_t rows, struct akin_error
 
 search_store store_of(const struct search_device *d)
 {
-    return {in<int8_t>(d->bytes), in<float>(d->scales), in<half_t>(d->narrow), in<float>(d->wide)};
+    return {in<float>(d->centre), in<int8_t>(d->bytes), in<float>(d->scales), in<half_t>(d->narrow),
+            in<float>(d->wide)};
 }
 
 float length_told(uint32_t bits)
@@ -214,10 +216,11 @@ float length_told(uint32_t bits)
 // The lengths that errors come from, after rows came.
 enum akin_status settle(struct search_device *d, struct akin_error *error)
 {
-    uint32_t most[2] = {0, 0};
+    uint32_t most[SEARCH_MARGINS] = {};
     platform_download(d->home, most, d->most.memory, sizeof most);
     enum akin_status status = platform_finish(d->home, error);
-    d->margins = {length_told(most[0]), length_told(most[1])};
+    d->tried = d->failed = 0;
+    d->margins = {length_told(most[0]), length_told(most[1]), length_told(most[2])};
     return status;
 }
 
@@ -268,6 +271,29 @@ enum akin_status put(struct search_device *d, const uint32_t *numbers, const flo
     return settle(d, error);
 }
 
+// Of the first rows: vectors of a model lie around it, and less it they are shorter, so that int8
+// misses less. Any is right.
+enum akin_status put_centre(struct search_device *d, const float *rows, size_t count,
+                            struct akin_error *error)
+{
+    std::vector<double> sums(d->dim);
+    std::vector<float> centre(d->dim);
+    size_t step = count / CENTRE_ROWS + 1, taken = (count + step - 1) / step;
+    for (size_t row = 0; row < count; row += step)
+        for (size_t i = 0; i < d->dim; i++)
+            sums[i] += (double)rows[row * d->dim + i];
+    for (size_t i = 0; i < d->dim; i++) {
+        centre[i] = (float)(sums[i] / (double)taken);
+        if (!(fabsf(centre[i]) < 65504.0f))     // the rows are refused
+            centre[i] = 0;
+    }
+    enum akin_status status = search_need(d->home, &d->centre, d->dim * sizeof(float), error);
+    if (status != AKIN_OK)
+        return status;
+    platform_upload(d->home, d->centre.memory, centre.data(), d->dim * sizeof(float));
+    return platform_finish(d->home, error);
+}
+
 enum akin_status create(int ordinal, const float *rows, size_t row_count, size_t dim,
                         struct search_device **device, struct akin_error *error)
 {
@@ -284,9 +310,11 @@ enum akin_status create(int ordinal, const float *rows, size_t row_count, size_t
     d->dim = dim;
     enum akin_status status = platform_open(ordinal, &d->home, error, CUDA_USE_SEARCH);
     if (status == AKIN_OK)
-        status = search_need(d->home, &d->most, 2 * sizeof(uint32_t), error);
+        status = search_need(d->home, &d->most, SEARCH_MARGINS * sizeof(uint32_t), error);
     if (status == AKIN_OK)
         platform_clear(d->home, d->most.memory, d->most.bytes);
+    if (status == AKIN_OK)
+        status = put_centre(d, rows, row_count, error);
     for (int i = 0; status == AKIN_OK && i < LANES; i++)
         status = open_lane(d, ordinal, &d->lanes[i], error);
     if (status == AKIN_OK)
@@ -433,7 +461,7 @@ enum akin_status run_one(asked *a, size_t query, const uint64_t *mask, enum sear
     if (!(j.error < INFINITY))
         return AKIN_OK;
     j.rows = a->view.rows;
-    j.mask = {mask, nullptr, a->query->mask_words};
+    j.mask = {mask, nullptr, a->mask.words};
     j.pass = pass;
     j.k = a->query->k;
     j.answers = answers_of(*l);
@@ -567,8 +595,14 @@ enum akin_status search_all(asked *a, enum search_pass first)
     enum akin_status status = AKIN_OK;
     for (size_t i = 0; i < queries.size(); i++)
         queries[i] = i;
-    for (int pass = first; status == AKIN_OK && pass < SEARCH_PASS_FP32 && !queries.empty(); pass++)
+    for (int pass = first; status == AKIN_OK && pass < SEARCH_PASS_FP32 && !queries.empty();
+         pass++) {
         status = run_pass(a, (enum search_pass)pass, &queries);
+        if (pass == SEARCH_PASS_INT8 && a->query->first == SEARCH_PASS_AUTO) {
+            a->d->tried += a->query->query_count;
+            a->d->failed += queries.size();
+        }
+    }
     for (size_t i = 0; status == AKIN_OK && i < queries.size(); i++) {
         bool proven = false;
         status = run_one(a, queries[i], mask_of(a, queries[i]), SEARCH_PASS_FP32, &proven);
@@ -577,7 +611,8 @@ enum akin_status search_all(asked *a, enum search_pass first)
 }
 
 // One mask for all is a list where that is worth another start: a quarter of the rows at most pass,
-// or half where many queries share it. Otherwise masks go to the card.
+// or half where many queries share it. Otherwise masks go to the card, or that of one query, which
+// reads it once, to where the card finds it.
 enum akin_status prepare_masks(asked *a, bool once, bool *nothing)
 {
     const size_t worth = once ? 4 : 2;
@@ -593,7 +628,15 @@ enum akin_status prepare_masks(asked *a, bool once, bool *nothing)
         return AKIN_OK;
     if (count <= a->d->count / worth)
         return list_rows(a, query->masks, count, once);
-    return send_masks(a);
+    if (!once || query->masks_number)
+        return send_masks(a);
+    size_t words = (a->d->count + 63) / 64;
+    enum akin_status status = need_pinned(a->d, words * sizeof(uint64_t), a->error);
+    if (status != AKIN_OK)
+        return status;
+    memcpy(a->d->sent_mask, query->masks, words * sizeof(uint64_t));
+    a->mask = {reinterpret_cast<const uint64_t *>(a->d->sent_mask), nullptr, words};
+    return AKIN_OK;
 }
 
 enum akin_status check_query(const struct search_device *d, const struct device_query *query,
@@ -606,6 +649,20 @@ enum akin_status check_query(const struct search_device *d, const struct device_
             return error_set(error, AKIN_ARGUMENT, "query %zu is row %u: there are %zu", i,
                              query->rows[i], d->count);
     return AKIN_OK;
+}
+
+// What the answers are, the pass does not say; so it may be chosen by what became of others. Where
+// int8 leaves one query in eight to fp16, it costs more than it saves.
+enum search_pass first_pass(const struct search_device *d, const asked *a, bool one)
+{
+    enum search_pass first = a->query->first;
+    if (first == SEARCH_PASS_AUTO && !one)
+        first = d->tried >= 256 && d->failed * 8 > d->tried ? SEARCH_PASS_FP16
+                                                            : search_pass_for(&a->view,
+                                                                              a->query->k);
+    else if (first == SEARCH_PASS_AUTO)
+        first = SEARCH_PASS_INT8;
+    return first == SEARCH_PASS_INT8 && !d->bytes.memory ? SEARCH_PASS_FP16 : first;
 }
 
 enum akin_status run(struct search_device *d, const struct device_query *query, struct hit *hits,
@@ -621,11 +678,7 @@ enum akin_status run(struct search_device *d, const struct device_query *query, 
     a.error = error;
     a.view = search_device_view(d);
     bool one = query->query_count == 1 && query->queries, nothing = false, proven = false;
-    enum search_pass first = query->first;
-    if (first == SEARCH_PASS_AUTO)
-        first = one ? SEARCH_PASS_INT8 : search_pass_for(&a.view, query->k);
-    if (first == SEARCH_PASS_INT8 && !d->bytes.memory)
-        first = SEARCH_PASS_FP16;
+    enum search_pass first = first_pass(d, &a, one);
     enum akin_status status = check_query(d, query, error);
     platform_enter(d->home);
     if (status == AKIN_OK && query->query_count > 0)

@@ -11,21 +11,26 @@ __device__ inline float length_of(float squares)
     return sqrtf(squares) * (1 + 1.0f / 512);
 }
 
-// x [dim] in int8: the scale; its bytes; the squares of what they miss. By a warp.
-__device__ inline float to_bytes(const float *x, size_t dim, int8_t *bytes, float *missing)
+// x - centre (NULL: zeros) [dim] in int8: the scale; its bytes; the squares of it and of what they
+// miss. By a warp.
+__device__ inline float to_bytes(const float *x, const float *centre, size_t dim, int8_t *bytes,
+                                 float *reach, float *missing)
 {
-    float most = 0, squares = 0;
+    float most = 0, squares = 0, all = 0;
     size_t lane = threadIdx.x % 32;
     for (size_t i = lane; i < dim; i += 32)
-        most = fmaxf(most, fabsf(x[i]));
+        most = fmaxf(most, fabsf(x[i] - (centre ? centre[i] : 0)));
     most = warp_max(most);
     float scale = most > 0 ? most / 127 : 1;
     for (size_t i = lane; i < dim; i += 32) {
-        float rounded = fminf(fmaxf(rintf(x[i] / scale), -127.0f), 127.0f);
-        float left = fmaf(-scale, rounded, x[i]);
+        float own = x[i] - (centre ? centre[i] : 0);
+        float rounded = fminf(fmaxf(rintf(own / scale), -127.0f), 127.0f);
+        float left = fmaf(-scale, rounded, own);
         bytes[i] = (int8_t)rounded;
         squares = fmaf(left, left, squares);
+        all = fmaf(own, own, all);
     }
+    *reach = warp_sum(all);
     *missing = warp_sum(squares);
     return scale;
 }
@@ -39,7 +44,7 @@ __global__ void __launch_bounds__(32 * WARPS)
         return;
     const float *row = rows + i * dim;
     size_t at = numbers ? numbers[i] : first + i;
-    float squares = 0, missing = 0;
+    float squares = 0, reach = 0, missing = 0;
     for (size_t d = lane; d < dim; d += 32) {
         float x = row[d];
         store.wide[at * dim + d] = x;
@@ -48,13 +53,14 @@ __global__ void __launch_bounds__(32 * WARPS)
     }
     squares = warp_sum(squares);
     if (store.bytes) {
-        float scale = to_bytes(row, dim, store.bytes + at * dim, &missing);
+        float scale = to_bytes(row, store.centre, dim, store.bytes + at * dim, &reach, &missing);
         if (lane == 0)
             store.scales[at] = scale;
     }
     if (lane == 0) {
         atomicMax(&most[0], ordered(length_of(squares)));
-        atomicMax(&most[1], ordered(length_of(missing)));
+        atomicMax(&most[1], ordered(length_of(reach)));
+        atomicMax(&most[2], ordered(length_of(missing)));
     }
 }
 
@@ -88,8 +94,8 @@ __host__ __device__ inline float error_fp16(float length, size_t dim, search_mar
 __host__ __device__ inline float error_int8(float length, float missing, size_t dim,
                                             search_margins m)
 {
-    return length * m.worst + missing * (m.longest + m.worst)
-           + length * m.longest * (sum_error(dim) + 1.0f / (1 << 20));
+    return length * m.worst + missing * (m.reach + m.worst)
+           + length * (m.longest + m.reach) * (sum_error(dim) + 1.0f / (1 << 20));
 }
 
 __global__ void __launch_bounds__(32 * WARPS)
@@ -100,7 +106,7 @@ __global__ void __launch_bounds__(32 * WARPS)
     if (i >= q.count)
         return;
     const float *from = q.given ? q.given + i * dim : rows.wide + q.numbers[i] * dim;
-    float squares = 0, most = 0, missing = 0, scale = 1;
+    float squares = 0, most = 0, reach = 0, missing = 0, scale = 1;
     for (size_t d = lane; d < dim; d += 32) {
         float x = from[d];
         q.wide[i * dim + d] = x;
@@ -111,7 +117,7 @@ __global__ void __launch_bounds__(32 * WARPS)
     float length = length_of(warp_sum(squares));
     most = warp_max(most);
     if (rows.bytes)
-        scale = to_bytes(from, dim, q.bytes + i * dim, &missing);
+        scale = to_bytes(from, nullptr, dim, q.bytes + i * dim, &reach, &missing);
     if (lane != 0)
         return;
     // beyond fp16 or too small for scales: known by nothing; NaN is not below anything
