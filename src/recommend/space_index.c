@@ -19,8 +19,7 @@ struct space_index {
     const struct search_device_ops *card_ops;
     struct search_device *card;         /* NULL: none, or it failed; under the lock */
     struct mutex *card_lock;
-    atomic_bool card_works, untold;     /* untold: it failed, and nobody was told why */
-    struct akin_error why;              /* under the lock */
+    atomic_bool card_works;
 };
 
 /* ---- the sink --------------------------------------------------------------------------- */
@@ -139,16 +138,6 @@ const struct search_device *space_index_card(const struct space_index *index)
     return index ? index->card : NULL;
 }
 
-bool space_index_card_failed(struct space_index *index, struct akin_error *why)
-{
-    if (!index || !atomic_load(&index->untold) || !atomic_exchange(&index->untold, false))
-        return false;
-    mutex_lock(index->card_lock);
-    *why = index->why;
-    mutex_unlock(index->card_lock);
-    return true;
-}
-
 /* false: the index itself has to answer. */
 static bool search_on_card(struct space_index *index, const struct space_query *query,
                            size_t items, struct hit *hits, size_t *found)
@@ -160,16 +149,12 @@ static bool search_on_card(struct space_index *index, const struct space_query *
         .masks = query->allowed, .mask_count = query->allowed ? 1 : 0,
         .mask_words = (items + 63) / 64,
     };
-    struct akin_error why = { 0 };
     enum akin_status status = AKIN_UNSUPPORTED;
     mutex_lock(index->card_lock);
     if (atomic_load(&index->card_works))
-        status = index->card_ops->search(index->card, &asked, hits, found, NULL, &why);
-    if (status != AKIN_OK && status != AKIN_UNSUPPORTED) {
-        index->why = why;
+        status = index->card_ops->search(index->card, &asked, hits, found, NULL, NULL);
+    if (status != AKIN_OK && status != AKIN_UNSUPPORTED)
         atomic_store(&index->card_works, false);
-        atomic_store(&index->untold, true);
-    }
     mutex_unlock(index->card_lock);
     return status == AKIN_OK;
 }
