@@ -7,6 +7,10 @@ extern "C" {
 #include "compute/personal_device.h"
 }
 
+// AKIN_UNSUPPORTED, AKIN_ARGUMENT, AKIN_MEMORY: see create.
+enum akin_status personal_check(const struct personal_items *items, size_t rows,
+                                struct akin_error *error);
+
 // A request as it lies on the card, with what varies in size beside it.
 struct device_request {
     uint32_t query, person;             // numbers of vectors; UINT32_MAX: none

@@ -131,8 +131,9 @@ __device__ inline void gather_past(const room &r, const rank_job &j, const devic
     for (int e = 0; e < PERSONAL_PAST_MAX; e++) {
         if (e >= (int)request->past_count)
             break;                              // the same for all
-        float value = request->past_weights[e] * bits_score((uint32_t)(mine[e] >> 32));
-        if (value > 0)
+        float weight = bits_score((uint32_t)(mine[e] >> 32));
+        float value = request->past_weights[e] * weight;
+        if (weight > 0 && value > 0)            // of others nobody knows what they name
             add(r, (uint32_t)mine[e], value);
         __syncthreads();
     }
