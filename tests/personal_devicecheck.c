@@ -490,6 +490,10 @@ static void check_refused(struct data *d)
         expect(ops->answer(d->device, &batch, results, &found, &error) == AKIN_ARGUMENT,
                "a request that cannot be", d->rows, i, 0);
     }
+    batch.requests = &(struct personal_request){ .skip = &row, .skip_count = PERSONAL_SKIP_MAX + 1,
+                                                 .mask = UINT32_MAX, .mood = PERSONAL_NO_MOOD };
+    expect(ops->answer(d->device, &batch, results, &found, &error) == AKIN_UNSUPPORTED,
+           "more left out than there is room for", d->rows, 0, 0);
     struct personal_items items = { .mean = d->mean,
                                     .similar = { d->rows, d->starts, d->entries } };
     uint64_t start = d->starts[1], end = d->starts[2];
@@ -505,6 +509,20 @@ static void check_refused(struct data *d)
     expect(ops->create(0, d->search, &items, &device, &error) == AKIN_UNSUPPORTED && !device,
            "a row too long", d->rows, 0, 0);
     d->starts[2] = end;
+    uint32_t *places = must_have(memory_alloc(d->rows, sizeof *places)), listed[2] = { 5, 9 };
+    memset(places, 0xff, d->rows * sizeof *places);
+    places[5] = 0;
+    struct personal_taste taste = { .size = 2, .items = listed, .places = places };
+    items = (struct personal_items){ .mean = d->mean, .taste = &taste };
+    expect(ops->create(0, d->search, &items, &device, &error) == AKIN_ARGUMENT && !device,
+           "an item of the model without a place", d->rows, 0, 0);
+    places[9] = 1;
+    must(ops->create(0, d->search, &items, &device, &error));
+    ops->destroy(&device);
+    places[3] = 1;
+    expect(ops->create(0, d->search, &items, &device, &error) == AKIN_ARGUMENT && !device,
+           "two items in one place", d->rows, 0, 0);
+    memory_free(places);
     ops->destroy(&device);
 }
 

@@ -12,6 +12,7 @@
 namespace {
 
 enum { TOGETHER = 1024, ALIGNED = 64 };     // requests of a chunk
+static_assert((uint64_t)TOGETHER * PERSONAL_SKIP_MAX <= UINT32_MAX, "places of lists have 32 bits");
 // Copies that a model of taste points to: items and places, of each sum four, of the sequence six, of
 // each mood two.
 enum { KEPT_MAX = 2 + 4 * PERSONAL_SUMS + 6 + 2 * PERSONAL_MOODS };
@@ -106,6 +107,7 @@ void destroy(struct personal_device **device)
                                 d->hits.data, d->hits_found.data, d->vectors.data, d->said.data,
                                 d->bases.data};
         platform_enter(d->own);
+        platform_finish(d->own, nullptr);       // copies from what the caller has, where create failed
         search_work_release(d->own, &d->work);
         for (void *each : memory)
             platform_release(d->own, each);
@@ -469,6 +471,9 @@ enum akin_status check_request(const struct personal_device *d, const struct per
         return error_set(error, AKIN_ARGUMENT, "request %zu: a past of %zu items; at most %d%s",
                          number, r->past_count, d->similar_items ? PERSONAL_PAST_MAX : 0,
                          d->similar_items ? "" : ", without raters");
+    if (r->skip_count > PERSONAL_SKIP_MAX)
+        return error_set(error, AKIN_UNSUPPORTED, "request %zu: %zu items are left out; on the GPU at "
+                         "most %d", number, r->skip_count, PERSONAL_SKIP_MAX);
     if (r->mask != UINT32_MAX && r->mask >= batch->mask_count)
         return error_set(error, AKIN_ARGUMENT, "request %zu: mask %u; there are %zu", number,
                          r->mask, batch->mask_count);
