@@ -76,8 +76,8 @@ static void unit(float *x, size_t dim)
         x[i] = (float)((double)x[i] / sqrt(squares));
 }
 
-/* Weights have few values, so that ties are many; every ninth item has none. Some are below 0, which
- * are none whatever they name. */
+/* Weights have few values, so that ties are many; every ninth item has none. Some are below 0: they
+ * are none, whatever they name. */
 static void draw_similar(struct data *d)
 {
     d->starts = must_have(memory_alloc(d->rows + 1, sizeof *d->starts));
