@@ -301,7 +301,11 @@ enum akin_status search_alone(struct personal_device *d, const chunk &c, enum se
                                      reinterpret_cast<int8_t *>(digits.wide));
     else if (pass == SEARCH_PASS_FP16)
         single.error = search_error_fp16(given.wide, dim, d->view.margins);
-    single.pass = single.error < INFINITY ? pass : SEARCH_PASS_FP32;
+    if (!(single.error < INFINITY)) {
+        pass = SEARCH_PASS_FP32;
+        single.error = 0;
+    }
+    single.pass = pass;
     single.rows = d->view.rows;
     single.mask = *c.mask;
     single.k = c.k;
