@@ -53,7 +53,7 @@ void destroy(struct graph_device **device)
         return;
     if (g->own) {
         platform_enter(g->own);
-        platform_finish(g->own, nullptr);       // copies from what the caller has, where create failed
+        platform_finish(g->own, nullptr);       // create may have failed with copies under way
         for (struct nodes *n : {&g->people, &g->items}) {
             void *const memory[] = {n->offsets, n->members, n->x, n->tower_values,
                                     n->tower_squares};

@@ -13,14 +13,9 @@ namespace {
 
 enum { TOGETHER = 1024, ALIGNED = 64 };     // requests of a chunk
 static_assert((uint64_t)TOGETHER * PERSONAL_SKIP_MAX <= UINT32_MAX, "places of lists have 32 bits");
-// Copies that a model of taste points to: items and places, of each sum four, of the sequence six, of
-// each mood two.
+// Copies that a model of taste points to: items and places, of each sum four, of the sequence six,
+// of each mood two.
 enum { KEPT_MAX = 2 + 4 * PERSONAL_SUMS + 6 + 2 * PERSONAL_MOODS };
-
-struct memory {
-    void *data;
-    size_t bytes;
-};
 
 // What comes back for a chunk, one behind the other.
 struct answer_layout {
@@ -66,34 +61,33 @@ struct personal_device {
     void *kept[KEPT_MAX];               // what taste points to
     size_t kept_count;
     // of a chunk
-    memory sent, received;              // pinned
-    memory given, answers, masks, hits, hits_found, vectors, said, bases;
+    search_buffer sent, received;       // pinned
+    search_buffer given, answers, masks, hits, hits_found, vectors, said, bases;
     search_work work;
 };
 
 namespace {
 
-// Grows; what was in it is lost.
-enum akin_status need(platform *p, memory *m, size_t bytes, bool pinned, struct akin_error *error)
+// As search_need, with a quarter more, since chunks differ in size.
+enum akin_status need(platform *p, search_buffer *m, size_t bytes, bool pinned,
+                      struct akin_error *error)
 {
     if (m->bytes >= bytes)
         return AKIN_OK;
-    if (pinned)
-        platform_release_pinned(p, m->data);
-    else
-        platform_release(p, m->data);
-    *m = {};
     bytes += bytes / 4;
-    enum akin_status status = pinned ? platform_allocate_pinned(p, bytes, &m->data, error)
-                                     : platform_allocate(p, bytes, &m->data, error);
+    if (!pinned)
+        return search_need(p, m, bytes, error);
+    platform_release_pinned(p, m->memory);
+    *m = {};
+    enum akin_status status = platform_allocate_pinned(p, bytes, &m->memory, error);
     if (status == AKIN_OK)
         m->bytes = bytes;
     return status;
 }
 
-template <typename T> T *at(const memory &m, size_t offset)
+template <typename T> T *at(const search_buffer &m, size_t offset)
 {
-    return reinterpret_cast<T *>(static_cast<unsigned char *>(m.data) + offset);
+    return reinterpret_cast<T *>(static_cast<unsigned char *>(m.memory) + offset);
 }
 
 void destroy(struct personal_device **device)
@@ -103,18 +97,18 @@ void destroy(struct personal_device **device)
         return;
     if (d->own) {
         void *const memory[] = {d->mean, d->popularity, d->texted, d->starts, d->entries,
-                                d->by_popularity, d->given.data, d->answers.data, d->masks.data,
-                                d->hits.data, d->hits_found.data, d->vectors.data, d->said.data,
-                                d->bases.data};
+                                d->by_popularity, d->given.memory, d->answers.memory,
+                                d->masks.memory, d->hits.memory, d->hits_found.memory,
+                                d->vectors.memory, d->said.memory, d->bases.memory};
         platform_enter(d->own);
-        platform_finish(d->own, nullptr);       // copies from what the caller has, where create failed
+        platform_finish(d->own, nullptr);       // create may have failed with copies under way
         search_work_release(d->own, &d->work);
         for (void *each : memory)
             platform_release(d->own, each);
         for (size_t i = 0; i < d->kept_count; i++)
             platform_release(d->own, d->kept[i]);
-        platform_release_pinned(d->own, d->sent.data);
-        platform_release_pinned(d->own, d->received.data);
+        platform_release_pinned(d->own, d->sent.memory);
+        platform_release_pinned(d->own, d->received.memory);
         platform_close(d->own);
     }
     delete d;
@@ -358,8 +352,8 @@ enum akin_status begin(struct personal_device *d, struct akin_error *error)
 {
     search_view now = search_device_view(d->rows);
     if (now.rows.count != d->view.rows.count)
-        return error_set(error, AKIN_ARGUMENT, "requests of people were prepared on the GPU for %zu "
-                         "rows, and there are %zu: prepare them anew", d->view.rows.count,
+        return error_set(error, AKIN_ARGUMENT, "requests of people were prepared on the GPU for "
+                         "%zu rows, and there are %zu: prepare them anew", d->view.rows.count,
                          now.rows.count);
     d->view = now;
     platform_enter(d->own);
@@ -368,8 +362,8 @@ enum akin_status begin(struct personal_device *d, struct akin_error *error)
     return AKIN_OK;
 }
 
-// Nothing is under way behind a call that failed: copies read memory of the caller, and pinned memory
-// that the next call writes.
+// Nothing is under way behind a call that failed: copies read memory of the caller, and pinned
+// memory that the next call writes.
 enum akin_status end(struct personal_device *d, enum akin_status status)
 {
     if (status != AKIN_OK)
@@ -409,8 +403,8 @@ enum akin_status nearest_chunk(struct personal_device *d, const float *queries, 
                                     at<float>(d->sent, 0));
         found[0] = 0;
     } else {
-        memcpy(d->sent.data, queries, bytes);
-        platform_upload(d->own, d->given.data, d->sent.data, bytes);
+        memcpy(d->sent.memory, queries, bytes);
+        platform_upload(d->own, d->given.memory, d->sent.memory, bytes);
         personal_fuse(d->own, &fuse);
     }
     if (points != POINTS)
@@ -418,7 +412,7 @@ enum akin_status nearest_chunk(struct personal_device *d, const float *queries, 
     status = search(d, c, error);
     if (status != AKIN_OK)
         return status;
-    platform_download(d->own, d->received.data, d->answers.data, l.bytes);
+    platform_download(d->own, d->received.memory, d->answers.memory, l.bytes);
     take_time(d);
     status = platform_finish(d->own, error);
     auto does_point = [&](size_t q) {
@@ -431,7 +425,7 @@ enum akin_status nearest_chunk(struct personal_device *d, const float *queries, 
             again = true;
         }
     if (status == AKIN_OK && again) {
-        platform_download(d->own, d->received.data, d->answers.data, l.bytes);
+        platform_download(d->own, d->received.memory, d->answers.memory, l.bytes);
         status = platform_finish(d->own, error);
     }
     if (status != AKIN_OK)
@@ -453,7 +447,7 @@ enum akin_status nearest(struct personal_device *d, const float *queries, size_t
     if (mask) {
         status = need(d->own, &d->masks, d->words * sizeof *mask, false, error);
         if (status == AKIN_OK)
-            platform_upload(d->own, d->masks.data, mask, d->words * sizeof *mask);
+            platform_upload(d->own, d->masks.memory, mask, d->words * sizeof *mask);
     }
     for (size_t first = 0; status == AKIN_OK && first < count; first += TOGETHER) {
         size_t now = count - first < TOGETHER ? count - first : (size_t)TOGETHER;
@@ -476,8 +470,8 @@ enum akin_status check_request(const struct personal_device *d, const struct per
                          number, r->past_count, d->similar_items ? PERSONAL_PAST_MAX : 0,
                          d->similar_items ? "" : ", without raters");
     if (r->skip_count > PERSONAL_SKIP_MAX)
-        return error_set(error, AKIN_UNSUPPORTED, "request %zu: %zu items are left out; on the GPU at "
-                         "most %d", number, r->skip_count, PERSONAL_SKIP_MAX);
+        return error_set(error, AKIN_UNSUPPORTED, "request %zu: %zu items are left out; on the GPU "
+                         "at most %d", number, r->skip_count, PERSONAL_SKIP_MAX);
     if (r->mask != UINT32_MAX && r->mask >= batch->mask_count)
         return error_set(error, AKIN_ARGUMENT, "request %zu: mask %u; there are %zu", number,
                          r->mask, batch->mask_count);
@@ -590,7 +584,7 @@ enum akin_status reserve(struct personal_device *d, const sent_layout &sent,
                          struct akin_error *error)
 {
     struct {
-        struct memory *room;
+        search_buffer *room;
         size_t bytes;
         bool pinned;
     } wanted[] = {
@@ -661,7 +655,7 @@ enum akin_status answer_chunk(struct personal_device *d, const struct personal_b
     taste_job taste = {requests, at<uint32_t>(d->given, sent.history), d->taste,
                        at<float>(d->said, 0)};
     mark_time(d);
-    platform_upload(d->own, d->given.data, d->sent.data, sent.bytes);
+    platform_upload(d->own, d->given.memory, d->sent.memory, sent.bytes);
     if (!alone)
         personal_fuse(d->own, &fuse);
     if (n.masks)
@@ -673,7 +667,7 @@ enum akin_status answer_chunk(struct personal_device *d, const struct personal_b
     if (status != AKIN_OK)
         return status;
     personal_rank(d->own, &rank, count);
-    platform_download(d->own, d->received.data, d->answers.data, l.bytes);
+    platform_download(d->own, d->received.memory, d->answers.memory, l.bytes);
     take_time(d);
     status = platform_finish(d->own, error);
     bool again = false;
@@ -686,12 +680,12 @@ enum akin_status answer_chunk(struct personal_device *d, const struct personal_b
             again = true;
         }
     if (status == AKIN_OK && again) {
-        platform_download(d->own, d->received.data, d->answers.data, l.bytes);
+        platform_download(d->own, d->received.memory, d->answers.memory, l.bytes);
         status = platform_finish(d->own, error);
     }
     if (status != AKIN_OK)
         return status;
-    memcpy(results, d->received.data, count * k * sizeof *results);
+    memcpy(results, d->received.memory, count * k * sizeof *results);
     for (size_t q = 0; q < count; q++)
         found[q] = !alone && at<uint32_t>(d->received, l.points)[q] == POINTS_WRONG
                        ? PERSONAL_NOWHERE : at<uint32_t>(d->received, l.found)[q];
@@ -712,7 +706,7 @@ enum akin_status answer(struct personal_device *d, const struct personal_batch *
     if (base_bytes) {
         status = need(d->own, &d->bases, base_bytes, false, error);
         if (status == AKIN_OK)
-            platform_upload(d->own, d->bases.data, batch->masks, base_bytes);
+            platform_upload(d->own, d->bases.memory, batch->masks, base_bytes);
     }
     for (size_t first = 0; status == AKIN_OK && first < batch->count; first += TOGETHER) {
         size_t left = batch->count - first, now = left < TOGETHER ? left : (size_t)TOGETHER;
