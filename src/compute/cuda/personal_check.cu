@@ -30,7 +30,8 @@ enum akin_status check_similar(const struct item_rows *rows, size_t items,
                 continue;
             if (entry->row >= items || last[entry->row] == row)
                 return error_set(error, AKIN_ARGUMENT, "row %zu of raters names item %u, which %s",
-                                 row, entry->row, entry->row >= items ? "is not there" : "is twice");
+                                 row, entry->row,
+                                 entry->row >= items ? "is not there" : "is twice");
             last[entry->row] = (uint32_t)row;
         }
     }

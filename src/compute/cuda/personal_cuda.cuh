@@ -66,8 +66,8 @@ struct taste_job {
 bool personal_say_fits(const platform *p);
 void personal_say(platform *p, const taste_job *job, size_t count);
 
-// Requests [count] to one vector of length 1 each, and whether it points somewhere. `requests` NULL:
-// vector q is the query of request q, and nothing else.
+// Requests [count] to one vector of length 1 each, and whether it points somewhere. `requests`
+// NULL: vector q is the query of request q, and nothing else.
 enum { POINTS_NOT, POINTS, POINTS_WRONG };
 struct fuse_job {
     const device_request *requests;

@@ -22,7 +22,7 @@ enum {
 
 static_assert(PERSONAL_PAST_MAX * PERSONAL_ROW_MAX <= KEYS && 2 * KEYS <= SLOTS, "room for all");
 static_assert((int)PERSONAL_MODEL_MAX + (int)PERSONAL_OFFERS_MAX <= (int)KEYS, "room for all");
-static_assert((int)CANDIDATES <= (int)KEYS && (int)PERSONAL_ROW_MAX <= (int)THREADS, "room for all");
+static_assert((int)CANDIDATES <= (int)KEYS && (int)PERSONAL_ROW_MAX <= (int)THREADS, "as well");
 static_assert(sizeof(struct item_weight) == sizeof(uint64_t), "read as one");
 
 struct room {
