@@ -3,6 +3,8 @@
 // Calls are asynchronous; the first error is kept and told by platform_finish.
 #pragma once
 
+#include <new>
+
 #include "compute/cuda/portable.cuh"
 
 extern "C" {
@@ -19,6 +21,18 @@ enum akin_status platform_describe(int ordinal, struct cuda_description *descrip
                                    struct akin_error *error);
 // Bytes that this process holds on a card for one use.
 size_t platform_held(int ordinal, enum cuda_use use);
+
+// Runs what makes containers grow; false: memory of the host has run out. Who is called from C must
+// not let that out as an exception.
+template <typename Work> bool within_memory(Work work)
+{
+    try {
+        work();
+    } catch (const std::bad_alloc &) {
+        return false;
+    }
+    return true;
+}
 
 enum number_type { NUMBER_F32, NUMBER_F16, NUMBER_BF16 };
 
