@@ -488,6 +488,7 @@ static void check_refused(void)
         { 128, 4, 128, 1, 0, POOLING_MEAN, COMPUTE_FP32 },
         { 192, 3, 128, 1, 0, POOLING_MEAN, COMPUTE_INT8 },
         { 128, 4, 192, 1, 0, POOLING_MEAN, COMPUTE_INT8 },
+        { 128, 4, 131072, 1, 0, POOLING_MEAN, COMPUTE_INT8 },   /* shared memory */
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         struct encoder_device *device = NULL;
