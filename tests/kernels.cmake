@@ -75,7 +75,8 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
   endif()
   set_source_files_properties(${kernel_sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "${told}")
   set(host_sources ${PROJECT_SOURCE_DIR}/src/compute/cuda/fence.cu      # without kernels
-    ${PROJECT_SOURCE_DIR}/src/compute/cuda/ledger.cu)
+    ${PROJECT_SOURCE_DIR}/src/compute/cuda/ledger.cu
+    ${PROJECT_SOURCE_DIR}/src/compute/cuda/personal_check.cu)
   set_source_files_properties(${host_sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
   add_library(cuda_emulated STATIC ${kernel_sources} ${host_sources} cuda_emulation/emulation.cc
     cuda_emulation/emulation_races.cc cuda_emulation/platform.cc cuda_emulation/cards.cc)
