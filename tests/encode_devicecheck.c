@@ -476,6 +476,34 @@ static void check_shape(struct encoder_shape shape, bool with_many)
     weights_deinit(&w);
 }
 
+#ifdef AKIN_CUDA_EMULATED
+/* A card with less shared memory takes other tiles, and finds the same bits. */
+static void check_small_card(struct encoder_shape shape)
+{
+    static const size_t lengths[] = { 256, 250, 30 };
+    enum { SEQUENCES = sizeof lengths / sizeof *lengths };
+    struct weights w;
+    weights_init(&w, &shape);
+    batch_random(&all, lengths, SEQUENCES);
+    float *vectors = must_have(memory_alloc(2 * SEQUENCES * shape.hidden, sizeof *vectors));
+    for (size_t i = 0; i < 2; i++) {
+        struct encoder_stream *stream = NULL;
+        if (i == 1)
+            setenv("AKIN_EMULATED_SHARED", "101376", 1);    /* capability 8.6 */
+        struct encoder_device *device = device_of(&w);
+        must(ops->stream_create(device, 1024, SEQUENCES_MAX, &stream, &error));
+        must(ops->run(stream, &all.packed, true, vectors + i * SEQUENCES * shape.hidden, &error));
+        ops->stream_destroy(&stream);
+        ops->destroy(&device);
+    }
+    unsetenv("AKIN_EMULATED_SHARED");
+    expect(!memcmp(vectors, vectors + SEQUENCES * shape.hidden,
+                   SEQUENCES * shape.hidden * sizeof *vectors), "bits, a smaller card", &shape, 0);
+    memory_free(vectors);
+    weights_deinit(&w);
+}
+#endif
+
 static void check_refused(void)
 {
     static const struct encoder_shape wrong[] = {
@@ -488,6 +516,7 @@ static void check_refused(void)
         { 128, 4, 128, 1, 0, POOLING_MEAN, COMPUTE_FP32 },
         { 192, 3, 128, 1, 0, POOLING_MEAN, COMPUTE_INT8 },
         { 128, 4, 192, 1, 0, POOLING_MEAN, COMPUTE_INT8 },
+        { 128, 4, 131072, 1, 0, POOLING_MEAN, COMPUTE_INT8 },   /* shared memory */
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         struct encoder_device *device = NULL;
@@ -592,6 +621,9 @@ int main(int argc, char **argv)
                 false);
     check_shape((struct encoder_shape){ 128, 2, 256, 2, 1e-12f, POOLING_MEAN, COMPUTE_INT8 }, true);
     check_shape((struct encoder_shape){ 384, 12, 128, 1, 1e-12f, POOLING_CLS, COMPUTE_INT8 }, true);
+#ifdef AKIN_CUDA_EMULATED
+    check_small_card((struct encoder_shape){ 128, 2, 3584, 1, 1e-5f, POOLING_CLS, COMPUTE_INT8 });
+#endif
     printf("encode_devicecheck: %d checks, %d failed\n", checks, failures);
     return failures > 0;
 }

@@ -185,7 +185,8 @@ static void find_nodes(const struct akin_engine *engine, struct encoder_cards *c
     numa_close(&numa);
 }
 
-/* The cards that the encoder has; with cuda:all those that can be used. */
+/* The cards that the encoder has; with cuda:all those that can be used, the first of which has what
+ * is not placed. */
 static enum akin_status choose_encoder(const struct akin_engine *engine, int count,
                                        struct akin_error *error)
 {
@@ -208,7 +209,10 @@ static enum akin_status choose_encoder(const struct akin_engine *engine, int cou
             c->cards.ordinals[c->cards.count++] = i;
         else
             log_write(&engine->log, AKIN_LOG_WARNING, "left out: %s", reason.message);
-    return c->cards.count ? AKIN_OK : error_set(error, reason.status, "%s", reason.message);
+    if (!c->cards.count)
+        return error_set(error, reason.status, "%s", reason.message);
+    c->ordinal = c->cards.ordinals[0];
+    return AKIN_OK;
 }
 
 /* A card that a part is to have and that is not there. */

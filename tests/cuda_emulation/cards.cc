@@ -33,6 +33,11 @@ int cards_capability()
     return (int)number_of("AKIN_EMULATED_CAPABILITY", 90);
 }
 
+size_t cards_shared_bytes()
+{
+    return number_of("AKIN_EMULATED_SHARED", 227 << 10);
+}
+
 size_t cards_memory(int ordinal)
 {
     return number_of("AKIN_EMULATED_MEMORY", (8ull + (unsigned)ordinal) << 30);

@@ -6,6 +6,8 @@
 #include <mutex>
 #include <vector>
 
+#include "cards.h"
+
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 // Keeps what a call must keep on the stack, and goes on where the other left off.
@@ -186,15 +188,32 @@ void ask(const std::function<void()> &what)
         what();
 }
 
+// What a card refuses to start (CUDA C++ Programming Guide, Compute Capabilities).
+static void check_launch(dim3 grid, dim3 block, size_t shared_bytes)
+{
+    const unsigned threads_max = 1024, grid_max = 65535;
+    if (threads == 0 || threads % WARP != 0 || threads > threads_max || block.z != 1) {
+        fprintf(stderr, "blocks are whole warps here, of up to %u threads\n", threads_max);
+        abort();
+    }
+    if (grid.x == 0 || grid.x > INT32_MAX || grid.y == 0 || grid.y > grid_max || grid.z == 0 ||
+        grid.z > grid_max) {
+        fprintf(stderr, "no card starts a grid of %u x %u x %u blocks\n", grid.x, grid.y, grid.z);
+        abort();
+    }
+    if (shared_bytes > cards_shared_bytes()) {
+        fprintf(stderr, "a block asks for %zu bytes of shared memory; the card has %zu\n",
+                shared_bytes, cards_shared_bytes());
+        abort();
+    }
+}
+
 static void run_now(dim3 grid, dim3 block, size_t shared_bytes,
                     const std::function<void()> &kernel)
 {
     std::lock_guard<std::mutex> turn(one_at_a_time);
     threads = (size_t)block.x * block.y;
-    if (threads % WARP != 0 || block.z != 1) {
-        fprintf(stderr, "blocks are whole warps here\n");
-        abort();
-    }
+    check_launch(grid, block, shared_bytes);
     body = &kernel;
     gridDim = grid;
     blockDim = block;

@@ -145,10 +145,14 @@ static void counting(bool plain)
 static void right_count() { counting(false); }
 static void plain_count() { counting(true); }
 
+static void nothing() {}
+
 static const struct trial {
     const char *name;
     void (*kernel)();
     bool right;
+    dim3 grid = dim3(2), block = dim3(THREADS);
+    size_t shared = 16 * THREADS;
 } trials[] = {
     {"barriers", right, true},
     {"no barrier after a write", no_barrier_before, false},
@@ -168,6 +172,12 @@ static const struct trial {
     {"a write beyond the end", beyond, false},
     {"an atomic count", right_count, true},
     {"a count that is not atomic", plain_count, false},
+    {"as many threads as there may be", nothing, true, dim3(1), dim3(1024)},
+    {"too many threads", nothing, false, dim3(1), dim3(1056)},
+    {"no block", nothing, false, dim3(0)},
+    {"too many rows of blocks", nothing, false, dim3(1, 65536)},
+    {"as much shared memory as there may be", nothing, true, dim3(1), dim3(32), 227 << 10},
+    {"too much shared memory", nothing, false, dim3(1), dim3(32), (227 << 10) + 1},
 };
 
 int main()
@@ -179,7 +189,7 @@ int main()
         if (child == 0) {
             if (!each.right && !freopen("/dev/null", "w", stderr))
                 _exit(2);
-            emulation::run(dim3(2), dim3(THREADS), 16 * THREADS, each.kernel);
+            emulation::run(each.grid, each.block, each.shared, each.kernel);
             _exit(0);
         }
         int state = 0;

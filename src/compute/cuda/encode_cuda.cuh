@@ -127,6 +127,8 @@ void encode_multiply_bytes(platform *p, const encode_linear *linear, const encod
                            size_t rows, half_t *out);
 void encode_multiply_bytes_gelu(platform *p, const encode_linear *linear, const encode_narrowing *x,
                                 size_t rows, const encode_groups *out);
+// Whether the card has the shared memory for groups of a factor so deep.
+bool encode_groups_fit(const platform *p, size_t depth);
 void encode_multiply_groups_norm(platform *p, const encode_linear *linear, const encode_norm *norm,
                                  const encode_groups *in, size_t rows, half_t *x, float *sums,
                                  const encode_narrowing *narrow);

@@ -1,6 +1,6 @@
-// The CUDA encoder: its weights in fp16 or bytes on a card, and streams that run batches. A batch goes up as
-// one block and comes back as one; a few texts at a time are played from recordings, which are made
-// for a number of tokens rounded up.
+// The CUDA encoder: its weights in fp16 or bytes on a card, and streams that run batches. A batch
+// goes up as one block and comes back as one; a few texts at a time are played from recordings,
+// which are made for a number of tokens rounded up.
 #include "compute/cuda/encode_device.h"
 
 #include <cstring>
@@ -64,9 +64,10 @@ enum akin_status allocate(struct encoder_device *d, size_t bytes, void **memory,
                           struct akin_error *error)
 {
     enum akin_status status = platform_allocate(d->home, bytes, memory, error);
-    if (status == AKIN_OK)
-        d->memory.push_back(*memory);
-    return status;
+    if (status != AKIN_OK || within_memory([&] { d->memory.push_back(*memory); }))
+        return status;
+    platform_release(d->home, *memory);
+    return error_memory(error);
 }
 
 enum akin_status put_floats(struct encoder_device *d, const float *values, size_t count,
@@ -90,9 +91,14 @@ enum akin_status put_halves(struct encoder_device *d, const struct host_matrix *
     enum akin_status status = allocate(d, count * sizeof(half_t), &memory, error);
     if (status != AKIN_OK)
         return status;
-    const size_t rows_together = 1 << 20 >> 8;
-    std::vector<float> wide(rows_together * matrix->cols);
-    std::vector<half_t> narrow(wide.size());
+    const size_t rows_together = matrix->rows < 4096 ? matrix->rows : 4096;
+    std::vector<float> wide;
+    std::vector<half_t> narrow;
+    if (!within_memory([&] {
+            wide.resize(rows_together * matrix->cols);
+            narrow.resize(wide.size());
+        }))
+        return error_memory(error);
     for (size_t row = 0; row < matrix->rows; row += rows_together) {
         size_t rows = matrix->rows - row < rows_together ? matrix->rows - row : rows_together;
         struct host_matrix part = *matrix;
@@ -184,10 +190,18 @@ enum akin_status put_narrow(struct encoder_device *d, enum encoder_linear which,
                             struct akin_error *error)
 {
     size_t rows = weight->rows, cols = weight->cols;
-    std::vector<float> wide(rows * cols), step(rows), sum(rows), whole_bias(bias, bias + rows);
-    std::vector<int8_t> bytes(rows * cols);
+    std::vector<float> wide, step, sum, whole_bias;
+    std::vector<int8_t> bytes;
+    if (!within_memory([&] {
+            wide.resize(rows * cols);
+            bytes.resize(rows * cols);
+            step.resize(rows);
+            sum.resize(rows);
+            whole_bias.assign(bias, bias + rows);
+            inverse.resize(cols, 1.0f);
+        }))
+        return error_memory(error);
     host_matrix_to_f32(weight, wide.data());
-    inverse.resize(cols, 1.0f);
     for (size_t r = 0; r < rows; r++) {
         if (!narrow_weights(&wide[r * cols], inverse.data(), cols, &bytes[r * cols], &step[r],
                             &sum[r]))
@@ -254,8 +268,13 @@ enum akin_status create(int ordinal, const struct encoder_shape *shape,
         return error_memory(error);
     d->ordinal = ordinal;
     d->shape = *shape;
-    d->layers.resize(shape->layers);
-    status = platform_open(ordinal, &d->home, error, CUDA_USE_ENCODER);
+    status = within_memory([&] { d->layers.resize(shape->layers); })
+                 ? platform_open(ordinal, &d->home, error, CUDA_USE_ENCODER) : error_memory(error);
+    if (status == AKIN_OK && shape->precision == COMPUTE_INT8 &&
+        !encode_groups_fit(d->home, shape->intermediate))
+        status = error_set(error, AKIN_UNSUPPORTED, "intermediate size %zu: in int8 this GPU has "
+                           "too little shared memory for it, %zu bytes; use --precision fp16",
+                           shape->intermediate, platform_shared_bytes(d->home));
     if (status == AKIN_OK)
         status = put_tables(d, tables, error);
     if (status == AKIN_OK)
@@ -266,10 +285,11 @@ enum akin_status create(int ordinal, const struct encoder_shape *shape,
 }
 
 enum akin_status set_equalizer(struct encoder_device *d, size_t index, enum encoder_linear which,
-                               const float *equalizer, size_t count, struct akin_error *)
+                               const float *equalizer, size_t count, struct akin_error *error)
 {
     std::vector<float> &inverse = d->layers[index].inverse[which];
-    inverse.resize(count);
+    if (!within_memory([&] { inverse.resize(count); }))
+        return error_memory(error);
     for (size_t i = 0; i < count; i++)
         inverse[i] = 1.0f / equalizer[i];
     return AKIN_OK;

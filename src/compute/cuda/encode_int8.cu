@@ -326,6 +326,11 @@ void encode_multiply_bytes_gelu(platform *p, const encode_linear *linear, const 
     start_sized<EPILOGUE_GELU>(p, j, rows);
 }
 
+bool encode_groups_fit(const platform *p, size_t depth)
+{
+    return grouped_shared<few_grouped>(depth) <= platform_shared_bytes(p);
+}
+
 void encode_multiply_groups_norm(platform *p, const encode_linear *linear, const encode_norm *norm,
                                  const encode_groups *in, size_t rows, half_t *x, float *sums,
                                  const encode_narrowing *narrow)
@@ -344,6 +349,8 @@ void encode_multiply_groups_norm(platform *p, const encode_linear *linear, const
                       : start_norm<false>(p, j, with, rows, shared);
         return;
     }
-    rows > FEW ? start_groups<many_grouped>(p, j, rows) : start_groups<few_grouped>(p, j, rows);
+    bool many = rows > FEW && grouped_shared<many_grouped>(linear->depth)
+                                  <= platform_shared_bytes(p);
+    many ? start_groups<many_grouped>(p, j, rows) : start_groups<few_grouped>(p, j, rows);
     encode_norm_rows(p, norm, sums, rows, linear->cols, x, narrow);
 }

@@ -145,7 +145,6 @@ __global__ void __launch_bounds__(32 * WARPS) norm_kernel(encode_norm norm, cons
     narrow_row(values, pairs, narrow, row * cols + begin, 8, row);
 }
 
-
 // Sums over tokens in order, a thread a column; then the length, over columns in a fixed order.
 __global__ void __launch_bounds__(POOL_THREADS) pool_kernel(encode_batch batch, const half_t *x,
                                                             size_t hidden, enum pooling pooling,

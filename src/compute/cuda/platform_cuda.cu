@@ -70,6 +70,7 @@ struct platform {
     cudaEvent_t marks[2];               // begin and end; made when first asked for
     uint64_t recorded[RECORDINGS];      // kernels of them
     uint64_t asked, longer_ns;          // kernels since it was last waited for; see wait_longer
+    uint64_t before;                    // of them, those before the recording under way
     enum akin_status status;            // of the first error
     char message[256];
 };
@@ -84,11 +85,20 @@ void platform_fail(platform *p, enum akin_status status, const char *what)
 
 namespace {
 
+// An error that a call of the runtime returns stays as the last one of this thread, whatever
+// succeeds after it, and would be taken for the next kernel's. That something is not ready does not
+// (CUDA C++ Programming Guide, Error Checking); it costs nothing not to rely on that.
+cudaError_t taken(cudaError_t code)
+{
+    if (code != cudaSuccess)
+        cudaGetLastError();
+    return code;
+}
+
 void check(platform *p, cudaError_t code, const char *what)
 {
-    if (code == cudaSuccess)
+    if (taken(code) == cudaSuccess)
         return;
-    cudaGetLastError();         // or the next kernel of this thread is taken to have failed
     char message[256];
     snprintf(message, sizeof message, "CUDA device %d: %s: %s", p->ordinal, what,
              cudaGetErrorString(code));
@@ -122,14 +132,18 @@ const char *remedy(cudaError_t code)
     }
 }
 
+enum akin_status given_up(int ordinal, struct akin_error *error)
+{
+    return error_set(error, AKIN_IO, "CUDA device %d was given up: it did not answer earlier",
+                     ordinal);
+}
+
 bool is_given_up(platform *p)
 {
+    struct akin_error error = {};
     if (!fence_is_up(p->ordinal))
         return false;
-    char message[256];
-    snprintf(message, sizeof message, "CUDA device %d was given up: it did not answer earlier",
-             p->ordinal);
-    platform_fail(p, AKIN_IO, message);
+    platform_fail(p, given_up(p->ordinal, &error), error.message);
     return true;
 }
 
@@ -142,11 +156,9 @@ void wait(platform *p, const char *what)
     if (is_given_up(p))
         return;
     bool answered = wait_until(limit_ns, [&] {
-        code = cudaStreamQuery(p->stream);
+        code = taken(cudaStreamQuery(p->stream));
         return code != cudaErrorNotReady || fence_is_up(p->ordinal);
     });
-    if (code == cudaErrorNotReady)
-        cudaGetLastError();             // or the next kernel is taken to have failed
     if (answered && code != cudaErrorNotReady) {
         check(p, code, what);
         return;
@@ -176,7 +188,7 @@ bool is_pinned(const platform *p, const void *memory, size_t bytes)
 int platform_count(void)
 {
     int count = 0;
-    return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+    return taken(cudaGetDeviceCount(&count)) == cudaSuccess ? count : 0;
 }
 
 enum akin_status platform_describe(int ordinal, struct cuda_description *d,
@@ -184,6 +196,8 @@ enum akin_status platform_describe(int ordinal, struct cuda_description *d,
 {
     cudaDeviceProp properties;
     *d = {};
+    if (fence_is_up(ordinal))
+        return given_up(ordinal, error);
     cudaError_t code = cudaSetDevice(ordinal);
     if (code == cudaSuccess)
         code = cudaGetDeviceProperties(&properties, ordinal);
@@ -195,7 +209,7 @@ enum akin_status platform_describe(int ordinal, struct cuda_description *d,
         code = cudaRuntimeGetVersion(&d->runtime);
     if (code == cudaSuccess)
         code = cudaDeviceGetPCIBusId(d->bus, (int)sizeof d->bus, ordinal);
-    if (code != cudaSuccess)
+    if (taken(code) != cudaSuccess)
         return error_set(error, AKIN_NOT_FOUND, "CUDA device %d: %s%s", ordinal,
                          cudaGetErrorString(code), remedy(code));
     snprintf(d->name, sizeof d->name, "%.*s", (int)sizeof d->name - 1, properties.name);
@@ -217,7 +231,7 @@ enum akin_status platform_open(int ordinal, platform **out, struct akin_error *e
 {
     *out = nullptr;
     int count = 0;
-    cudaError_t code = cudaGetDeviceCount(&count);
+    cudaError_t code = taken(cudaGetDeviceCount(&count));
     if (code != cudaSuccess)
         return error_set(error, AKIN_NOT_FOUND, "no CUDA device: %s%s", cudaGetErrorString(code),
                          remedy(code));
@@ -225,8 +239,7 @@ enum akin_status platform_open(int ordinal, platform **out, struct akin_error *e
         return error_set(error, AKIN_NOT_FOUND, "there is no CUDA device %d; there are %d", ordinal,
                          count);
     if (fence_is_up(ordinal))
-        return error_set(error, AKIN_IO, "CUDA device %d was given up: it did not answer earlier",
-                         ordinal);
+        return given_up(ordinal, error);
     platform *p = new (std::nothrow) platform();
     if (!p)
         return error_memory(error);
@@ -253,6 +266,19 @@ enum akin_status platform_open(int ordinal, platform **out, struct akin_error *e
     return AKIN_OK;
 }
 
+namespace {
+
+void release(plan *made)
+{
+    if (made->operation)
+        cublasLtMatmulDescDestroy(made->operation);
+    for (cublasLtMatrixLayout_t each : {made->left, made->right, made->out})
+        if (each)
+            cublasLtMatrixLayoutDestroy(each);
+}
+
+}
+
 void platform_close(platform *p)
 {
     if (fence_is_up(p->ordinal)) {      // all of these would wait for it
@@ -260,12 +286,8 @@ void platform_close(platform *p)
         return;
     }
     cudaSetDevice(p->ordinal);
-    for (plan &each : p->plans) {
-        cublasLtMatmulDescDestroy(each.operation);
-        cublasLtMatrixLayoutDestroy(each.left);
-        cublasLtMatrixLayoutDestroy(each.right);
-        cublasLtMatrixLayoutDestroy(each.out);
-    }
+    for (plan &each : p->plans)
+        release(&each);
     for (int slot = 0; slot < RECORDINGS; slot++)
         platform_forget(p, slot);
     for (cudaEvent_t each : p->marks)
@@ -295,17 +317,19 @@ enum akin_status platform_allocate(platform *p, size_t bytes, void **memory,
     *memory = nullptr;
     if (is_given_up(p))
         return error_set(error, p->status, "%s", p->message);
-    cudaError_t code = cudaMalloc(memory, bytes > 0 ? bytes : 1);
-    if (code == cudaSuccess) {
-        p->blocks[*memory] = bytes;
+    if (taken(cudaMalloc(memory, bytes > 0 ? bytes : 1)) == cudaSuccess) {
+        if (!within_memory([&] { p->blocks.emplace(*memory, bytes); })) {
+            cudaFree(*memory);
+            *memory = nullptr;
+            return error_memory(error);
+        }
         p->bytes += bytes;
         ledger_take(p->ordinal, p->use, bytes);
         p->peak_bytes = p->bytes > p->peak_bytes ? p->bytes : p->peak_bytes;
         return AKIN_OK;
     }
-    cudaGetLastError();         // it is told here, and not again
     size_t left = 0, all = 0;
-    cudaMemGetInfo(&left, &all);
+    taken(cudaMemGetInfo(&left, &all));
     return error_set(error, AKIN_MEMORY,
                      "CUDA device %d has no %zu bytes: %zu of %zu are free; a smaller batch or "
                      "slice, or recomputation, needs less",
@@ -316,9 +340,11 @@ void platform_release(platform *p, void *memory)
 {
     if (!memory || fence_is_up(p->ordinal))
         return;
-    p->bytes -= p->blocks[memory];
-    ledger_give(p->ordinal, p->use, p->blocks[memory]);
-    p->blocks.erase(memory);
+    auto block = p->blocks.find(memory);
+    ASSERT(block != p->blocks.end());
+    p->bytes -= block->second;
+    ledger_give(p->ordinal, p->use, block->second);
+    p->blocks.erase(block);
     check(p, cudaFree(memory), "giving memory back");
 }
 
@@ -328,12 +354,15 @@ enum akin_status platform_allocate_pinned(platform *p, size_t bytes, void **memo
     *memory = nullptr;
     if (is_given_up(p))
         return error_set(error, p->status, "%s", p->message);
-    cudaError_t code = cudaMallocHost(memory, bytes > 0 ? bytes : 1);
+    cudaError_t code = taken(cudaMallocHost(memory, bytes > 0 ? bytes : 1));
     if (code == cudaSuccess) {
-        p->pinned.push_back({static_cast<unsigned char *>(*memory), bytes});
-        return AKIN_OK;
+        unsigned char *begin = static_cast<unsigned char *>(*memory);
+        if (within_memory([&] { p->pinned.push_back({begin, bytes}); }))
+            return AKIN_OK;
+        cudaFreeHost(*memory);
+        *memory = nullptr;
+        return error_memory(error);
     }
-    cudaGetLastError();
     return error_set(error, AKIN_MEMORY, "CUDA device %d: no %zu bytes of memory that stays in "
                      "place: %s", p->ordinal, bytes, cudaGetErrorString(code));
 }
@@ -446,7 +475,8 @@ void platform_allow_shared(platform *p, const void *kernel, size_t bytes)
             return;
     check(p, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   p->shared_bytes), "shared memory");
-    p->widened.push_back(kernel);
+    if (!within_memory([&] { p->widened.push_back(kernel); }))
+        platform_fail(p, AKIN_MEMORY, "memory ran out");
 }
 
 namespace {
@@ -483,8 +513,10 @@ void make_operation(plan *made, const product *m)
 bool choose(platform *p, plan *made)
 {
     const plan_key &key = made->key;
-    cublasLtMatmulPreference_t preference;
-    cublasLtMatmulPreferenceCreate(&preference);
+    cublasLtMatmulPreference_t preference = nullptr;
+    check_blas(p, cublasLtMatmulPreferenceCreate(&preference), "planning a product");
+    if (!preference)
+        return false;
     size_t workspace = WORKSPACE_BYTES;
     uint32_t right = key.right_alignment, left = key.left_alignment, out = key.out_alignment;
     cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
@@ -550,10 +582,13 @@ plan *plan_for(platform *p, const product *m)
     memcpy(&made.key, &key, sizeof key);
     make_operation(&made, m);
     make_layouts(&made, m);
-    if (!choose(p, &made))
-        return nullptr;
-    p->plans.push_back(made);
-    return &p->plans.back();
+    if (choose(p, &made)) {
+        if (within_memory([&] { p->plans.push_back(made); }))
+            return &p->plans.back();
+        platform_fail(p, AKIN_MEMORY, "memory ran out");
+    }
+    release(&made);
+    return nullptr;
 }
 
 }
@@ -591,19 +626,18 @@ void platform_sort(platform *p, const int32_t *keys, int32_t *keys_out, const in
 
 bool platform_record_begin(platform *p)
 {
-    if (cudaStreamBeginCapture(p->stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess) {
-        p->asked = 0;
-        return true;
-    }
-    cudaGetLastError();         // or the next kernel is taken to have failed
-    return false;
+    if (taken(cudaStreamBeginCapture(p->stream, cudaStreamCaptureModeThreadLocal)) != cudaSuccess)
+        return false;
+    p->before = p->asked;
+    p->asked = 0;
+    return true;
 }
 
 bool platform_record_end(platform *p, int slot)
 {
     cudaGraph_t graph = nullptr;
     p->recorded[slot] = p->asked;
-    p->asked = 0;
+    p->asked = p->before;
     check(p, cudaStreamEndCapture(p->stream, &graph), "recording a step");
     if (!graph)
         return false;

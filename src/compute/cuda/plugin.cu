@@ -20,8 +20,7 @@ const struct cuda_plugin *akin_cuda_plugin(void)
     static const struct cuda_plugin plugin = {
         CUDA_PLUGIN_VERSION, platform_count, platform_describe, platform_held,
         cuda_encoder_ops(), cuda_search_ops(), cuda_bandit_ops(), cuda_user_ops(),
-        cuda_personal_ops(),
-        cuda_ivf_ops(), cuda_graph_ops(),
+        cuda_personal_ops(), cuda_ivf_ops(), cuda_graph_ops(),
         cuda_train_create, cuda_train_peak_bytes,
 #ifdef AKIN_NCCL
         cuda_sum_id, cuda_sum_create, cuda_sum_start, cuda_sum_wait, cuda_sum_destroy,

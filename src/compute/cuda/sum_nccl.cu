@@ -14,13 +14,12 @@
 
 extern "C" {
 #include "base/clock.h"
-}
-
-static_assert(sizeof(ncclUniqueId) == CUDA_SUM_ID_BYTES, "the size of NCCL's identifiers");
-
-extern "C" {
 #include "base/limits.h"
 }
+
+#include "compute/cuda/fence.cuh"
+
+static_assert(sizeof(ncclUniqueId) == CUDA_SUM_ID_BYTES, "the size of NCCL's identifiers");
 
 namespace {
 
@@ -82,8 +81,10 @@ void check_nccl(cuda_sum *s, ncclResult_t code)
 
 void check_cuda(cuda_sum *s, cudaError_t code)
 {
-    if (code != cudaSuccess)
-        platform_fail(s->owner, AKIN_IO, cudaGetErrorString(code));
+    if (code == cudaSuccess)
+        return;
+    cudaGetLastError();         // or the next kernel of this thread is taken to have failed
+    platform_fail(s->owner, AKIN_IO, cudaGetErrorString(code));
 }
 
 }
@@ -179,9 +180,14 @@ void cuda_sum_destroy(struct cuda_sum **sum)
     cuda_sum *s = *sum;
     if (!s)
         return;
-    platform_enter(s->owner);
     if (s->device->sum == s)
         s->device->sum = nullptr;
+    *sum = nullptr;
+    if (fence_is_up(s->device->ordinal)) {      // all of these would wait for it
+        delete s;
+        return;
+    }
+    platform_enter(s->owner);
     if (s->comm)
         s->nccl.abort(s->comm);
     if (s->ready)
@@ -191,5 +197,4 @@ void cuda_sum_destroy(struct cuda_sum **sum)
     if (s->stream)
         cudaStreamDestroy(s->stream);
     delete s;
-    *sum = nullptr;
 }

@@ -20,6 +20,7 @@ struct step_numbers {
 struct cuda_train {
     struct train_device base;   // first: a struct train_device * is cast back
     struct platform *platform;
+    int ordinal;                // of the card
     enum train_precision precision;
     unsigned char *scratch;
     size_t scratch_bytes;

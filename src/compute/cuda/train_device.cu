@@ -220,6 +220,7 @@ enum akin_status cuda_train_create(int ordinal, enum train_precision precision,
     if (!device)
         return error_memory(error);
     device->base.ops = table_for(precision);
+    device->ordinal = ordinal;
     device->precision = precision;
     struct train_device *base = &device->base;
     enum akin_status status = platform_open(ordinal, &device->platform, error, CUDA_USE_TRAINING);
