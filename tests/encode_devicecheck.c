@@ -19,11 +19,6 @@
 #include "base/rng.h"
 #include "compute/cpu/half.h"
 #include "device_check.h"
-#ifdef AKIN_CUDA_EMULATED
-#include "compute/cuda/encode_device.h"
-#else
-#include "compute/cuda_plugin.h"
-#endif
 
 enum { VOCABULARY = 500, POSITIONS = 300, SEQUENCES_MAX = 64, TOKENS_MAX = 4096 };
 /* Of --bench: films have 16 tokens, queries 23. */
@@ -558,30 +553,16 @@ static void bench(size_t layers, enum compute_precision precision)
     weights_deinit(&w);
 }
 
-int main(int argc, char **argv)
+static void check(const struct cuda_plugin *plugin, bool rates)
 {
-    bool speed = argc == 3 && !strcmp(argv[2], "--bench");
-    if (argc > 3 || (argc > 1 && strcmp(argv[1], "cuda")) || (argc == 3 && !speed)) {
-        fputs("usage: encode_devicecheck [cuda [--bench]]\n", stderr);
-        return 2;
-    }
-#ifdef AKIN_CUDA_EMULATED
-    ops = cuda_encoder_ops();
-#else
-    const struct cuda_plugin *plugin;
-    if (cuda_plugin_load(NULL, &plugin, &error) != AKIN_OK || plugin->device_count() == 0) {
-        printf("skipped: no card (%s)\n", error.message);
-        return 77;
-    }
     ops = plugin->encoder;
-#endif
     rng_seed(&rng, 11);
-    if (speed) {
+    if (rates) {
         for (size_t layers = 6; layers <= 12; layers += 6) {
             bench(layers, COMPUTE_FP16);
             bench(layers, COMPUTE_INT8);
         }
-        return 0;
+        return;
     }
     check_refused();
     check_shape((struct encoder_shape){ 128, 4, 192, 2, 1e-12f, POOLING_MEAN, COMPUTE_FP16 },
@@ -592,6 +573,9 @@ int main(int argc, char **argv)
                 false);
     check_shape((struct encoder_shape){ 128, 2, 256, 2, 1e-12f, POOLING_MEAN, COMPUTE_INT8 }, true);
     check_shape((struct encoder_shape){ 384, 12, 128, 1, 1e-12f, POOLING_CLS, COMPUTE_INT8 }, true);
-    printf("encode_devicecheck: %d checks, %d failed\n", checks, failures);
-    return failures > 0;
+}
+
+int main(int argc, char **argv)
+{
+    return device_check_main(argc, argv, "encode_devicecheck [cuda [--bench]]", check);
 }

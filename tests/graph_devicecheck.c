@@ -14,11 +14,6 @@
 #include "base/memory.h"
 #include "base/rng.h"
 #include "device_check.h"
-#ifdef AKIN_CUDA_EMULATED
-#include "compute/cuda/cuda_graph.h"
-#else
-#include "compute/cuda_plugin.h"
-#endif
 
 #ifdef AKIN_CUDA_EMULATED
 enum { WHOLE_CHECKS = 64 };     /* the greatest dimension of all checks */
@@ -308,23 +303,9 @@ static void bench(void)
     free_graph(&m);
 }
 
-int main(int argc, char **argv)
+static void check(const struct cuda_plugin *plugin, bool rates)
 {
-    bool times = argc == 3 && !strcmp(argv[2], "--bench");
-    if (argc > 3 || (argc > 1 && strcmp(argv[1], "cuda")) || (argc == 3 && !times)) {
-        fputs("usage: graph_devicecheck [cuda [--bench]]\n", stderr);
-        return 2;
-    }
-#ifdef AKIN_CUDA_EMULATED
-    ops = cuda_graph_ops();
-#else
-    const struct cuda_plugin *plugin;
-    if (cuda_plugin_load(NULL, &plugin, &error) != AKIN_OK || plugin->device_count() == 0) {
-        printf("skipped: no card (%s)\n", error.message);
-        return 77;
-    }
     ops = plugin->graph;
-#endif
     /* Thread by thread a tile of the larger ones takes seconds. */
     static const size_t dims[] = { 128, 192, 256, 384, 512, 768, 1024 };
 #ifdef AKIN_CUDA_EMULATED
@@ -339,8 +320,11 @@ int main(int argc, char **argv)
     check_size(64, 150, 70, 300);
     for (size_t i = 0; i < sizeof dims / sizeof *dims; i++)
         check_size(dims[i], few, few, 20);
-    if (times)
+    if (rates)
         bench();
-    printf("graph_devicecheck: %d checks, %d failed\n", checks, failures);
-    return failures > 0;
+}
+
+int main(int argc, char **argv)
+{
+    return device_check_main(argc, argv, "graph_devicecheck [cuda [--bench]]", check);
 }

@@ -7,6 +7,8 @@
  *
  * Exit status: 0 fine, 1 failed, 2 wrong use, 77 there is no card. */
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -17,11 +19,6 @@
 #include "compute/cpu/kernels.h"
 #include "device_check.h"
 #include "index/ivfpq_parts.h"
-#ifdef AKIN_CUDA_EMULATED
-#include "compute/cuda/cuda_ivf.h"
-#else
-#include "compute/cuda_plugin.h"
-#endif
 
 enum { BLOCKS = 8, QUERIES = 30 };
 
@@ -481,25 +478,11 @@ static const struct form forms[] = {
     { "alike, L2", 2400, 40, 10, 0, 8, SCORE_L2, ELEMENT_F32, 2400 },
 };
 
-int main(int argc, char **argv)
+static long bench_rows = 1000000;
+
+static void check(const struct cuda_plugin *plugin, bool rates)
 {
-    bool rates = argc >= 3 && !strcmp(argv[2], "--bench");
-    long rows = argc == 4 ? strtol(argv[3], NULL, 10) : 1000000;
-    if (argc > 4 || (argc > 1 && strcmp(argv[1], "cuda")) ||
-        (argc > 2 && (!rates || rows < 1000 || rows > 10000000))) {
-        fputs("usage: ivf_devicecheck [cuda [--bench [ROWS]]]\n", stderr);
-        return 2;
-    }
-#ifdef AKIN_CUDA_EMULATED
-    ops = cuda_ivf_ops();
-#else
-    const struct cuda_plugin *plugin;
-    if (cuda_plugin_load(NULL, &plugin, &error) != AKIN_OK || plugin->device_count() == 0) {
-        printf("skipped: no card (%s)\n", error.message);
-        return 77;
-    }
     ops = plugin->ivf;
-#endif
     pool = must_have(thread_pool_create(rates ? 16 : 2));
     must(cpu_backend_create(cpu_detect(), pool, &backend, &error));
     rng_seed(&rng, 29);
@@ -508,9 +491,17 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
         check_form(&forms[i]);
     if (rates)
-        bench((size_t)rows);
-    printf("ivf_devicecheck: %d checks, %d failed\n", checks, failures);
+        bench((size_t)bench_rows);
     cpu_backend_destroy(&backend);
     thread_pool_destroy(&pool);
-    return failures > 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 4) {
+        bench_rows = strtol(argv[3], NULL, 10);
+        if (bench_rows >= 1000 && bench_rows <= 10000000)
+            argc = 3;
+    }
+    return device_check_main(argc, argv, "ivf_devicecheck [cuda [--bench [ROWS]]]", check);
 }

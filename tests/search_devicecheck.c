@@ -14,11 +14,6 @@
 #include "base/memory.h"
 #include "base/rng.h"
 #include "device_check.h"
-#ifdef AKIN_CUDA_EMULATED
-#include "compute/cuda/cuda_search.h"
-#else
-#include "compute/cuda_plugin.h"
-#endif
 
 enum { QUERIES_MAX = 160, MASKS = 3 };
 
@@ -558,23 +553,9 @@ static void bench(void)
     memory_free(masks);
 }
 
-int main(int argc, char **argv)
+static void check(const struct cuda_plugin *plugin, bool rates)
 {
-    bool rates = argc == 3 && !strcmp(argv[2], "--bench");
-    if (argc > 3 || (argc > 1 && strcmp(argv[1], "cuda")) || (argc == 3 && !rates)) {
-        fputs("usage: search_devicecheck [cuda [--bench]]\n", stderr);
-        return 2;
-    }
-#ifdef AKIN_CUDA_EMULATED
-    ops = cuda_search_ops();
-#else
-    const struct cuda_plugin *plugin;
-    if (cuda_plugin_load(NULL, &plugin, &error) != AKIN_OK || plugin->device_count() == 0) {
-        printf("skipped: no card (%s)\n", error.message);
-        return 77;
-    }
     ops = plugin->search;
-#endif
     rng_seed(&rng, 23);
     check_refused();
     check_size(5, 64, 3, 10, APART);
@@ -595,6 +576,9 @@ int main(int argc, char **argv)
     check_chunks();
     if (rates)
         bench();
-    printf("search_devicecheck: %d checks, %d failed\n", checks, failures);
-    return failures > 0;
+}
+
+int main(int argc, char **argv)
+{
+    return device_check_main(argc, argv, "search_devicecheck [cuda [--bench]]", check);
 }
