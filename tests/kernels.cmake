@@ -94,10 +94,6 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
       $<TARGET_FILE:akin> $<TARGET_FILE:cuda_emulated_plugin>
       ${PROJECT_SOURCE_DIR}/tests/fixtures/models/tiny-bert $<TARGET_FILE:encode_contextcheck>)
     set_tests_properties(cli.cards PROPERTIES TIMEOUT 300)
-    add_test(NAME cli.cards_graph COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/python.sh
-      ${CMAKE_CURRENT_SOURCE_DIR}/cli/cards_graph_test.py
-      $<TARGET_FILE:akin> $<TARGET_FILE:cuda_emulated_plugin>)
-    set_tests_properties(cli.cards_graph PROPERTIES TIMEOUT 300)
   endif()
   add_executable(train_devicecheck_emulated train_devicecheck.c train_trials.c)
   target_compile_definitions(train_devicecheck_emulated PRIVATE AKIN_CUDA_EMULATED)
