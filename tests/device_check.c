@@ -1,6 +1,7 @@
 /* See device_check.h. */
 #include "device_check.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,4 +63,36 @@ int device_check_main(int argc, char **argv, const char *usage,
     check(device_check_plugin(NULL), rates);
     printf("%.*s: %d checks, %d failed\n", (int)strcspn(usage, " "), usage, checks, failures);
     return failures > 0;
+}
+
+void unit(float *x, size_t dim)
+{
+    double squares = 0;
+    for (size_t i = 0; i < dim; i++)
+        squares += (double)x[i] * (double)x[i];
+    for (size_t i = 0; i < dim; i++)
+        x[i] = (float)((double)x[i] / sqrt(squares));
+}
+
+double cosine(const float *found, const double *right, size_t dim)
+{
+    double product = 0, a = 0, b = 0;
+    for (size_t i = 0; i < dim; i++) {
+        product += (double)found[i] * right[i];
+        a += (double)found[i] * (double)found[i];
+        b += right[i] * right[i];
+    }
+    return product / sqrt(a * b);
+}
+
+int by_clock(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+int by_seconds(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
 }

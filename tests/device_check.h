@@ -22,3 +22,11 @@ const struct cuda_plugin *device_check_plugin(const char *path);
  * 2 wrong use. */
 int device_check_main(int argc, char **argv, const char *usage,
                       void (*check)(const struct cuda_plugin *plugin, bool rates));
+
+/* Of x [dim]: scaled to length one. */
+void unit(float *x, size_t dim);
+/* Of a found vector and the right one, [dim] each. */
+double cosine(const float *found, const double *right, size_t dim);
+/* For qsort: uint64_t of base/clock.h, and double. */
+int by_clock(const void *a, const void *b);
+int by_seconds(const void *a, const void *b);

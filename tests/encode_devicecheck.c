@@ -368,17 +368,6 @@ static void batch_alone(struct batch *b, const struct batch *from, size_t s)
     batch_add(b, from->ids + from->offsets[s], from->offsets[s + 1] - from->offsets[s]);
 }
 
-static double cosine(const float *a, const double *b, size_t count)
-{
-    double ab = 0, aa = 0, bb = 0;
-    for (size_t i = 0; i < count; i++) {
-        ab += (double)a[i] * b[i];
-        aa += (double)a[i] * (double)a[i];
-        bb += b[i] * b[i];
-    }
-    return ab / sqrt(aa * bb);
-}
-
 /* ---- checks ----------------------------------------------------------------------------- */
 
 static struct batch all, part;
@@ -495,12 +484,6 @@ static void check_refused(void)
 
 /* ---- speed ------------------------------------------------------------------------------ */
 
-static int ascending(const void *a, const void *b)
-{
-    const double *x = a, *y = b;
-    return (*x > *y) - (*x < *y);
-}
-
 static void bench_batch(struct encoder_stream *stream, const struct encoder_shape *s, size_t texts,
                         size_t tokens)
 {
@@ -525,8 +508,8 @@ static void bench_batch(struct encoder_stream *stream, const struct encoder_shap
             device[turn] = seconds;
         }
     }
-    qsort(device, BENCH_TURNS, sizeof *device, ascending);
-    qsort(host, BENCH_TURNS, sizeof *host, ascending);
+    qsort(device, BENCH_TURNS, sizeof *device, by_seconds);
+    qsort(host, BENCH_TURNS, sizeof *host, by_seconds);
     double flops = (double)(texts * tokens * s->layers)
                    * (double)(2 * s->hidden * (4 * s->hidden + 2 * s->intermediate)
                               + 4 * tokens * s->hidden);

@@ -165,17 +165,6 @@ static double *right_vectors(const struct device_graph *g)
     return out;
 }
 
-static double cosine_of(const float *found, const double *right, size_t dim)
-{
-    double product = 0, a = 0, b = 0;
-    for (size_t d = 0; d < dim; d++) {
-        product += (double)found[d] * right[d];
-        a += (double)found[d] * (double)found[d];
-        b += right[d] * right[d];
-    }
-    return product / sqrt(a * b);
-}
-
 /* ---- checks ----------------------------------------------------------------------------- */
 
 static void check_lists_of(struct graph_device *device, const float *all, size_t dim, size_t items)
@@ -210,7 +199,7 @@ static void check_size(size_t dim, size_t items, size_t people, size_t most)
         must(ops->forward(device, &m.lists[2][0], 1, found, &error));
     must(ops->forward(device, NULL, 0, found, &error));
     for (size_t i = 0; i < items; i++)
-        expect(cosine_of(found + i * dim, right + i * dim, dim) >= 0.99999, "far from the formula",
+        expect(cosine(found + i * dim, right + i * dim, dim) >= 0.99999, "far from the formula",
                dim, items, i);
     if (dim <= WHOLE_CHECKS) {
         must(ops->forward(device, NULL, 0, NULL, &error));

@@ -350,18 +350,6 @@ static void check_refused(void)
 
 /* ---- times ---------------------------------------------------------------------------------- */
 
-static int compare_times(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
-}
-
-static int compare_seconds(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 enum { RECALLED = 100 };        /* the batch whose recall is told */
 
 static void print_recall(const struct built *b, const struct segment_query *query,
@@ -402,12 +390,12 @@ static void bench_batch(const struct built *b, struct ivf_device *device, const 
             must(ivfpq_search(b->ivfpq, &query, &(struct segment_hits){ hits, found }, &error));
             cpu[turn] = clock_monotonic_ns() - began;
         }
-        qsort(card, TURNS, sizeof *card, compare_times);
-        qsort(cpu, 3, sizeof *cpu, compare_times);
+        qsort(card, TURNS, sizeof *card, by_clock);
+        qsort(cpu, 3, sizeof *cpu, by_clock);
         double own[TURNS];
         for (int turn = 0; turn < TURNS; turn++)
             must(ops->measure(device, &asked, hits, found, &own[turn], &error));
-        qsort(own, TURNS, sizeof *own, compare_seconds);
+        qsort(own, TURNS, sizeof *own, by_seconds);
         printf("recall %.3g (%zu of %u cells, %zu candidates), batch %zu: %.1f us, %.0f queries/s;"
                " by the device's clock %.1f us; CPU, %d threads: %.1f us\n", (double)recall,
                asked.probes, b->header->cells, asked.candidates, count,

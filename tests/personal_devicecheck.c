@@ -61,15 +61,6 @@ static float *normals(size_t count, float scale)
     return numbers;
 }
 
-static void unit(float *x, size_t dim)
-{
-    double squares = 0;
-    for (size_t i = 0; i < dim; i++)
-        squares += (double)x[i] * (double)x[i];
-    for (size_t i = 0; i < dim; i++)
-        x[i] = (float)((double)x[i] / sqrt(squares));
-}
-
 /* Weights have few values, so that ties are many; every ninth item has none, some have 0. */
 static void draw_similar(struct data *d)
 {

@@ -41,15 +41,6 @@ struct data {
     double *scores;             /* [rows] of one query */
 };
 
-static void unit(float *x, size_t dim)
-{
-    double squares = 0;
-    for (size_t i = 0; i < dim; i++)
-        squares += (double)x[i] * (double)x[i];
-    for (size_t i = 0; i < dim; i++)
-        x[i] = (float)((double)x[i] / sqrt(squares));
-}
-
 static void data_init(struct data *d, size_t rows, size_t dim, enum likeness likeness)
 {
     *d = (struct data){ .rows = rows, .dim = dim, .words = (rows + 63) / 64 };
@@ -463,12 +454,6 @@ static void bench_lists(struct search_device *device)
 enum { ROWS = 62423, DIM = 384, CENTRES = 2000, MOST = 1000, TURNS = 15, K = 10 };
 enum { WORDS = (ROWS + 63) / 64 };
 
-static int fewer(const void *a, const void *b)
-{
-    const uint64_t *x = a, *y = b;
-    return *x < *y ? -1 : *x > *y;
-}
-
 /* From host memory to host memory; the median of the turns. */
 static void bench_query(struct search_device *device, struct device_query *query, const char *what)
 {
@@ -485,7 +470,7 @@ static void bench_query(struct search_device *device, struct device_query *query
             if (turn >= 0)
                 took[turn] = clock_monotonic_ns() - began;
         }
-        qsort(took, TURNS, sizeof *took, fewer);
+        qsort(took, TURNS, sizeof *took, by_clock);
         double us = (double)took[TURNS / 2] * 1e-3, seconds, least = INFINITY;
         for (int turn = 0; turn < TURNS; turn++) {
             must(ops->measure(device, query, hits, found, &seconds, &error));
