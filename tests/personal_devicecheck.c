@@ -61,7 +61,8 @@ static float *normals(size_t count, float scale)
     return numbers;
 }
 
-/* Weights have few values, so that ties are many; every ninth item has none, some have 0. */
+/* Weights have few values, so that ties are many; every ninth item has none. Some are below 0: they
+ * are none, whatever they name. */
 static void draw_similar(struct data *d)
 {
     d->starts = must_have(memory_alloc(d->rows + 1, sizeof *d->starts));
@@ -70,9 +71,13 @@ static void draw_similar(struct data *d)
         size_t width = row % 9 ? d->width : 0, step = 1 + rng_below(&rng, d->rows / d->width);
         size_t from = rng_below(&rng, d->rows);
         d->starts[row + 1] = d->starts[row] + width;
-        for (size_t i = 0; i < width; i++)
-            d->entries[d->starts[row] + i] = (struct item_weight){
-                (uint32_t)((from + i * step) % d->rows), (float)rng_below(&rng, 20) / 16 };
+        for (size_t i = 0; i < width; i++) {
+            size_t sixteenths = rng_below(&rng, 20);
+            d->entries[d->starts[row] + i] = sixteenths
+                ? (struct item_weight){ (uint32_t)((from + i * step) % d->rows),
+                                        (float)sixteenths / 16 }
+                : (struct item_weight){ (uint32_t)d->rows + 9, -1 };
+        }
     }
 }
 
@@ -139,7 +144,8 @@ static void draw_requests(struct data *d)
         };
         for (size_t i = 0; i < r->past_count; i++) {
             d->past[q * PERSONAL_PAST_MAX + i] = (uint32_t)rng_below(&rng, d->rows);
-            d->past_weights[q * PERSONAL_PAST_MAX + i] = (float)exp2(-(double)i / 5);
+            d->past_weights[q * PERSONAL_PAST_MAX + i] =
+                (float)exp2(-(double)i / 5) * (i == 7 ? -1 : 1);
         }
         for (size_t i = 0; i < r->skip_count; i++)
             d->skip[q * SKIPPED_MAX + i] = (uint32_t)rng_below(&rng, d->rows);
@@ -278,7 +284,7 @@ static float tell_taste(const struct data *d, const struct personal_request *r, 
     for (size_t i = 0; i < r->past_count; i++)
         for (uint64_t e = d->starts[r->past[i]]; e < d->starts[r->past[i] + 1]; e++) {
             float value = r->past_weights[i] * d->entries[e].weight;
-            if (value > 0)
+            if (d->entries[e].weight > 0 && value > 0)
                 told[d->entries[e].row].taste += value;
         }
     for (size_t row = 0; row < d->rows; row++)
@@ -469,6 +475,10 @@ static void check_refused(struct data *d)
         expect(ops->answer(d->device, &batch, results, &found, &error) == AKIN_ARGUMENT,
                "a request that cannot be", d->rows, i, 0);
     }
+    batch.requests = &(struct personal_request){ .skip = &row, .skip_count = PERSONAL_SKIP_MAX + 1,
+                                                 .mask = UINT32_MAX, .mood = PERSONAL_NO_MOOD };
+    expect(ops->answer(d->device, &batch, results, &found, &error) == AKIN_UNSUPPORTED,
+           "more left out than there is room for", d->rows, 0, 0);
     struct personal_items items = { .mean = d->mean,
                                     .similar = { d->rows, d->starts, d->entries } };
     uint64_t start = d->starts[1], end = d->starts[2];
@@ -484,6 +494,20 @@ static void check_refused(struct data *d)
     expect(ops->create(0, d->search, &items, &device, &error) == AKIN_UNSUPPORTED && !device,
            "a row too long", d->rows, 0, 0);
     d->starts[2] = end;
+    uint32_t *places = must_have(memory_alloc(d->rows, sizeof *places)), listed[2] = { 5, 9 };
+    memset(places, 0xff, d->rows * sizeof *places);
+    places[5] = 0;
+    struct personal_taste taste = { .size = 2, .items = listed, .places = places };
+    items = (struct personal_items){ .mean = d->mean, .taste = &taste };
+    expect(ops->create(0, d->search, &items, &device, &error) == AKIN_ARGUMENT && !device,
+           "an item of the model without a place", d->rows, 0, 0);
+    places[9] = 1;
+    must(ops->create(0, d->search, &items, &device, &error));
+    ops->destroy(&device);
+    places[3] = 1;
+    expect(ops->create(0, d->search, &items, &device, &error) == AKIN_ARGUMENT && !device,
+           "two items in one place", d->rows, 0, 0);
+    memory_free(places);
     ops->destroy(&device);
 }
 
@@ -554,6 +578,70 @@ static void check_alike(void)
         d.requests[q].past_count = 0;
     check_batch(&d, 10, 6);
     check_nearest(&d, 4, 10, NULL);
+    data_deinit(&d);
+}
+
+/* The same from two devices, together, one alone, and the nearest. */
+static void expect_alike(struct data *d, struct personal_device *other)
+{
+    enum { K = 10, COUNT = 6, NEAR = 3 };
+    struct personal_result results[2][COUNT * K], alone[K];
+    struct hit hits[2][NEAR * K];
+    size_t found[2][COUNT], near[2][NEAR], found_alone;
+    struct personal_batch batch = { .requests = d->requests, .count = COUNT, .k = K,
+                                    .text_offers = TEXT_OFFERS, .offers = OFFERS,
+                                    .masks = d->masks, .mask_count = MASKS };
+    struct personal_device *const devices[] = { d->device, other };
+    for (int i = 0; i < 2; i++) {
+        must(ops->answer(devices[i], &batch, results[i], found[i], &error));
+        must(ops->nearest(devices[i], d->vectors, NEAR, K, NULL, hits[i], near[i], &error));
+    }
+    batch.count = 1;
+    must(ops->answer(d->device, &batch, alone, &found_alone, &error));
+    for (size_t q = 0; q < COUNT; q++)
+        expect(found[0][q] == found[1][q] && !memcmp(results[0] + q * K, results[1] + q * K,
+                                                     found[0][q] * sizeof **results),
+               "rows that were put", d->rows, q, (double)found[0][q]);
+    expect(found_alone == found[1][0] && !memcmp(alone, results[1], found_alone * sizeof *alone),
+           "rows that were put, alone", d->rows, 0, (double)found_alone);
+    expect(!memcmp(near[0], near[1], sizeof near[0]) && !memcmp(hits[0], hits[1], sizeof hits[0]),
+           "the nearest that were put", d->rows, 0, (double)near[0][0]);
+}
+
+/* Rows that are put instead of others count from the next call on, with what they change about the
+ * errors of narrow rows; once there are more, nothing is known of these. */
+static void check_changed(void)
+{
+    enum { ROWS = 700, DIM = 64, PUT = 300, LONGER = 100 };
+    struct data d;
+    struct personal_device *fresh = NULL;
+    struct personal_result result;
+    struct hit hit;
+    uint32_t numbers[PUT];
+    size_t found;
+    data_init(&d, ROWS, DIM, 30, 6, true);
+    float *put = must_have(memory_alloc(PUT * DIM, sizeof *put));
+    for (uint32_t i = 0; i < PUT; i++) {
+        numbers[i] = 2 * i + 1;
+        for (size_t x = 0; x < DIM; x++)
+            put[i * DIM + x] = LONGER * (d.row[i % 5 * DIM + x] + 3e-3f * rng_normal(&rng));
+    }
+    must(search_ops->put(d.search, numbers, put, PUT, &error));
+    struct personal_items items = {
+        .mean = d.mean, .texted = d.texted, .similar = { d.rows, d.starts, d.entries },
+        .popularity = d.popularity, .by_popularity = d.by_popularity, .popular_count = d.rows,
+    };
+    must(ops->create(0, d.search, &items, &fresh, &error));
+    expect_alike(&d, fresh);
+    struct personal_batch batch = { .requests = d.requests, .count = 1, .k = 1,
+                                    .text_offers = TEXT_OFFERS, .offers = OFFERS,
+                                    .masks = d.masks, .mask_count = MASKS };
+    must(search_ops->append(d.search, put, PUT, &error));       /* which moves all of them */
+    expect(ops->answer(d.device, &batch, &result, &found, &error) == AKIN_ARGUMENT &&
+           ops->nearest(d.device, d.vectors, 1, 1, NULL, &hit, &found, &error) == AKIN_ARGUMENT,
+           "more rows than there were", d.rows, 0, 0);
+    memory_free(put);
+    ops->destroy(&fresh);
     data_deinit(&d);
 }
 
@@ -630,6 +718,7 @@ static void check(const struct cuda_plugin *plugin, bool rates)
     rng_seed(&rng, 37);
     check_bare();
     check_alike();
+    check_changed();
     check_size(1000, 64, PERSONAL_ROW_MAX, 28, 28);
     check_size(600, 384, 40, 5, 5);
     if (rates)

@@ -31,6 +31,7 @@ enum {
     PERSONAL_OFFERS_MAX = 200,      /* candidates of a kind */
     PERSONAL_K_MAX = 50,
     PERSONAL_HISTORY_MAX = 2000,    /* items of a history */
+    PERSONAL_SKIP_MAX = (1 << 22) - 1,  /* rows that a request leaves out */
     PERSONAL_MODEL_MAX = 3840,      /* items of a model of taste */
     PERSONAL_MOODS = 2,
     PERSONAL_HEADS = 3, PERSONAL_WIDTH_MAX = 256,   /* of a sequence */
@@ -133,16 +134,19 @@ struct personal_result {
 struct personal_device;
 
 struct personal_device_ops {
-    /* `rows` is on the same card and outlives it. AKIN_UNSUPPORTED: a row of more than
-     * PERSONAL_ROW_MAX weights, a model of more than PERSONAL_MODEL_MAX items, a card without the
-     * shared memory; AKIN_ARGUMENT: a row of which a
+    /* `rows` is on the same card and outlives it. Rows that are put instead of others count from
+     * the next call on; once there are more rows, calls fail with AKIN_ARGUMENT, and it has to be
+     * made anew. Nobody changes the rows during a call.
+     * AKIN_UNSUPPORTED: a row of more than PERSONAL_ROW_MAX weights, a model of more than
+     * PERSONAL_MODEL_MAX items, a card without the shared memory; AKIN_ARGUMENT: a row of which a
      * weight is twice, or that there is not; AKIN_MEMORY. */
     enum akin_status (*create)(int ordinal, const struct search_device *rows,
                                const struct personal_items *items, struct personal_device **device,
                                struct akin_error *error);
     void (*destroy)(struct personal_device **device);
     /* The k best, best first, ties by row: results [count][k], found [count]. Bits do not depend on
-     * the other requests. One call at a time. AKIN_ARGUMENT: a row or a mask that there is not. */
+     * the other requests. One call at a time. AKIN_ARGUMENT: a row or a mask that there is not, or
+     * more rows than there were; AKIN_UNSUPPORTED: more than PERSONAL_SKIP_MAX left out. */
     enum akin_status (*answer)(struct personal_device *device, const struct personal_batch *batch,
                                struct personal_result *results, size_t *found,
                                struct akin_error *error);

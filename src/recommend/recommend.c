@@ -353,7 +353,7 @@ enum akin_status recommender_use_personal(struct recommender *recommender,
 
 bool recommender_card_failed(const struct recommender *r, struct akin_error *why)
 {
-    return personal_card_failed(r->card, why);
+    return personal_card_failed(r->card, why) || space_index_card_failed(r->index, why);
 }
 
 /* ---- filter ---------------------------------------------------------------------------- */

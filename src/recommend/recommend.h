@@ -102,8 +102,7 @@ enum akin_status recommender_use_card(struct recommender *recommender,
 enum akin_status recommender_use_personal(struct recommender *recommender,
                                           const struct personal_device_ops *ops, int ordinal,
                                           struct akin_error *error);
-/* Once after that card has failed, with why; requests have been answered on the CPU since. Any
- * thread. */
+/* Once after the card has failed at either, with why; the CPU has done that since. Any thread. */
 bool recommender_card_failed(const struct recommender *recommender, struct akin_error *why);
 /* As akin_recommender_prepare. */
 enum akin_status recommender_prepare(struct recommender *recommender,

@@ -17,9 +17,10 @@ struct space_index {
     size_t count;
     uint64_t bytes;
     const struct search_device_ops *card_ops;
-    struct search_device *card;         /* NULL: none, or it failed; under the lock */
+    struct search_device *card;         /* NULL: none; used under the lock */
     struct mutex *card_lock;
-    atomic_bool card_works;
+    atomic_bool card_works, card_untold;    /* untold: it failed, and nobody heard of it; */
+    struct akin_error card_why;             /* under the lock */
 };
 
 /* ---- the sink --------------------------------------------------------------------------- */
@@ -138,6 +139,17 @@ const struct search_device *space_index_card(const struct space_index *index)
     return index ? index->card : NULL;
 }
 
+bool space_index_card_failed(struct space_index *index, struct akin_error *why)
+{
+    if (!index || !atomic_load(&index->card_untold) ||
+        !atomic_exchange(&index->card_untold, false))
+        return false;
+    mutex_lock(index->card_lock);
+    *why = index->card_why;
+    mutex_unlock(index->card_lock);
+    return true;
+}
+
 /* false: the index itself has to answer. */
 static bool search_on_card(struct space_index *index, const struct space_query *query,
                            size_t items, struct hit *hits, size_t *found)
@@ -152,9 +164,12 @@ static bool search_on_card(struct space_index *index, const struct space_query *
     enum akin_status status = AKIN_UNSUPPORTED;
     mutex_lock(index->card_lock);
     if (atomic_load(&index->card_works))
-        status = index->card_ops->search(index->card, &asked, hits, found, NULL, NULL);
-    if (status != AKIN_OK && status != AKIN_UNSUPPORTED)
+        status = index->card_ops->search(index->card, &asked, hits, found, NULL,
+                                         &index->card_why);
+    if (status != AKIN_OK && status != AKIN_UNSUPPORTED) {
         atomic_store(&index->card_works, false);
+        atomic_store(&index->card_untold, true);
+    }
     mutex_unlock(index->card_lock);
     return status == AKIN_OK;
 }

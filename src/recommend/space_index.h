@@ -26,6 +26,9 @@ enum akin_status space_index_use_card(struct space_index *index, const struct sp
                                       const struct search_device_ops *ops, int ordinal,
                                       struct akin_error *error);
 
+/* Once after the card has failed, with why. Any thread. */
+bool space_index_card_failed(struct space_index *index, struct akin_error *why);
+
 /* The card's rows, for others on the same card; NULL: there is none. As long as the index lives. */
 const struct search_device *space_index_card(const struct space_index *index);
 

@@ -243,11 +243,15 @@ static void a_card_searches_until_it_fails(void **state)
     memory_free(many);
     query.k = K;
     card_fails_at = card_asked + 1;
+    assert_false(space_index_card_failed(index, &error));
     for (int turn = 0; turn < 2; turn++) {
         must(space_search(&space, rig_backend, index, &query, hits, found, &error), &error);
         assert_memory_equal(hits, truth, sizeof hits);
     }
     assert_int_equal(card_asked, card_fails_at);
+    assert_true(space_index_card_failed(index, &error));
+    assert_string_equal(error.message, "fell out");
+    assert_false(space_index_card_failed(index, &error));       /* told once */
     space_index_destroy(&index);
     assert_int_equal(cards_open, 0);
     memory_free(rows);

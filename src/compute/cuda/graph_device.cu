@@ -1,5 +1,5 @@
-// The host's side of two hops on CUDA: what is resident, and four kernels, which are recorded once
-// for all items and played from then on.
+// The host's side of two hops on CUDA: what is resident, and four kernels, which for all items are
+// recorded by the second call and played from then on.
 #include "compute/cuda/cuda_devices.h"
 
 #include <cmath>
@@ -39,7 +39,8 @@ struct graph_device {
     float *out;                         // h of items [items.rows][dim]
     uint32_t *list;                     // [items.count]
     float *staged, *sent;               // [SENT_NUMBERS], sent: pinned
-    bool recorded, people_made;
+    enum { COLD, WARM, RECORDED } recording;    // warm: the kernels are loaded
+    bool people_made;
     double elapsed_ms;
 };
 
@@ -52,6 +53,7 @@ void destroy(struct graph_device **device)
         return;
     if (g->own) {
         platform_enter(g->own);
+        platform_finish(g->own, nullptr);       // create may have failed with copies under way
         for (struct nodes *n : {&g->people, &g->items}) {
             void *const memory[] = {n->offsets, n->members, n->x, n->tower_values,
                                     n->tower_squares};
@@ -302,16 +304,19 @@ void make_items(struct graph_device *g, const uint32_t *list, size_t count)
     graph_tower_run(g->own, &n->tower, n->x, count, g->dim, nullptr, g->out);
 }
 
+// The first time unrecorded: kernels are loaded when they are first started, which may wait for the
+// card, and that cannot be while a stream is recorded. Most make vectors of all items only once.
 void make_all(struct graph_device *g)
 {
-    if (g->recorded) {
+    if (g->recording == graph_device::RECORDED) {
         platform_play(g->own, 0);
-    } else {
-        bool recording = platform_record_begin(g->own);
-        make_people(g);
-        make_items(g, nullptr, g->items.count);
-        g->recorded = recording && platform_record_end(g->own, 0);
+        return;
     }
+    bool begun = g->recording == graph_device::WARM && platform_record_begin(g->own);
+    make_people(g);
+    make_items(g, nullptr, g->items.count);
+    g->recording = begun && platform_record_end(g->own, 0) ? graph_device::RECORDED
+                                                           : graph_device::WARM;
 }
 
 enum akin_status make_list(struct graph_device *g, const uint32_t *list, size_t count,

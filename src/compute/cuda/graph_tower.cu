@@ -256,8 +256,8 @@ template <int COLS> void start(platform *p, const tower_job &j, size_t rows)
     typedef tower_tiling<COLS> Tiling;
     auto *kernel = tower_kernel<COLS>;
     platform_allow_shared(p, reinterpret_cast<const void *>(kernel), Tiling::shared());
-    LAUNCH(kernel, (unsigned)((rows + Tiling::ROWS - 1) / Tiling::ROWS), Tiling::THREADS, Tiling::shared(),
-           platform_stream(p), j);
+    LAUNCH(kernel, (unsigned)((rows + Tiling::ROWS - 1) / Tiling::ROWS), Tiling::THREADS,
+           Tiling::shared(), platform_stream(p), j);
     platform_started(p, "a tower of the graph");
 }
 

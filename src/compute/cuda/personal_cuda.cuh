@@ -7,6 +7,10 @@ extern "C" {
 #include "compute/personal_device.h"
 }
 
+// AKIN_UNSUPPORTED, AKIN_ARGUMENT, AKIN_MEMORY: see create.
+enum akin_status personal_check(const struct personal_items *items, size_t rows,
+                                struct akin_error *error);
+
 // A request as it lies on the card, with what varies in size beside it.
 struct device_request {
     uint32_t query, person;             // numbers of vectors; UINT32_MAX: none
@@ -62,8 +66,8 @@ struct taste_job {
 bool personal_say_fits(const platform *p);
 void personal_say(platform *p, const taste_job *job, size_t count);
 
-// Requests [count] to one vector of length 1 each, and whether it points somewhere. `requests` NULL:
-// vector q is the query of request q, and nothing else.
+// Requests [count] to one vector of length 1 each, and whether it points somewhere. `requests`
+// NULL: vector q is the query of request q, and nothing else.
 enum { POINTS_NOT, POINTS, POINTS_WRONG };
 struct fuse_job {
     const device_request *requests;

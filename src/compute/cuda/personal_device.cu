@@ -6,18 +6,16 @@
 #include <cmath>
 #include <cstring>
 #include <new>
-#include <vector>
 
 #include "compute/cuda/personal_cuda.cuh"
 
 namespace {
 
 enum { TOGETHER = 1024, ALIGNED = 64 };     // requests of a chunk
-
-struct memory {
-    void *data;
-    size_t bytes;
-};
+static_assert((uint64_t)TOGETHER * PERSONAL_SKIP_MAX <= UINT32_MAX, "places of lists have 32 bits");
+// Copies that a model of taste points to: items and places, of each sum four, of the sequence six,
+// of each mood two.
+enum { KEPT_MAX = 2 + 4 * PERSONAL_SUMS + 6 + 2 * PERSONAL_MOODS };
 
 // What comes back for a chunk, one behind the other.
 struct answer_layout {
@@ -49,9 +47,10 @@ size_t aligned(size_t bytes)
 
 struct personal_device {
     platform *own;
-    search_view view;
+    const struct search_device *rows;
+    search_view view;                   // of the rows, as they were when a call began
     size_t words;
-    std::vector<float> mean_here;       // of the host, for a request alone
+    float mean_here[SEARCH_DEVICE_DIM_MAX];     // of the host, for a request alone
     double *seconds;                    // of the device's clock; NULL: nobody asked
     float *mean, *popularity;
     uint64_t *texted, *starts;
@@ -59,36 +58,36 @@ struct personal_device {
     uint32_t *by_popularity;
     size_t popular_count, similar_items;
     device_taste taste;
-    std::vector<void *> kept;           // what taste points to
+    void *kept[KEPT_MAX];               // what taste points to
+    size_t kept_count;
     // of a chunk
-    memory sent, received;              // pinned
-    memory given, answers, masks, hits, hits_found, vectors, said, bases;
+    search_buffer sent, received;       // pinned
+    search_buffer given, answers, masks, hits, hits_found, vectors, said, bases;
     search_work work;
 };
 
 namespace {
 
-// Grows; what was in it is lost.
-enum akin_status need(platform *p, memory *m, size_t bytes, bool pinned, struct akin_error *error)
+// As search_need, with a quarter more, since chunks differ in size.
+enum akin_status need(platform *p, search_buffer *m, size_t bytes, bool pinned,
+                      struct akin_error *error)
 {
     if (m->bytes >= bytes)
         return AKIN_OK;
-    if (pinned)
-        platform_release_pinned(p, m->data);
-    else
-        platform_release(p, m->data);
-    *m = {};
     bytes += bytes / 4;
-    enum akin_status status = pinned ? platform_allocate_pinned(p, bytes, &m->data, error)
-                                     : platform_allocate(p, bytes, &m->data, error);
+    if (!pinned)
+        return search_need(p, m, bytes, error);
+    platform_release_pinned(p, m->memory);
+    *m = {};
+    enum akin_status status = platform_allocate_pinned(p, bytes, &m->memory, error);
     if (status == AKIN_OK)
         m->bytes = bytes;
     return status;
 }
 
-template <typename T> T *at(const memory &m, size_t offset)
+template <typename T> T *at(const search_buffer &m, size_t offset)
 {
-    return reinterpret_cast<T *>(static_cast<unsigned char *>(m.data) + offset);
+    return reinterpret_cast<T *>(static_cast<unsigned char *>(m.memory) + offset);
 }
 
 void destroy(struct personal_device **device)
@@ -98,17 +97,18 @@ void destroy(struct personal_device **device)
         return;
     if (d->own) {
         void *const memory[] = {d->mean, d->popularity, d->texted, d->starts, d->entries,
-                                d->by_popularity, d->given.data, d->answers.data, d->masks.data,
-                                d->hits.data, d->hits_found.data, d->vectors.data, d->said.data,
-                                d->bases.data};
+                                d->by_popularity, d->given.memory, d->answers.memory,
+                                d->masks.memory, d->hits.memory, d->hits_found.memory,
+                                d->vectors.memory, d->said.memory, d->bases.memory};
         platform_enter(d->own);
+        platform_finish(d->own, nullptr);       // create may have failed with copies under way
         search_work_release(d->own, &d->work);
         for (void *each : memory)
             platform_release(d->own, each);
-        for (void *each : d->kept)
-            platform_release(d->own, each);
-        platform_release_pinned(d->own, d->sent.data);
-        platform_release_pinned(d->own, d->received.data);
+        for (size_t i = 0; i < d->kept_count; i++)
+            platform_release(d->own, d->kept[i]);
+        platform_release_pinned(d->own, d->sent.memory);
+        platform_release_pinned(d->own, d->received.memory);
         platform_close(d->own);
     }
     delete d;
@@ -116,32 +116,6 @@ void destroy(struct personal_device **device)
 }
 
 // ---- what stays -----------------------------------------------------------------------------
-
-enum akin_status check_similar(const struct item_rows *rows, size_t items,
-                               struct akin_error *error)
-{
-    if (rows->items != items)
-        return error_set(error, AKIN_ARGUMENT, "rows of %zu items for %zu items", rows->items,
-                         items);
-    std::vector<uint32_t> last(items, UINT32_MAX);      // row that named an item last
-    for (size_t row = 0; row < items; row++) {
-        uint64_t begin = rows->starts[row], end = rows->starts[row + 1];
-        if (end < begin || end - begin > PERSONAL_ROW_MAX)
-            return error_set(error, AKIN_UNSUPPORTED, "row %zu of raters has %llu weights: on the "
-                             "GPU there are at most %d; recommend on the CPU", row,
-                             (unsigned long long)(end - begin), PERSONAL_ROW_MAX);
-        for (uint64_t e = begin; e < end; e++) {
-            const struct item_weight *entry = &rows->entries[e];
-            if (!(entry->weight > 0))
-                continue;
-            if (entry->row >= items || last[entry->row] == row)
-                return error_set(error, AKIN_ARGUMENT, "row %zu of raters names item %u, which %s",
-                                 row, entry->row, entry->row >= items ? "is not there" : "is twice");
-            last[entry->row] = (uint32_t)row;
-        }
-    }
-    return AKIN_OK;
-}
 
 template <typename T>
 enum akin_status put(platform *p, T **to, const T *from, size_t count, struct akin_error *error)
@@ -163,8 +137,10 @@ enum akin_status keep(struct personal_device *d, const T **to, size_t count,
 {
     T *copy = nullptr;
     enum akin_status status = put(d->own, &copy, *to, count, error);
-    if (copy)
-        d->kept.push_back(copy);
+    if (copy) {
+        ASSERT(d->kept_count < KEPT_MAX);
+        d->kept[d->kept_count++] = copy;
+    }
     *to = copy;
     return status;
 }
@@ -199,59 +175,16 @@ enum akin_status keep_sequence(struct personal_device *d, personal_sequence *s, 
     return status != AKIN_OK ? status : keep(d, &s->shares, size, error);
 }
 
-// Sums that a mood needs are there, and so is its sequence.
-bool is_whole(const struct personal_taste *t)
-{
-    for (const personal_mood &mood : t->moods)
-        for (int i = 0; mood.standing && i < PERSONAL_SUMS; i++) {
-            bool asked = mood.sums[i] != 0 || (i == PERSONAL_EASE && mood.scaled != 0);
-            if ((asked && !t->sums[i].rows) || (mood.sequence != 0 && !t->sequence.length))
-                return false;
-        }
-    return true;
-}
-
-enum akin_status check_taste(const struct personal_taste *t, size_t rows, struct akin_error *error)
-{
-    bool fits = t->size <= PERSONAL_MODEL_MAX && t->sequence.dim <= PERSONAL_WIDTH_MAX;
-    for (const personal_sum &sum : t->sums)
-        fits = fits && (!sum.rows || (sum.width <= PERSONAL_ROW_MAX && sum.stride % 4 == 0));
-    if (!fits)
-        return error_set(error, AKIN_UNSUPPORTED, "a model of taste of %zu items: on the GPU there "
-                         "are at most %d, with rows of %d and sequences of %d; recommend on the "
-                         "CPU", t->size, PERSONAL_MODEL_MAX, PERSONAL_ROW_MAX, PERSONAL_WIDTH_MAX);
-    bool right = is_whole(t);
-    for (size_t i = 0; i < t->size; i++)
-        right = right && t->items[i] < rows;
-    for (size_t row = 0; row < rows; row++)
-        right = right && (t->places[row] == UINT32_MAX || t->places[row] < t->size);
-    for (const personal_sum &sum : t->sums)
-        for (size_t i = 0; right && sum.rows && i < t->size; i++) {
-            const uint16_t *columns = reinterpret_cast<const uint16_t *>(
-                sum.rows + i * sum.stride + sum.width * sizeof(float));
-            for (size_t c = 0; c < sum.width; c++)
-                right = right && columns[c] < t->size && (c == 0 || columns[c] > columns[c - 1]);
-        }
-    for (const personal_mood &mood : t->moods)
-        for (size_t i = 0; mood.standing && i < rows - t->size; i++)
-            right = right && mood.order[i] < rows;
-    return right ? AKIN_OK : error_set(error, AKIN_ARGUMENT, "a model of taste names an item that "
-                                       "is not there, or lacks what it weighs");
-}
-
 enum akin_status put_taste(struct personal_device *d, const struct personal_taste *t,
                            struct akin_error *error)
 {
     size_t rows = d->view.rows.count;
     device_taste *to = &d->taste;
-    enum akin_status status = check_taste(t, rows, error);
-    if (status == AKIN_OK && !personal_say_fits(d->own))
-        status = error_set(error, AKIN_UNSUPPORTED, "this GPU has not the shared memory for a "
-                           "model of taste: recommend on the CPU");
-    if (status != AKIN_OK)
-        return status;
+    if (!personal_say_fits(d->own))
+        return error_set(error, AKIN_UNSUPPORTED, "this GPU has not the shared memory for a model "
+                         "of taste: recommend on the CPU");
     *to = {(unsigned)t->size, t->items, t->places, {}, {}, t->sequence, {}};
-    status = keep(d, &to->items, t->size, error);
+    enum akin_status status = keep(d, &to->items, t->size, error);
     if (status == AKIN_OK)
         status = keep(d, &to->places, rows, error);
     if (status == AKIN_OK)
@@ -301,22 +234,17 @@ enum akin_status create(int ordinal, const struct search_device *rows,
 {
     *device = nullptr;
     search_view view = search_device_view(rows);
-    for (size_t i = 0; items->by_popularity && i < items->popular_count; i++)
-        if (items->by_popularity[i] >= view.rows.count)
-            return error_set(error, AKIN_ARGUMENT, "popular item %u: there are %zu",
-                             items->by_popularity[i], view.rows.count);
-    if (items->similar.starts) {
-        enum akin_status status = check_similar(&items->similar, view.rows.count, error);
-        if (status != AKIN_OK)
-            return status;
-    }
+    enum akin_status status = personal_check(items, view.rows.count, error);
+    if (status != AKIN_OK)
+        return status;
     struct personal_device *d = new (std::nothrow) personal_device();
     if (!d)
         return error_memory(error);
+    d->rows = rows;
     d->view = view;
-    d->mean_here.assign(items->mean, items->mean + view.rows.dim);
+    memcpy(d->mean_here, items->mean, view.rows.dim * sizeof *d->mean_here);
     d->words = (view.rows.count + 63) / 64;
-    enum akin_status status = platform_open(ordinal, &d->own, error, CUDA_USE_PERSONAL);
+    status = platform_open(ordinal, &d->own, error, CUDA_USE_PERSONAL);
     if (status == AKIN_OK && !personal_rank_fits(d->own, view.rows.dim))
         status = error_set(error, AKIN_UNSUPPORTED, "this GPU has not the shared memory to rank "
                            "candidates at dimension %zu: recommend on the CPU", view.rows.dim);
@@ -367,7 +295,11 @@ enum akin_status search_alone(struct personal_device *d, const chunk &c, enum se
                                      reinterpret_cast<int8_t *>(digits.wide));
     else if (pass == SEARCH_PASS_FP16)
         single.error = search_error_fp16(given.wide, dim, d->view.margins);
-    single.pass = single.error < INFINITY ? pass : SEARCH_PASS_FP32;
+    if (!(single.error < INFINITY)) {
+        pass = SEARCH_PASS_FP32;
+        single.error = 0;
+    }
+    single.pass = pass;
     single.rows = d->view.rows;
     single.mask = *c.mask;
     single.k = c.k;
@@ -399,13 +331,7 @@ enum akin_status search(struct personal_device *d, const chunk &c, struct akin_e
     return c.alone ? search_alone(d, c, SEARCH_PASS_AUTO, error) : search_together(d, c, error);
 }
 
-// Its own clock, from here to take_time.
-void begin_time(struct personal_device *d)
-{
-    if (d->seconds)
-        *d->seconds = 0;
-}
-
+// The card's own clock, from here to take_time.
 void mark_time(struct personal_device *d)
 {
     if (d->seconds)
@@ -416,6 +342,33 @@ void take_time(struct personal_device *d)
 {
     if (d->seconds)
         *d->seconds += platform_since_mark(d->own);
+}
+
+// ---- calls ----------------------------------------------------------------------------------
+
+// Rows may have been put since the call before, which changes how far off their narrow forms are.
+// Where there are more of them, nothing is known of the new ones here.
+enum akin_status begin(struct personal_device *d, struct akin_error *error)
+{
+    search_view now = search_device_view(d->rows);
+    if (now.rows.count != d->view.rows.count)
+        return error_set(error, AKIN_ARGUMENT, "requests of people were prepared on the GPU for "
+                         "%zu rows, and there are %zu: prepare them anew", d->view.rows.count,
+                         now.rows.count);
+    d->view = now;
+    platform_enter(d->own);
+    if (d->seconds)
+        *d->seconds = 0;
+    return AKIN_OK;
+}
+
+// Nothing is under way behind a call that failed: copies read memory of the caller, and pinned
+// memory that the next call writes.
+enum akin_status end(struct personal_device *d, enum akin_status status)
+{
+    if (status != AKIN_OK)
+        platform_finish(d->own, nullptr);
+    return status;
 }
 
 // ---- the nearest ----------------------------------------------------------------------------
@@ -446,43 +399,40 @@ enum akin_status nearest_chunk(struct personal_device *d, const float *queries, 
     mark_time(d);
     if (count == 1) {
         c.alone = at<float>(d->sent, 0);
-        points = personal_fuse_here(queries, nullptr, 1, d->mean_here.data(), dim,
+        points = personal_fuse_here(queries, nullptr, 1, d->mean_here, dim,
                                     at<float>(d->sent, 0));
         found[0] = 0;
     } else {
-        memcpy(d->sent.data, queries, bytes);
-        platform_upload(d->own, d->given.data, d->sent.data, bytes);
+        memcpy(d->sent.memory, queries, bytes);
+        platform_upload(d->own, d->given.memory, d->sent.memory, bytes);
         personal_fuse(d->own, &fuse);
     }
     if (points != POINTS)
-        return AKIN_OK;
+        return platform_finish(d->own, error);
     status = search(d, c, error);
     if (status != AKIN_OK)
         return status;
-    platform_download(d->own, d->received.data, d->answers.data, l.bytes);
+    platform_download(d->own, d->received.memory, d->answers.memory, l.bytes);
     take_time(d);
     status = platform_finish(d->own, error);
-    if (c.alone)
-        at<uint32_t>(d->received, l.points)[0] = POINTS;
+    auto does_point = [&](size_t q) {
+        return c.alone || at<uint32_t>(d->received, l.points)[q] == POINTS;
+    };
     bool again = false;
     for (size_t q = 0; status == AKIN_OK && q < count; q++)
-        if (at<uint32_t>(d->received, l.points)[q] == POINTS &&
-            !at<uint32_t>(d->received, l.proven)[q]) {
+        if (does_point(q) && !at<uint32_t>(d->received, l.proven)[q]) {
             status = search_again(d, c, q, error);
             again = true;
         }
     if (status == AKIN_OK && again) {
-        platform_download(d->own, d->received.data, d->answers.data, l.bytes);
+        platform_download(d->own, d->received.memory, d->answers.memory, l.bytes);
         status = platform_finish(d->own, error);
     }
-    if (c.alone)
-        at<uint32_t>(d->received, l.points)[0] = POINTS;
     if (status != AKIN_OK)
         return status;
     memcpy(hits, at<struct hit>(d->received, l.results), count * k * sizeof *hits);
     for (size_t q = 0; q < count; q++)
-        found[q] = at<uint32_t>(d->received, l.points)[q] == POINTS
-                       ? at<uint32_t>(d->received, l.found)[q] : 0;
+        found[q] = does_point(q) ? at<uint32_t>(d->received, l.found)[q] : 0;
     return AKIN_OK;
 }
 
@@ -491,13 +441,13 @@ enum akin_status nearest(struct personal_device *d, const float *queries, size_t
                          struct akin_error *error)
 {
     ASSERT(k > 0 && k <= SEARCH_DEVICE_K_MAX);
-    platform_enter(d->own);
-    begin_time(d);
-    enum akin_status status = AKIN_OK;
+    enum akin_status status = begin(d, error);
+    if (status != AKIN_OK)
+        return status;
     if (mask) {
         status = need(d->own, &d->masks, d->words * sizeof *mask, false, error);
         if (status == AKIN_OK)
-            platform_upload(d->own, d->masks.data, mask, d->words * sizeof *mask);
+            platform_upload(d->own, d->masks.memory, mask, d->words * sizeof *mask);
     }
     for (size_t first = 0; status == AKIN_OK && first < count; first += TOGETHER) {
         size_t now = count - first < TOGETHER ? count - first : (size_t)TOGETHER;
@@ -505,7 +455,7 @@ enum akin_status nearest(struct personal_device *d, const float *queries, size_t
                                mask ? at<uint64_t>(d->masks, 0) : nullptr, hits + first * k,
                                found + first, error);
     }
-    return status;
+    return end(d, status);
 }
 
 // ---- requests -------------------------------------------------------------------------------
@@ -519,6 +469,9 @@ enum akin_status check_request(const struct personal_device *d, const struct per
         return error_set(error, AKIN_ARGUMENT, "request %zu: a past of %zu items; at most %d%s",
                          number, r->past_count, d->similar_items ? PERSONAL_PAST_MAX : 0,
                          d->similar_items ? "" : ", without raters");
+    if (r->skip_count > PERSONAL_SKIP_MAX)
+        return error_set(error, AKIN_UNSUPPORTED, "request %zu: %zu items are left out; on the GPU "
+                         "at most %d", number, r->skip_count, PERSONAL_SKIP_MAX);
     if (r->mask != UINT32_MAX && r->mask >= batch->mask_count)
         return error_set(error, AKIN_ARGUMENT, "request %zu: mask %u; there are %zu", number,
                          r->mask, batch->mask_count);
@@ -631,7 +584,7 @@ enum akin_status reserve(struct personal_device *d, const sent_layout &sent,
                          struct akin_error *error)
 {
     struct {
-        struct memory *room;
+        search_buffer *room;
         size_t bytes;
         bool pinned;
     } wanted[] = {
@@ -655,7 +608,7 @@ uint32_t fuse_alone(struct personal_device *d, const sent_layout &l,
 {
     float *fused = at<float>(d->sent, l.vectors);
     uint32_t points = personal_fuse_here(request->query, request->person, (double)request->share,
-                                         d->mean_here.data(), d->view.rows.dim, fused);
+                                         d->mean_here, d->view.rows.dim, fused);
     *at<uint32_t>(d->sent, l.points) = points;
     return points;
 }
@@ -681,7 +634,7 @@ enum akin_status answer_chunk(struct personal_device *d, const struct personal_b
     uint32_t here = alone ? fuse_alone(d, sent, &batch->requests[first]) : (uint32_t)POINTS;
     found[0] = PERSONAL_NOWHERE;
     if (here == POINTS_WRONG)
-        return AKIN_OK;
+        return platform_finish(d->own, error);
     search_mask where = {};
     if (n.masks)
         where = {at<uint64_t>(d->masks, 0), at<uint32_t>(d->given, sent.mask_of), d->words};
@@ -702,7 +655,7 @@ enum akin_status answer_chunk(struct personal_device *d, const struct personal_b
     taste_job taste = {requests, at<uint32_t>(d->given, sent.history), d->taste,
                        at<float>(d->said, 0)};
     mark_time(d);
-    platform_upload(d->own, d->given.data, d->sent.data, sent.bytes);
+    platform_upload(d->own, d->given.memory, d->sent.memory, sent.bytes);
     if (!alone)
         personal_fuse(d->own, &fuse);
     if (n.masks)
@@ -714,7 +667,7 @@ enum akin_status answer_chunk(struct personal_device *d, const struct personal_b
     if (status != AKIN_OK)
         return status;
     personal_rank(d->own, &rank, count);
-    platform_download(d->own, d->received.data, d->answers.data, l.bytes);
+    platform_download(d->own, d->received.memory, d->answers.memory, l.bytes);
     take_time(d);
     status = platform_finish(d->own, error);
     bool again = false;
@@ -727,12 +680,12 @@ enum akin_status answer_chunk(struct personal_device *d, const struct personal_b
             again = true;
         }
     if (status == AKIN_OK && again) {
-        platform_download(d->own, d->received.data, d->answers.data, l.bytes);
+        platform_download(d->own, d->received.memory, d->answers.memory, l.bytes);
         status = platform_finish(d->own, error);
     }
     if (status != AKIN_OK)
         return status;
-    memcpy(results, d->received.data, count * k * sizeof *results);
+    memcpy(results, d->received.memory, count * k * sizeof *results);
     for (size_t q = 0; q < count; q++)
         found[q] = !alone && at<uint32_t>(d->received, l.points)[q] == POINTS_WRONG
                        ? PERSONAL_NOWHERE : at<uint32_t>(d->received, l.found)[q];
@@ -745,22 +698,22 @@ enum akin_status answer(struct personal_device *d, const struct personal_batch *
     size_t base_bytes = batch->mask_count * d->words * sizeof(uint64_t);
     ASSERT(batch->k > 0 && batch->k <= PERSONAL_K_MAX && batch->text_offers >= batch->k &&
            batch->text_offers <= PERSONAL_OFFERS_MAX && batch->offers <= PERSONAL_OFFERS_MAX);
-    platform_enter(d->own);
-    begin_time(d);
-    enum akin_status status = AKIN_OK;
+    enum akin_status status = begin(d, error);
     for (size_t q = 0; status == AKIN_OK && q < batch->count; q++)
         status = check_request(d, batch, q, error);
-    if (status == AKIN_OK && base_bytes) {
+    if (status != AKIN_OK)
+        return status;
+    if (base_bytes) {
         status = need(d->own, &d->bases, base_bytes, false, error);
         if (status == AKIN_OK)
-            platform_upload(d->own, d->bases.data, batch->masks, base_bytes);
+            platform_upload(d->own, d->bases.memory, batch->masks, base_bytes);
     }
     for (size_t first = 0; status == AKIN_OK && first < batch->count; first += TOGETHER) {
         size_t left = batch->count - first, now = left < TOGETHER ? left : (size_t)TOGETHER;
         status = answer_chunk(d, batch, first, now, at<uint64_t>(d->bases, 0),
                               results + first * batch->k, found + first, error);
     }
-    return status;
+    return end(d, status);
 }
 
 void measure(struct personal_device *d, double *seconds)

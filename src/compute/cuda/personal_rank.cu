@@ -22,7 +22,7 @@ enum {
 
 static_assert(PERSONAL_PAST_MAX * PERSONAL_ROW_MAX <= KEYS && 2 * KEYS <= SLOTS, "room for all");
 static_assert((int)PERSONAL_MODEL_MAX + (int)PERSONAL_OFFERS_MAX <= (int)KEYS, "room for all");
-static_assert((int)CANDIDATES <= (int)KEYS && (int)PERSONAL_ROW_MAX <= (int)THREADS, "room for all");
+static_assert((int)CANDIDATES <= (int)KEYS && (int)PERSONAL_ROW_MAX <= (int)THREADS, "as well");
 static_assert(sizeof(struct item_weight) == sizeof(uint64_t), "read as one");
 
 struct room {
@@ -131,8 +131,9 @@ __device__ inline void gather_past(const room &r, const rank_job &j, const devic
     for (int e = 0; e < PERSONAL_PAST_MAX; e++) {
         if (e >= (int)request->past_count)
             break;                              // the same for all
-        float value = request->past_weights[e] * bits_score((uint32_t)(mine[e] >> 32));
-        if (value > 0)
+        float weight = bits_score((uint32_t)(mine[e] >> 32));
+        float value = request->past_weights[e] * weight;
+        if (weight > 0 && value > 0)            // of others nobody knows what they name
             add(r, (uint32_t)mine[e], value);
         __syncthreads();
     }

@@ -13,7 +13,7 @@ set(cuda_kernels train_linear train_rows train_feed_forward train_attention trai
 set(cuda_kernels_unfused bandit_device user_device personal_query personal_rank personal_taste
   ivf_prepare ivf_rank)
 # Without kernels; platform_cuda.cu, which the tests have another of, is not among them.
-set(cuda_host_sources plugin fence ledger)
+set(cuda_host_sources plugin fence ledger personal_check)
 foreach(list cuda_kernels cuda_kernels_unfused cuda_host_sources)
   list(TRANSFORM ${list} PREPEND ${CMAKE_CURRENT_LIST_DIR}/)
   list(TRANSFORM ${list} APPEND .cu)
