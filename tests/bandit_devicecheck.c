@@ -26,12 +26,6 @@
 
 #include "compute/cpu/beta_top.h"
 
-#ifdef AKIN_CUDA_EMULATED
-#include "compute/cuda/cuda_bandit.h"
-#else
-#include "compute/cuda_plugin.h"
-#endif
-
 enum { BANDITS = 5, DRAWS = 12 };
 
 static struct rng rng;
@@ -258,23 +252,9 @@ static void bench(void)
     memory_free(alpha);
 }
 
-int main(int argc, char **argv)
+static void check(const struct cuda_plugin *plugin, bool rates)
 {
-    bool rates = argc == 3 && !strcmp(argv[2], "--bench");
-    if (argc > 3 || (argc > 1 && strcmp(argv[1], "cuda")) || (argc == 3 && !rates)) {
-        fputs("usage: bandit_devicecheck [cuda [--bench]]\n", stderr);
-        return 2;
-    }
-#ifdef AKIN_CUDA_EMULATED
-    ops = cuda_bandit_ops();
-#else
-    const struct cuda_plugin *plugin;
-    if (cuda_plugin_load(NULL, &plugin, &error) != AKIN_OK || plugin->device_count() == 0) {
-        printf("skipped: no card (%s)\n", error.message);
-        return 77;
-    }
     ops = plugin->bandit;
-#endif
     rng_seed(&rng, 29);
     kernels_select(&kernels, cpu_detect());
     check_refused();
@@ -289,6 +269,9 @@ int main(int argc, char **argv)
     check_known(129, 1e5f);
     if (rates)
         bench();
-    printf("bandit_devicecheck: %d checks, %d failed\n", checks, failures);
-    return failures > 0;
+}
+
+int main(int argc, char **argv)
+{
+    return device_check_main(argc, argv, "bandit_devicecheck [cuda [--bench]]", check);
 }

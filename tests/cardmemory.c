@@ -6,11 +6,11 @@
  *
  * Bytes are counted as they are allocated, so that cards that are made up hold as many; what the
  * driver takes beside them (a context, the code of kernels) only a card shows. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
-#include "compute/cuda_plugin.h"
 #include "device_check.h"
 
 enum {
@@ -127,9 +127,9 @@ int main(int argc, char **argv)
     struct user_device *users = NULL;
     struct bandit_device *bandits = NULL;
     struct graph_device *kin = NULL;
-    if (cuda_plugin_load(argc > 1 ? argv[1] : NULL, &plugin, &error) != AKIN_OK ||
-        plugin->device_count() == 0 || plugin->encoder->streams > STREAMS_MAX) {
-        printf("skipped: %s\n", *error.message ? error.message : "no card");
+    plugin = device_check_plugin(argc > 1 ? argv[1] : NULL);
+    if (plugin->encoder->streams > STREAMS_MAX) {
+        printf("skipped: %zu streams of a model\n", plugin->encoder->streams);
         return 77;
     }
     float *vectors = must_have(memory_alloc((size_t)ITEMS * DIM, sizeof *vectors));

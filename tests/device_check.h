@@ -1,28 +1,32 @@
-/* What the programs that check a device have in common. */
+/* What the programs that check a device have in common: counting, failing, the plug-in that they
+ * check and, for most, the command line NAME [cuda [--bench]]. Built with AKIN_CUDA_EMULATED the
+ * plug-in is that of the tests, whose kernels run on the CPU. */
 #pragma once
 
-#include <stdio.h>
-#include <stdlib.h>
+#include "compute/cuda_plugin.h"
 
-#include "base/status.h"
+extern int checks, failures;
+extern struct akin_error error;
 
-static int checks, failures;
-static struct akin_error error;
+/* Counts a check; one that failed ends the program. */
+void must(enum akin_status status);
+/* Ends the program where memory is NULL. */
+void *must_have(void *memory);
 
-static inline void must(enum akin_status status)
-{
-    checks++;
-    if (status == AKIN_OK)
-        return;
-    printf("FAILED: %s\n", error.message);
-    exit(1);
-}
+/* The plug-in, `path` as of cuda_plugin_load. Where there is none, or no card, that is told and
+ * the program ends as skipped. */
+const struct cuda_plugin *device_check_plugin(const char *path);
 
-static inline void *must_have(void *memory)
-{
-    if (!memory) {
-        fputs("memory ran out\n", stderr);
-        exit(2);
-    }
-    return memory;
-}
+/* Of a program with that command line: `check` is called with its plug-in and with whether it is to
+ * measure. `usage` begins with the program's name. Returns the exit status: 0 fine, 1 failed,
+ * 2 wrong use. */
+int device_check_main(int argc, char **argv, const char *usage,
+                      void (*check)(const struct cuda_plugin *plugin, bool rates));
+
+/* Of x [dim]: scaled to length one. */
+void unit(float *x, size_t dim);
+/* Of a found vector and the right one, [dim] each. */
+double cosine(const float *found, const double *right, size_t dim);
+/* For qsort: uint64_t of base/clock.h, and double. */
+int by_clock(const void *a, const void *b);
+int by_seconds(const void *a, const void *b);

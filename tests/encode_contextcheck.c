@@ -4,12 +4,12 @@
  *   encode_contextcheck MODEL [COUNT [LIBRARY]]    LIBRARY: libakin-cuda.so; else it is looked for
  */
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "base/thread.h"
-#include "compute/cuda_plugin.h"
 #include "device_check.h"
 #include "model/model.h"
 
@@ -105,18 +105,12 @@ static enum akin_status embed_on(size_t cards_count, struct thread_pool *pool, c
 int main(int argc, char **argv)
 {
     static const int faults[][CONTEXTS] = { { 0, 0, 0 }, { 0, 1, 0 }, { 0, 3, 1 }, { 2, 0, 2 } };
-    const struct cuda_plugin *plugin;
     size_t count = argc > 2 ? (size_t)strtoul(argv[2], NULL, 10) : 20000, dimension = 0;
     if (argc < 2 || argc > 4 || count < 1 || count > TEXTS_MAX) {
         fputs("usage: encode_contextcheck MODEL [COUNT [LIBRARY]]\n", stderr);
         return 2;
     }
-    if (cuda_plugin_load(argc > 3 ? argv[3] : NULL, &plugin, &error) != AKIN_OK ||
-        plugin->device_count() == 0) {
-        printf("skipped: no card (%s)\n", error.message);
-        return 77;
-    }
-    real = plugin->encoder;
+    real = device_check_plugin(argc > 3 ? argv[3] : NULL)->encoder;
     make_texts(count);
     struct thread_pool *pool = must_have(thread_pool_create(THREADS));
     float *alone, *together;

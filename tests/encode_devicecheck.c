@@ -19,11 +19,6 @@
 #include "base/rng.h"
 #include "compute/cpu/half.h"
 #include "device_check.h"
-#ifdef AKIN_CUDA_EMULATED
-#include "compute/cuda/encode_device.h"
-#else
-#include "compute/cuda_plugin.h"
-#endif
 
 enum { VOCABULARY = 500, POSITIONS = 300, SEQUENCES_MAX = 64, TOKENS_MAX = 4096 };
 /* Of --bench: films have 16 tokens, queries 23. */
@@ -373,17 +368,6 @@ static void batch_alone(struct batch *b, const struct batch *from, size_t s)
     batch_add(b, from->ids + from->offsets[s], from->offsets[s + 1] - from->offsets[s]);
 }
 
-static double cosine(const float *a, const double *b, size_t count)
-{
-    double ab = 0, aa = 0, bb = 0;
-    for (size_t i = 0; i < count; i++) {
-        ab += (double)a[i] * b[i];
-        aa += (double)a[i] * (double)a[i];
-        bb += b[i] * b[i];
-    }
-    return ab / sqrt(aa * bb);
-}
-
 /* ---- checks ----------------------------------------------------------------------------- */
 
 static struct batch all, part;
@@ -529,12 +513,6 @@ static void check_refused(void)
 
 /* ---- speed ------------------------------------------------------------------------------ */
 
-static int ascending(const void *a, const void *b)
-{
-    const double *x = a, *y = b;
-    return (*x > *y) - (*x < *y);
-}
-
 static void bench_batch(struct encoder_stream *stream, const struct encoder_shape *s, size_t texts,
                         size_t tokens)
 {
@@ -559,8 +537,8 @@ static void bench_batch(struct encoder_stream *stream, const struct encoder_shap
             device[turn] = seconds;
         }
     }
-    qsort(device, BENCH_TURNS, sizeof *device, ascending);
-    qsort(host, BENCH_TURNS, sizeof *host, ascending);
+    qsort(device, BENCH_TURNS, sizeof *device, by_seconds);
+    qsort(host, BENCH_TURNS, sizeof *host, by_seconds);
     double flops = (double)(texts * tokens * s->layers)
                    * (double)(2 * s->hidden * (4 * s->hidden + 2 * s->intermediate)
                               + 4 * tokens * s->hidden);
@@ -587,30 +565,16 @@ static void bench(size_t layers, enum compute_precision precision)
     weights_deinit(&w);
 }
 
-int main(int argc, char **argv)
+static void check(const struct cuda_plugin *plugin, bool rates)
 {
-    bool speed = argc == 3 && !strcmp(argv[2], "--bench");
-    if (argc > 3 || (argc > 1 && strcmp(argv[1], "cuda")) || (argc == 3 && !speed)) {
-        fputs("usage: encode_devicecheck [cuda [--bench]]\n", stderr);
-        return 2;
-    }
-#ifdef AKIN_CUDA_EMULATED
-    ops = cuda_encoder_ops();
-#else
-    const struct cuda_plugin *plugin;
-    if (cuda_plugin_load(NULL, &plugin, &error) != AKIN_OK || plugin->device_count() == 0) {
-        printf("skipped: no card (%s)\n", error.message);
-        return 77;
-    }
     ops = plugin->encoder;
-#endif
     rng_seed(&rng, 11);
-    if (speed) {
+    if (rates) {
         for (size_t layers = 6; layers <= 12; layers += 6) {
             bench(layers, COMPUTE_FP16);
             bench(layers, COMPUTE_INT8);
         }
-        return 0;
+        return;
     }
     check_refused();
     check_shape((struct encoder_shape){ 128, 4, 192, 2, 1e-12f, POOLING_MEAN, COMPUTE_FP16 },
@@ -624,6 +588,9 @@ int main(int argc, char **argv)
 #ifdef AKIN_CUDA_EMULATED
     check_small_card((struct encoder_shape){ 128, 2, 3584, 1, 1e-5f, POOLING_CLS, COMPUTE_INT8 });
 #endif
-    printf("encode_devicecheck: %d checks, %d failed\n", checks, failures);
-    return failures > 0;
+}
+
+int main(int argc, char **argv)
+{
+    return device_check_main(argc, argv, "encode_devicecheck [cuda [--bench]]", check);
 }

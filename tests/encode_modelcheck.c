@@ -15,34 +15,12 @@
 #include "base/memory.h"
 #include "base/rng.h"
 #include "base/thread.h"
+#include "device_check.h"
 #include "model/model.h"
-#ifdef AKIN_CUDA_EMULATED
-#include "compute/cuda/encode_device.h"
-#else
-#include "compute/cuda_plugin.h"
-#endif
 
 enum { TEXTS_MAX = 100000, MADE_BYTES = 400 };
 
 static const double cosine_least = 0.99999, int8_cosine_least = 0.99;
-static struct akin_error error;
-
-static void must(enum akin_status status)
-{
-    if (status == AKIN_OK)
-        return;
-    printf("FAILED: %s\n", error.message);
-    exit(1);
-}
-
-static void *must_have(void *memory)
-{
-    if (!memory) {
-        fputs("encode_modelcheck: memory ran out\n", stderr);
-        exit(2);
-    }
-    return memory;
-}
 
 /* ---- texts ------------------------------------------------------------------------------ */
 
@@ -157,19 +135,6 @@ static int threads(void)
 #endif
 }
 
-static const struct encoder_device_ops *card_ops(void)
-{
-#ifdef AKIN_CUDA_EMULATED
-    return cuda_encoder_ops();
-#else
-    const struct cuda_plugin *plugin;
-    if (cuda_plugin_load(NULL, &plugin, &error) == AKIN_OK && plugin->device_count() > 0)
-        return plugin->encoder;
-    printf("skipped: no card (%s)\n", error.message);
-    return NULL;
-#endif
-}
-
 int main(int argc, char **argv)
 {
     bool int8 = argc > 1 && !strcmp(argv[1], "--int8");
@@ -180,9 +145,7 @@ int main(int argc, char **argv)
         fputs("usage: encode_modelcheck [--int8] MODEL [COUNT] [TEXTS]\n", stderr);
         return 2;
     }
-    struct encoder_cards cards = { .ops = card_ops(), .count = 1 };
-    if (!cards.ops)
-        return 77;
+    struct encoder_cards cards = { .ops = device_check_plugin(NULL)->encoder, .count = 1 };
     if (argc > 3)
         count = read_texts(argv[3], count);
     else

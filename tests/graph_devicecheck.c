@@ -14,11 +14,6 @@
 #include "base/memory.h"
 #include "base/rng.h"
 #include "device_check.h"
-#ifdef AKIN_CUDA_EMULATED
-#include "compute/cuda/cuda_graph.h"
-#else
-#include "compute/cuda_plugin.h"
-#endif
 
 #ifdef AKIN_CUDA_EMULATED
 enum { WHOLE_CHECKS = 64 };     /* the greatest dimension of all checks */
@@ -170,17 +165,6 @@ static double *right_vectors(const struct device_graph *g)
     return out;
 }
 
-static double cosine_of(const float *found, const double *right, size_t dim)
-{
-    double product = 0, a = 0, b = 0;
-    for (size_t d = 0; d < dim; d++) {
-        product += (double)found[d] * right[d];
-        a += (double)found[d] * (double)found[d];
-        b += right[d] * right[d];
-    }
-    return product / sqrt(a * b);
-}
-
 /* ---- checks ----------------------------------------------------------------------------- */
 
 static void check_lists_of(struct graph_device *device, const float *all, size_t dim, size_t items)
@@ -215,7 +199,7 @@ static void check_size(size_t dim, size_t items, size_t people, size_t most)
         must(ops->forward(device, &m.lists[2][0], 1, found, &error));
     must(ops->forward(device, NULL, 0, found, &error));
     for (size_t i = 0; i < items; i++)
-        expect(cosine_of(found + i * dim, right + i * dim, dim) >= 0.99999, "far from the formula",
+        expect(cosine(found + i * dim, right + i * dim, dim) >= 0.99999, "far from the formula",
                dim, items, i);
     if (dim <= WHOLE_CHECKS) {
         must(ops->forward(device, NULL, 0, NULL, &error));
@@ -308,23 +292,9 @@ static void bench(void)
     free_graph(&m);
 }
 
-int main(int argc, char **argv)
+static void check(const struct cuda_plugin *plugin, bool rates)
 {
-    bool times = argc == 3 && !strcmp(argv[2], "--bench");
-    if (argc > 3 || (argc > 1 && strcmp(argv[1], "cuda")) || (argc == 3 && !times)) {
-        fputs("usage: graph_devicecheck [cuda [--bench]]\n", stderr);
-        return 2;
-    }
-#ifdef AKIN_CUDA_EMULATED
-    ops = cuda_graph_ops();
-#else
-    const struct cuda_plugin *plugin;
-    if (cuda_plugin_load(NULL, &plugin, &error) != AKIN_OK || plugin->device_count() == 0) {
-        printf("skipped: no card (%s)\n", error.message);
-        return 77;
-    }
     ops = plugin->graph;
-#endif
     /* Thread by thread a tile of the larger ones takes seconds. */
     static const size_t dims[] = { 128, 192, 256, 384, 512, 768, 1024 };
 #ifdef AKIN_CUDA_EMULATED
@@ -339,8 +309,11 @@ int main(int argc, char **argv)
     check_size(64, 150, 70, 300);
     for (size_t i = 0; i < sizeof dims / sizeof *dims; i++)
         check_size(dims[i], few, few, 20);
-    if (times)
+    if (rates)
         bench();
-    printf("graph_devicecheck: %d checks, %d failed\n", checks, failures);
-    return failures > 0;
+}
+
+int main(int argc, char **argv)
+{
+    return device_check_main(argc, argv, "graph_devicecheck [cuda [--bench]]", check);
 }

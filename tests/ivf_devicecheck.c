@@ -7,6 +7,8 @@
  *
  * Exit status: 0 fine, 1 failed, 2 wrong use, 77 there is no card. */
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -17,11 +19,6 @@
 #include "compute/cpu/kernels.h"
 #include "device_check.h"
 #include "index/ivfpq_parts.h"
-#ifdef AKIN_CUDA_EMULATED
-#include "compute/cuda/cuda_ivf.h"
-#else
-#include "compute/cuda_plugin.h"
-#endif
 
 enum { BLOCKS = 8, QUERIES = 30 };
 
@@ -353,18 +350,6 @@ static void check_refused(void)
 
 /* ---- times ---------------------------------------------------------------------------------- */
 
-static int compare_times(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
-}
-
-static int compare_seconds(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 enum { RECALLED = 100 };        /* the batch whose recall is told */
 
 static void print_recall(const struct built *b, const struct segment_query *query,
@@ -405,12 +390,12 @@ static void bench_batch(const struct built *b, struct ivf_device *device, const 
             must(ivfpq_search(b->ivfpq, &query, &(struct segment_hits){ hits, found }, &error));
             cpu[turn] = clock_monotonic_ns() - began;
         }
-        qsort(card, TURNS, sizeof *card, compare_times);
-        qsort(cpu, 3, sizeof *cpu, compare_times);
+        qsort(card, TURNS, sizeof *card, by_clock);
+        qsort(cpu, 3, sizeof *cpu, by_clock);
         double own[TURNS];
         for (int turn = 0; turn < TURNS; turn++)
             must(ops->measure(device, &asked, hits, found, &own[turn], &error));
-        qsort(own, TURNS, sizeof *own, compare_seconds);
+        qsort(own, TURNS, sizeof *own, by_seconds);
         printf("recall %.3g (%zu of %u cells, %zu candidates), batch %zu: %.1f us, %.0f queries/s;"
                " by the device's clock %.1f us; CPU, %d threads: %.1f us\n", (double)recall,
                asked.probes, b->header->cells, asked.candidates, count,
@@ -481,25 +466,11 @@ static const struct form forms[] = {
     { "alike, L2", 2400, 40, 10, 0, 8, SCORE_L2, ELEMENT_F32, 2400 },
 };
 
-int main(int argc, char **argv)
+static long bench_rows = 1000000;
+
+static void check(const struct cuda_plugin *plugin, bool rates)
 {
-    bool rates = argc >= 3 && !strcmp(argv[2], "--bench");
-    long rows = argc == 4 ? strtol(argv[3], NULL, 10) : 1000000;
-    if (argc > 4 || (argc > 1 && strcmp(argv[1], "cuda")) ||
-        (argc > 2 && (!rates || rows < 1000 || rows > 10000000))) {
-        fputs("usage: ivf_devicecheck [cuda [--bench [ROWS]]]\n", stderr);
-        return 2;
-    }
-#ifdef AKIN_CUDA_EMULATED
-    ops = cuda_ivf_ops();
-#else
-    const struct cuda_plugin *plugin;
-    if (cuda_plugin_load(NULL, &plugin, &error) != AKIN_OK || plugin->device_count() == 0) {
-        printf("skipped: no card (%s)\n", error.message);
-        return 77;
-    }
     ops = plugin->ivf;
-#endif
     pool = must_have(thread_pool_create(rates ? 16 : 2));
     must(cpu_backend_create(cpu_detect(), pool, &backend, &error));
     rng_seed(&rng, 29);
@@ -508,9 +479,17 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
         check_form(&forms[i]);
     if (rates)
-        bench((size_t)rows);
-    printf("ivf_devicecheck: %d checks, %d failed\n", checks, failures);
+        bench((size_t)bench_rows);
     cpu_backend_destroy(&backend);
     thread_pool_destroy(&pool);
-    return failures > 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 4) {
+        bench_rows = strtol(argv[3], NULL, 10);
+        if (bench_rows >= 1000 && bench_rows <= 10000000)
+            argc = 3;
+    }
+    return device_check_main(argc, argv, "ivf_devicecheck [cuda [--bench [ROWS]]]", check);
 }

@@ -24,19 +24,18 @@ foreach(level ref avx2 avx512 amx amx-emulated)
   set_tests_properties(backendcheck.${level} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
 endforeach()
 
-# Training devices: each against the plain one, which is held to finite differences.
-foreach(check encode_devicecheck encode_modelcheck search_devicecheck bandit_devicecheck
-    user_devicecheck personal_devicecheck
-    ivf_devicecheck graph_devicecheck)
-  add_executable(${check} ${check}.c)
+# Devices against the CPU or the formula in double, on a card where there is one.
+set(device_checks encode_devicecheck search_devicecheck bandit_devicecheck user_devicecheck
+  personal_devicecheck ivf_devicecheck graph_devicecheck)
+foreach(check ${device_checks} encode_modelcheck)
+  add_executable(${check} ${check}.c device_check.c)
   target_link_libraries(${check} akin_model akin_index)
 endforeach()
-foreach(check encode_devicecheck search_devicecheck bandit_devicecheck user_devicecheck
-    personal_devicecheck
-    ivf_devicecheck graph_devicecheck)
+foreach(check ${device_checks})
   add_test(NAME ${check}.cuda COMMAND ${check} cuda)
   set_tests_properties(${check}.cuda PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
 endforeach()
+# Training devices: each against the plain one, which is held to finite differences.
 add_executable(train_devicecheck train_devicecheck.c train_trials.c)
 target_link_libraries(train_devicecheck akin_compute)
 add_test(NAME train_devicecheck.reference COMMAND train_devicecheck reference)
@@ -51,7 +50,7 @@ endforeach()
 
 # What a card holds when everything is resident; several contexts on one card, some of which fail.
 foreach(check cardmemory encode_contextcheck)
-  add_executable(${check} ${check}.c)
+  add_executable(${check} ${check}.c device_check.c)
   target_link_libraries(${check} akin_model)
 endforeach()
 
@@ -60,26 +59,18 @@ include(CheckLanguage)
 check_language(CXX)
 if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
   enable_language(CXX)
-  set(kernel_sources train_linear train_rows train_feed_forward train_attention train_heads_plain
-    train_heads_tensor train_cross_entropy train_update train_device
-    encode_linear encode_int8 encode_attention encode_rows encode_device search_rows search_many
-    search_select search_one search_work search_device bandit_device user_device
-    personal_query personal_rank personal_taste personal_device
-    ivf_device ivf_prepare ivf_scan ivf_rank graph_device graph_mean graph_tower)
-  list(TRANSFORM kernel_sources PREPEND ${PROJECT_SOURCE_DIR}/src/compute/cuda/)
-  list(TRANSFORM kernel_sources APPEND .cu)
+  include(${PROJECT_SOURCE_DIR}/src/compute/cuda/sources.cmake)
   # Accesses tell emulation_races.cc of themselves; nothing of that sanitizer is linked.
   set(told -x c++ -fsanitize=thread -fsanitize=alignment -fsanitize-undefined-trap-on-error)
   if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
     list(APPEND told --param=tsan-instrument-func-entry-exit=0)
   endif()
-  set_source_files_properties(${kernel_sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "${told}")
-  set(host_sources ${PROJECT_SOURCE_DIR}/src/compute/cuda/fence.cu      # without kernels
-    ${PROJECT_SOURCE_DIR}/src/compute/cuda/ledger.cu
-    ${PROJECT_SOURCE_DIR}/src/compute/cuda/personal_check.cu)
-  set_source_files_properties(${host_sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
-  add_library(cuda_emulated STATIC ${kernel_sources} ${host_sources} cuda_emulation/emulation.cc
-    cuda_emulation/emulation_races.cc cuda_emulation/platform.cc cuda_emulation/cards.cc)
+  set_source_files_properties(${cuda_kernels} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "${told}")
+  set_source_files_properties(${cuda_host_sources} PROPERTIES LANGUAGE CXX
+    COMPILE_OPTIONS "-x;c++")
+  add_library(cuda_emulated STATIC ${cuda_kernels} ${cuda_host_sources}
+    cuda_emulation/emulation.cc cuda_emulation/emulation_races.cc cuda_emulation/platform.cc
+    cuda_emulation/cards.cc)
   set_target_properties(cuda_emulated PROPERTIES CXX_STANDARD 17 COMPILE_FLAGS -O2)
   add_executable(emulation_check cuda_emulation/emulation_check.cc)
   set_source_files_properties(cuda_emulation/emulation_check.cc PROPERTIES COMPILE_OPTIONS "${told}")
@@ -91,9 +82,7 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
   target_include_directories(cuda_emulated PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/cuda_emulation)
   target_link_libraries(cuda_emulated PUBLIC akin_compute)
   # A libakin-cuda.so with cards that are made up, for whole commands (cuda_emulation/cards.h).
-  set(plugin_source ${PROJECT_SOURCE_DIR}/src/compute/cuda/plugin.cu)
-  set_source_files_properties(${plugin_source} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
-  add_library(cuda_emulated_plugin MODULE ${plugin_source})
+  add_library(cuda_emulated_plugin MODULE ${PROJECT_SOURCE_DIR}/src/compute/cuda/plugin.cu)
   set_target_properties(cuda_emulated_plugin PROPERTIES OUTPUT_NAME akin-cuda-emulated
     CXX_STANDARD 17)
   target_include_directories(cuda_emulated_plugin PRIVATE
@@ -105,26 +94,18 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
       $<TARGET_FILE:akin> $<TARGET_FILE:cuda_emulated_plugin>
       ${PROJECT_SOURCE_DIR}/tests/fixtures/models/tiny-bert $<TARGET_FILE:encode_contextcheck>)
     set_tests_properties(cli.cards PROPERTIES TIMEOUT 300)
-    add_test(NAME cli.cards_graph COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/python.sh
-      ${CMAKE_CURRENT_SOURCE_DIR}/cli/cards_graph_test.py
-      $<TARGET_FILE:akin> $<TARGET_FILE:cuda_emulated_plugin>)
-    set_tests_properties(cli.cards_graph PROPERTIES TIMEOUT 300)
   endif()
   add_executable(train_devicecheck_emulated train_devicecheck.c train_trials.c)
   target_compile_definitions(train_devicecheck_emulated PRIVATE AKIN_CUDA_EMULATED)
   set_target_properties(train_devicecheck_emulated PROPERTIES LINKER_LANGUAGE CXX)
   target_link_libraries(train_devicecheck_emulated cuda_emulated)
-  foreach(check encode_devicecheck encode_modelcheck search_devicecheck bandit_devicecheck
-    user_devicecheck personal_devicecheck
-    ivf_devicecheck graph_devicecheck)
-    add_executable(${check}_emulated ${check}.c)
+  foreach(check ${device_checks} encode_modelcheck)
+    add_executable(${check}_emulated ${check}.c device_check.c)
     target_compile_definitions(${check}_emulated PRIVATE AKIN_CUDA_EMULATED)
     set_target_properties(${check}_emulated PROPERTIES LINKER_LANGUAGE CXX)
     target_link_libraries(${check}_emulated akin_model akin_index cuda_emulated)
   endforeach()
-  foreach(check encode_devicecheck search_devicecheck bandit_devicecheck user_devicecheck
-    personal_devicecheck
-    ivf_devicecheck graph_devicecheck)
+  foreach(check ${device_checks})
     add_test(NAME ${check}.cuda.emulated COMMAND ${check}_emulated)
     set_tests_properties(${check}.cuda.emulated PROPERTIES TIMEOUT 300)
   endforeach()

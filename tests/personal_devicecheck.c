@@ -15,12 +15,6 @@
 #include "base/memory.h"
 #include "base/rng.h"
 #include "device_check.h"
-#ifdef AKIN_CUDA_EMULATED
-#include "compute/cuda/cuda_personal.h"
-#include "compute/cuda/cuda_search.h"
-#else
-#include "compute/cuda_plugin.h"
-#endif
 
 enum { SCALE_BEST = 10, TEXT_OFFERS = 40, OFFERS = 200, SKIPPED_MAX = 300, MASKS = 2 };
 
@@ -65,15 +59,6 @@ static float *normals(size_t count, float scale)
     for (size_t i = 0; i < count; i++)
         numbers[i] = scale * rng_normal(&rng);
     return numbers;
-}
-
-static void unit(float *x, size_t dim)
-{
-    double squares = 0;
-    for (size_t i = 0; i < dim; i++)
-        squares += (double)x[i] * (double)x[i];
-    for (size_t i = 0; i < dim; i++)
-        x[i] = (float)((double)x[i] / sqrt(squares));
 }
 
 /* Weights have few values, so that ties are many; every ninth item has none. Some are below 0: they
@@ -726,25 +711,10 @@ static void check_size(size_t rows, size_t dim, size_t width, size_t count, size
     data_deinit(&d);
 }
 
-int main(int argc, char **argv)
+static void check(const struct cuda_plugin *plugin, bool rates)
 {
-    bool rates = argc == 3 && !strcmp(argv[2], "--bench");
-    if (argc > 3 || (argc > 1 && strcmp(argv[1], "cuda")) || (argc == 3 && !rates)) {
-        fputs("usage: personal_devicecheck [cuda [--bench]]\n", stderr);
-        return 2;
-    }
-#ifdef AKIN_CUDA_EMULATED
-    search_ops = cuda_search_ops();
-    ops = cuda_personal_ops();
-#else
-    const struct cuda_plugin *plugin;
-    if (cuda_plugin_load(NULL, &plugin, &error) != AKIN_OK || plugin->device_count() == 0) {
-        printf("skipped: no card (%s)\n", error.message);
-        return 77;
-    }
     search_ops = plugin->search;
     ops = plugin->personal;
-#endif
     rng_seed(&rng, 37);
     check_bare();
     check_alike();
@@ -753,6 +723,9 @@ int main(int argc, char **argv)
     check_size(600, 384, 40, 5, 5);
     if (rates)
         bench();
-    printf("personal_devicecheck: %d checks, %d failed\n", checks, failures);
-    return failures > 0;
+}
+
+int main(int argc, char **argv)
+{
+    return device_check_main(argc, argv, "personal_devicecheck [cuda [--bench]]", check);
 }

@@ -4,4 +4,5 @@
 root=$(cd -- "$(dirname -- "$0")/.." && pwd)
 python=$root/build/venv/bin/python
 [ -x "$python" ] || python=python3
+export PYTHONDONTWRITEBYTECODE=1
 exec "$python" "$@"

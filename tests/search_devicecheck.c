@@ -14,11 +14,6 @@
 #include "base/memory.h"
 #include "base/rng.h"
 #include "device_check.h"
-#ifdef AKIN_CUDA_EMULATED
-#include "compute/cuda/cuda_search.h"
-#else
-#include "compute/cuda_plugin.h"
-#endif
 
 enum { QUERIES_MAX = 160, MASKS = 3 };
 
@@ -45,15 +40,6 @@ struct data {
     uint32_t mask_of[QUERIES_MAX];
     double *scores;             /* [rows] of one query */
 };
-
-static void unit(float *x, size_t dim)
-{
-    double squares = 0;
-    for (size_t i = 0; i < dim; i++)
-        squares += (double)x[i] * (double)x[i];
-    for (size_t i = 0; i < dim; i++)
-        x[i] = (float)((double)x[i] / sqrt(squares));
-}
 
 static void data_init(struct data *d, size_t rows, size_t dim, enum likeness likeness)
 {
@@ -555,12 +541,6 @@ static void bench_lists(struct search_device *device)
 enum { ROWS = 62423, DIM = 384, CENTRES = 2000, MOST = 1000, TURNS = 15, K = 10 };
 enum { WORDS = (ROWS + 63) / 64 };
 
-static int fewer(const void *a, const void *b)
-{
-    const uint64_t *x = a, *y = b;
-    return *x < *y ? -1 : *x > *y;
-}
-
 /* From host memory to host memory; the median of the turns. */
 static void bench_query(struct search_device *device, struct device_query *query, const char *what)
 {
@@ -577,7 +557,7 @@ static void bench_query(struct search_device *device, struct device_query *query
             if (turn >= 0)
                 took[turn] = clock_monotonic_ns() - began;
         }
-        qsort(took, TURNS, sizeof *took, fewer);
+        qsort(took, TURNS, sizeof *took, by_clock);
         double us = (double)took[TURNS / 2] * 1e-3, seconds, least = INFINITY;
         for (int turn = 0; turn < TURNS; turn++) {
             must(ops->measure(device, query, hits, found, &seconds, &error));
@@ -645,23 +625,9 @@ static void bench(void)
     memory_free(masks);
 }
 
-int main(int argc, char **argv)
+static void check(const struct cuda_plugin *plugin, bool rates)
 {
-    bool rates = argc == 3 && !strcmp(argv[2], "--bench");
-    if (argc > 3 || (argc > 1 && strcmp(argv[1], "cuda")) || (argc == 3 && !rates)) {
-        fputs("usage: search_devicecheck [cuda [--bench]]\n", stderr);
-        return 2;
-    }
-#ifdef AKIN_CUDA_EMULATED
-    ops = cuda_search_ops();
-#else
-    const struct cuda_plugin *plugin;
-    if (cuda_plugin_load(NULL, &plugin, &error) != AKIN_OK || plugin->device_count() == 0) {
-        printf("skipped: no card (%s)\n", error.message);
-        return 77;
-    }
     ops = plugin->search;
-#endif
     rng_seed(&rng, 23);
     check_refused();
     check_size(5, 64, 3, 10, APART);
@@ -686,6 +652,9 @@ int main(int argc, char **argv)
 #endif
     if (rates)
         bench();
-    printf("search_devicecheck: %d checks, %d failed\n", checks, failures);
-    return failures > 0;
+}
+
+int main(int argc, char **argv)
+{
+    return device_check_main(argc, argv, "search_devicecheck [cuda [--bench]]", check);
 }

@@ -18,7 +18,7 @@
 #include "base/thread.h"
 #include "train_trials.h"
 #ifdef AKIN_CUDA_EMULATED
-#include "compute/cuda/train_device.h"
+#include "compute/cuda/cuda_devices.h"
 #else
 #include "compute/cuda_plugin.h"
 #endif

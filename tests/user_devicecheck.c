@@ -15,11 +15,6 @@
 #include "base/rng.h"
 #include "compute/cpu/kernels.h"
 #include "device_check.h"
-#ifdef AKIN_CUDA_EMULATED
-#include "compute/cuda/cuda_users.h"
-#else
-#include "compute/cuda_plugin.h"
-#endif
 
 static struct rng rng;
 static struct kernels kernels;
@@ -163,23 +158,9 @@ static void bench(void)
     memory_free(ratings);
 }
 
-int main(int argc, char **argv)
+static void check(const struct cuda_plugin *plugin, bool rates)
 {
-    bool rates = argc == 3 && !strcmp(argv[2], "--bench");
-    if (argc > 3 || (argc > 1 && strcmp(argv[1], "cuda")) || (argc == 3 && !rates)) {
-        fputs("usage: user_devicecheck [cuda [--bench]]\n", stderr);
-        return 2;
-    }
-#ifdef AKIN_CUDA_EMULATED
-    ops = cuda_user_ops();
-#else
-    const struct cuda_plugin *plugin;
-    if (cuda_plugin_load(NULL, &plugin, &error) != AKIN_OK || plugin->device_count() == 0) {
-        printf("skipped: no card (%s)\n", error.message);
-        return 77;
-    }
     ops = plugin->users;
-#endif
     rng_seed(&rng, 31);
     kernels_select(&kernels, cpu_detect());
     check_refused();
@@ -190,6 +171,9 @@ int main(int argc, char **argv)
     check_size(1024, 20, 50);
     if (rates)
         bench();
-    printf("user_devicecheck: %d checks, %d failed\n", checks, failures);
-    return failures > 0;
+}
+
+int main(int argc, char **argv)
+{
+    return device_check_main(argc, argv, "user_devicecheck [cuda [--bench]]", check);
 }

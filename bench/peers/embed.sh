@@ -13,27 +13,15 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-root=$(cd "$here/../.." && pwd)
+comparison=embed
+# shellcheck source=bench/peers/environment.sh
+. "$here/environment.sh"
 work=$root/build/peers
 llama_version=0.3.36
-export PYTHONDONTWRITEBYTECODE=1 HF_HUB_DISABLE_TELEMETRY=1 NNCF_TELEMETRY=0
+export HF_HUB_DISABLE_TELEMETRY=1 NNCF_TELEMETRY=0
 
-say() { echo "embed: $*" >&2; }
-
-# Installs once per state of the requirements; one package that fails does not stop the others.
-install() {
-    local stamp mark=$work/installed
-    stamp=$(cat "$here/requirements-embed.txt" "$here/embed_stubs.py" | sha256sum)
-    if [ "$stamp" = "$(cat "$mark" 2>/dev/null)" ]; then return; fi
-    mkdir -p "$work"
-    [ -x "$work/venv/bin/python" ] || python3 -m venv "$work/venv"
-    say "installing the peers from PyPI into build/peers/venv (2.1 GB, once)"
-    local pip=("$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps)
-    if ! "${pip[@]}" -r "$here/requirements-embed.txt" 2>"$work/pip.log"; then
-        grep -v '^#' "$here/requirements-embed.txt" | while read -r package; do
-            "${pip[@]}" "$package" 2>>"$work/pip.log" || say "$package: could not be installed"
-        done
-    fi
+install_peers() {
+    install_each
     local torch
     torch=$(echo "$work"/venv/lib/python3*/site-packages/torch/lib)
     if [ -d "$torch" ]; then
@@ -42,7 +30,6 @@ install() {
     fi
     "$work/venv/bin/python" -c 'import torch' 2>"$work/torch.log" ||
         say "torch does not load: $(tail -1 "$work/torch.log")"
-    echo "$stamp" >"$mark"
 }
 
 # PyPI has no llama.cpp wheel that fits: the library alone is built from the source package, for
@@ -98,9 +85,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-command -v python3 >/dev/null ||
-    { say "python3 is missing (apt-get install python3 python3-venv)"; exit 1; }
-install
+install_once "the peers" "2.1 GB" install_peers "$here/embed_stubs.py"
 if [ $llama = yes ] && install_llama; then arguments+=(--llama); fi
 if [ $only_install = yes ]; then exit 0; fi
 

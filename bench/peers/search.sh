@@ -15,27 +15,9 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-root=$(cd "$here/../.." && pwd)
-work=$root/build/peers-search
-export PYTHONDONTWRITEBYTECODE=1
-
-say() { echo "search: $*" >&2; }
-
-# Installs once per state of the requirements; one package that fails does not stop the others.
-install() {
-    local stamp mark=$work/installed
-    stamp=$(sha256sum <"$here/requirements-search.txt")
-    if [ "$stamp" = "$(cat "$mark" 2>/dev/null)" ]; then return; fi
-    [ -x "$work/venv/bin/python" ] || python3 -m venv "$work/venv"
-    say "installing the peers from PyPI into build/peers-search/venv (1.5 GB, once)"
-    local pip=("$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps)
-    if ! "${pip[@]}" -r "$here/requirements-search.txt" 2>"$work/pip.log"; then
-        grep -v '^#' "$here/requirements-search.txt" | while read -r package; do
-            "${pip[@]}" "$package" 2>>"$work/pip.log" || say "$package: could not be installed"
-        done
-    fi
-    echo "$stamp" >"$mark"
-}
+comparison=search
+# shellcheck source=bench/peers/environment.sh
+. "$here/environment.sh"
 
 python=
 only_install=no
@@ -54,9 +36,7 @@ done
 
 mkdir -p "$work"
 if [ -z "$python" ]; then
-    command -v python3 >/dev/null ||
-        { say "python3 is missing (apt-get install python3 python3-venv)"; exit 1; }
-    install
+    install_once "the peers" "1.5 GB" install_each
     python=$work/venv/bin/python
 fi
 if [ $only_install = yes ]; then exit 0; fi

@@ -15,25 +15,17 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-root=$(cd "$here/../.." && pwd)
-work=$root/build/peers-train
-export PYTHONDONTWRITEBYTECODE=1
+comparison=train
+# shellcheck source=bench/peers/environment.sh
+. "$here/environment.sh"
 
-say() { echo "train: $*" >&2; }
-
-install() {
-    local stamp mark=$work/installed torch
-    stamp=$(cat "$here/requirements-train.txt" "$here/embed_stubs.py" | sha256sum)
-    if [ "$stamp" = "$(cat "$mark" 2>/dev/null)" ]; then return; fi
-    [ -x "$work/venv/bin/python" ] || python3 -m venv "$work/venv"
-    say "installing torch from PyPI into build/peers-train/venv (1.4 GB, once)"
-    "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
-        -r "$here/requirements-train.txt"
+install_torch() {
+    local torch
+    "${pip[@]}" -r "$requirements"
     torch=$(echo "$work"/venv/lib/python3*/site-packages/torch/lib)
     "$work/venv/bin/python" "$here/embed_stubs.py" "$torch" >&2
     "$work/venv/bin/python" -c 'import torch' 2>"$work/torch.log" ||
         { say "torch does not load: $(tail -1 "$work/torch.log")"; exit 1; }
-    echo "$stamp" >"$mark"
 }
 
 python=
@@ -58,9 +50,7 @@ if [ -z "$python" ]; then
         say "--device cuda needs --python PROGRAM, one whose torch sees the GPU"
         exit 2
     fi
-    command -v python3 >/dev/null ||
-        { say "python3 is missing (apt-get install python3 python3-venv)"; exit 1; }
-    install
+    install_once torch "1.4 GB" install_torch "$here/embed_stubs.py"
     python=$work/venv/bin/python
 fi
 if [ $only_install = yes ]; then exit 0; fi

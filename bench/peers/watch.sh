@@ -14,26 +14,9 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-root=$(cd "$here/../.." && pwd)
-work=$root/build/peers-watch
-export PYTHONDONTWRITEBYTECODE=1
-
-say() { echo "watch: $*" >&2; }
-
-install() {
-    local stamp mark=$work/installed
-    stamp=$(sha256sum <"$here/requirements-watch.txt")
-    if [ "$stamp" = "$(cat "$mark" 2>/dev/null)" ]; then return; fi
-    [ -x "$work/venv/bin/python" ] || python3 -m venv "$work/venv"
-    say "installing the peers from PyPI into build/peers-watch/venv (0.9 GB, once)"
-    local pip=("$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps)
-    if ! "${pip[@]}" -r "$here/requirements-watch.txt" 2>"$work/pip.log"; then
-        grep -v '^#' "$here/requirements-watch.txt" | while read -r package; do
-            "${pip[@]}" "$package" 2>>"$work/pip.log" || say "$package: could not be installed"
-        done
-    fi
-    echo "$stamp" >"$mark"
-}
+comparison=watch
+# shellcheck source=bench/peers/environment.sh
+. "$here/environment.sh"
 
 python=
 only_install=no
@@ -50,9 +33,7 @@ done
 
 mkdir -p "$work"
 if [ -z "$python" ]; then
-    command -v python3 >/dev/null ||
-        { say "python3 is missing (apt-get install python3 python3-venv)"; exit 1; }
-    install
+    install_once "the peers" "0.9 GB" install_each
     python=$work/venv/bin/python
 fi
 if [ $only_install = yes ]; then exit 0; fi

@@ -1,111 +1,54 @@
 /* See reranker_store.h. */
 #include "recommend/reranker_store.h"
 
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "model/safetensors_write.h"
+#include "recommend/trained_file.h"
 
 #define AGAIN "run akin fit --reranker again"
 #define TERM_KEY "wanted.%zu"
 
-static const char *const shape_keys[] = { "dimension", "wanted" };
+enum { DIMENSION, WANTED, NUMBERS };
 
-enum { SHAPE_KEYS = sizeof shape_keys / sizeof *shape_keys };
+static const struct trained_number numbers[NUMBERS] = {
+    { "dimension", 0, RERANKER_DIM_MAX },
+    { "wanted", 0, RERANKER_DIM_MAX },
+};
+static const struct trained_kind kind = {
+    "akin_reranker", RERANKER_FORMAT, "reranker", "trained on", AGAIN, numbers, NUMBERS,
+};
 
-/* ---- writing ---------------------------------------------------------------------------- */
-
-/* Nothing can be told. */
-static bool is_absent(const struct reranker *r, int tensor)
+/* All that is in the file: where nothing can be told, there is no tensor that says what matches. */
+static size_t list_tensors(const struct reranker *r, struct trained_tensor *tensors)
 {
-    return tensor == RERANKER_MATCH && !r->layout.wanted;
-}
-
-static enum akin_status write_tensors(const struct reranker *r, struct safetensors_header *header,
-                                      struct file_writer *writer, struct akin_error *error)
-{
+    size_t count = 0;
     for (int t = 0; t < RERANKER_TENSORS; t++) {
         const struct reranker_place *at = &r->layout.at[t];
-        if (is_absent(r, t))
-            continue;
-        safetensors_describe_tensor(header, reranker_tensor_name((enum reranker_tensor)t),
-                                    SAFETENSORS_F32, at->cols ? 2 : 1,
-                                    (const size_t[]){ at->rows, at->cols });
+        if (t != RERANKER_MATCH || r->layout.wanted)
+            tensors[count++] = (struct trained_tensor){
+                reranker_tensor_name((enum reranker_tensor)t), SAFETENSORS_F32, at->cols ? 2 : 1,
+                { at->rows, at->cols }, r->values + at->offset,
+            };
     }
-    TRY(safetensors_put_header(header, writer, error));
-    for (int t = 0; t < RERANKER_TENSORS; t++) {
-        const struct reranker_place *at = &r->layout.at[t];
-        if (is_absent(r, t))
-            continue;
-        TRY(file_writer_write(writer, r->values + at->offset,
-                              at->rows * (at->cols ? at->cols : 1) * sizeof(float), error));
-    }
-    return AKIN_OK;
+    return count;
 }
 
 enum akin_status reranker_write(const struct reranker *r, const char *path, const char *identity,
                                 struct akin_error *error)
 {
     struct safetensors_header header = { 0 };
-    struct file_writer *writer;
-    char text[32];
-    const size_t shape[SHAPE_KEYS] = { r->layout.dim, r->layout.wanted };
-    TRY(file_writer_open(path, &writer, error));
-    snprintf(text, sizeof text, "%d", RERANKER_FORMAT);
-    safetensors_describe_text(&header, "akin_reranker", text);
-    safetensors_describe_text(&header, "items", identity);
-    for (size_t k = 0; k < SHAPE_KEYS; k++) {
-        snprintf(text, sizeof text, "%zu", shape[k]);
-        safetensors_describe_text(&header, shape_keys[k], text);
-    }
+    struct trained_tensor tensors[RERANKER_TENSORS];
+    trained_describe(&kind, identity, (size_t[]){ r->layout.dim, r->layout.wanted }, &header);
     for (size_t w = 1; w <= r->layout.wanted; w++) {
-        snprintf(text, sizeof text, TERM_KEY, w);
-        safetensors_describe_text(&header, text, r->names[w].text);
+        char key[32];
+        snprintf(key, sizeof key, TERM_KEY, w);
+        safetensors_describe_text(&header, key, r->names[w].text);
     }
-    enum akin_status status = write_tensors(r, &header, writer, error);
-    safetensors_header_deinit(&header);
-    if (status == AKIN_OK)
-        return file_writer_commit(&writer, error);
-    file_writer_abort(&writer);
-    return status;
+    return trained_write(path, &header, tensors, list_tensors(r, tensors), error);
 }
 
 /* ---- reading ---------------------------------------------------------------------------- */
-
-static enum akin_status check_identity(const struct safetensors *file, const char *identity,
-                                       struct akin_error *error)
-{
-    const char *path = safetensors_path(file);
-    const char *version = safetensors_metadata(file, "akin_reranker");
-    const char *items = safetensors_metadata(file, "items");
-    if (!version || !items)
-        return error_set(error, AKIN_FORMAT, "%s: no reranker: __metadata__ does not say so; "
-                         AGAIN, path);
-    if (strtol(version, NULL, 10) != RERANKER_FORMAT)
-        return error_set(error, AKIN_FORMAT, "%s: version %.20s, this program reads %d; " AGAIN,
-                         path, version, RERANKER_FORMAT);
-    if (strcmp(items, identity))
-        return error_set(error, AKIN_FORMAT, "%s: trained on other items than this catalogue's; "
-                         AGAIN, path);
-    return AKIN_OK;
-}
-
-static enum akin_status read_shape(const struct safetensors *file, size_t shape[SHAPE_KEYS],
-                                   struct akin_error *error)
-{
-    for (size_t k = 0; k < SHAPE_KEYS; k++) {
-        const char *text = safetensors_metadata(file, shape_keys[k]);
-        char *end = NULL;
-        unsigned long value = text ? strtoul(text, &end, 10) : 0;
-        if (!text || end == text || *end || value > RERANKER_DIM_MAX)
-            return error_set(error, AKIN_FORMAT, "%s: __metadata__: %s: no number that a reranker "
-                             "has; " AGAIN, safetensors_path(file), shape_keys[k]);
-        shape[k] = value;
-    }
-    return AKIN_OK;
-}
 
 static enum akin_status read_names(const struct safetensors *file, struct reranker *r,
                                    struct akin_error *error)
@@ -122,44 +65,23 @@ static enum akin_status read_names(const struct safetensors *file, struct rerank
     return AKIN_OK;
 }
 
-static enum akin_status read_tensor(const struct safetensors *file, const struct reranker *r,
-                                    enum reranker_tensor tensor, struct akin_error *error)
-{
-    const char *path = safetensors_path(file), *name = reranker_tensor_name(tensor);
-    const struct safetensors_tensor *t = safetensors_find(file, name);
-    const struct reranker_place *at = &r->layout.at[tensor];
-    if (!t)
-        return error_set(error, AKIN_FORMAT, "%s: tensor %s is missing; " AGAIN, path, name);
-    if (t->type != SAFETENSORS_F32 || t->dims != (at->cols ? 2u : 1u) || t->shape[0] != at->rows ||
-        (at->cols && t->shape[1] != at->cols))
-        return error_set(error, AKIN_FORMAT, "%s: tensor %s: another type or shape than F32 "
-                         "[%zu, %zu]; " AGAIN, path, name, at->rows, at->cols ? at->cols : 1);
-    float *to = reranker_at(r, tensor);
-    memcpy(to, t->data, t->bytes);
-    for (size_t i = 0; i < t->elements; i++)
-        if (!isfinite(to[i]))
-            return error_set(error, AKIN_FORMAT, "%s: tensor %s: number %zu is not finite; " AGAIN,
-                             path, name, i);
-    return AKIN_OK;
-}
-
 static enum akin_status read_all(const struct kernels *kernels, const struct safetensors *file,
                                  const char *identity, size_t items, struct reranker *r,
                                  struct akin_error *error)
 {
-    size_t shape[SHAPE_KEYS];
+    size_t found[NUMBERS];
+    struct trained_tensor tensors[RERANKER_TENSORS];
     struct reranker_layout layout;
     struct akin_error why;
-    TRY(check_identity(file, identity, error));
-    TRY(read_shape(file, shape, error));
-    if (reranker_lay_out(items, shape[0], shape[1], &layout, &why) != AKIN_OK)
+    TRY(trained_check(&kind, file, identity, found, error));
+    if (reranker_lay_out(items, found[DIMENSION], found[WANTED], &layout, &why) != AKIN_OK)
         return error_set(error, AKIN_FORMAT, "%s: %s; " AGAIN, safetensors_path(file),
                          why.message);
     TRY(reranker_init(&layout, r, error));
     TRY(read_names(file, r, error));
-    for (int t = 0; t < RERANKER_TENSORS; t++)
-        if (!is_absent(r, t))
-            TRY(read_tensor(file, r, (enum reranker_tensor)t, error));
+    size_t count = list_tensors(r, tensors);
+    for (size_t t = 0; t < count; t++)
+        TRY(trained_read(&kind, file, &tensors[t], error));
     return reranker_derive(kernels, NULL, r, error);
 }
 

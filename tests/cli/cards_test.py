@@ -15,25 +15,19 @@ import sys
 import tempfile
 import time
 
+import rig
+from rig import check
+
 HIDDEN, HEADS, INTERMEDIATE, LAYERS = 64, 2, 64, 1
-checks = failures = 0
-
-
-def check(what, good, seen=""):
-    global checks, failures
-    checks += 1
-    if not good:
-        failures += 1
-        print(f"FAIL {what}: {str(seen)[:600]}", flush=True)
+ITEMS, PEOPLE, CHOICES = 90, 30, 12
 
 
 def run(*arguments, status=0, **env):
     """The program with made-up cards; CARDS=2 is AKIN_EMULATED_CARDS=2."""
     told = {k if k.startswith("AKIN_") else "AKIN_EMULATED_" + k: str(v) for k, v in env.items()}
-    keep = {k: v for k, v in os.environ.items() if not k.startswith("AKIN_")}
-    done = subprocess.run([AKIN, *map(str, arguments)], capture_output=True, timeout=200, env={
-        **keep, "NO_COLOR": "1", "XDG_CONFIG_HOME": os.path.abspath("config"), "AKIN_HOME": os.path.abspath("home"),
-        "AKIN_MODEL": os.path.abspath("model"), "AKIN_CUDA_LIBRARY": PLUGIN, **told})
+    here = os.getcwd()
+    done = subprocess.run([AKIN, *map(str, arguments)], capture_output=True, timeout=200, env=rig.environment(
+        here, os.path.join(here, "model"), **{"AKIN_CUDA_LIBRARY": PLUGIN, **told}))
     check(f"akin {' '.join(map(str, arguments))[:100]} {env} exits {status}", done.returncode == status,
           (done.returncode, done.stderr[-500:]))
     return done
@@ -253,19 +247,30 @@ def watch():
     check("live: each event once", sorted(found) == sorted(sent), (len(found), len(sent)))
 
 
-def write_vectors(path, count, draw):
-    head = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({count}, {HIDDEN}), }}".encode().ljust(117) + b"\n"
+def normals(draw):
+    return [draw.gauss(0, 1) for _ in range(HIDDEN)]
+
+
+def unit(draw):
+    row = normals(draw)
+    length = sum(x * x for x in row) ** 0.5
+    return [x / length for x in row]
+
+
+def write_vectors(path, rows):
+    head = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({len(rows)}, {HIDDEN}), }}".encode().ljust(117) + b"\n"
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     with open(path, "wb") as file:
         file.write(b"\x93NUMPY\x01\x00v\x00" + head)
-        for _ in range(count):
-            file.write(struct.pack(f"<{HIDDEN}f", *(draw.gauss(0, 1) for _ in range(HIDDEN))))
+        for row in rows:
+            file.write(struct.pack(f"<{HIDDEN}f", *row))
 
 
 def indexes():
     """An index on a card answers as on the CPU: ivfpq bit for bit, others exactly."""
     draw = random.Random(11)
-    write_vectors("rows.npy", 4200, draw)
-    write_vectors("queries.npy", 3, draw)
+    write_vectors("rows.npy", [normals(draw) for _ in range(4200)])
+    write_vectors("queries.npy", [normals(draw) for _ in range(3)])
 
     def search(kind, *more, **env):
         done = run("search", "--index", kind + ".akx", "--vectors", "queries.npy", "-k", 5, "--json", *more, **env)
@@ -306,6 +311,58 @@ def train():
     check("training on two cards", "2gpu" in text and "Summary of 1 measured epoch" in text, text)
 
 
+def make_catalog():
+    """The last third of the items is chosen by nobody."""
+    draw = random.Random(3)
+    with open("items.jsonl", "w") as file:
+        for i in range(ITEMS):
+            file.write(json.dumps({"id": f"i{i}", "title": f"T {i}", "text": "t", "year": 1950 + i}) + "\n")
+    with open("plays.jsonl", "w") as file:
+        for u in range(PEOPLE):
+            for n, i in enumerate(draw.sample(range(ITEMS * 2 // 3), CHOICES)):
+                file.write(json.dumps({"user": f"u{u}", "item": f"i{i}", "rating": 4, "timestamp": n}) + "\n")
+    run("data", "import", "jsonl", "items.jsonl", "--interactions", "plays.jsonl", "--data", "data")
+    write_vectors("data/embeddings/media/content_vectors.npy", [unit(draw) for _ in range(ITEMS)])
+    with open("data/embeddings/media/metadata.jsonl", "w") as file:
+        with open("data/items.jsonl") as items:
+            for line in items:
+                file.write(json.dumps({"media_id": json.loads(line)["media_id"]}) + "\n")
+    write_vectors("data/embeddings/users/preference_vectors.npy", [unit(draw) for _ in range(PEOPLE)])
+    with open("data/embeddings/users/user_ids.json", "w") as file:
+        json.dump([f"u{u}" for u in range(PEOPLE)], file)
+
+
+def fit(*arguments, **env):
+    """What it said, and the vectors of items that it left."""
+    done = run("fit", "--data", "data", "--graph", "--json", *arguments, **env)
+    with open("data/taste/graph.safetensors", "rb") as file:
+        blob = file.read()
+    size = struct.unpack("<Q", blob[:8])[0]
+    tensor = json.loads(blob[8:8 + size])["vectors"]
+    begin, end = tensor["data_offsets"]
+    rows, columns = tensor["shape"]
+    numbers = struct.unpack(f"<{rows * columns}f", blob[8 + size + begin:8 + size + end])
+    return done, [numbers[i * columns:(i + 1) * columns] for i in range(rows)]
+
+
+def graph():
+    """akin fit --graph places new items on a card as on the CPU."""
+    make_catalog()
+    here, truth = fit("--device", "cpu")
+    check("new items", json.loads(here.stdout)["new_items"] == ITEMS // 3, here.stdout)
+    there, found = fit("--device", "cuda", CARDS=1)
+    least = min(cosine(a[:HIDDEN], b[:HIDDEN]) for a, b in zip(truth, found))
+    check("the CPU's vectors", len(found) == ITEMS and least >= 0.99999, least)
+    check("made on the card", any(a[:HIDDEN] != b[:HIDDEN] for a, b in zip(truth, found)))
+    check("the other half is the CPU's", all(a[HIDDEN:] == b[HIDDEN:] for a, b in zip(truth, found)))
+    check("no warning", b"warning" not in there.stderr, there.stderr)
+    done, found = fit("--device", "auto", CARDS=1, MEMORY=10000)
+    check("no room: the CPU, with a warning", b"warning: placing items on the CPU" in done.stderr and found == truth,
+          done.stderr)
+    done = run("fit", "--data", "data", "--graph", "--device", "cuda", status=1, CARDS=1, MEMORY=10000)
+    check("no room on a card that was asked for", b"bytes" in done.stderr, done.stderr)
+
+
 def main():
     global AKIN, PLUGIN, MODEL
     if len(sys.argv) != 5:
@@ -324,9 +381,9 @@ def main():
         train()
         watch()
         indexes()
+        graph()
         os.chdir("/")
-    print(f"cards_test: {checks} checks, {failures} failed")
-    sys.exit(failures > 0)
+    rig.finish("cards_test")
 
 
 main()

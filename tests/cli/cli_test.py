@@ -20,6 +20,9 @@ import sys
 import tempfile
 import time
 
+import rig
+from rig import check
+
 COMMANDS = """doctor|config|model list|model pull|model info|model check|model quantize|tokenize|embed|
 data import movielens|data import jsonl|data embed|data info|index build|index create|index add|
 index update|index delete|index info|index check|index compact|index export|search|recommend|rate|
@@ -42,16 +45,6 @@ REPORT_KEYS = "akin_version commit timestamp hostname cpu threads kernels device
 EMBED_KEYS = """texts texts_computed dimension seconds texts_per_second ms_per_text
 tokenize_texts_per_second encode_texts_per_second lanes tokens mean_norm std_norm nan_inf peak_rss_mb precision kernels model threads output""".split()
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-checks = failures = 0
-
-
-def check(what, good, seen=""):
-    global checks, failures
-    checks += 1
-    if not good:
-        failures += 1
-        print(f"FAIL {what}: {str(seen)[:600]}", flush=True)
-    return good
 
 
 def near(value, expected):
@@ -59,9 +52,7 @@ def near(value, expected):
 
 
 def environment():
-    keep = {k: v for k, v in os.environ.items() if not k.startswith("AKIN_")}
-    return {**keep, "NO_COLOR": "1", "AKIN_HOME": os.path.join(SCRATCH, "home"), "AKIN_MODEL": MODEL,
-            "XDG_CONFIG_HOME": os.path.join(SCRATCH, "config")}
+    return rig.environment(SCRATCH, MODEL)
 
 
 # Root reads every folder, unless it gives up the capability to.
@@ -1442,8 +1433,7 @@ def main():
             os.chdir(SCRATCH)
             groups[name]()
             os.chdir("/")
-    print(f"cli_test: {checks} checks, {failures} failed")
-    sys.exit(failures > 0)
+    rig.finish("cli_test")
 
 
 main()

@@ -9,8 +9,7 @@
 #ifdef AKIN_CUDA_EMULATED
 #include "recommend/fit_events.h"
 #include "recommend/speaker.h"
-#include "compute/cuda/cuda_personal.h"
-#include "compute/cuda/cuda_search.h"
+#include "compute/cuda/cuda_devices.h"
 #else
 #include "compute/best.h"
 #endif

@@ -21,7 +21,7 @@
 #include "model/safetensors.h"
 #include "train/trainer.h"
 #ifdef AKIN_CUDA_EMULATED
-#include "compute/cuda/train_device.h"
+#include "compute/cuda/cuda_devices.h"
 #else
 #include "compute/cuda_plugin.h"
 #endif

@@ -4,7 +4,7 @@
 // that an arm's draw can be (beta_top.h): arms lie in the order of that, so where one is looked for
 // a block ends as soon as no arm that is left can reach what it has. This file is compiled without
 // contraction of a * b + c: draws have the bits of the CPU's.
-#include "compute/cuda/cuda_bandit.h"
+#include "compute/cuda/cuda_devices.h"
 
 #include <cstring>
 #include <new>

@@ -1,7 +1,7 @@
 // The CUDA encoder: its weights in fp16 or bytes on a card, and streams that run batches. A batch
 // goes up as one block and comes back as one; a few texts at a time are played from recordings,
 // which are made for a number of tokens rounded up.
-#include "compute/cuda/encode_device.h"
+#include "compute/cuda/cuda_devices.h"
 
 #include <cstring>
 #include <new>

@@ -1,6 +1,6 @@
 // The host's side of two hops on CUDA: what is resident, and four kernels, which for all items are
 // recorded by the second call and played from then on.
-#include "compute/cuda/cuda_graph.h"
+#include "compute/cuda/cuda_devices.h"
 
 #include <cmath>
 #include <cstring>

@@ -1,7 +1,7 @@
 // Inverted files on CUDA: what lies on the card, and how searches reach it. A query alone is one
 // copy, one recording of four kernels, and hits that the last of them writes into memory of the
 // host; many go in chunks of as many as a bounded scratch has room for.
-#include "compute/cuda/cuda_ivf.h"
+#include "compute/cuda/cuda_devices.h"
 
 #include <algorithm>
 #include <cstring>

@@ -1,7 +1,7 @@
 // Personal requests on CUDA: one copy to the card, vectors and masks of the requests, the search of
 // the rows that a search device has, the ranking, one copy back. What the search could not prove
 // is done again in float32 throughout, request by request.
-#include "compute/cuda/cuda_personal.h"
+#include "compute/cuda/cuda_devices.h"
 
 #include <cmath>
 #include <cstring>

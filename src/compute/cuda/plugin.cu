@@ -2,14 +2,7 @@
 // the emulation of the tests is a plug-in by the same table.
 #include "compute/cuda/platform.cuh"
 
-#include "compute/cuda/cuda_bandit.h"
-#include "compute/cuda/cuda_graph.h"
-#include "compute/cuda/cuda_ivf.h"
-#include "compute/cuda/cuda_personal.h"
-#include "compute/cuda/encode_device.h"
-#include "compute/cuda/cuda_search.h"
-#include "compute/cuda/cuda_users.h"
-#include "compute/cuda/train_device.h"
+#include "compute/cuda/cuda_devices.h"
 
 extern "C" {
 

@@ -1,7 +1,7 @@
 // Search on CUDA: rows on the card in int8, fp16 and float32. The first pass finds what may be
 // among the best by narrow rows, float32 scores decide; a query that has more candidates than there
 // is room for is done again by wider rows, in the end in float32 throughout.
-#include "compute/cuda/cuda_search.h"
+#include "compute/cuda/cuda_devices.h"
 
 #include <cmath>
 #include <cstring>

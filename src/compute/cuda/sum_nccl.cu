@@ -1,7 +1,7 @@
 // Sums of gradients over several cards by NCCL, on a stream of its own beside the training's. The
 // library is loaded when it is first asked for, so that one card needs none. Functions and types are
 // those of nccl.h 2.27. Not part of a recorded step.
-#include "compute/cuda/train_device.h"
+#include "compute/cuda/cuda_devices.h"
 
 #include <cstdio>
 #include <cstring>

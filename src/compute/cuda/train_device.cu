@@ -1,5 +1,5 @@
 // The CUDA device of training: memory, numbers of a step, scratch, recording, the table.
-#include "compute/cuda/train_device.h"
+#include "compute/cuda/cuda_devices.h"
 
 #include <cmath>
 #include <cstring>

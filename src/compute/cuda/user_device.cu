@@ -2,7 +2,7 @@
 // all of one user: it reads and writes the vector once and adds one item after the other. The time
 // is that of memory: an item's row for each rating, a user's twice for each run. This file is
 // compiled without contraction of a * b + c: the bits are the CPU's.
-#include "compute/cuda/cuda_users.h"
+#include "compute/cuda/cuda_devices.h"
 
 #include <cmath>
 #include <cstring>
