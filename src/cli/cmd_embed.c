@@ -162,7 +162,7 @@ static enum akin_status embed_window(struct embed *e, struct slot *slot)
 
 static enum akin_status embed_windows(struct embed *e)
 {
-    struct akin_error *error = &e->cli->error;
+    struct akin_error *error = &e->cli->error, later = {0};
     const size_t shape[2] = {e->total, e->info.dimension};
     struct aside reading = {0}, writing = {0};
     enum akin_status status = npy_write_header(e->writer, "'<f4'", 2, shape, error);
@@ -183,7 +183,7 @@ static enum akin_status embed_windows(struct embed *e)
     }
 done:
     if (status != AKIN_OK)              /* the first error is told */
-        error = &(struct akin_error){0};
+        error = &later;
     if (aside_finish(&reading, error) != AKIN_OK && status == AKIN_OK)
         status = reading.status;
     if (aside_finish(&writing, error) != AKIN_OK && status == AKIN_OK)
