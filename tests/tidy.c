@@ -597,6 +597,10 @@ static void read_tree(const char *root, const char *folder)
             continue;
         if (S_ISDIR(info.st_mode)) {
             read_tree(root, inner);
+        } else if (ends(inner, ".cu") || ends(inner, ".cuh") || ends(inner, ".cc")) {
+            struct file file = { .path = inner, .text = must(read_text(path)) };
+            check_lines(&file);         /* C++: the rest is about C */
+            free(file.text);
         } else if ((ends(inner, ".c") || ends(inner, ".h")) && file_count < FILES_MAX) {
             struct file *file = &files[file_count++];
             file->path = must(strdup(inner));

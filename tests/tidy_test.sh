@@ -87,6 +87,7 @@ add src/cli/main.c 'char *p = strcpy(a, b);\n';       expect 'strcpy() is banned
 add tests/unit/text_test.c 'int p = rand();\n';       expect 'tests/unit/text_test.c:3: rand() is banned'
 
 add src/text/words.c "/* $(repeat 99 x) */\n";        expect 'src/text/words.c:9: 105 columns'
+add src/text/words.cu "// $(repeat 98 x)\n";           expect 'src/text/words.cu:1: 101 columns'
 add src/text/words.c '\tint p;\n';                    expect 'tab'
 add src/text/words.c 'int p; \n';                     expect 'trailing blank'
 add src/text/words.c 'int p;\r\n';                    expect 'trailing blank'

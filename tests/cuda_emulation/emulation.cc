@@ -171,7 +171,8 @@ moment here;
 
 void misaligned()
 {
-    fprintf(stderr, "sixteen bytes of block %u, thread %zu, are not aligned\n", blockIdx.x, current);
+    fprintf(stderr, "sixteen bytes of block %u, thread %zu, are not aligned\n", blockIdx.x,
+            current);
     abort();
 }
 

@@ -1,5 +1,5 @@
-// Whether the emulation finds what it says it finds: small kernels, each with one mistake, must stop
-// their process; and those without must not.
+// Whether the emulation finds what it says it finds: small kernels, each with one mistake, must
+// stop their process; and those without must not.
 #include "emulation.cuh"
 
 #include <cstdio>

@@ -164,7 +164,7 @@ void watch_copy(const void *to, bool begins)
     extern "C" void name(void *address)                                                         \
     {                                                                                           \
         if (watched(address))                                                                   \
-            touch(address, bytes, what, __builtin_return_address(0));                               \
+            touch(address, bytes, what, __builtin_return_address(0));                           \
     }
 
 ACCESS(__tsan_read1, 1, READ)

@@ -219,7 +219,9 @@ enum akin_status put_narrow(struct encoder_device *d, enum encoder_linear which,
         status = put_floats(d, sum.data(), rows, &linear->sum, error);
     if (status == AKIN_OK)
         status = put_floats(d, whole_bias.data(), rows, &linear->bias, error);
-    return status == AKIN_OK ? put_floats(d, inverse.data(), cols, &linear->inverse, error) : status;
+    if (status != AKIN_OK)
+        return status;
+    return put_floats(d, inverse.data(), cols, &linear->inverse, error);
 }
 
 void destroy(struct encoder_device **device)

@@ -1,8 +1,8 @@
 // Linear maps of the encoder in eight bits: mma.m16n8k32 of unsigned by signed bytes into int32.
 // What comes from a LayerNorm has one scale a row, so the whole depth is one exact sum. What comes
-// from GELU has a scale for each 64 columns, because the kernel that makes it sees no more of a row:
-// such groups are exact sums as well, which are scaled and added in float32, in order. So tiles for
-// few rows and for many give the same bits.
+// from GELU has a scale for each 64 columns, because the kernel that makes it sees no more of a
+// row: such groups are exact sums as well, which are scaled and added in float32, in order. So
+// tiles for few rows and for many give the same bits.
 #include "compute/cuda/encode_tile.cuh"
 
 namespace {

@@ -32,7 +32,8 @@ __device__ inline void plain_epilogue(const job &j,
         for (int m = 0; m < Tiling::ROW_TILES; m++)
             for (int half = 0; half < 2; half++) {
                 int r = at.warp_row + 16 * m + 8 * half + g;
-                float low = sums[m][n][2 * half] + bias[0], high = sums[m][n][2 * half + 1] + bias[1];
+                float low = sums[m][n][2 * half] + bias[0];
+                float high = sums[m][n][2 * half + 1] + bias[1];
                 if (EPILOGUE == EPILOGUE_GELU) {
                     low = gelu(low);
                     high = gelu(high);

@@ -1,5 +1,5 @@
-// Kernels of the encoder that go over rows: tokens to rows, LayerNorm where the kernel of the product
-// does not have whole rows, rows to vectors.
+// Kernels of the encoder that go over rows: tokens to rows, LayerNorm where the kernel of the
+// product does not have whole rows, rows to vectors.
 #include "compute/cuda/encode_cuda.cuh"
 
 namespace {

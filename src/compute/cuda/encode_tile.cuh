@@ -1,7 +1,7 @@
-// What linear maps in fp16 and in eight bits have in common: tiles of both factors come by cp.async,
-// the next while one is multiplied, into swizzled shared memory; the ends of a kernel write whole
-// tiles, after LayerNorm where the block has whole rows. A tile is 128 bytes deep: 64 fp16 numbers
-// or 128 bytes, whose fragments lie alike (PTX ISA, mma.m16n8k16 and mma.m16n8k32).
+// What linear maps in fp16 and in eight bits have in common: tiles of both factors come by
+// cp.async, the next while one is multiplied, into swizzled shared memory; the ends of a kernel
+// write whole tiles, after LayerNorm where the block has whole rows. A tile is 128 bytes deep: 64
+// fp16 numbers or 128 bytes, whose fragments lie alike (PTX ISA, mma.m16n8k16 and mma.m16n8k32).
 #pragma once
 
 #include "compute/cuda/encode_cuda.cuh"
@@ -72,9 +72,9 @@ struct factors {
     size_t cols, depth;
 };
 
-// What a thread brings of the tiles [ROWS][DEPTH_BYTES] of a matrix: one chunk of every so many rows.
-// All that does not change from tile to tile is here, because a thread has no more instructions to
-// spare for a copy than for a product.
+// What a thread brings of the tiles [ROWS][DEPTH_BYTES] of a matrix: one chunk of every so many
+// rows. All that does not change from tile to tile is here, because a thread has no more
+// instructions to spare for a copy than for a product.
 template <int ROWS, int THREADS> struct tile_source {
     enum { APART = THREADS / CHUNKS, COPIES = ROWS / APART };
     static_assert(THREADS % (CHUNKS * CHUNKS) == 0 && ROWS % APART == 0, "whole rounds");

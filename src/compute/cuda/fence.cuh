@@ -1,7 +1,7 @@
 // Waiting for a card, with an end. A card that does not answer is given up by the whole process:
-// what waits for it once more would wait for ever, and giving its memory back waits for its kernels.
-// So its memory stays where it is, and every call to it fails at once. A driver that does not come
-// back from a call cannot be left this way.
+// what waits for it once more would wait for ever, and giving its memory back waits for its
+// kernels. So its memory stays where it is, and every call to it fails at once. A driver that does
+// not come back from a call cannot be left this way.
 //
 // That a card is given up is known here once for the process, as the card is there once for it.
 #pragma once

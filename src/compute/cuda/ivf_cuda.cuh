@@ -1,8 +1,8 @@
 // What the files of inverted files on CUDA share. A search is four kernels: prepare (tables, scores
-// of all cells, and the last block of a query chooses cells), scan (sums of codes, counted by bins),
-// gather (rows above the bin where the candidates end, and the best within it), rank (rows in eight
-// bits, then originals). What a kernel leaves for the next is reached by whole numbers and by orders
-// that are total, so no order of blocks or atomics decides a bit.
+// of all cells, and the last block of a query chooses cells), scan (sums of codes, counted by
+// bins), gather (rows above the bin where the candidates end, and the best within it), rank (rows
+// in eight bits, then originals). What a kernel leaves for the next is reached by whole numbers and
+// by orders that are total, so no order of blocks or atomics decides a bit.
 #pragma once
 
 #include "compute/cuda/platform.cuh"

@@ -69,7 +69,7 @@ void destroy(struct ivf_device **device)
     *device = nullptr;
 }
 
-// ---- the lists ------------------------------------------------------------------------------------
+// ---- the lists ----------------------------------------------------------------------------------
 
 // Room for `bytes` that stay; and what is in them, unless `from` is NULL.
 enum akin_status keep(struct ivf_device *d, const void *from, size_t bytes, void **out,
@@ -176,7 +176,8 @@ ivf_data describe(const struct ivf_lists *l)
     return x;
 }
 
-// How many blocks the largest cells have together: what a search with so many probes needs room for.
+// How many blocks the largest cells have together: what a search with so many probes needs room
+// for.
 bool count_blocks(struct ivf_device *d, const struct ivf_lists *l)
 {
     d->blocks_most = new (std::nothrow) uint32_t[l->cells + 1];

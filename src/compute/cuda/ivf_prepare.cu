@@ -1,6 +1,6 @@
-// Inverted files on CUDA, the first kernel: what a query needs before rows are looked at. Floats are
-// added and multiplied as src/index/ivfpq_prepare.c does it, fused only where that is, so that cells
-// and tables are the same; this file is compiled without contraction.
+// Inverted files on CUDA, the first kernel: what a query needs before rows are looked at. Floats
+// are added and multiplied as src/index/ivfpq_prepare.c does it, fused only where that is, so that
+// cells and tables are the same; this file is compiled without contraction.
 #include "compute/cuda/ivf_cuda.cuh"
 
 #include <cfloat>
@@ -226,7 +226,8 @@ __device__ inline void choose_cells(const ivf_data &d, const ivf_work &w, size_t
         blocks += in ? cell_blocks(d, c) : 0;
     }
     unsigned at = block_before(taken, b.scratch), block = block_before(blocks, b.scratch);
-    uint32_t *chosen = w.chosen + q * (w.probes_room + 1), *first = w.first + q * (w.probes_room + 1);
+    uint32_t *chosen = w.chosen + q * (w.probes_room + 1);
+    uint32_t *first = w.first + q * (w.probes_room + 1);
     tie = first_tie;
     for (unsigned c = own.begin; c < own.end; c++) {
         unsigned bucket = bucket_of(promises[c], ends[0], factor);

@@ -1,8 +1,8 @@
 // Inverted files on CUDA, the second kernel and the third: sums of the codes of all rows in the
-// cells that were chosen, and which of them are candidates. A warp takes eight blocks of rows of the
-// query's cells, put one behind the other: four lanes a block, eight rows a lane. Codes of four bits
-// are looked up in registers, four at a time, by the instruction that permutes bytes (after André et
-// al., "Quicker ADC", 2019); codes of eight in shared memory.
+// cells that were chosen, and which of them are candidates. A warp takes eight blocks of rows of
+// the query's cells, put one behind the other: four lanes a block, eight rows a lane. Codes of four
+// bits are looked up in registers, four at a time, by the instruction that permutes bytes (after
+// André et al., "Quicker ADC", 2019); codes of eight in shared memory.
 #include "compute/cuda/ivf_cuda.cuh"
 
 namespace {

@@ -1,4 +1,5 @@
-// What this process holds on each card, by use. One book for the process, as a card's memory is one.
+// What this process holds on each card, by use. One book for the process, as a card's memory is
+// one.
 #pragma once
 
 #include <cstddef>

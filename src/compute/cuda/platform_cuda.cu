@@ -463,9 +463,9 @@ size_t platform_processors(const platform *p)
     return (size_t)p->processors;
 }
 
-// All that a block may have, once: the limit is the kernel's on this card, not the launch's, so that
-// two threads with launches of different sizes must not set it to theirs; and setting it may wait
-// for copies that are under way.
+// All that a block may have, once: the limit is the kernel's on this card, not the launch's, so
+// that two threads with launches of different sizes must not set it to theirs; and setting it may
+// wait for copies that are under way.
 void platform_allow_shared(platform *p, const void *kernel, size_t bytes)
 {
     if (bytes <= 48 << 10)

@@ -1,5 +1,5 @@
-// What libakin-cuda.so gives: see compute/cuda_plugin.h. The platform knows what cards there are, so
-// the emulation of the tests is a plug-in by the same table.
+// What libakin-cuda.so gives: see compute/cuda_plugin.h. The platform knows what cards there are,
+// so the emulation of the tests is a plug-in by the same table.
 #include "compute/cuda/platform.cuh"
 
 #include "compute/cuda/cuda_devices.h"

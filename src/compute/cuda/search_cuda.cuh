@@ -106,8 +106,8 @@ struct search_margins {
     float worst;                // length of what is missing from a row in int8, at most
 };
 
-// What others on the same card may read of a search device, which must outlive them and have no rows
-// changed meanwhile.
+// What others on the same card may read of a search device, which must outlive them and have no
+// rows changed meanwhile.
 struct search_view {
     search_rows rows;
     search_margins margins;
@@ -121,7 +121,7 @@ struct search_answers {
     uint32_t *found, *state;    // [count]
 };
 
-// ---- products, the same bits wherever they are computed ------------------------------------------
+// ---- products, the same bits wherever they are computed -----------------------------------------
 
 enum { GROUP = 8 };             // lanes of a row
 
@@ -168,7 +168,7 @@ __device__ inline float group_dot(const T *row, const float *query, size_t dim)
     return group_sum(sum);
 }
 
-// ---- the best of many, by a block -----------------------------------------------------------------
+// ---- the best of many, by a block ---------------------------------------------------------------
 
 enum { SELECT_COUNTERS = 32 };
 // Bits that a threshold may do without: it is lower by 2^-11 of itself, and found in 20 rounds.
@@ -201,8 +201,8 @@ __device__ inline uint32_t kth_greatest(const Values &value, size_t n, unsigned 
     return found;
 }
 
-// Below which nothing can be among the best, given what kth_greatest() found. Where fewer than k are
-// greater than -INFINITY that is no number, and everything may.
+// Below which nothing can be among the best, given what kth_greatest() found. Where fewer than k
+// are greater than -INFINITY that is no number, and everything may.
 __device__ inline float threshold_of(uint32_t found, float error)
 {
     float threshold = found ? ordered_score(found) - 2 * error : -INFINITY;
@@ -224,7 +224,7 @@ __device__ inline void rank_keys(const uint64_t *keys, unsigned n, unsigned k, s
     }
 }
 
-// ---- search_rows.cu ------------------------------------------------------------------------------
+// ---- search_rows.cu -----------------------------------------------------------------------------
 
 // rows [count][dim] of the card to numbers[i], or first + i, in every width; most [SEARCH_MARGINS]:
 // search_margins, ordered(), grow.
@@ -245,7 +245,7 @@ void search_narrow(platform *p, const search_rows *rows, const search_queries *q
 // The rows whose bit is set, ascending.
 void search_list(platform *p, const uint64_t *mask, size_t words, uint32_t *list);
 
-// ---- search_many.cu ------------------------------------------------------------------------------
+// ---- search_many.cu -----------------------------------------------------------------------------
 
 // The first part looks at `sampled` of the tiles of rows and leaves the best of each few of them,
 // [count][subsets]; from these come thresholds (search_select.cu), and the second part keeps what
@@ -268,14 +268,14 @@ bool search_many_plan(const platform *p, search_scan *scan);
 void search_many_sample(platform *p, const search_scan *scan);
 void search_many(platform *p, const search_scan *scan);
 
-// ---- search_select.cu ----------------------------------------------------------------------------
+// ---- search_select.cu ---------------------------------------------------------------------------
 
 // Queries with few rows that pass are answered, and marked.
 void search_few(platform *p, const search_scan *scan, unsigned few, const search_answers *answers);
 void search_thresholds(platform *p, const search_scan *scan);
 void search_select(platform *p, const search_scan *scan, const search_answers *answers);
 
-// ---- search_one.cu -------------------------------------------------------------------------------
+// ---- search_one.cu ------------------------------------------------------------------------------
 
 // One query, as numbers of the host that travel with the start of the kernel: with the rest more
 // than 4,096 bytes of arguments, which CUDA takes since 12.1 (32,764 from capability 7.0 on).
@@ -299,15 +299,15 @@ struct search_single {
     uint32_t *ticket;           // gets `number` when the answer is there; NULL: nobody waits so
     uint32_t number;
 };
-// What an int8 pass multiplies with: a query in two digits, high and low, [dim] each. Its error; not
-// finite: the query cannot be told so. And that of float32 queries with fp16 rows.
+// What an int8 pass multiplies with: a query in two digits, high and low, [dim] each. Its error;
+// not finite: the query cannot be told so. And that of float32 queries with fp16 rows.
 float search_digits(const float *query, size_t dim, search_margins margins, int8_t *digits);
 float search_error_fp16(const float *query, size_t dim, search_margins margins);
 // factors: what the pass multiplies with, digits or the query itself.
 void search_one(platform *p, const search_single *single, const search_given *factors,
                 const search_given *query);
 
-// ---- search_work.cu ------------------------------------------------------------------------------
+// ---- search_work.cu -----------------------------------------------------------------------------
 
 // Memory that grows, and loses what was in it.
 struct search_buffer {

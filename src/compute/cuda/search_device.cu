@@ -83,7 +83,7 @@ struct asked {
     struct akin_error *error;
 };
 
-// ---- memory --------------------------------------------------------------------------------------
+// ---- memory -------------------------------------------------------------------------------------
 
 template <typename Each> void for_buffers(struct search_device *d, const Each &each)
 {
@@ -152,7 +152,7 @@ enum akin_status open_lane(struct search_device *d, int ordinal, card_lane *l,
     return status;
 }
 
-// ---- rows ----------------------------------------------------------------------------------------
+// ---- rows ---------------------------------------------------------------------------------------
 
 enum akin_status check_numbers(const struct search_device *d, const float *rows, size_t count,
                                struct akin_error *error)
@@ -334,7 +334,7 @@ enum akin_status create(int ordinal, const float *rows, size_t row_count, size_t
     return status;
 }
 
-// ---- many queries --------------------------------------------------------------------------------
+// ---- many queries -------------------------------------------------------------------------------
 
 // What goes up: as one block.
 void send(asked *a, card_lane *l)
@@ -437,12 +437,13 @@ enum akin_status run_pass(asked *a, enum search_pass pass, std::vector<size_t> *
     return status;
 }
 
-// ---- one query -----------------------------------------------------------------------------------
+// ---- one query ----------------------------------------------------------------------------------
 
 // Until the kernel has told that the answer is there: sooner than the stream is found to be idle,
 // which is asked now and then, so that the time that a card is given (platform_finish) stays short.
 // A kernel that fails tells nothing: the stream does, after these tens of milliseconds.
-enum akin_status await(card_lane *l, const uint32_t *ticket, uint32_t number, struct akin_error *error)
+enum akin_status await(card_lane *l, const uint32_t *ticket, uint32_t number,
+                       struct akin_error *error)
 {
     for (int i = 0; i < SPINS && number % ASKED_EVERY; i++) {
         if (__atomic_load_n(ticket, __ATOMIC_ACQUIRE) == number)
@@ -506,7 +507,7 @@ const uint64_t *mask_of(const asked *a, size_t query)
     return a->mask.masks + (of ? of[query] : 0) * a->mask.words;
 }
 
-// ---- masks ---------------------------------------------------------------------------------------
+// ---- masks --------------------------------------------------------------------------------------
 
 size_t passing(const struct search_device *d, const uint64_t *mask)
 {
@@ -594,7 +595,7 @@ enum akin_status send_masks(asked *a)
     return status;
 }
 
-// ---- a search ------------------------------------------------------------------------------------
+// ---- a search -----------------------------------------------------------------------------------
 
 enum akin_status search_alone(asked *a, const uint64_t *mask, enum search_pass first, bool *proven)
 {

@@ -408,8 +408,9 @@ template <bool SAMPLE> void start_any(platform *p, const search_scan &scan)
 }
 
 // So many rows are sampled that about a quarter of `planned` are not below the threshold: a sample
-// of s of n rows whose k-th best is the threshold leaves k n / s. There is room for many more, since
-// the error of the pass adds to them and rows do not lie at random. With few rows all survive.
+// of s of n rows whose k-th best is the threshold leaves k n / s. There is room for many more,
+// since the error of the pass adds to them and rows do not lie at random. With few rows all
+// survive.
 bool search_many_plan(const platform *p, search_scan *scan)
 {
     size_t n = scan->rows.listed, k = scan->k, planned = k <= FEWER_AFTER ? 1024 : 4096;

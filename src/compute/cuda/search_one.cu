@@ -13,7 +13,7 @@ static_assert(ONE_SUBSETS * sizeof(uint32_t) <= ONE_ROOM * sizeof(uint64_t)
               && THREADS * sizeof(uint32_t) <= ONE_ROOM * sizeof(uint64_t),
               "what pick_kernel has in place of the candidates");
 
-// ---- scores of all rows --------------------------------------------------------------------------
+// ---- scores of all rows -------------------------------------------------------------------------
 
 template <typename T> struct sums_of { typedef float sum; };
 template <> struct sums_of<int8_t> { typedef int32_t sum; };
@@ -143,7 +143,7 @@ __global__ void __launch_bounds__(THREADS)
     }
 }
 
-// ---- the answer ----------------------------------------------------------------------------------
+// ---- the answer ---------------------------------------------------------------------------------
 
 __device__ inline void tell(const search_single &j, unsigned found, enum search_state state)
 {
@@ -218,7 +218,7 @@ __global__ void __launch_bounds__(THREADS)
     tell(j, n < j.k ? n : (unsigned)j.k, n <= ONE_ROOM ? SEARCH_PROVEN : SEARCH_UNPROVEN);
 }
 
-// ---- float32 -------------------------------------------------------------------------------------
+// ---- float32 ------------------------------------------------------------------------------------
 
 enum { DIGITS = 256, ALL_THREADS = 512 };
 

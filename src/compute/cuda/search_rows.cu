@@ -199,7 +199,7 @@ void search_list(platform *p, const uint64_t *mask, size_t words, uint32_t *list
     platform_started(p, "a list of rows");
 }
 
-// ---- one query, on the host ----------------------------------------------------------------------
+// ---- one query, on the host ---------------------------------------------------------------------
 
 static bool fits(double squares, float most)
 {

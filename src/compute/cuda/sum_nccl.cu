@@ -1,6 +1,6 @@
 // Sums of gradients over several cards by NCCL, on a stream of its own beside the training's. The
-// library is loaded when it is first asked for, so that one card needs none. Functions and types are
-// those of nccl.h 2.27. Not part of a recorded step.
+// library is loaded when it is first asked for, so that one card needs none. Functions and types
+// are those of nccl.h 2.27. Not part of a recorded step.
 #include "compute/cuda/cuda_devices.h"
 
 #include <cstdio>
@@ -147,8 +147,8 @@ void cuda_sum_wait(struct cuda_sum *s)
 }
 
 // Where a rank is lost the kernels of the others wait for it for ever, and so would who waits for
-// them: only asking NCCL, and giving up, ends that (NCCL User Guide, Error handling and communicator
-// abort).
+// them: only asking NCCL, and giving up, ends that (NCCL User Guide, Error handling and
+// communicator abort).
 void cuda_sum_watch(struct cuda_sum *s)
 {
     uint64_t end = clock_monotonic_ns() + SUM_SECONDS * UINT64_C(1000000000);

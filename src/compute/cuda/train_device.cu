@@ -109,8 +109,8 @@ void destroy(struct train_device **base)
     *base = nullptr;
 }
 
-// The first step of an owner runs as it is asked for, and makes all scratch and plans; the second is
-// recorded, and later ones are played.
+// The first step of an owner runs as it is asked for, and makes all scratch and plans; the second
+// is recorded, and later ones are played.
 bool step_begin(struct train_device *base, const void *owner, const struct train_pass *pass,
                 const struct train_update *update)
 {
