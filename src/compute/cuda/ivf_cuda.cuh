@@ -5,7 +5,7 @@
 // by orders that are total, so no order of blocks or atomics decides a bit.
 #pragma once
 
-#include "compute/cuda/platform.cuh"
+#include "compute/cuda/buffer.cuh"
 
 extern "C" {
 #include "compute/ivf_device.h"

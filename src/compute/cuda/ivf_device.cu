@@ -17,12 +17,6 @@ const size_t SCRATCH_BYTES = (size_t)256 << 20;
 const size_t STAGE_BYTES = (size_t)16 << 20;
 enum { ROWS_MAX = 1u << 31 };
 
-// Memory of the card, in one place.
-struct block {
-    void *memory;
-    size_t bytes;
-};
-
 struct rooms {
     size_t queries, probes, rows, candidates, k;
 };
@@ -33,9 +27,9 @@ struct ivf_device {
     platform *own;
     ivf_data data;
     ivf_work work;
-    block kept[10];                 // the lists
+    buffer kept[10];                // the lists
     size_t kept_count;
-    block scratch, masks;
+    buffer scratch, masks;
     rooms room;
     unsigned char *sent;            // pinned: the job, then queries
     struct hit *hits;               // pinned
@@ -309,17 +303,11 @@ enum akin_status reserve(struct ivf_device *d, const struct ivf_query *query, si
     d->recorded = false;
     d->room = {};
     size_t bytes = lay_out(d, r, nullptr, &work);
-    if (bytes > d->scratch.bytes) {
-        platform_release(d->own, d->scratch.memory);
-        d->bytes -= d->scratch.bytes;
-        d->scratch = {};
-        enum akin_status status = platform_allocate(d->own, bytes, &d->scratch.memory, error);
-        if (status != AKIN_OK)
-            return status;
-        d->scratch.bytes = bytes;
-        d->bytes += bytes;
-    }
-    enum akin_status status = pin(d, r, error);
+    d->bytes -= d->scratch.bytes;
+    enum akin_status status = buffer_need(d->own, &d->scratch, bytes, error);
+    d->bytes += d->scratch.bytes;
+    if (status == AKIN_OK)
+        status = pin(d, r, error);
     if (status != AKIN_OK)
         return status;
     lay_out(d, r, static_cast<unsigned char *>(d->scratch.memory), &d->work);

@@ -61,31 +61,24 @@ struct personal_device {
     void *kept[KEPT_MAX];               // what taste points to
     size_t kept_count;
     // of a chunk
-    search_buffer sent, received;       // pinned
-    search_buffer given, answers, masks, hits, hits_found, vectors, said, bases;
+    buffer sent, received;       // pinned
+    buffer given, answers, masks, hits, hits_found, vectors, said, bases;
     search_work work;
 };
 
 namespace {
 
-// As search_need, with a quarter more, since chunks differ in size.
-enum akin_status need(platform *p, search_buffer *m, size_t bytes, bool pinned,
+// As buffer_need, with a quarter more, since chunks differ in size.
+enum akin_status need(platform *p, buffer *m, size_t bytes, bool pinned,
                       struct akin_error *error)
 {
     if (m->bytes >= bytes)
         return AKIN_OK;
     bytes += bytes / 4;
-    if (!pinned)
-        return search_need(p, m, bytes, error);
-    platform_release_pinned(p, m->memory);
-    *m = {};
-    enum akin_status status = platform_allocate_pinned(p, bytes, &m->memory, error);
-    if (status == AKIN_OK)
-        m->bytes = bytes;
-    return status;
+    return pinned ? buffer_need_pinned(p, m, bytes, error) : buffer_need(p, m, bytes, error);
 }
 
-template <typename T> T *at(const search_buffer &m, size_t offset)
+template <typename T> T *at(const buffer &m, size_t offset)
 {
     return reinterpret_cast<T *>(static_cast<unsigned char *>(m.memory) + offset);
 }
@@ -584,7 +577,7 @@ enum akin_status reserve(struct personal_device *d, const sent_layout &sent,
                          struct akin_error *error)
 {
     struct {
-        search_buffer *room;
+        buffer *room;
         size_t bytes;
         bool pinned;
     } wanted[] = {

@@ -5,7 +5,7 @@
 // the greatest keys are the answer, and 0 is nobody.
 #pragma once
 
-#include "compute/cuda/platform.cuh"
+#include "compute/cuda/buffer.cuh"
 
 extern "C" {
 #include "compute/search_device.h"
@@ -309,17 +309,9 @@ void search_one(platform *p, const search_single *single, const search_given *fa
 
 // ---- search_work.cu -----------------------------------------------------------------------------
 
-// Memory that grows, and loses what was in it.
-struct search_buffer {
-    void *memory;
-    size_t bytes;
-};
-template <typename T> T *in(const search_buffer &b) { return static_cast<T *>(b.memory); }
-enum akin_status search_need(platform *p, search_buffer *b, size_t bytes, struct akin_error *error);
-
 // What a search under way needs; all zeros at first. One for each stream.
 struct search_work {
-    search_buffer wide, narrow, bytes, errors, gathered, counts, thresholds, maxima, survivors,
+    buffer wide, narrow, bytes, errors, gathered, counts, thresholds, maxima, survivors,
         scores, single;
 };
 void search_work_release(platform *p, search_work *work);

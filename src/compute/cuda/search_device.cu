@@ -23,7 +23,7 @@ enum { SPINS = 1 << 20, ASKED_EVERY = 1024 };       // tens of milliseconds; sea
 struct card_lane {
     platform *own;
     unsigned char *sent;        // pinned: mask_of, numbers [SEARCH_CHUNK], queries
-    search_buffer block;        // the same on the card
+    buffer block;        // the same on the card
     search_work work;
     unsigned char *received;    // pinned: hits, found, state
     std::vector<size_t> which;  // the queries under way; room for SEARCH_CHUNK
@@ -47,15 +47,14 @@ search_answers answers_of(const card_lane &l)
 struct search_device {
     platform *home;
     size_t dim, count, capacity;
-    search_buffer bytes, scales, narrow, wide, most, centre;
+    buffer bytes, scales, narrow, wide, most, centre;
     search_margins margins;
     card_lane lanes[LANES];
-    search_buffer staged, numbers;      // of rows that are put
-    search_buffer masks, list;
+    buffer staged, numbers;      // of rows that are put
+    buffer masks, list;
     uint64_t masks_number;
     size_t masks_bytes;
-    unsigned char *sent_mask;           // pinned
-    size_t sent_mask_bytes;
+    buffer sent_mask;                   // pinned
     uint32_t ticket;
     size_t tried, failed;       // queries by int8 first where that was free, since rows changed
     bool lost;                  // a card that failed may have left rows half changed
@@ -108,8 +107,8 @@ void destroy(struct search_device **device)
             platform_release_pinned(l.own, l.received);
             platform_close(l.own);
         }
-        for_buffers(d, [d](search_buffer &b) { platform_release(d->home, b.memory); });
-        platform_release_pinned(d->home, d->sent_mask);
+        for_buffers(d, [d](buffer &b) { platform_release(d->home, b.memory); });
+        platform_release_pinned(d->home, d->sent_mask.memory);
         platform_close(d->home);
     }
     delete d;
@@ -120,7 +119,7 @@ size_t memory(const struct search_device *device)
 {
     size_t bytes = 0;
     for_buffers(const_cast<struct search_device *>(device),
-                [&bytes](const search_buffer &b) { bytes += b.bytes; });
+                [&bytes](const buffer &b) { bytes += b.bytes; });
     for (const card_lane &l : device->lanes)
         bytes += search_work_bytes(&l.work) + l.block.bytes;
     return bytes;
@@ -138,7 +137,7 @@ enum akin_status open_lane(struct search_device *d, int ordinal, card_lane *l,
     void *sent = nullptr, *received = nullptr;
     enum akin_status status = platform_open(ordinal, &l->own, error, CUDA_USE_SEARCH);
     if (status == AKIN_OK)
-        status = search_need(l->own, &l->block, bytes, error);
+        status = buffer_need(l->own, &l->block, bytes, error);
     if (status == AKIN_OK)
         status = platform_allocate_pinned(l->own, bytes, &sent, error);
     if (status == AKIN_OK)
@@ -174,15 +173,15 @@ enum akin_status reserve(struct search_device *d, size_t rows, struct akin_error
     if (rows <= d->capacity)
         return AKIN_OK;
     size_t capacity = rows > d->capacity + d->capacity / 2 ? rows : d->capacity + d->capacity / 2;
-    search_buffer *const old[] = {&d->wide, &d->narrow, &d->bytes, &d->scales};
+    buffer *const old[] = {&d->wide, &d->narrow, &d->bytes, &d->scales};
     const size_t each[] = {d->dim * sizeof(float), d->dim * sizeof(half_t), d->dim, sizeof(float)};
-    search_buffer made[4] = {};
-    enum akin_status status = search_need(d->home, &made[0], capacity * each[0], error);
+    buffer made[4] = {};
+    enum akin_status status = buffer_need(d->home, &made[0], capacity * each[0], error);
     if (status == AKIN_OK)
-        status = search_need(d->home, &made[1], capacity * each[1], error);
+        status = buffer_need(d->home, &made[1], capacity * each[1], error);
     bool bytes = status == AKIN_OK && (d->count == 0 || d->bytes.memory)
-                 && search_need(d->home, &made[2], capacity * each[2], nullptr) == AKIN_OK
-                 && search_need(d->home, &made[3], capacity * each[3], nullptr) == AKIN_OK;
+                 && buffer_need(d->home, &made[2], capacity * each[2], nullptr) == AKIN_OK
+                 && buffer_need(d->home, &made[3], capacity * each[3], nullptr) == AKIN_OK;
     for (int i = 0; status == AKIN_OK && i < (bytes ? 4 : 2) && d->count; i++)
         search_copy(d->home, made[i].memory, old[i]->memory, d->count * each[i]);
     if (status == AKIN_OK)
@@ -259,9 +258,9 @@ enum akin_status put(struct search_device *d, const uint32_t *numbers, const flo
             status = error_set(error, AKIN_ARGUMENT, "row %u: there are %zu", numbers[i], d->count);
     platform_enter(d->home);
     if (status == AKIN_OK)
-        status = search_need(d->home, &d->staged, most * dim * sizeof(float), error);
+        status = buffer_need(d->home, &d->staged, most * dim * sizeof(float), error);
     if (status == AKIN_OK)
-        status = search_need(d->home, &d->numbers, most * sizeof(uint32_t), error);
+        status = buffer_need(d->home, &d->numbers, most * sizeof(uint32_t), error);
     if (status != AKIN_OK || count == 0)
         return status;
     search_store store = store_of(d);
@@ -295,7 +294,7 @@ enum akin_status put_centre(struct search_device *d, const float *rows, size_t c
         if (!(fabsf(centre[i]) < 65504.0f))     // the rows are refused
             centre[i] = 0;
     }
-    enum akin_status status = search_need(d->home, &d->centre, d->dim * sizeof(float), error);
+    enum akin_status status = buffer_need(d->home, &d->centre, d->dim * sizeof(float), error);
     if (status != AKIN_OK)
         return status;
     platform_upload(d->home, d->centre.memory, centre.data(), d->dim * sizeof(float));
@@ -318,7 +317,7 @@ enum akin_status create(int ordinal, const float *rows, size_t row_count, size_t
     d->dim = dim;
     enum akin_status status = platform_open(ordinal, &d->home, error, CUDA_USE_SEARCH);
     if (status == AKIN_OK)
-        status = search_need(d->home, &d->most, SEARCH_MARGINS * sizeof(uint32_t), error);
+        status = buffer_need(d->home, &d->most, SEARCH_MARGINS * sizeof(uint32_t), error);
     if (status == AKIN_OK)
         platform_clear(d->home, d->most.memory, d->most.bytes);
     if (status == AKIN_OK)
@@ -519,21 +518,6 @@ size_t passing(const struct search_device *d, const uint64_t *mask)
     return count;
 }
 
-enum akin_status need_pinned(struct search_device *d, size_t bytes, struct akin_error *error)
-{
-    if (d->sent_mask_bytes >= bytes)
-        return AKIN_OK;
-    void *made = nullptr;
-    platform_release_pinned(d->home, d->sent_mask);
-    d->sent_mask = nullptr;
-    d->sent_mask_bytes = 0;
-    enum akin_status status = platform_allocate_pinned(d->home, bytes, &made, error);
-    d->sent_mask = static_cast<unsigned char *>(made);
-    if (status == AKIN_OK)
-        d->sent_mask_bytes = bytes;
-    return status;
-}
-
 // The rows that pass, on the card. Few are listed here; `once`: and read from here, since they are
 // read once.
 enum akin_status list_rows(asked *a, const uint64_t *mask, size_t count, bool once)
@@ -542,22 +526,23 @@ enum akin_status list_rows(asked *a, const uint64_t *mask, size_t count, bool on
     size_t words = (d->count + 63) / 64, bytes = words * sizeof *mask;
     uint64_t last = d->count % 64 ? (1ull << d->count % 64) - 1 : ~0ull;
     bool here = count <= LISTED_HERE;
-    enum akin_status status = need_pinned(d, here ? LISTED_HERE * sizeof(uint32_t) : bytes,
-                                          a->error);
+    enum akin_status status = buffer_need_pinned(d->home, &d->sent_mask,
+                                                 here ? LISTED_HERE * sizeof(uint32_t) : bytes,
+                                                 a->error);
     if (status == AKIN_OK && (!here || !once))
-        status = search_need(d->home, &d->list, d->count * sizeof(uint32_t), a->error);
+        status = buffer_need(d->home, &d->list, d->count * sizeof(uint32_t), a->error);
     if (status != AKIN_OK)
         return status;
     a->view.rows.listed = count;
     if (!here) {
-        uint64_t *sent = reinterpret_cast<uint64_t *>(d->sent_mask);
+        uint64_t *sent = in<uint64_t>(d->sent_mask);
         memcpy(sent, mask, bytes);
         sent[words - 1] &= last;
         search_list(d->home, sent, words, in<uint32_t>(d->list));
         a->view.rows.list = in<uint32_t>(d->list);
         return platform_finish(d->home, a->error);
     }
-    uint32_t *list = reinterpret_cast<uint32_t *>(d->sent_mask);
+    uint32_t *list = in<uint32_t>(d->sent_mask);
     a->view.rows.list = list;
     const uint32_t *first = list;
     for (size_t i = 0; i < words; i++)
@@ -581,7 +566,7 @@ enum akin_status send_masks(asked *a)
     enum akin_status status = AKIN_OK;
     if (!here) {
         d->masks_number = 0;
-        status = search_need(d->home, &d->masks, bytes, a->error);
+        status = buffer_need(d->home, &d->masks, bytes, a->error);
         if (status == AKIN_OK) {
             platform_upload(d->home, d->masks.memory, query->masks, bytes);
             status = platform_finish(d->home, a->error);
@@ -649,11 +634,12 @@ enum akin_status prepare_masks(asked *a, bool once, bool *nothing)
     if (!once || query->masks_number)
         return send_masks(a);
     size_t words = (a->d->count + 63) / 64;
-    enum akin_status status = need_pinned(a->d, words * sizeof(uint64_t), a->error);
+    enum akin_status status = buffer_need_pinned(a->d->home, &a->d->sent_mask,
+                                                 words * sizeof(uint64_t), a->error);
     if (status != AKIN_OK)
         return status;
-    memcpy(a->d->sent_mask, query->masks, words * sizeof(uint64_t));
-    a->mask = {reinterpret_cast<const uint64_t *>(a->d->sent_mask), nullptr, words};
+    memcpy(a->d->sent_mask.memory, query->masks, words * sizeof(uint64_t));
+    a->mask = {in<const uint64_t>(a->d->sent_mask), nullptr, words};
     return AKIN_OK;
 }
 

@@ -21,7 +21,7 @@ enum akin_status reserve(platform *p, search_work *w, const search_scan *scan,
 {
     size_t count = scan->queries.count, numbers = count * scan->rows.dim;
     struct {
-        search_buffer *b;
+        buffer *b;
         size_t bytes;
     } wanted[] = {
         {&w->wide, numbers * sizeof(float)},
@@ -36,27 +36,15 @@ enum akin_status reserve(platform *p, search_work *w, const search_scan *scan,
     };
     enum akin_status status = AKIN_OK;
     for (size_t i = 0; status == AKIN_OK && i < sizeof wanted / sizeof *wanted; i++)
-        status = search_need(p, wanted[i].b, wanted[i].bytes, error);
+        status = buffer_need(p, wanted[i].b, wanted[i].bytes, error);
     return status;
 }
 
-}
-
-enum akin_status search_need(platform *p, search_buffer *b, size_t bytes, struct akin_error *error)
-{
-    if (b->bytes >= bytes)
-        return AKIN_OK;
-    platform_release(p, b->memory);
-    *b = {};
-    enum akin_status status = platform_allocate(p, bytes, &b->memory, error);
-    if (status == AKIN_OK)
-        b->bytes = bytes;
-    return status;
 }
 
 void search_work_release(platform *p, search_work *work)
 {
-    for_buffers(work, [p](search_buffer &b) {
+    for_buffers(work, [p](buffer &b) {
         platform_release(p, b.memory);
         b = {};
     });
@@ -65,7 +53,7 @@ void search_work_release(platform *p, search_work *work)
 size_t search_work_bytes(const search_work *work)
 {
     size_t bytes = 0;
-    for_buffers(work, [&bytes](const search_buffer &b) { bytes += b.bytes; });
+    for_buffers(work, [&bytes](const buffer &b) { bytes += b.bytes; });
     return bytes;
 }
 
@@ -123,10 +111,10 @@ enum akin_status search_start_one(platform *p, search_work *work, search_single 
     const size_t candidates = ONE_SUBSETS * sizeof(float);
     const size_t counters = candidates + ONE_ROOM * sizeof(uint64_t);
     bool fresh = !work->single.memory;
-    enum akin_status status = search_need(p, &work->scores, single->rows.listed * sizeof(float),
+    enum akin_status status = buffer_need(p, &work->scores, single->rows.listed * sizeof(float),
                                           error);
     if (status == AKIN_OK)
-        status = search_need(p, &work->single, counters + 2 * sizeof(unsigned), error);
+        status = buffer_need(p, &work->single, counters + 2 * sizeof(unsigned), error);
     if (status != AKIN_OK)
         return status;
     unsigned char *memory = in<unsigned char>(work->single);
