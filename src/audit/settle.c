@@ -142,6 +142,23 @@ static bool same_as_history(const struct settling *s, const struct bytes *note)
     return same;
 }
 
+/* Partial tiles go when a whole one has been written, perhaps while they were copied. */
+static enum akin_status find_edges(const struct settling *s, bool *settled,
+                                   struct akin_error *error)
+{
+    char path[PATH_BYTES_MAX];
+    struct names names = {0};
+    uint64_t size;
+    TRY(log_path(path, s->folder, "checkpoints", error));
+    enum akin_status status = path_list(path, &names, error);
+    for (size_t i = 0; status == AKIN_OK && i < names.count; i++)
+        if (parse_number_name(names.items[i], &size) && size <= s->checkpoint.size)
+            status = edge_check(s->folder, size, s->checkpoint.size, error);
+    names_deinit(&names);
+    *settled = status == AKIN_OK;
+    return status == AKIN_FORMAT ? AKIN_OK : status;
+}
+
 enum akin_status audit_settle(const char *folder, bool *settled, struct akin_error *error)
 {
     char path[PATH_BYTES_MAX];
@@ -155,6 +172,8 @@ enum akin_status audit_settle(const char *folder, bool *settled, struct akin_err
     enum akin_status status = checkpoint_read(path, &note, &s.checkpoint, error);
     if (status == AKIN_OK && same_as_history(&s, &note))
         status = settle_journal(&s, settled, error);
+    if (status == AKIN_OK && *settled)
+        status = find_edges(&s, settled, error);
     if (status == AKIN_OK && *settled)
         status = sweep(&s, "", 0, error);
     bytes_deinit(&note);

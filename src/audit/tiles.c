@@ -206,6 +206,22 @@ enum akin_status bundle_read(const char *folder, uint64_t number, size_t width, 
     return status == AKIN_LIMIT ? AKIN_FORMAT : status;
 }
 
+enum akin_status edge_check(const char *folder, uint64_t size, uint64_t now,
+                            struct akin_error *error)
+{
+    char name[TILE_PATH_BYTES], path[PATH_BYTES_MAX];
+    for (int level = TILE_ENTRIES; level < TILE_LEVELS; level++) {
+        uint64_t count = size >> 8 * (level == TILE_ENTRIES ? 0 : level);
+        if (count % TILE_WIDTH == 0 || tile_width(level, count / TILE_WIDTH, now) == TILE_WIDTH)
+            continue;
+        tile_path(name, level, count / TILE_WIDTH, (size_t)(count % TILE_WIDTH));
+        TRY(log_path(path, folder, name, error));
+        if (!path_exists(path))
+            return error_set(error, AKIN_FORMAT, "%s: is missing", path);
+    }
+    return AKIN_OK;
+}
+
 enum akin_status record_file_open(const char *folder, uint64_t index, const struct entry *entry,
                              struct file_map *map, struct akin_error *error)
 {

@@ -39,6 +39,10 @@ enum akin_status tile_read(const char *folder, int level, uint64_t number, size_
 /* A bundle of exactly or at least `width` entries. */
 enum akin_status bundle_read(const char *folder, uint64_t number, size_t width, struct bytes *out,
                              struct akin_error *error);
+/* The tiles at the edge of the tree of `size` leaves, in a log that has `now`: who reads by that
+ * checkpoint needs them, unless whole ones have replaced them. AKIN_FORMAT names a missing one. */
+enum akin_status edge_check(const char *folder, uint64_t size, uint64_t now,
+                            struct akin_error *error);
 /* The record of a large entry, checked against its digest. */
 enum akin_status record_file_open(const char *folder, uint64_t index, const struct entry *entry,
                              struct file_map *map, struct akin_error *error);

@@ -128,24 +128,6 @@ static enum akin_status check_note(struct verifier *v, const struct milestone *m
     return AKIN_OK;
 }
 
-/* The tiles at the edge of the tree of an earlier checkpoint: who reads by it needs them, unless
- * whole ones have replaced them. */
-static enum akin_status check_edge(struct verifier *v, uint64_t size)
-{
-    char name[TILE_PATH_BYTES], path[PATH_BYTES_MAX];
-    for (int level = TILE_ENTRIES; level < TILE_LEVELS; level++) {
-        uint64_t count = size >> 8 * (level == TILE_ENTRIES ? 0 : level);
-        if (count % TILE_WIDTH == 0 ||
-            tile_width(level, count / TILE_WIDTH, v->checkpoint.size) == TILE_WIDTH)
-            continue;
-        tile_path(name, level, count / TILE_WIDTH, (size_t)(count % TILE_WIDTH));
-        TRY(log_path(path, v->folder, name, v->error));
-        if (!v->live && !path_exists(path))
-            return error_set(v->error, AKIN_FORMAT, "%s: is missing", path);
-    }
-    return AKIN_OK;
-}
-
 enum akin_status verify_history(struct verifier *v, uint64_t *witnessed)
 {
     size_t count = v->options->witness_count, at = 0;
@@ -161,7 +143,9 @@ enum akin_status verify_history(struct verifier *v, uint64_t *witnessed)
     for (size_t i = 0; i < v->milestone_count; i++)
         if (at < v->history_count && v->milestones[i].size == v->history[at]) {
             at++;
-            TRY_DONE(check_edge(v, v->milestones[i].size));
+            if (!v->live)
+                TRY_DONE(edge_check(v->folder, v->milestones[i].size, v->checkpoint.size,
+                                    v->error));
             TRY_DONE(check_note(v, &v->milestones[i], witnesses, seen));
         }
     *witnessed = count ? UINT64_MAX : 0;
