@@ -13,7 +13,7 @@ target_compile_definitions(amx_emulated PRIVATE AKIN_AMX_EMULATION="amx_emulatio
 target_sources(kernelcheck PRIVATE $<TARGET_OBJECTS:amx_emulated>)
 foreach(level ref avx2 avx512 amx amx-emulated)
   add_test(NAME kernelcheck.${level} COMMAND kernelcheck --level ${level})
-  set_tests_properties(kernelcheck.${level} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
+  set_tests_properties(kernelcheck.${level} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900)
 endforeach()
 
 add_executable(backendcheck backendcheck.c)
@@ -21,7 +21,7 @@ target_link_libraries(backendcheck akin_compute)
 target_sources(backendcheck PRIVATE $<TARGET_OBJECTS:amx_emulated>)
 foreach(level ref avx2 avx512 amx amx-emulated)
   add_test(NAME backendcheck.${level} COMMAND backendcheck --level ${level})
-  set_tests_properties(backendcheck.${level} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
+  set_tests_properties(backendcheck.${level} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900)
 endforeach()
 
 # Devices against the CPU or the formula in double, on a card where there is one.
@@ -33,18 +33,18 @@ foreach(check ${device_checks} encode_modelcheck)
 endforeach()
 foreach(check ${device_checks})
   add_test(NAME ${check}.cuda COMMAND ${check} cuda)
-  set_tests_properties(${check}.cuda PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
+  set_tests_properties(${check}.cuda PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900)
 endforeach()
 # Training devices: each against the plain one, which is held to finite differences.
 add_executable(train_devicecheck train_devicecheck.c train_trials.c)
 target_link_libraries(train_devicecheck akin_compute)
 add_test(NAME train_devicecheck.reference COMMAND train_devicecheck reference)
-set_tests_properties(train_devicecheck.reference PROPERTIES TIMEOUT 300)
+set_tests_properties(train_devicecheck.reference PROPERTIES TIMEOUT 900)
 foreach(level ref avx2 avx512)
   foreach(device cpu-fp32 cpu-bf16)
     set(test train_devicecheck.${device}.${level})
     add_test(NAME ${test} COMMAND train_devicecheck ${device} --level ${level})
-    set_tests_properties(${test} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
+    set_tests_properties(${test} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900)
   endforeach()
 endforeach()
 
@@ -93,7 +93,7 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
       ${CMAKE_CURRENT_SOURCE_DIR}/cli/cards_test.py
       $<TARGET_FILE:akin> $<TARGET_FILE:cuda_emulated_plugin>
       ${PROJECT_SOURCE_DIR}/tests/fixtures/models/tiny-bert $<TARGET_FILE:encode_contextcheck>)
-    set_tests_properties(cli.cards PROPERTIES TIMEOUT 300)
+    set_tests_properties(cli.cards PROPERTIES TIMEOUT 900)
   endif()
   add_executable(train_devicecheck_emulated train_devicecheck.c train_trials.c)
   target_compile_definitions(train_devicecheck_emulated PRIVATE AKIN_CUDA_EMULATED)
@@ -107,14 +107,14 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
   endforeach()
   foreach(check ${device_checks})
     add_test(NAME ${check}.cuda.emulated COMMAND ${check}_emulated)
-    set_tests_properties(${check}.cuda.emulated PROPERTIES TIMEOUT 300)
+    set_tests_properties(${check}.cuda.emulated PROPERTIES TIMEOUT 900)
   endforeach()
   foreach(device cuda-fp32 cuda-fp16 cuda-bf16)
     add_test(NAME train_devicecheck.${device} COMMAND train_devicecheck ${device})
-    set_tests_properties(train_devicecheck.${device} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
+    set_tests_properties(train_devicecheck.${device} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900)
     add_test(NAME train_devicecheck.${device}.emulated COMMAND train_devicecheck_emulated
       ${device} --small)
-    set_tests_properties(train_devicecheck.${device}.emulated PROPERTIES TIMEOUT 300)
+    set_tests_properties(train_devicecheck.${device}.emulated PROPERTIES TIMEOUT 900)
   endforeach()
   if(TARGET akin_train)     # whole runs of training on it
     add_executable(train_truth_emulated unit/train_truth_test.c)
@@ -123,7 +123,7 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
     set_target_properties(train_truth_emulated PROPERTIES LINKER_LANGUAGE CXX)
     target_link_libraries(train_truth_emulated akin_train cuda_emulated PkgConfig::CMOCKA)
     add_test(NAME unit.train_truth_test.cuda.emulated COMMAND train_truth_emulated)
-    set_tests_properties(unit.train_truth_test.cuda.emulated PROPERTIES TIMEOUT 300)
+    set_tests_properties(unit.train_truth_test.cuda.emulated PROPERTIES TIMEOUT 900)
   endif()
 endif()
 
@@ -133,14 +133,14 @@ if(TARGET cuda_emulated)        # whole requests on it
   set_target_properties(personal_emulated PROPERTIES LINKER_LANGUAGE CXX)
   target_link_libraries(personal_emulated akin_recommend cuda_emulated PkgConfig::CMOCKA)
   add_test(NAME unit.recommend_personal_test.cuda.emulated COMMAND personal_emulated)
-  set_tests_properties(unit.recommend_personal_test.cuda.emulated PROPERTIES TIMEOUT 300)
+  set_tests_properties(unit.recommend_personal_test.cuda.emulated PROPERTIES TIMEOUT 900)
   add_executable(personal_enginecheck personal_enginecheck.c)
   target_compile_definitions(personal_enginecheck PRIVATE
     AKIN_EMULATED_PLUGIN="$<TARGET_FILE:cuda_emulated_plugin>")
   add_dependencies(personal_enginecheck cuda_emulated_plugin)
   target_link_libraries(personal_enginecheck akin_engine PkgConfig::CMOCKA)
   add_test(NAME personal_enginecheck COMMAND personal_enginecheck)
-  set_tests_properties(personal_enginecheck PROPERTIES TIMEOUT 300)
+  set_tests_properties(personal_enginecheck PROPERTIES TIMEOUT 900)
 endif()
 
 # Sanitizers add symbols and start-up code of their own.

@@ -166,9 +166,11 @@ enum akin_status vectors_input_next(struct vectors_input *in, size_t rows_max, c
                                     size_t *count, struct akin_error *error)
 {
     size_t left = in->rows - in->next, n = rows_max < left ? rows_max : left;
-    const float *from = (const float *)in->npy.data + in->next * in->dimension;
+    const float *from = NULL;
     ASSERT(rows_max > 0);
-    if (in->form != FORM_NPY && n > 0) {
+    if (in->form == FORM_NPY) {
+        from = (const float *)in->npy.data + in->next * in->dimension;
+    } else if (n > 0) {
         TRY(reserve(in, n, error));
         from = in->block;
         if (in->form == FORM_VECS)

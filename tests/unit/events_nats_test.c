@@ -95,7 +95,10 @@ static int set_up(void **state)
             clock_sleep_us(50000);
     }
     natsOptions_Destroy(options);
-    return s == NATS_OK && natsConnection_JetStream(&js, connection, NULL) == NATS_OK ? 0 : -1;
+    jsOptions patient;      /* who asks again has published twice */
+    jsOptions_Init(&patient);
+    patient.Wait = 60000;
+    return s == NATS_OK && natsConnection_JetStream(&js, connection, &patient) == NATS_OK ? 0 : -1;
 }
 
 static int tear_down(void **state)
@@ -352,7 +355,7 @@ static void only_so_many_are_taken(void **state)
         assert_int_equal(js_PublishAsync(js, "MANY.x", "x", 1, NULL), NATS_OK);
     jsPubOptions wait;
     jsPubOptions_Init(&wait);
-    wait.MaxWait = 20000;
+    wait.MaxWait = 60000;
     assert_int_equal(js_PublishAsyncComplete(js, &wait), NATS_OK);
     struct event_source *s = open_stream("MANY");
     while (wait_for(s).state == SOURCE_EVENT && taken < NATS_IN_FLIGHT_MAX)

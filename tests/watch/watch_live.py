@@ -51,6 +51,12 @@ def stored(folder):
     return [e["text"] for e in json.loads(done.stdout)["results"]][::-1]
 
 
+def count(folder):
+    done = subprocess.run([AKIN, "watch", "info", "--store", folder, "--json"], capture_output=True, env=ENVIRONMENT)
+    check("the store can be read", done.returncode == 0, done.stderr)
+    return json.loads(done.stdout)["events"]
+
+
 def records(folder):
     done = subprocess.run([AKIN, "audit", "export", folder], capture_output=True, env=ENVIRONMENT)
     check("the trail can be read", done.returncode == 0, done.stderr)
@@ -80,10 +86,10 @@ def texts(first, last):
 
 
 def wait_for(what, condition, seconds=120):
-    for _ in range(int(seconds * 20)):
+    for _ in range(seconds * 100):
         if condition():
             return
-        time.sleep(0.05)
+        time.sleep(0.01)
     raise SystemExit(f"FAILED: waited for: {what}")
 
 
@@ -162,7 +168,7 @@ def stop():
         process.terminate()
         out, errors = process.communicate(timeout=240)
         check("it ends well", process.returncode in (0, 130, -15), (process.returncode, errors))  # not 0: before it began
-        have = len(stored("store")) if os.path.exists("store/store") else 0
+        have = count("store") if os.path.exists("store/store") else 0
         stops += 0 < have < BURST
         if have == BURST:
             break
