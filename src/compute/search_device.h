@@ -26,6 +26,11 @@ struct device_query {
      * bits: they are not sent if those of the search before had that number too. */
     uint64_t masks_number;
     enum search_pass first;
+    /* NULL: answers go to hits and found. Otherwise these may be NULL, and each answer is told here,
+     * once, as soon as it has come, in any order, while the device goes on with others. What hits
+     * points to is gone when this returns. Those told before an error are right. */
+    void (*answer)(void *context, size_t query, const struct hit *hits, size_t found);
+    void *context;
 };
 
 /* How many queries got their answer from which pass; [SEARCH_PASS_AUTO]: from the float32 scores of
@@ -45,7 +50,8 @@ struct search_device_ops {
                                struct search_device **device, struct akin_error *error);
     void (*destroy)(struct search_device **device);
     /* The true k best of each query by float32 scores, best first, ties by row: hits [query_count]
-     * [k], found [query_count]. Bits do not depend on the other queries. *counts may be NULL.
+     * [k], found [query_count], or query->answer. Bits do not depend on the other queries. *counts
+     * may be NULL.
      * AKIN_ARGUMENT: a query is a row that there is not. */
     enum akin_status (*search)(struct search_device *device, const struct device_query *query,
                                struct hit *hits, size_t *found, struct search_counts *counts,

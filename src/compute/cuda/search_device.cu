@@ -383,9 +383,14 @@ enum akin_status start(asked *a, card_lane *l, enum search_pass pass)
 
 void take(asked *a, const search_answers &answers, size_t i, size_t query, enum search_pass pass)
 {
-    size_t k = a->query->k;
-    a->found[query] = answers.found[i];
-    memcpy(a->hits + query * k, answers.hits + i * k, answers.found[i] * sizeof *a->hits);
+    size_t k = a->query->k, found = answers.found[i];
+    const struct hit *hits = answers.hits + i * k;
+    if (a->query->answer) {
+        a->query->answer(a->query->context, query, hits, found);
+    } else {
+        a->found[query] = found;
+        memcpy(a->hits + query * k, hits, found * sizeof *hits);
+    }
     a->counts.proven[answers.state[i] == SEARCH_GATHERED ? SEARCH_PASS_AUTO : pass]++;
 }
 
@@ -690,7 +695,11 @@ enum akin_status run(struct search_device *d, const struct device_query *query, 
     if (status == AKIN_OK && query->query_count > 0)
         status = prepare_masks(&a, one, &nothing);
     if (nothing) {
-        memset(found, 0, query->query_count * sizeof *found);
+        for (size_t i = 0; i < query->query_count; i++)
+            if (query->answer)
+                query->answer(query->context, i, nullptr, 0);
+            else
+                found[i] = 0;
         a.counts.proven[SEARCH_PASS_AUTO] = query->query_count;
     } else if (status == AKIN_OK && one) {
         status = search_alone(&a, mask_of(&a, 0), first, &proven);
