@@ -165,6 +165,7 @@ int main(int argc, char **argv)
     in_flight(search, vectors, 10, "a batch of queries on its way");
     personal(search, &people);
     must(plugin->search->create(0, vectors, ITEMS, DIM, &lists, &error));
+    plugin->search->drop_int8(lists);
     tell("the same items for lists of neighbours", CUDA_USE_SEARCH);
     in_flight(lists, vectors, 201, "lists on their way");
     must(plugin->users->create(0, vectors, ITEMS, DIM, USERS, &users, &error));

@@ -368,6 +368,16 @@ static void check_changes(void)
     query = (struct device_query){ .queries = d.query, .query_count = COUNT, .k = K };
     must(ops->search(whole, &query, hits, found, NULL, &error));
     check_same(&d, device, &query, hits, found, "as it was");
+    bytes = ops->memory(device);
+    ops->drop_int8(device);
+    ops->drop_int8(device);
+    expect(ops->memory(device) <= bytes - (size_t)ROWS * DIM, "memory without int8", ROWS, DIM, 0,
+           (double)ops->memory(device));
+    check_same(&d, device, &query, hits, found, "bits, without int8");
+    must(ops->append(device, d.row + DIM, PUT, &error));
+    must(ops->append(whole, d.row + DIM, PUT, &error));
+    must(ops->search(whole, &query, hits, found, NULL, &error));
+    check_same(&d, device, &query, hits, found, "bits, without int8, more rows");
     double seconds = -1;
     must(ops->measure(device, &query, hits, found, &seconds, &error));
     expect(seconds >= 0 && found[0] == K, "measured", ROWS, DIM, 0, seconds);

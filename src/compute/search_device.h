@@ -4,6 +4,9 @@
 #include "compute/backend.h"
 
 enum { SEARCH_DEVICE_K_MAX = 250, SEARCH_DEVICE_DIM_UNIT = 64, SEARCH_DEVICE_DIM_MAX = 1024 };
+/* Results of many queries up to which int8 rows may be first: above, the candidates that they leave
+ * cost more than they save. */
+enum { SEARCH_DEVICE_INT8_K = 64 };
 
 /* The first pass over the rows; later ones are wider, for queries whose answer it cannot prove. The
  * answer has the same bits whichever is first. */
@@ -72,4 +75,7 @@ struct search_device_ops {
     size_t (*row_count)(const struct search_device *device);
     /* Bytes of the card that are held. */
     size_t (*memory)(const struct search_device *device);
+    /* Gives int8 rows back, for good. For who always asks for more results than they are first for
+     * (SEARCH_DEVICE_INT8_K): answers are the same. */
+    void (*drop_int8)(struct search_device *device);
 };

@@ -50,6 +50,7 @@ static bool search_on_card(struct neighbors_vectors *v, const uint32_t *rows, si
                            size_t k, const struct neighbors_sink *sink)
 {
     static_assert((int)ASKED <= (int)SEARCH_DEVICE_K_MAX, "a card finds as many");
+    static_assert((int)ASKED > (int)SEARCH_DEVICE_INT8_K, "and needs no int8 for it");
     struct taking taking = { sink, rows };
     struct device_query query = { .rows = rows, .query_count = count, .k = k,
                                   .answer = take_answer, .context = &taking };

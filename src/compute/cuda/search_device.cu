@@ -128,6 +128,15 @@ size_t memory(const struct search_device *device)
     return bytes;
 }
 
+void drop_int8(struct search_device *d)
+{
+    platform_enter(d->home);
+    for (buffer *b : {&d->bytes, &d->scales}) {
+        platform_release(d->home, b->memory);
+        *b = {};
+    }
+}
+
 size_t row_count(const struct search_device *device)
 {
     return device->count;
@@ -795,6 +804,6 @@ enum akin_status measure(struct search_device *d, const struct device_query *que
 extern "C" const struct search_device_ops *cuda_search_ops(void)
 {
     static const struct search_device_ops ops = {create, destroy, search, append, put, measure,
-                                                 row_count, memory};
+                                                 row_count, memory, drop_int8};
     return &ops;
 }
