@@ -57,13 +57,20 @@ endforeach()
 # The kernels of the CUDA device, thread by thread on the CPU (cuda_emulation/emulation.cuh).
 include(CheckLanguage)
 check_language(CXX)
-if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
+if(CMAKE_CXX_COMPILER AND NOT AKIN_FUZZ)
   enable_language(CXX)
   include(${PROJECT_SOURCE_DIR}/src/compute/cuda/sources.cmake)
-  # Accesses tell emulation_races.cc of themselves; nothing of that sanitizer is linked.
-  set(told -x c++ -fsanitize=thread -fsanitize=alignment -fsanitize-undefined-trap-on-error)
-  if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
-    list(APPEND told --param=tsan-instrument-func-entry-exit=0)
+  # Accesses tell emulation_races.cc of themselves; nothing of that sanitizer is linked. Sanitizers
+  # that are asked for look at accesses in their own way instead; fibers are not for TSan's.
+  set(told -x c++)
+  if(NOT AKIN_SANITIZE)
+    list(APPEND told -fsanitize=thread -fsanitize=alignment -fsanitize-undefined-trap-on-error)
+    if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+      list(APPEND told --param=tsan-instrument-func-entry-exit=0)
+    endif()
+    set_source_files_properties(cuda_emulation/emulation_races.cc
+      cuda_emulation/emulation_check.cc PROPERTIES
+      COMPILE_DEFINITIONS AKIN_EMULATION_TOLD)
   endif()
   set_source_files_properties(${cuda_kernels} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "${told}")
   set_source_files_properties(${cuda_host_sources} PROPERTIES LANGUAGE CXX
@@ -73,7 +80,8 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
     cuda_emulation/cards.cc)
   set_target_properties(cuda_emulated PROPERTIES CXX_STANDARD 17 COMPILE_FLAGS -O2)
   add_executable(emulation_check cuda_emulation/emulation_check.cc)
-  set_source_files_properties(cuda_emulation/emulation_check.cc PROPERTIES COMPILE_OPTIONS "${told}")
+  set_source_files_properties(cuda_emulation/emulation_check.cc PROPERTIES
+    COMPILE_OPTIONS "${told}")
   target_link_libraries(emulation_check cuda_emulated)
   add_test(NAME cuda.emulation COMMAND emulation_check)
   add_executable(fence_check cuda_emulation/fence_check.cc)
