@@ -180,6 +180,11 @@ enum akin_status store_append_delete(struct store *store, const int64_t *ids, si
 struct store_segment_writer;
 enum akin_status store_segment_begin(struct store *store, struct store_segment_writer **writer,
                                      struct akin_error *error);
+/* The same, straight into the file whether it has appeared or not: nothing else may be appended
+ * before the end. */
+enum akin_status store_segment_begin_here(struct store *store,
+                                          struct store_segment_writer **writer,
+                                          struct akin_error *error);
 struct segment_sink store_segment_sink(struct store_segment_writer *writer);
 /* Appends the frame; `writer` is gone whatever happens. */
 enum akin_status store_segment_end(struct store_segment_writer **writer, uint32_t kind, size_t rows,

@@ -37,8 +37,8 @@ static enum akin_status open_spool(struct store_segment_writer *w, struct akin_e
     return file_at_open(folder, FILE_AT_UNNAMED, &w->spool, error);
 }
 
-enum akin_status store_segment_begin(struct store *store, struct store_segment_writer **writer,
-                                     struct akin_error *error)
+static enum akin_status begin(struct store *store, bool straight,
+                              struct store_segment_writer **writer, struct akin_error *error)
 {
     TRY(store_writable(store, error));
     ASSERT(!store->streaming);
@@ -51,7 +51,7 @@ enum akin_status store_segment_begin(struct store *store, struct store_segment_w
     w->granule = memory_alloc_aligned(STORE_GRANULE_BYTES, 1);
     if (!w->granule)
         TRY_DONE(error_memory(error));
-    if (store->target) {
+    if (straight) {
         store->streaming = true;
         w->file = &store->file;
         w->begin = store->end;
@@ -65,6 +65,19 @@ enum akin_status store_segment_begin(struct store *store, struct store_segment_w
 done:
     store_segment_abort(&w);
     return status;
+}
+
+enum akin_status store_segment_begin(struct store *store, struct store_segment_writer **writer,
+                                     struct akin_error *error)
+{
+    return begin(store, store->target, writer, error);
+}
+
+enum akin_status store_segment_begin_here(struct store *store,
+                                          struct store_segment_writer **writer,
+                                          struct akin_error *error)
+{
+    return begin(store, true, writer, error);
 }
 
 static enum akin_status report(const struct store_segment_writer *w, struct akin_error *error)
