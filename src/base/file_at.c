@@ -198,6 +198,13 @@ enum akin_status file_at_sync(const struct file_at *file, struct akin_error *err
     return AKIN_OK;
 }
 
+/* Without waiting flags it reports no failure of a write, and uses up no report: that stays for
+ * file_at_sync. */
+void file_at_begin_sync(const struct file_at *file, uint64_t offset, uint64_t bytes)
+{
+    (void)sync_file_range(file->fd, (off_t)offset, (off_t)bytes, SYNC_FILE_RANGE_WRITE);
+}
+
 enum akin_status file_at_truncate(const struct file_at *file, uint64_t bytes,
                                   struct akin_error *error)
 {

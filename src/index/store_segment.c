@@ -104,7 +104,8 @@ static void put_granule(struct store_segment_writer *w, const void *data, size_t
         return;
     }
     w->sums[w->sum_count++] = hash_bytes(data, bytes);
-    file_at_write(w->file, w->at, parts, 2, &w->failure);
+    if (file_at_write(w->file, w->at, parts, 2, &w->failure) == AKIN_OK && w->file->fd != w->spool.fd)
+        file_at_begin_sync(w->file, w->at, bytes + pad);
     w->at += bytes + pad;
 }
 
