@@ -207,20 +207,23 @@ bool plan_batch(const struct collection *c, const struct snapshot *next, struct 
     return job->kind == SEGMENT_FLAT;
 }
 
-/* All, once they are enough to learn a space of sketches from that later ones use as well. */
+/* All flat ones, once they are enough to learn a space of sketches from that later ones use as
+ * well. */
 static bool mark_first(const struct snapshot *s, bool *marked)
 {
-    size_t rows = 0;
+    size_t rows = 0, count = 0;
     for (size_t i = 0; i < s->sealed; i++) {
         const struct flat *flat = segment_flat(s->views[i].part->segment);
-        if (!flat || flat_measured(flat))
-            return false;
-        rows += view_live(&s->views[i]);
+        marked[i] = flat;
+        if (flat && flat_measured(flat))
+            count = s->sealed + 1;      /* there is a space already */
+        rows += flat ? view_live(&s->views[i]) : 0;
+        count += marked[i];
     }
-    if (s->sealed < 2 || rows < FLAT_SKETCHED_ROWS)
-        return false;
-    memset(marked, true, s->sealed);
-    return true;
+    if (count >= 2 && count <= s->sealed && rows >= FLAT_SKETCHED_ROWS)
+        return true;
+    memset(marked, false, s->sealed);
+    return false;
 }
 
 /* Marks one that is more dead than alive, or enough of one size. */
