@@ -89,6 +89,21 @@ void file_at_close(struct file_at *file)
     *file = (struct file_at){ .fd = -1 };
 }
 
+enum akin_status file_at_share(const struct file_at *file, struct file_at *shared,
+                               struct akin_error *error)
+{
+    struct file_at opened = { .fd = fcntl(file->fd, F_DUPFD_CLOEXEC, 0), .direct = file->direct };
+    if (opened.fd < 0)
+        return error_system(error, "%s", file->path);
+    opened.path = memory_copy_string(file->path);
+    if (!opened.path) {
+        file_at_close(&opened);
+        return error_memory(error);
+    }
+    *shared = opened;
+    return AKIN_OK;
+}
+
 enum akin_status file_at_size(const struct file_at *file, uint64_t *bytes,
                               struct akin_error *error)
 {

@@ -24,6 +24,9 @@ enum file_at_mode {
 enum akin_status file_at_open(const char *path, enum file_at_mode mode, struct file_at *file,
                               struct akin_error *error);
 void file_at_close(struct file_at *file);
+/* The same open file, with its locks, under a descriptor of its own. */
+enum akin_status file_at_share(const struct file_at *file, struct file_at *shared,
+                               struct akin_error *error);
 
 enum akin_status file_at_size(const struct file_at *file, uint64_t *bytes,
                               struct akin_error *error);

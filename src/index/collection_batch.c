@@ -1,8 +1,8 @@
 /* A batch that becomes a segment when it is added. As many rows as are sealed at once anyway would
  * first be written as a frame of rows, then to a file without a name, then from there behind that
- * frame; here they go straight to where they stay, together with the tail before them, which is the
- * older one. Nothing counts before the manifest, so a crash or a failure leaves what was. The caller
- * waits for the sketches as well; kinds that train for long are left to the background. */
+ * frame; here they go straight to where they stay, with the tail before them. Nothing counts before
+ * the manifest, so a crash or a failure leaves what was. The caller waits for the sketches as well;
+ * kinds that train for long are left to the background. */
 #include <string.h>
 
 #include "index/collection_parts.h"
@@ -53,7 +53,11 @@ static enum akin_status write_segment(struct collection *c, struct job *job,
     if (status == AKIN_OK)
         status = store_segment_end(&writer, job->kind, job->rows, &frame, error);
     store_segment_abort(&writer);
-    return status == AKIN_OK ? job_place(c, job, frame, error) : status;
+    TRY(status);
+    status = job_place(c, job, frame, error);
+    if (status != AKIN_OK)
+        store_take_back(c->store, frame);
+    return status;
 }
 
 enum akin_status batch_seal(struct collection *c, struct snapshot *next,

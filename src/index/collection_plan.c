@@ -255,8 +255,8 @@ bool plan_merge(struct collection *c, struct job *job)
 {
     *job = (struct job){ 0 };
     bool *marked = memory_alloc(c->current->count, sizeof *marked);
-    bool planned =
-        marked && !c->failed_tail && mark_merge(c->current, marked) && take_sources(c, c->current, job, marked);
+    bool planned = marked && !c->failed_tail && mark_merge(c->current, marked) &&
+                   take_sources(c, c->current, job, marked);
     memory_free(marked);
     return planned;
 }

@@ -199,7 +199,7 @@ static enum akin_status writable(const struct collection *c, struct akin_error *
     return error_set(error, AKIN_ARGUMENT, "%s: is open for reading only", c->path);
 }
 
-/* For the tail to be sealed: there is too much of it, or it is about to be sealed with the batch. */
+/* For the tail to be sealed: it is too long, or the batch is about to be sealed with it. */
 static bool must_wait(const struct collection *c, size_t rows)
 {
     if (batch_seals(c, rows))
