@@ -1,7 +1,9 @@
 /* A library of the CUDA part whose card does nothing: searches are for the CPU, and requests of
- * people have answers at once, always the same rows. What is left is what the host does. */
+ * people have answers at once, always the same rows. What is left is what the host does. What it
+ * calls its own time of ratings is how long it waited for them. */
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "compute/cuda_plugin.h"
 
@@ -183,6 +185,79 @@ static enum akin_status nearest(struct personal_device *device, size_t count, si
     return AKIN_OK;
 }
 
+/* ---- people ----------------------------------------------------------------------------- */
+
+struct user_device {
+    size_t users;
+    uint64_t since;             /* the card waits */
+    double waited_ms;
+    struct device_rating room[USER_DEVICE_TOGETHER];
+};
+
+static void users_clear(struct user_device *u)
+{
+    u->since = clock_monotonic_ns();
+}
+
+static enum akin_status users_create(int ordinal, const struct device_people *people,
+                                     struct user_device **device, struct akin_error *error)
+{
+    (void)ordinal;
+    *device = memory_alloc(1, sizeof **device);
+    if (!*device)
+        return error_memory(error);
+    memset((*device)->room, 1, sizeof (*device)->room);     /* pinned memory is there */
+    (*device)->users = people->user_count;
+    users_clear(*device);
+    return AKIN_OK;
+}
+
+static void users_destroy(struct user_device **device)
+{
+    memory_free(*device);
+    *device = NULL;
+}
+
+static struct device_rating *users_room(struct user_device *u)
+{
+    return u->room;
+}
+
+static enum akin_status users_apply(struct user_device *u, size_t count, struct akin_error *error)
+{
+    (void)count;
+    (void)error;
+    uint64_t now = clock_monotonic_ns();
+    u->waited_ms = (double)(now - u->since) * 1e-6;
+    u->since = now;
+    return AKIN_OK;
+}
+
+static enum akin_status users_read(struct user_device *u, size_t first, size_t count,
+                                   float *vectors, struct akin_error *error)
+{
+    (void)u;
+    (void)first;
+    (void)count;
+    (void)vectors;
+    (void)error;
+    return AKIN_OK;
+}
+
+static double users_waited(const struct user_device *u)
+{
+    return u->waited_ms;
+}
+
+static size_t users_memory(const struct user_device *u)
+{
+    return sizeof *u;
+}
+
+static const struct user_device_ops user_ops = {
+    .create = users_create, .destroy = users_destroy, .room = users_room, .apply = users_apply,
+    .read = users_read, .clear = users_clear, .elapsed_ms = users_waited, .memory = users_memory,
+};
 static const struct search_device_ops search_ops = {
     .create = search_create, .destroy = search_destroy, .search = search,
 };
@@ -197,7 +272,8 @@ const struct cuda_plugin *akin_cuda_plugin(void)
 {
     static const struct cuda_plugin plugin = {
         .version = CUDA_PLUGIN_VERSION, .device_count = device_count, .device_describe = describe,
-        .memory = held, .search = &search_ops, .personal = &personal_ops,
+        .memory = held, .search = &search_ops, .users = &user_ops,
+        .personal = &personal_ops,
     };
     return &plugin;
 }
