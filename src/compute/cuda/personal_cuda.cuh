@@ -100,8 +100,12 @@ struct rank_job {
     const uint32_t *by_popularity;
     unsigned popular_count, text_offers, offers, k;
     size_t first;
-    struct personal_result *results;    // [][k]
+    struct personal_result *results;    // [][k]; of a request alone these are of the host,
     uint32_t *found;
+    const uint32_t *proven;             // and what the search says of it goes along,
+    uint32_t *proven_there;
+    uint32_t *ticket;                   // which then gets `number`; NULL: many
+    uint32_t number;
 };
 // Whether the card has the shared memory for that.
 bool personal_rank_fits(const platform *p, size_t dim);

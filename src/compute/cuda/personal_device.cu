@@ -18,7 +18,7 @@ enum { KEPT_MAX = 2 + 4 * PERSONAL_SUMS + 6 + 2 * PERSONAL_MOODS };
 
 // What comes back for a chunk, one behind the other.
 struct answer_layout {
-    size_t results, found, points, proven, bytes;
+    size_t results, found, points, proven, ticket, bytes;
 };
 
 answer_layout layout_of(size_t count, size_t result_bytes)
@@ -28,7 +28,8 @@ answer_layout layout_of(size_t count, size_t result_bytes)
     l.found = count * result_bytes;
     l.points = l.found + count * sizeof(uint32_t);
     l.proven = l.points + count * sizeof(uint32_t);
-    l.bytes = l.proven + count * sizeof(uint32_t);
+    l.ticket = l.proven + count * sizeof(uint32_t);
+    l.bytes = l.ticket + sizeof(uint32_t);
     return l;
 }
 
@@ -61,6 +62,7 @@ struct personal_device {
     platform *own;
     const struct search_device *rows;
     search_view view;                   // of the rows, as they were when a call began
+    uint32_t ticket;                    // of the last request alone
     size_t row_count, dim;              // which are looked at beside calls, and stay
     size_t words;
     float mean_here[SEARCH_DEVICE_DIM_MAX];     // of the host, for a request alone
@@ -408,7 +410,7 @@ room_layout layout_room(const struct personal_device *d, const struct personal_s
     l.lists = l.vectors + aligned((sizes->vectors + 1) * d->dim * sizeof(float));
     l.sent = l.lists + aligned(sizes->lists * sizeof(uint32_t)) +
              aligned(sizes->requests * sizeof(uint32_t)) + aligned(sizeof(uint32_t));
-    l.received = sizes->answers * answer + 3 * most * sizeof(uint32_t);
+    l.received = sizes->answers * answer + (3 * most + 1) * sizeof(uint32_t);
     return l;
 }
 
@@ -449,7 +451,7 @@ enum akin_status need_both(struct personal_device *d, size_t sent, size_t receiv
 
 // ---- the nearest ----------------------------------------------------------------------------
 
-// What was not proven again, and all answers once more.
+// Waits for the answers of many; what was not proven is done again, and all are fetched once more.
 template <typename Again>
 enum akin_status settle(struct personal_device *d, const struct personal_room *room,
                         const answer_layout &l, size_t count, bool alone, Again again,
@@ -624,81 +626,133 @@ uint32_t fuse_alone(struct personal_device *d, const struct personal_room *room,
     return points;
 }
 
+// A batch on its way.
+struct batch_call {
+    const struct personal_batch *batch;
+    struct personal_room *room;
+    sent_layout sent;
+    answer_layout answers;
+    needs n;
+    chunk c;
+    rank_job rank;
+};
+
+// Up, and what stands before the search; fuse: on the card.
+void prepare(struct personal_device *d, const batch_call &b, bool fuse)
+{
+    const struct personal_batch *batch = b.batch;
+    const struct personal_request *requests = at<struct personal_request>(d->given, 0);
+    const uint32_t *lists = at<uint32_t>(d->given, b.sent.lists);
+    fuse_job fused = {requests, at<float>(d->given, b.sent.vectors), d->mean, batch->count,
+                      d->view.rows.dim, at<float>(d->vectors, 0),
+                      at<uint32_t>(d->answers, b.answers.points)};
+    mask_job mask = {requests, at<uint64_t>(d->bases, 0), lists, d->view.rows.count, d->words,
+                     at<uint64_t>(d->masks, 0)};
+    taste_job taste = {requests, lists, d->taste, at<float>(d->said, 0)};
+    platform_upload(d->own, d->given.memory, b.room->sent.memory, b.sent.bytes);
+    if (batch->mask_count)
+        platform_upload(d->own, d->bases.memory, batch->masks,
+                        batch->mask_count * d->words * sizeof *batch->masks);
+    if (fuse)
+        personal_fuse(d->own, &fused);
+    if (b.n.masks)
+        personal_masks(d->own, &mask, batch->count);
+    if (b.n.taste)
+        personal_say(d->own, &taste, batch->count);
+}
+
+// A request alone is fused here, and its vector travels with the search. The ranking writes the
+// answer into the room by itself, and tells: nothing is copied back, nor is the stream waited for.
+enum akin_status answer_alone(struct personal_device *d, batch_call *b, struct akin_error *error)
+{
+    struct personal_room *room = b->room;
+    const answer_layout &l = b->answers;
+    float *fused = nullptr;
+    uint32_t points = fuse_alone(d, room, b->sent, &fused);
+    uint32_t *proven = at<uint32_t>(room->received, l.proven);
+    if (points == POINTS_WRONG) {
+        at<uint32_t>(room->received, l.found)[0] = PERSONAL_NOWHERE;
+        return platform_finish(d->own, error);
+    }
+    b->c.alone = fused;
+    b->rank.vectors = at<float>(d->given, b->sent.vectors) + (fused - room->vectors);
+    b->rank.points = at<uint32_t>(d->given, b->sent.points);
+    b->rank.results = at<struct personal_result>(room->received, l.results);
+    b->rank.found = at<uint32_t>(room->received, l.found);
+    b->rank.proven = b->c.proven;
+    b->rank.proven_there = proven;
+    b->rank.ticket = at<uint32_t>(room->received, l.ticket);
+    mark_time(d);
+    prepare(d, *b, false);
+    enum akin_status status = AKIN_OK;
+    for (bool again = false; status == AKIN_OK && (!again || !*proven); again = true) {
+        b->rank.number = ++d->ticket;
+        *b->rank.ticket = ~d->ticket;
+        if (points == POINTS)
+            status = again ? search_again(d, b->c, 0, error) : search(d, b->c, error);
+        if (status != AKIN_OK)
+            return status;
+        personal_rank(d->own, &b->rank, 1);
+        if (!again)
+            take_time(d);
+        status = search_await(d->own, b->rank.ticket, d->ticket, error);
+    }
+    return status;
+}
+
+enum akin_status answer_many(struct personal_device *d, batch_call *b, struct akin_error *error)
+{
+    const struct personal_room *room = b->room;
+    const answer_layout &l = b->answers;
+    size_t count = b->batch->count;
+    mark_time(d);
+    prepare(d, *b, true);
+    enum akin_status status = search(d, b->c, error);
+    if (status != AKIN_OK)
+        return status;
+    personal_rank(d->own, &b->rank, count);
+    platform_download(d->own, room->received.memory, d->answers.memory, l.bytes);
+    take_time(d);
+    auto again = [&](size_t q) {
+        enum akin_status searched = search_again(d, b->c, q, error);
+        b->rank.first = q;
+        personal_rank(d->own, &b->rank, 1);
+        return searched;
+    };
+    status = settle(d, room, l, count, false, again, error);
+    for (size_t q = 0; status == AKIN_OK && q < count; q++)
+        if (at<uint32_t>(room->received, l.points)[q] == POINTS_WRONG)
+            at<uint32_t>(room->received, l.found)[q] = PERSONAL_NOWHERE;
+    return status;
+}
+
 enum akin_status answer_room(struct personal_device *d, const struct personal_batch *batch,
                              struct personal_room *room, struct akin_error *error)
 {
-    size_t count = batch->count, dim = d->view.rows.dim, k = batch->k;
+    size_t count = batch->count, k = batch->k;
     sent_layout sent = layout_sent(room, batch->lists, count);
     answer_layout l = layout_of(count, k * sizeof(struct personal_result));
     enum akin_status status = need_all(d, batch, sent, l, error);
     if (status != AKIN_OK)
         return status;
     needs n = look_through(room, batch, at<uint32_t>(room->sent, sent.mask_of));
-    bool alone = count == 1;
-    float *fused = nullptr;
-    uint32_t here = alone ? fuse_alone(d, room, sent, &fused) : (uint32_t)POINTS;
-    uint32_t *found = at<uint32_t>(room->received, l.found);
-    room->results = at<struct personal_result>(room->received, l.results);
-    room->found = found;
-    found[0] = PERSONAL_NOWHERE;
-    if (here == POINTS_WRONG)
-        return platform_finish(d->own, error);
-    const struct personal_request *requests = at<struct personal_request>(d->given, 0);
-    const uint32_t *lists = at<uint32_t>(d->given, sent.lists);
-    float *vectors = at<float>(d->vectors, 0);
-    uint32_t *points = at<uint32_t>(d->answers, l.points);
-    if (alone) {
-        vectors = at<float>(d->given, sent.vectors) + (fused - room->vectors);
-        points = at<uint32_t>(d->given, sent.points);
-    }
     search_mask where = {};
     if (n.masks)
         where = {at<uint64_t>(d->masks, 0), at<uint32_t>(d->given, sent.mask_of), d->words};
     chunk c = {count, batch->text_offers, &where, at<struct hit>(d->hits, 0),
-               at<uint32_t>(d->hits_found, 0), at<uint32_t>(d->answers, l.proven), fused};
-    fuse_job fuse = {requests, at<float>(d->given, sent.vectors), d->mean, count, dim, vectors,
-                     points};
-    mask_job mask = {requests, at<uint64_t>(d->bases, 0), lists, d->view.rows.count, d->words,
-                     at<uint64_t>(d->masks, 0)};
-    rank_job rank = {d->view.rows, where, requests, vectors, points, c.hits,
+               at<uint32_t>(d->hits_found, 0), at<uint32_t>(d->answers, l.proven), nullptr};
+    rank_job rank = {d->view.rows, where, at<struct personal_request>(d->given, 0),
+                     at<float>(d->vectors, 0), at<uint32_t>(d->answers, l.points), c.hits,
                      c.found, d->texted, d->starts, d->entries, d->taste, at<float>(d->said, 0),
                      (unsigned)(d->view.rows.count - d->taste.size), d->popularity,
                      d->by_popularity, (unsigned)d->popular_count, (unsigned)batch->text_offers,
                      (unsigned)batch->offers, (unsigned)k, 0,
                      at<struct personal_result>(d->answers, l.results),
-                     at<uint32_t>(d->answers, l.found)};
-    taste_job taste = {requests, lists, d->taste, at<float>(d->said, 0)};
-    mark_time(d);
-    platform_upload(d->own, d->given.memory, room->sent.memory, sent.bytes);
-    if (batch->mask_count)
-        platform_upload(d->own, d->bases.memory, batch->masks,
-                        batch->mask_count * d->words * sizeof *batch->masks);
-    if (!alone)
-        personal_fuse(d->own, &fuse);
-    if (n.masks)
-        personal_masks(d->own, &mask, count);
-    if (n.taste)
-        personal_say(d->own, &taste, count);
-    if (here == POINTS)
-        status = search(d, c, error);
-    if (status != AKIN_OK)
-        return status;
-    personal_rank(d->own, &rank, count);
-    platform_download(d->own, room->received.memory, d->answers.memory, l.bytes);
-    take_time(d);
-    if (here != POINTS)
-        return platform_finish(d->own, error);
-    auto again = [&](size_t q) {
-        enum akin_status searched = search_again(d, c, q, error);
-        rank.first = q;
-        personal_rank(d->own, &rank, 1);
-        return searched;
-    };
-    status = settle(d, room, l, count, alone, again, error);
-    for (size_t q = 0; status == AKIN_OK && !alone && q < count; q++)
-        if (at<uint32_t>(room->received, l.points)[q] == POINTS_WRONG)
-            found[q] = PERSONAL_NOWHERE;
-    return status;
+                     at<uint32_t>(d->answers, l.found), nullptr, nullptr, nullptr, 0};
+    batch_call b = {batch, room, sent, l, n, c, rank};
+    room->results = at<struct personal_result>(room->received, l.results);
+    room->found = at<uint32_t>(room->received, l.found);
+    return count == 1 ? answer_alone(d, &b, error) : answer_many(d, &b, error);
 }
 
 enum akin_status answer(struct personal_device *d, const struct personal_batch *batch,
