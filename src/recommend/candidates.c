@@ -196,6 +196,8 @@ static enum akin_status offer_titles(struct asked *a, size_t wanted, struct akin
 
 static void rate_titles(struct asked *a)
 {
+    if (!a->s->title.count)     /* all are 0 */
+        return;
     for (size_t i = 0; i < a->s->candidate_count; i++)
         a->s->candidates[i].values[PART_TITLE] = a->s->title.values[a->s->candidates[i].row];
 }
@@ -296,7 +298,8 @@ static void rate_taste(struct asked *a)
 {
     for (size_t i = 0; i < a->s->candidate_count; i++) {
         struct candidate *c = &a->s->candidates[i];
-        c->values[PART_TASTE] = a->s->taste.values[c->row] / a->gathered_scale;
+        if (a->s->taste.count)
+            c->values[PART_TASTE] = a->s->taste.values[c->row] / a->gathered_scale;
         if (a->said)
             c->values[PART_TASTE] +=
                 (speech_score(&a->s->speech, c->row) - a->said_floor) / a->said_scale;
@@ -321,6 +324,8 @@ static enum akin_status offer_popular(struct asked *a, size_t wanted, struct aki
 
 static void rate_popular(struct asked *a)
 {
+    if (a->weights[PART_POPULARITY] == 0 && !a->request->explore && !a->r->rescorer.rescore)
+        return;                 /* nobody asks for it */
     for (size_t i = 0; i < a->s->candidate_count; i++)
         a->s->candidates[i].values[PART_POPULARITY] =
             a->aids->popularity[a->s->candidates[i].row];
