@@ -108,6 +108,7 @@ static void aids_destroy(struct aids *aids)
     cooccur_destroy(&aids->cooccur);
     memory_free(aids->popularity);
     memory_free(aids->by_popularity);
+    graph_past_deinit(&aids->past);
     memory_free(aids);
 }
 
@@ -243,6 +244,9 @@ static enum akin_status make_aids(const struct recommender *r, struct aids **aid
     if (!r->shared->inputs.similar.starts)
         TRY_DONE(cooccur_create(r->catalog, &made->cooccur, error));
     TRY_DONE(rank_popularity(r, made, error));
+    if (r->shared->inputs.graph)
+        TRY_DONE(graph_past_make(r->shared->inputs.graph, r->shared->space->vectors, &made->past,
+                                 error));
     *aids = made;
 done:
     if (status != AKIN_OK)
@@ -250,14 +254,19 @@ done:
     return status;
 }
 
+/* With the lock held. */
+static enum akin_status make_space(const struct recommender *r, struct akin_error *error)
+{
+    return r->shared->space ? AKIN_OK
+                            : space_create(r->backend, r->catalog, &r->shared->space, error);
+}
+
 /* The first who asks makes these three; others wait. */
 enum akin_status recommender_space(const struct recommender *r, const struct space **space,
                                    struct akin_error *error)
 {
-    enum akin_status status = AKIN_OK;
     mutex_lock(r->shared->lock);
-    if (!r->shared->space)
-        status = space_create(r->backend, r->catalog, &r->shared->space, error);
+    enum akin_status status = make_space(r, error);
     *space = r->shared->space;
     mutex_unlock(r->shared->lock);
     return status;
@@ -291,6 +300,8 @@ static enum akin_status get_aids(const struct recommender *r, const struct aids 
 {
     mutex_lock(r->shared->lock);
     enum akin_status status = open_inputs(r->shared, error);
+    if (status == AKIN_OK && !r->shared->aids && r->shared->inputs.graph)
+        status = make_space(r, error);
     if (status == AKIN_OK && !r->shared->aids)
         status = make_aids(r, &r->shared->aids, error);
     *aids = r->shared->aids;
@@ -617,7 +628,8 @@ void recommender_memory(const struct recommender *r, struct akin_recommender_mem
     memory->space = r->shared->space ? space_bytes(r->shared->space) : 0;
     if (aids)
         memory->index += titles_bytes(aids->titles) + r->items * 2 * sizeof(float) +
-                         (aids->cooccur ? cooccur_bytes(aids->cooccur) : 0);
+                         (aids->cooccur ? cooccur_bytes(aids->cooccur) : 0) +
+                         graph_past_bytes(&aids->past);
     mutex_unlock(r->shared->lock);
     memory->total = memory->item_vectors + memory->user_vectors + memory->metadata +
                     memory->ratings + memory->space + memory->index;
