@@ -7,7 +7,7 @@
 # Without Go or golang.org/x/mod the first is skipped (77), and the second goes without a judge.
 set -eu
 here=$(cd -- "$(dirname -- "$0")" && pwd)
-build=$1
+build=$(cd -- "$1" && pwd)
 shift
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

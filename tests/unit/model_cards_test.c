@@ -202,7 +202,7 @@ static double simulate(const struct window *window, size_t cards, size_t lanes, 
 
 static void test_the_end_of_a_window(void **state)
 {
-    enum { ROWS = 16384, TOKENS = 16384, LANES = 3 };   /* of up to 128 tokens */
+    enum { ROWS = 16384, TOKENS = 8448, LANES = 3 };    /* of up to 128 tokens */
     struct window window;
     struct akin_error error = { 0 };
     struct akin_text *many = memory_alloc(ROWS, sizeof *many);
