@@ -279,9 +279,8 @@ def sources():
         log.write(lines(0, 500))
     process = start("--model", MODEL, "--source", "jsonl", "--file", "log.jsonl", "--follow", "--source", "socket",
                     "--listen", "s.sock", "--format", "text", "--store", "store", "--learn", 100)
-    wait_for("the socket", lambda: os.path.exists("s.sock"))
     client = socket.socket(socket.AF_UNIX)
-    client.connect("s.sock")
+    wait_for("the socket", lambda: client.connect_ex("s.sock") == 0)
     for i in range(500):
         client.sendall(f"user {i} came in\n".encode())
     client.close()
