@@ -5,10 +5,6 @@
 
 namespace {
 
-// Results up to which int8 rows are first for many queries: above, the candidates that they leave
-// cost more than they save.
-enum { INT8_RESULTS = 64 };
-
 template <typename Work, typename Each> void for_buffers(Work *w, const Each &each)
 {
     each(w->wide), each(w->narrow), each(w->bytes), each(w->errors), each(w->gathered);
@@ -59,7 +55,7 @@ size_t search_work_bytes(const search_work *work)
 
 enum search_pass search_pass_for(const search_view *view, size_t k)
 {
-    return view->rows.bytes && k <= INT8_RESULTS ? SEARCH_PASS_INT8 : SEARCH_PASS_FP16;
+    return view->rows.bytes && k <= SEARCH_DEVICE_INT8_K ? SEARCH_PASS_INT8 : SEARCH_PASS_FP16;
 }
 
 enum akin_status search_start(platform *p, search_work *work, const search_view *view,
