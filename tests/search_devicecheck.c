@@ -711,20 +711,22 @@ static void check(const struct cuda_plugin *plugin, bool rates)
     check_refused();
     check_size(5, 64, 3, 10, APART);
     check_size(700, 64, 20, 1, APART);
-    check_size(2100, 64, 70, 10, APART);
     check_size(2500, 128, 3, 26, APART);
     check_size(200, 192, 33, 58, APART);
-    check_size(4700, 64, 2, 201, APART);
     check_size(100, 64, 2, SEARCH_DEVICE_K_MAX, APART);
     check_size(400, 64, 2, 59, ALIKE);
     check_size(300, 448, 3, 10, APART);
     check_size(70, 1024, 34, 10, APART);
     check_size(300, 64, 3, 10, NEARLY_ALIKE);
     check_size(7300, 64, 2, 10, ALIKE);
+    if (CHECK_LARGE) {
+        check_size(2100, 64, 70, 10, APART);
+        check_size(4700, 64, 2, 201, APART);
+        check_chunks();
+    }
     check_masks();
     check_changes();
     check_lengths();
-    check_chunks();
     check_wider_first();
 #ifdef AKIN_CUDA_EMULATED
     check_no_room();
