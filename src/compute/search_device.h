@@ -76,6 +76,6 @@ struct search_device_ops {
     /* Bytes of the card that are held. */
     size_t (*memory)(const struct search_device *device);
     /* Gives int8 rows back, for good. For who always asks for more results than they are first for
-     * (SEARCH_DEVICE_INT8_K): answers are the same. */
+     * (SEARCH_DEVICE_INT8_K): answers are the same. May be NULL. */
     void (*drop_int8)(struct search_device *device);
 };
