@@ -108,6 +108,7 @@ static void aids_destroy(struct aids *aids)
     cooccur_destroy(&aids->cooccur);
     memory_free(aids->popularity);
     memory_free(aids->by_popularity);
+    graph_past_deinit(&aids->past);
     memory_free(aids);
 }
 
@@ -244,11 +245,24 @@ static enum akin_status make_aids(const struct recommender *r, struct aids **aid
     if (!r->shared->inputs.similar.starts)
         TRY_DONE(cooccur_create(r->catalog, &made->cooccur, error));
     TRY_DONE(rank_popularity(r, made, error));
+    if (r->shared->inputs.graph)
+        TRY_DONE(graph_past_make(r->shared->inputs.graph, r->shared->space->vectors, &made->past,
+                                 error));
     *aids = made;
 done:
     if (status != AKIN_OK)
         aids_destroy(made);
     return status;
+}
+
+/* With the lock held. */
+static enum akin_status make_space(const struct recommender *r, struct akin_error *error)
+{
+    struct shared *shared = r->shared;
+    if (!shared->space)
+        TRY(space_create(r->backend, r->catalog, &shared->space, error));
+    atomic_store(&shared->spaced, true);
+    return AKIN_OK;
 }
 
 /* The first who asks makes these three; others wait. */
@@ -259,9 +273,7 @@ enum akin_status recommender_space(const struct recommender *r, const struct spa
     enum akin_status status = AKIN_OK;
     if (!atomic_load(&shared->spaced)) {
         mutex_lock(shared->lock);
-        if (!shared->space)
-            status = space_create(r->backend, r->catalog, &shared->space, error);
-        atomic_store(&shared->spaced, status == AKIN_OK);
+        status = make_space(r, error);
         mutex_unlock(shared->lock);
     }
     *space = shared->space;
@@ -301,6 +313,8 @@ static enum akin_status get_aids(const struct recommender *r, const struct aids 
 {
     mutex_lock(r->shared->lock);
     enum akin_status status = open_inputs(r->shared, error);
+    if (status == AKIN_OK && !r->shared->aids && r->shared->inputs.graph)
+        status = make_space(r, error);
     if (status == AKIN_OK && !r->shared->aids)
         status = make_aids(r, &r->shared->aids, error);
     *aids = r->shared->aids;
@@ -625,7 +639,8 @@ void recommender_memory(const struct recommender *r, struct akin_recommender_mem
     memory->space = r->shared->space ? space_bytes(r->shared->space) : 0;
     if (aids)
         memory->index += titles_bytes(aids->titles) + r->items * 2 * sizeof(float) +
-                         (aids->cooccur ? cooccur_bytes(aids->cooccur) : 0);
+                         (aids->cooccur ? cooccur_bytes(aids->cooccur) : 0) +
+                         graph_past_bytes(&aids->past);
     mutex_unlock(r->shared->lock);
     memory->total = memory->item_vectors + memory->user_vectors + memory->metadata +
                     memory->ratings + memory->space + memory->index;

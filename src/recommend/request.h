@@ -25,7 +25,7 @@
 #include "recommend/cooccur.h"
 #include "recommend/explore.h"
 #include "recommend/gather.h"
-#include "recommend/graph_model.h"
+#include "recommend/graph_past.h"
 #include "recommend/recommend.h"
 #include "recommend/space.h"
 #include "recommend/space_index.h"
@@ -43,6 +43,7 @@ struct aids {
     struct cooccur *cooccur;
     float *popularity;          /* [items] 0 to 1 */
     uint32_t *by_popularity;    /* [items] rows, most popular first */
+    struct graph_past past;     /* empty where there is no graph */
 };
 
 /* What requests change. */
