@@ -168,7 +168,10 @@ int main(int argc, char **argv)
     plugin->search->drop_int8(lists);
     tell("the same items for lists of neighbours", CUDA_USE_SEARCH);
     in_flight(lists, vectors, 201, "lists on their way");
-    must(plugin->users->create(0, vectors, ITEMS, DIM, USERS, &users, &error));
+    const struct device_people all = { .items = vectors, .item_count = ITEMS, .dim = DIM,
+                                       .user_count = USERS, .fast = 0.1f, .slow = 0.01f,
+                                       .rating_max = 5 };
+    must(plugin->users->create(0, &all, &users, &error));
     tell("100,000 users and the items they rate", CUDA_USE_USERS);
     must(plugin->bandit->create(0, shapes, shapes, BANDITS, ARMS, &bandits, &error));
     tell("1,000 bandits of 1,000 arms", CUDA_USE_BANDITS);

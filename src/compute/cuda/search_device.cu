@@ -17,7 +17,6 @@ enum { LANES = 2 };
 // Rows that pass, up to which the host lists them.
 enum { LISTED_HERE = 2048 };
 enum { PUT_TOGETHER = 4096, CENTRE_ROWS = 16384 };
-enum { SPINS = 1 << 20, ASKED_EVERY = 1024 };       // tens of milliseconds; searches
 enum { MASKS_ALONG = 16 << 20 };    // bytes of masks that go up with a chunk of queries, at most
 
 // A stream and what is needed for a chunk of queries.
@@ -495,22 +494,6 @@ enum akin_status run_pass(asked *a, enum search_pass pass, std::vector<size_t> *
 
 // ---- one query ----------------------------------------------------------------------------------
 
-// Until the kernel has told that the answer is there: sooner than the stream is found to be idle,
-// which is asked now and then, so that the time that a card is given (platform_finish) stays short.
-// A kernel that fails tells nothing: the stream does, after these tens of milliseconds.
-enum akin_status await(card_lane *l, const uint32_t *ticket, uint32_t number,
-                       struct akin_error *error)
-{
-    for (int i = 0; i < SPINS && number % ASKED_EVERY; i++) {
-        if (__atomic_load_n(ticket, __ATOMIC_ACQUIRE) == number)
-            return AKIN_OK;
-#if defined(__x86_64__)
-        __builtin_ia32_pause();
-#endif
-    }
-    return platform_finish(l->own, error);
-}
-
 // Query number `query` alone, by a pass; *proven: it has its answer. By row number only float32.
 enum akin_status run_one(asked *a, size_t query, const uint64_t *mask, enum search_pass pass,
                          bool *proven)
@@ -547,7 +530,7 @@ enum akin_status run_one(asked *a, size_t query, const uint64_t *mask, enum sear
     if (a->seconds)
         *a->seconds += platform_since_mark(l->own);
     if (status == AKIN_OK)
-        status = await(l, j.ticket, j.number, a->error);
+        status = search_await(l->own, j.ticket, j.number, a->error);
     *proven = status == AKIN_OK && j.answers.state[0] != SEARCH_UNPROVEN;
     if (*proven)
         take(a, j.answers, 0, query, pass);

@@ -123,3 +123,18 @@ enum akin_status search_start_one(platform *p, search_work *work, search_single 
     search_one(p, single, factors, query);
     return AKIN_OK;
 }
+
+enum { SPINS = 1 << 20, ASKED_EVERY = 1024 };       // tens of milliseconds; answers
+
+enum akin_status search_await(platform *p, const uint32_t *ticket, uint32_t number,
+                              struct akin_error *error)
+{
+    for (int i = 0; i < SPINS && number % ASKED_EVERY; i++) {
+        if (__atomic_load_n(ticket, __ATOMIC_ACQUIRE) == number)
+            return AKIN_OK;
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+    }
+    return platform_finish(p, error);
+}
