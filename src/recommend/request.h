@@ -16,6 +16,8 @@
  * learned (struct recommend_inputs) take the place of those counted from ratings. */
 #pragma once
 
+#include <stdatomic.h>
+
 #include "base/thread.h"
 #include "compute/backend.h"
 #include "recommend/blend.h"
@@ -46,6 +48,7 @@ struct aids {
 
 /* What requests change. */
 struct shared {
+    atomic_bool opened, spaced; /* the inputs and the space are there, and stay */
     struct mutex *lock;         /* guards the rest */
     struct space *space;        /* NULL: not made yet; then it stays */
     struct recommend_source source;     /* open NULL: the inputs are there */
