@@ -397,6 +397,8 @@ static void check_truth(const struct weights *w, const struct batch *b, const fl
         found = cosine(vectors + s * h, truth, h);
         expect(found >= narrow_cosine_plain, "cosine with the plain formula", &w->shape, found);
     }
+    sum /= (double)(to - from);
+    expect(sum >= (bytes ? narrow_cosine_mean : cosine_least), "mean cosine", &w->shape, sum);
     memory_free(truth);
 }
 
