@@ -596,7 +596,8 @@ static void check(const struct cuda_plugin *plugin, bool rates)
                 CHECK_LARGE);
 #ifdef AKIN_CUDA_EMULATED
     if (CHECK_LARGE)
-        check_small_card((struct encoder_shape){ 128, 2, 3584, 1, 1e-5f, POOLING_CLS, COMPUTE_INT8 });
+        check_small_card((struct encoder_shape){ 128, 2, 3584, 1, 1e-5f, POOLING_CLS,
+                                                 COMPUTE_INT8 });
 #endif
 }
 
