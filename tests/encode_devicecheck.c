@@ -397,6 +397,8 @@ static void check_truth(const struct weights *w, const struct batch *b, const fl
         found = cosine(vectors + s * h, truth, h);
         expect(found >= narrow_cosine_plain, "cosine with the plain formula", &w->shape, found);
     }
+    sum /= (double)(to - from);
+    expect(sum >= (bytes ? narrow_cosine_mean : cosine_least), "mean cosine", &w->shape, sum);
     memory_free(truth);
 }
 
@@ -594,7 +596,8 @@ static void check(const struct cuda_plugin *plugin, bool rates)
                 CHECK_LARGE);
 #ifdef AKIN_CUDA_EMULATED
     if (CHECK_LARGE)
-        check_small_card((struct encoder_shape){ 128, 2, 3584, 1, 1e-5f, POOLING_CLS, COMPUTE_INT8 });
+        check_small_card((struct encoder_shape){ 128, 2, 3584, 1, 1e-5f, POOLING_CLS,
+                                                 COMPUTE_INT8 });
 #endif
 }
 

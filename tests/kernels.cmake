@@ -54,6 +54,14 @@ foreach(check cardmemory encode_contextcheck)
   target_link_libraries(${check} akin_model)
 endforeach()
 
+# scripts/gpu-check where there is no GPU: its steps and its summary.
+if(TARGET akin AND NOT AKIN_SANITIZE)
+  add_test(NAME gpu_check COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/python.sh
+    ${CMAKE_CURRENT_SOURCE_DIR}/gpu_check_test.py ${PROJECT_SOURCE_DIR} $<TARGET_FILE:akin>
+    ${CMAKE_CURRENT_BINARY_DIR})
+  set_tests_properties(gpu_check PROPERTIES TIMEOUT 120)
+endif()
+
 # The kernels of the CUDA device, thread by thread on the CPU (cuda_emulation/emulation.cuh).
 include(CheckLanguage)
 check_language(CXX)
