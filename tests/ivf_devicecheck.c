@@ -116,7 +116,7 @@ static void build_rows(struct segment_rows rows, size_t cells, size_t pq_bytes, 
 static void build(const struct form *f, struct built *b)
 {
     float *rows = made_rows(f);
-    struct segment_rows own = { rows, f->element, f->rows, f->dim, f->score };
+    struct segment_rows own = { rows, f->element, f->rows, f->dim, f->score, NULL, 0 };
     if (f->element == ELEMENT_F16) {
         uint16_t *half = must_have(memory_alloc_aligned(f->rows * f->dim, sizeof *half));
         cpu_kernels(backend)->narrow_f16(half, rows, f->rows * f->dim);
@@ -439,7 +439,7 @@ static void bench(size_t rows)
     for (size_t i = 0; i < CENTRES * DIM; i++)
         centres[i] = rng_normal(&rng);
     made_bench(made, rows + ASKED, DIM, centres, CENTRES);
-    struct segment_rows own = { made, ELEMENT_F32, rows, DIM, SCORE_INNER_PRODUCT };
+    struct segment_rows own = { made, ELEMENT_F32, rows, DIM, SCORE_INNER_PRODUCT, NULL, 0 };
     build_rows(own, 0, 0, 4, &b);
     struct ivf_lists lists = ivfpq_lists(b.ivfpq);
     uint64_t began = clock_monotonic_ns();

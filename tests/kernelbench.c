@@ -373,6 +373,11 @@ static void run_score_s16s8(const struct kernels *k)
                    BENCH_DIM, NULL, BENCH_ROWS, BENCH_DIM);
 }
 
+static void run_add_scaled_s8(const struct kernels *k)
+{
+    k->add_scaled_s8(data.c, (const int8_t *)data.bytes, 0.5f, BENCH_DIM);
+}
+
 /* As many arms as an ensemble has, with shapes of 2 to 4. */
 enum { BENCH_ARMS = 1000 };
 
@@ -418,6 +423,7 @@ WORK_BYTES(pq4_scan, 16)
 WORK_BYTES(pq8_scan, 32.0 * 32 * 16 / (4 * BENCH_DIM))
 WORK_BYTES(select_u16, 0.5)
 WORK_BYTES(score_s16s8, BENCH_ROWS / 4.0)
+WORK_BYTES(add_scaled_s8, 2.25)
 
 static bool counts_flops(const char *name)
 {

@@ -68,6 +68,7 @@ void check_pq4_scan(const struct kernels *k);
 void check_pq8_scan(const struct kernels *k);
 void check_select_u16(const struct kernels *k);
 void check_score_s16s8(const struct kernels *k);
+void check_add_scaled_s8(const struct kernels *k);
 
 /* kernelcheck_beta.c */
 void check_draw_beta_f32(const struct kernels *k);

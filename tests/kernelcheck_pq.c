@@ -214,3 +214,22 @@ void check_score_s16s8(const struct kernels *k)
         }
     score_s16s8_one(k, 3, 4096, true);
 }
+
+void check_add_scaled_s8(const struct kernels *k)
+{
+    for (size_t count = 0; count < 100; count++)
+        for (int round = 0; round < 4; round++) {
+            float factor = rng_float(&rng) - 0.5f;
+            at(count, (size_t)round, 0);
+            int8_t *y = (int8_t *)random_bytes(count, 256);
+            float *x = guarded_bytes(count * sizeof *x), want[100];
+            for (size_t i = 0; i < count; i++) {
+                x[i] = rng_float(&rng) * 1000 - 500;
+                want[i] = fmaf(factor, (float)y[i], x[i]);
+            }
+            k->add_scaled_s8(x, y, factor, count);
+            expect(count == 0 || !memcmp(x, want, count * sizeof *x), "wrong sum");
+            expect(canary_intact(x), "wrote in front of the output");
+            release_all();
+        }
+}

@@ -57,13 +57,27 @@ endforeach()
 # The kernels of the CUDA device, thread by thread on the CPU (cuda_emulation/emulation.cuh).
 include(CheckLanguage)
 check_language(CXX)
-if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
+if(CMAKE_CXX_COMPILER AND NOT AKIN_FUZZ)
   enable_language(CXX)
   include(${PROJECT_SOURCE_DIR}/src/compute/cuda/sources.cmake)
-  # Accesses tell emulation_races.cc of themselves; nothing of that sanitizer is linked.
-  set(told -x c++ -fsanitize=thread -fsanitize=alignment -fsanitize-undefined-trap-on-error)
+  # Accesses tell emulation_races.cc of themselves; nothing of that sanitizer is linked. Sanitizers
+  # that are asked for look at accesses in their own way instead.
+  # Calls are told of nowhere: TSan would lose its count of them where fibers change.
+  set(told -x c++)
+  set(uncounted)
   if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
-    list(APPEND told --param=tsan-instrument-func-entry-exit=0)
+    set(uncounted --param=tsan-instrument-func-entry-exit=0)
+  endif()
+  if(NOT AKIN_SANITIZE)
+    list(APPEND told -fsanitize=thread -fsanitize=alignment -fsanitize-undefined-trap-on-error
+      ${uncounted})
+    set_source_files_properties(cuda_emulation/emulation_races.cc
+      cuda_emulation/emulation_check.cc PROPERTIES
+      COMPILE_DEFINITIONS AKIN_EMULATION_TOLD)
+  elseif(AKIN_SANITIZE MATCHES thread)
+    list(APPEND told ${uncounted})
+    set_source_files_properties(cuda_emulation/emulation.cc PROPERTIES
+      COMPILE_OPTIONS "${uncounted}")
   endif()
   set_source_files_properties(${cuda_kernels} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "${told}")
   set_source_files_properties(${cuda_host_sources} PROPERTIES LANGUAGE CXX
@@ -73,7 +87,8 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
     cuda_emulation/cards.cc)
   set_target_properties(cuda_emulated PROPERTIES CXX_STANDARD 17 COMPILE_FLAGS -O2)
   add_executable(emulation_check cuda_emulation/emulation_check.cc)
-  set_source_files_properties(cuda_emulation/emulation_check.cc PROPERTIES COMPILE_OPTIONS "${told}")
+  set_source_files_properties(cuda_emulation/emulation_check.cc PROPERTIES
+    COMPILE_OPTIONS "${told}")
   target_link_libraries(emulation_check cuda_emulated)
   add_test(NAME cuda.emulation COMMAND emulation_check)
   add_executable(fence_check cuda_emulation/fence_check.cc)
@@ -109,14 +124,21 @@ if(CMAKE_CXX_COMPILER AND NOT AKIN_SANITIZE)    # fibers are not for sanitizers
     add_test(NAME ${check}.cuda.emulated COMMAND ${check}_emulated)
     set_tests_properties(${check}.cuda.emulated PROPERTIES TIMEOUT 300)
   endforeach()
+  # Sanitizers leave time for one precision, and for no whole run.
+  set(emulated_trains cuda-fp16)
+  if(NOT AKIN_SANITIZE)
+    list(APPEND emulated_trains cuda-fp32 cuda-bf16)
+  endif()
   foreach(device cuda-fp32 cuda-fp16 cuda-bf16)
     add_test(NAME train_devicecheck.${device} COMMAND train_devicecheck ${device})
     set_tests_properties(train_devicecheck.${device} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
+  endforeach()
+  foreach(device ${emulated_trains})
     add_test(NAME train_devicecheck.${device}.emulated COMMAND train_devicecheck_emulated
       ${device} --small)
     set_tests_properties(train_devicecheck.${device}.emulated PROPERTIES TIMEOUT 300)
   endforeach()
-  if(TARGET akin_train)     # whole runs of training on it
+  if(TARGET akin_train AND NOT AKIN_SANITIZE)       # whole runs of training on it
     add_executable(train_truth_emulated unit/train_truth_test.c)
     target_compile_definitions(train_truth_emulated PRIVATE AKIN_CUDA_EMULATED
       AKIN_SOURCE_DIR="${PROJECT_SOURCE_DIR}")

@@ -15,6 +15,7 @@
 #include "base/memory.h"
 #include "base/rng.h"
 #include "device_check.h"
+#include "personal_rooms.h"
 
 enum { SCALE_BEST = 10, TEXT_OFFERS = 40, OFFERS = 200, SKIPPED_MAX = 300, MASKS = 2 };
 
@@ -22,7 +23,6 @@ enum { SCALE_BEST = 10, TEXT_OFFERS = 40, OFFERS = 200, SKIPPED_MAX = 300, MASKS
 
 static struct rng rng;
 static const struct search_device_ops *search_ops;
-static const struct personal_device_ops *ops;
 
 static void expect(bool ok, const char *what, size_t rows, size_t request, double found)
 {
@@ -47,7 +47,7 @@ struct data {
     struct personal_device *device;
     /* requests, and the memory of theirs */
     size_t count;
-    struct personal_request *requests;
+    struct asked *requests;
     float *vectors;                     /* [2 count][dim] */
     uint32_t *past, *skip;              /* [count][PERSONAL_PAST_MAX], [count][SKIPPED_MAX] */
     float *past_weights;
@@ -130,9 +130,9 @@ static void draw_requests(struct data *d)
     d->past_weights = must_have(memory_alloc(d->count, PERSONAL_PAST_MAX * sizeof(float)));
     d->skip = must_have(memory_alloc(d->count, SKIPPED_MAX * sizeof *d->skip));
     for (size_t q = 0; q < d->count; q++) {
-        struct personal_request *r = &d->requests[q];
+        struct asked *r = &d->requests[q];
         size_t kind = q % 7;
-        *r = (struct personal_request){
+        *r = (struct asked){
             .query = kind != 1 && kind != 4 ? d->vectors + 2 * q * d->dim : NULL,
             .person = kind != 2 && kind != 4 ? d->vectors + (2 * q + 1) * d->dim : NULL,
             .share = kind == 3 ? 1 : 0.7f, .past = d->past + q * PERSONAL_PAST_MAX,
@@ -157,6 +157,7 @@ static void data_init(struct data *d, size_t rows, size_t dim, size_t width, siz
 {
     *d = (struct data){ .rows = rows, .dim = dim, .words = (rows + 63) / 64, .width = width,
                         .alike = alike, .count = count };
+    dim_here = dim;
     draw_items(d);
     draw_requests(d);
 }
@@ -211,7 +212,7 @@ static void map(const struct data *d, const float *query, double *out)
     add_unit(out, x, 1, d->dim);
 }
 
-static void fuse(const struct data *d, const struct personal_request *r, double *out)
+static void fuse(const struct data *d, const struct asked *r, double *out)
 {
     double sum[1024] = { 0 }, x[1024] = { 0 };
     if (r->query) {
@@ -245,7 +246,7 @@ static int descending(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-static void tell_text(const struct data *d, const struct personal_request *r, struct told *told)
+static void tell_text(const struct data *d, const struct asked *r, struct told *told)
 {
     double vector[1024], *sorted = must_have(memory_alloc(d->rows, sizeof *sorted));
     size_t count = 0;
@@ -276,7 +277,7 @@ static int by_taste(const void *a, const void *b, void *context)
 }
 
 /* In float32, in the order of the past: the bits that are promised. */
-static float tell_taste(const struct data *d, const struct personal_request *r, struct told *told)
+static float tell_taste(const struct data *d, const struct asked *r, struct told *told)
 {
     uint32_t *order = must_have(memory_alloc(d->rows, sizeof *order));
     size_t count = 0, taken = 0;
@@ -303,7 +304,7 @@ static float tell_taste(const struct data *d, const struct personal_request *r, 
     return best ? (float)(sum / (double)best) : 1;
 }
 
-static void tell(const struct data *d, const struct personal_request *r, struct told *told)
+static void tell(const struct data *d, const struct asked *r, struct told *told)
 {
     size_t looked_at = d->rows < 4096 ? d->rows : 4096, taken = 0;
     memset(told, 0, d->rows * sizeof *told);
@@ -331,7 +332,7 @@ static void tell(const struct data *d, const struct personal_request *r, struct 
 static void check_answer(const struct data *d, size_t q, struct told *told,
                          const struct personal_result *results, size_t found, size_t k)
 {
-    const struct personal_request *r = &d->requests[q];
+    const struct asked *r = &d->requests[q];
     size_t certain = 0;
     tell(d, r, told);
     for (size_t row = 0; row < d->rows; row++)
@@ -363,21 +364,21 @@ static void check_answer(const struct data *d, size_t q, struct told *told,
 
 static void check_batch(struct data *d, size_t k, size_t checked)
 {
-    struct personal_batch batch = { .requests = d->requests, .count = d->count, .k = k,
+    struct asked_batch batch = { .requests = d->requests, .count = d->count, .k = k,
                                     .text_offers = TEXT_OFFERS < 4 * k ? 4 * k : TEXT_OFFERS,
                                     .offers = OFFERS, .masks = d->masks, .mask_count = MASKS };
     struct told *told = must_have(memory_alloc(d->rows, sizeof *told));
     struct personal_result *results = must_have(memory_alloc(d->count * k, sizeof *results));
     struct personal_result alone[PERSONAL_K_MAX];
     size_t *found = must_have(memory_alloc(d->count, sizeof *found)), found_alone;
-    must(ops->answer(d->device, &batch, results, found, &error));
+    must(answer(d->device, &batch, results, found));
     for (size_t q = 0; q < d->count; q += d->count / checked ? d->count / checked : 1)
         if (batch.text_offers == TEXT_OFFERS)
             check_answer(d, q, told, results + q * k, found[q], k);
     for (size_t q = 0; q < d->count; q += d->count / 2 + 1) {
         batch.requests = d->requests + q;
         batch.count = 1;
-        must(ops->answer(d->device, &batch, alone, &found_alone, &error));
+        must(answer(d->device, &batch, alone, &found_alone));
         expect(found_alone == found[q] &&
                !memcmp(alone, results + q * k, found_alone * sizeof *alone), "bits, alone", d->rows,
                q, (double)found_alone);
@@ -392,7 +393,7 @@ static void check_nearest(struct data *d, size_t count, size_t k, const uint64_t
     struct hit *hits = must_have(memory_alloc(count * k, sizeof *hits));
     size_t *found = must_have(memory_alloc(count, sizeof *found));
     double vector[1024];
-    must(ops->nearest(d->device, d->vectors, count, k, mask, hits, found, &error));
+    must(nearest(d->device, d->vectors, count, k, mask, hits, found));
     for (size_t q = 0; q < count; q += count / 4 + 1) {
         size_t better = 0;
         map(d, d->vectors + q * d->dim, vector);
@@ -419,17 +420,17 @@ static void check_nearest(struct data *d, size_t count, size_t k, const uint64_t
 /* Requests that point nowhere are told from the others, which are answered as ever. */
 static void check_nowhere(struct data *d)
 {
-    struct personal_request requests[6];
+    struct asked requests[6];
     struct personal_result results[6 * 5], right[5];
     struct hit hits[3 * 5];
     size_t found[6], wanted;
     float *vectors = must_have(memory_alloc(4 * d->dim, sizeof *vectors));
-    struct personal_batch batch = { .requests = requests, .count = 1, .k = 5,
+    struct asked_batch batch = { .requests = requests, .count = 1, .k = 5,
                                     .text_offers = TEXT_OFFERS, .offers = OFFERS };
     for (size_t i = 0; i < 6; i++)
-        requests[i] = (struct personal_request){ .query = d->vectors, .share = 0.5f, .text = 1,
+        requests[i] = (struct asked){ .query = d->vectors, .share = 0.5f, .text = 1,
                                                  .mood = PERSONAL_NO_MOOD, .mask = UINT32_MAX };
-    must(ops->answer(d->device, &batch, right, &wanted, &error));
+    must(answer(d->device, &batch, right, &wanted));
     double mapped[1024];
     map(d, d->vectors, mapped);
     for (size_t i = 0; i < d->dim; i++)
@@ -441,13 +442,13 @@ static void check_nowhere(struct data *d)
     requests[3].person = vectors + 2 * d->dim;
     requests[4].person = vectors + 3 * d->dim;      /* cancels the query out */
     batch.count = 6;
-    must(ops->answer(d->device, &batch, results, found, &error));
+    must(answer(d->device, &batch, results, found));
     for (size_t i = 0; i < 6; i++) {
         bool points = i == 0 || i == 5;
         expect(points ? found[i] == wanted && !memcmp(results + 5 * i, right, sizeof right)
                       : found[i] == PERSONAL_NOWHERE, "nowhere", d->rows, i, (double)found[i]);
     }
-    must(ops->nearest(d->device, vectors, 3, 5, NULL, hits, found, &error));
+    must(nearest(d->device, vectors, 3, 5, NULL, hits, found));
     expect(!found[0] && !found[1] && !found[2], "nearest to nowhere", d->rows, 0, 0);
     memory_free(vectors);
 }
@@ -459,7 +460,7 @@ static void check_refused(struct data *d)
     struct personal_result results[5];
     struct personal_device *device = NULL;
     size_t found;
-    struct personal_request requests[] = {
+    struct asked requests[] = {
         { .past = &row, .past_weights = weights, .past_count = 1, .mask = UINT32_MAX,
           .mood = PERSONAL_NO_MOOD },
         { .past = past, .past_weights = weights, .past_count = PERSONAL_PAST_MAX + 1,
@@ -468,17 +469,19 @@ static void check_refused(struct data *d)
         { .mask = 1, .mood = PERSONAL_NO_MOOD },
         { .mask = UINT32_MAX, .mood = 0 },
     };
-    struct personal_batch batch = { .count = 1, .k = 5, .text_offers = 40, .offers = 200,
+    struct asked_batch batch = { .count = 1, .k = 5, .text_offers = 40, .offers = 200,
                                     .masks = d->masks, .mask_count = 1 };
     for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
         batch.requests = &requests[i];
-        expect(ops->answer(d->device, &batch, results, &found, &error) == AKIN_ARGUMENT,
+        expect(answer(d->device, &batch, results, &found) == AKIN_ARGUMENT,
                "a request that cannot be", d->rows, i, 0);
     }
-    batch.requests = &(struct personal_request){ .skip = &row, .skip_count = PERSONAL_SKIP_MAX + 1,
-                                                 .mask = UINT32_MAX, .mood = PERSONAL_NO_MOOD };
-    expect(ops->answer(d->device, &batch, results, &found, &error) == AKIN_UNSUPPORTED,
+    uint32_t *many = must_have(memory_alloc(PERSONAL_SKIP_MAX + 1, sizeof *many));
+    batch.requests = &(struct asked){ .skip = many, .skip_count = PERSONAL_SKIP_MAX + 1,
+                                      .mask = UINT32_MAX, .mood = PERSONAL_NO_MOOD };
+    expect(answer(d->device, &batch, results, &found) == AKIN_UNSUPPORTED,
            "more left out than there is room for", d->rows, 0, 0);
+    memory_free(many);
     struct personal_items items = { .mean = d->mean,
                                     .similar = { d->rows, d->starts, d->entries } };
     uint64_t start = d->starts[1], end = d->starts[2];
@@ -519,26 +522,26 @@ static void check_bare(void)
     data_init(&d, 70, 64, 20, 8, false);
     check_batch(&d, 10, 8);
     struct personal_items items = { .mean = d.mean };
-    struct personal_request request = { .query = d.vectors, .mask = UINT32_MAX, .text = 1,
+    struct asked request = { .query = d.vectors, .mask = UINT32_MAX, .text = 1,
                                         .mood = PERSONAL_NO_MOOD,
                                         .popularity = 1 };
-    struct personal_batch batch = { .requests = &request, .count = 1, .k = 50, .text_offers = 200,
+    struct asked_batch batch = { .requests = &request, .count = 1, .k = 50, .text_offers = 200,
                                     .offers = 200 };
     struct personal_result results[50];
     uint64_t none[2] = { 0 };
     size_t found;
     must(ops->create(0, d.search, &items, &bare, &error));
-    must(ops->answer(bare, &batch, results, &found, &error));
+    must(answer(bare, &batch, results, &found));
     expect(found == 50, "number found", d.rows, 0, (double)found);
     batch.masks = none;
     batch.mask_count = 1;
     request.mask = 0;
-    must(ops->answer(bare, &batch, results, &found, &error));
+    must(answer(bare, &batch, results, &found));
     expect(found == 0, "none is allowed", d.rows, 0, (double)found);
     request.past = d.past;
     request.past_weights = d.past_weights;
     request.past_count = 1;
-    expect(ops->answer(bare, &batch, results, &found, &error) == AKIN_ARGUMENT,
+    expect(answer(bare, &batch, results, &found) == AKIN_ARGUMENT,
            "a past of which nothing is known", d.rows, 0, 0);
     ops->destroy(&bare);
     data_deinit(&d);
@@ -547,22 +550,22 @@ static void check_bare(void)
 /* What was best is left out, and is not there any more. */
 static void check_skipped(struct data *d)
 {
-    struct personal_request request = d->requests[0];
+    struct asked request = d->requests[0];
     struct personal_result first[10], then[10];
     struct told *told = must_have(memory_alloc(d->rows, sizeof *told));
     uint32_t skip[10];
     size_t found;
-    struct personal_batch batch = { .requests = &request, .count = 1, .k = 10,
+    struct asked_batch batch = { .requests = &request, .count = 1, .k = 10,
                                     .text_offers = TEXT_OFFERS, .offers = OFFERS,
                                     .masks = d->masks, .mask_count = MASKS };
     request.skip_count = 0;
-    must(ops->answer(d->device, &batch, first, &found, &error));
+    must(answer(d->device, &batch, first, &found));
     for (size_t i = 0; i < 10; i++)
         skip[i] = first[i].row;
     request.skip = skip;
     request.skip_count = 10;
-    must(ops->answer(d->device, &batch, then, &found, &error));
-    struct personal_request kept = d->requests[0];
+    must(answer(d->device, &batch, then, &found));
+    struct asked kept = d->requests[0];
     d->requests[0] = request;
     check_answer(d, 0, told, then, found, 10);
     d->requests[0] = kept;
@@ -588,16 +591,16 @@ static void expect_alike(struct data *d, struct personal_device *other)
     struct personal_result results[2][COUNT * K], alone[K];
     struct hit hits[2][NEAR * K];
     size_t found[2][COUNT], near[2][NEAR], found_alone;
-    struct personal_batch batch = { .requests = d->requests, .count = COUNT, .k = K,
+    struct asked_batch batch = { .requests = d->requests, .count = COUNT, .k = K,
                                     .text_offers = TEXT_OFFERS, .offers = OFFERS,
                                     .masks = d->masks, .mask_count = MASKS };
     struct personal_device *const devices[] = { d->device, other };
     for (int i = 0; i < 2; i++) {
-        must(ops->answer(devices[i], &batch, results[i], found[i], &error));
-        must(ops->nearest(devices[i], d->vectors, NEAR, K, NULL, hits[i], near[i], &error));
+        must(answer(devices[i], &batch, results[i], found[i]));
+        must(nearest(devices[i], d->vectors, NEAR, K, NULL, hits[i], near[i]));
     }
     batch.count = 1;
-    must(ops->answer(d->device, &batch, alone, &found_alone, &error));
+    must(answer(d->device, &batch, alone, &found_alone));
     for (size_t q = 0; q < COUNT; q++)
         expect(found[0][q] == found[1][q] && !memcmp(results[0] + q * K, results[1] + q * K,
                                                      found[0][q] * sizeof **results),
@@ -633,12 +636,12 @@ static void check_changed(void)
     };
     must(ops->create(0, d.search, &items, &fresh, &error));
     expect_alike(&d, fresh);
-    struct personal_batch batch = { .requests = d.requests, .count = 1, .k = 1,
+    struct asked_batch batch = { .requests = d.requests, .count = 1, .k = 1,
                                     .text_offers = TEXT_OFFERS, .offers = OFFERS,
                                     .masks = d.masks, .mask_count = MASKS };
     must(search_ops->append(d.search, put, PUT, &error));       /* which moves all of them */
-    expect(ops->answer(d.device, &batch, &result, &found, &error) == AKIN_ARGUMENT &&
-           ops->nearest(d.device, d.vectors, 1, 1, NULL, &hit, &found, &error) == AKIN_ARGUMENT,
+    expect(answer(d.device, &batch, &result, &found) == AKIN_ARGUMENT &&
+           nearest(d.device, d.vectors, 1, 1, NULL, &hit, &found) == AKIN_ARGUMENT,
            "more rows than there were", d.rows, 0, 0);
     memory_free(put);
     ops->destroy(&fresh);
@@ -647,17 +650,62 @@ static void check_changed(void)
 
 /* ---- rates ------------------------------------------------------------------------------ */
 
-/* From host memory to host memory; the best of the turns. What the card's clock says is from the
- * first copy to it to the last from it. */
+/* The best of the turns: from written requests to answers at hand, and with one thread's writing.
+ * What the card's clock says is from the first copy to it to the last from it. */
+struct bench_times {
+    uint64_t written, ranked, near;
+    double ranked_there, near_there;
+};
+
+static void keep_best(struct bench_times *best, const struct bench_times *now)
+{
+    best->written = now->written < best->written ? now->written : best->written;
+    best->ranked = now->ranked < best->ranked ? now->ranked : best->ranked;
+    best->near = now->near < best->near ? now->near : best->near;
+    best->ranked_there = fmin(best->ranked_there, now->ranked_there);
+    best->near_there = fmin(best->near_there, now->near_there);
+}
+
+static void bench_count(const struct data *d, size_t count)
+{
+    enum { TURNS = 15, K = 10 };
+    struct bench_times best = { UINT64_MAX, UINT64_MAX, UINT64_MAX, INFINITY, INFINITY };
+    struct asked_batch batch = { .requests = d->requests, .count = count, .k = K,
+                                 .text_offers = TEXT_OFFERS, .offers = OFFERS };
+    struct personal_room room = { 0 };
+    double on_card;
+    ops->measure(d->device, &on_card);
+    for (int turn = -3; turn < TURNS; turn++) {
+        struct bench_times now;
+        size_t lists = 0;
+        uint64_t began = clock_monotonic_ns();
+        must(write_all(d->device, &batch, &room, &lists));
+        now.written = clock_monotonic_ns() - began;
+        must(answer_in(d->device, &room, &batch, lists));
+        now.ranked = clock_monotonic_ns() - began - now.written;
+        now.ranked_there = 1e3 * on_card;
+        began = clock_monotonic_ns();
+        must(ops->nearest(d->device, count, K, NULL, &room, &error));
+        now.near = clock_monotonic_ns() - began;
+        now.near_there = 1e3 * on_card;
+        if (turn >= 0)
+            keep_best(&best, &now);
+    }
+    printf("%zu requests in a call: fused, searched and ranked %.4f ms (%.4f by the card's clock), "
+           "%.0f/s, written by one thread %.4f ms; ready vectors mapped and searched %.4f ms "
+           "(%.4f), %.0f/s\n", count, (double)best.ranked * 1e-6, best.ranked_there,
+           (double)count / (double)best.ranked * 1e9, (double)best.written * 1e-6,
+           (double)best.near * 1e-6, best.near_there, (double)count / (double)best.near * 1e9);
+    ops->measure(d->device, NULL);
+    ops->release(d->device, &room);
+}
+
 static void bench(void)
 {
-    enum { ROWS = 62423, DIM = 384, MOST = 1000, TURNS = 15, K = 10 };
+    enum { ROWS = 62423, DIM = 384, MOST = 1000 };
     static const size_t counts[] = { 1, 10, 100, MOST };
     struct data d;
     data_init(&d, ROWS, DIM, PERSONAL_ROW_MAX, MOST, false);
-    struct personal_result *results = must_have(memory_alloc(MOST * K, sizeof *results));
-    struct hit *hits = must_have(memory_alloc(MOST * K, sizeof *hits));
-    size_t *found = must_have(memory_alloc(MOST, sizeof *found));
     for (size_t q = 0; q < MOST; q++) {
         d.requests[q].query = d.vectors + 2 * q * DIM;
         d.requests[q].person = d.vectors + (2 * q + 1) * DIM;
@@ -666,35 +714,8 @@ static void bench(void)
         d.requests[q].skip_count = 150;
         d.requests[q].popularity = 0;
     }
-    double on_card;
-    ops->measure(d.device, &on_card);
-    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
-        uint64_t ranked = UINT64_MAX, near = UINT64_MAX;
-        double ranked_there = INFINITY, near_there = INFINITY;
-        struct personal_batch batch = { .requests = d.requests, .count = counts[c], .k = K,
-                                        .text_offers = TEXT_OFFERS, .offers = OFFERS };
-        for (int turn = -3; turn < TURNS; turn++) {
-            uint64_t began = clock_monotonic_ns();
-            must(ops->answer(d.device, &batch, results, found, &error));
-            uint64_t between = clock_monotonic_ns();
-            ranked_there = turn < 0 ? INFINITY : fmin(ranked_there, 1e3 * on_card);
-            must(ops->nearest(d.device, d.vectors, counts[c], K, NULL, hits, found, &error));
-            uint64_t ended = clock_monotonic_ns();
-            if (turn < 0)
-                continue;
-            ranked = between - began < ranked ? between - began : ranked;
-            near = ended - between < near ? ended - between : near;
-            near_there = fmin(near_there, 1e3 * on_card);
-        }
-        printf("%zu requests in a call: fused, searched and ranked %.4f ms (%.4f by the card's "
-               "clock), %.0f/s; ready vectors mapped and searched %.4f ms (%.4f), %.0f/s\n",
-               counts[c], (double)ranked * 1e-6, ranked_there,
-               (double)counts[c] / (double)ranked * 1e9, (double)near * 1e-6, near_there,
-               (double)counts[c] / (double)near * 1e9);
-    }
-    memory_free(results);
-    memory_free(hits);
-    memory_free(found);
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++)
+        bench_count(&d, counts[c]);
     data_deinit(&d);
 }
 

@@ -131,8 +131,9 @@ static void cards(void **state)
     check_same(&here, &on_cpu);
     assert_string_equal(warnings, "");
     tell_card("AKIN_EMULATED_WAIT_MS", "300");
-    /* Cards count on from engine to engine: this fails at the last but two of the second run. */
-    snprintf(fault, sizeof fault, "0:%zu", 2 * count_lines(log) - 2);
+    /* Cards count on from engine to engine: this fails at the last of the second run, which is the
+     * call with many; requests alone are told by their kernel and not counted. */
+    snprintf(fault, sizeof fault, "0:%zu", 2 * count_lines(log));
     tell_card("AKIN_EMULATED_FAIL", fault);
     must(ask("auto", &here, &error), &error);
     check_same(&here, &on_cpu);

@@ -89,6 +89,21 @@ void file_at_close(struct file_at *file)
     *file = (struct file_at){ .fd = -1 };
 }
 
+enum akin_status file_at_share(const struct file_at *file, struct file_at *shared,
+                               struct akin_error *error)
+{
+    struct file_at opened = { .fd = fcntl(file->fd, F_DUPFD_CLOEXEC, 0), .direct = file->direct };
+    if (opened.fd < 0)
+        return error_system(error, "%s", file->path);
+    opened.path = memory_copy_string(file->path);
+    if (!opened.path) {
+        file_at_close(&opened);
+        return error_memory(error);
+    }
+    *shared = opened;
+    return AKIN_OK;
+}
+
 enum akin_status file_at_size(const struct file_at *file, uint64_t *bytes,
                               struct akin_error *error)
 {
@@ -196,6 +211,13 @@ enum akin_status file_at_sync(const struct file_at *file, struct akin_error *err
     if (result)
         return error_system(error, "%s: cannot be made durable", file->path);
     return AKIN_OK;
+}
+
+/* Without waiting flags it reports no failure of a write, and uses up no report: that stays for
+ * file_at_sync. */
+void file_at_begin_sync(const struct file_at *file, uint64_t offset, uint64_t bytes)
+{
+    (void)sync_file_range(file->fd, (off_t)offset, (off_t)bytes, SYNC_FILE_RANGE_WRITE);
 }
 
 enum akin_status file_at_truncate(const struct file_at *file, uint64_t bytes,

@@ -24,6 +24,9 @@ enum file_at_mode {
 enum akin_status file_at_open(const char *path, enum file_at_mode mode, struct file_at *file,
                               struct akin_error *error);
 void file_at_close(struct file_at *file);
+/* The same open file, with its locks, under a descriptor of its own. */
+enum akin_status file_at_share(const struct file_at *file, struct file_at *shared,
+                               struct akin_error *error);
 
 enum akin_status file_at_size(const struct file_at *file, uint64_t *bytes,
                               struct akin_error *error);
@@ -49,6 +52,9 @@ enum akin_status file_at_write(const struct file_at *file, uint64_t offset,
                                const struct file_part *parts, size_t count,
                                struct akin_error *error);
 enum akin_status file_at_sync(const struct file_at *file, struct akin_error *error);
+/* Asks the system to begin with writing these bytes to the disk, for a sync to come. Promises
+ * nothing. */
+void file_at_begin_sync(const struct file_at *file, uint64_t offset, uint64_t bytes);
 enum akin_status file_at_truncate(const struct file_at *file, uint64_t bytes,
                                   struct akin_error *error);
 /* Copies inside or between files. */

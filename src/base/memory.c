@@ -10,7 +10,7 @@
 
 #include "base/status.h"
 
-enum { ALIGNMENT = 64, HUGE_PAGE = 2 << 20, HUGE_FROM = 4 * HUGE_PAGE };
+enum { ALIGNMENT = 64, HUGE_PAGE = 2 << 20 };
 
 /* A counter for tests, not state that anything depends on. */
 static atomic_uint_fast64_t allocations;
@@ -59,13 +59,16 @@ void *memory_alloc_aligned(size_t count, size_t bytes)
         return NULL;
     count_allocation();
     void *block = NULL;
-    bool large = total >= HUGE_FROM;
+    bool large = total >= HUGE_PAGE;
+    /* Large arrays are often read here and there, and then half the time goes into page tables. A
+     * wish: without huge pages everything works. The last page is small where it would be less
+     * than half full. */
+    size_t huge = large ? (total + HUGE_PAGE / 2) / HUGE_PAGE * HUGE_PAGE : 0;
+    total = total > huge ? total : huge;
     if (posix_memalign(&block, large ? HUGE_PAGE : ALIGNMENT, total ? total : 1))
         return NULL;
-    /* Large arrays are often read here and there, and then half the time goes into page tables. A
-     * wish: without huge pages everything works. The last, incomplete page stays small. */
     if (large)
-        (void)madvise(block, total / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+        (void)madvise(block, huge, MADV_HUGEPAGE);
     return block;
 }
 

@@ -12,7 +12,7 @@ bool size_add(size_t a, size_t b, size_t *out);
 /* `count` items of `bytes` each, zeroed; NULL when memory is out or the product overflows.
  * A count of 0 gives a valid pointer. */
 void *memory_alloc(size_t count, size_t bytes);
-/* The same, uninitialised and aligned to 64 bytes; from 8 MB on, in huge pages where there are. */
+/* The same, uninitialised and aligned to 64 bytes; from 2 MB on, in huge pages where there are. */
 void *memory_alloc_aligned(size_t count, size_t bytes);
 /* Resizes; new items are not initialised; NULL leaves the old block as it was. Not for aligned
  * ones. */

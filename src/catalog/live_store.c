@@ -36,11 +36,11 @@ static const char *const reader_sql[R_COUNT] = {
     [R_COMMIT] = "COMMIT",
     [R_FIND_USER] = "SELECT id FROM users WHERE name = ?1",
     [R_STATE] = "SELECT seq, state FROM states WHERE user = ?1 AND fingerprint = ?2",
-    [R_EVENTS] = "SELECT e.seq, i.name, e.rating, e.timestamp FROM events e INDEXED BY events_user "
-                 "CROSS JOIN items i ON i.id = e.item WHERE e.user = ?1 AND e.seq > ?2 "
-                 "ORDER BY e.seq",
-    [R_COUNTS] = "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM items), "
-                 "(SELECT count(*) FROM events), (SELECT count(*) FROM states)",
+    [R_EVENTS] = ("SELECT e.seq, i.name, e.rating, e.timestamp "
+                  "FROM events e INDEXED BY events_user CROSS JOIN items i ON i.id = e.item "
+                  "WHERE e.user = ?1 AND e.seq > ?2 ORDER BY e.seq"),
+    [R_COUNTS] = ("SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM items), "
+                  "(SELECT count(*) FROM events), (SELECT count(*) FROM states)"),
 };
 
 static const char schema_sql[] =

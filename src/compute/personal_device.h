@@ -22,6 +22,8 @@
  * text is text + taste * (text of the mood / scale - told_text). */
 #pragma once
 
+#include <stdbool.h>
+
 #include "compute/item_rows.h"
 #include "compute/search_device.h"
 
@@ -96,29 +98,22 @@ struct personal_items {
 };
 
 #define PERSONAL_NO_MOOD UINT32_MAX
+#define PERSONAL_NONE UINT32_MAX
 
+/* A request as it goes to the card. Its vectors and lists lie in the same room. */
 struct personal_request {
-    const float *query, *person;    /* [dim] of any length, `query` as a model makes it; or NULL */
+    uint32_t query, person;         /* which vectors, of any length, the query as a model makes it;
+                                       PERSONAL_NONE: there is none */
     float share;                    /* of the query beside a person */
-    const uint32_t *past;           /* [past_count] newest first, each */
-    const float *past_weights;      /* with what it counts for */
-    size_t past_count;
-    uint32_t mood;                  /* PERSONAL_NO_MOOD: the past is asked, not the model */
-    const uint32_t *history;        /* [history_count] places of the model, oldest first */
-    size_t history_count;
-    float told_text;
-    const uint32_t *skip;           /* [skip_count] rows that are not found, some twice */
-    size_t skip_count;
-    uint32_t mask;                  /* which of the batch's masks; UINT32_MAX: all rows */
     float text, taste, popularity;  /* weights */
-};
-
-struct personal_batch {
-    const struct personal_request *requests;
-    size_t count, k;                /* 1 to PERSONAL_K_MAX */
-    size_t text_offers, offers;     /* k to PERSONAL_OFFERS_MAX */
-    const uint64_t *masks;          /* [mask_count][words] */
-    size_t mask_count;
+    uint32_t mask;                  /* which of the batch's; PERSONAL_NONE: all rows may be found */
+    uint32_t skip_first, skip_count;        /* in the lists: rows that are not found, some twice */
+    uint32_t mood;                  /* PERSONAL_NO_MOOD: the past is asked, not the model */
+    uint32_t history_first, history_count;  /* in the lists: places of the model, oldest first */
+    float told_text;
+    uint32_t past_count;
+    uint32_t past[PERSONAL_PAST_MAX];       /* newest first, each */
+    float past_weights[PERSONAL_PAST_MAX];  /* with what it counts for */
 };
 
 struct personal_result {
@@ -127,9 +122,42 @@ struct personal_result {
     float text, taste, popularity;  /* what each adds to the score */
 };
 
-/* found[q] of a request that points nowhere: its query or its person is zero or not finite, or they
+struct personal_memory {
+    void *memory;
+    size_t bytes;
+};
+
+/* Memory of the host that the card reads and writes by itself, so that nothing is copied on the
+ * way: who asks writes requests there, with as many threads as there are, and finds the answers.
+ * All zeros at first. */
+struct personal_room {
+    struct personal_request *requests;
+    float *vectors;                 /* [][dim] */
+    uint32_t *lists;
+    const struct personal_result *results;  /* [count][k] of the last answer */
+    const struct hit *hits;         /* [count][k] of the last nearest */
+    const uint32_t *found;          /* [count] of either */
+    struct personal_memory sent, received;  /* the device's */
+};
+
+struct personal_sizes {
+    size_t requests, vectors, lists;        /* lists: numbers in all of them */
+    size_t answers;                 /* requests or vectors times k */
+};
+
+enum { PERSONAL_TOGETHER = 1024 };  /* requests or vectors of a call, at most */
+
+struct personal_batch {
+    size_t count, k;                /* 1 to PERSONAL_TOGETHER, 1 to PERSONAL_K_MAX */
+    size_t lists;                   /* numbers that are used of the room's */
+    size_t text_offers, offers;     /* k to PERSONAL_OFFERS_MAX */
+    const uint64_t *masks;          /* [mask_count][words] */
+    size_t mask_count;
+};
+
+/* found of a request that points nowhere: its query or its person is zero or not finite, or they
  * cancel out. */
-#define PERSONAL_NOWHERE SIZE_MAX
+#define PERSONAL_NOWHERE UINT32_MAX
 
 struct personal_device;
 
@@ -144,16 +172,30 @@ struct personal_device_ops {
                                const struct personal_items *items, struct personal_device **device,
                                struct akin_error *error);
     void (*destroy)(struct personal_device **device);
-    /* The k best, best first, ties by row: results [count][k], found [count]. Bits do not depend on
-     * the other requests. One call at a time. AKIN_ARGUMENT: a row or a mask that there is not, or
-     * more rows than there were; AKIN_UNSUPPORTED: more than PERSONAL_SKIP_MAX left out. */
+    /* Lays a room out for so much, which loses what was in it; false: it has not the memory. Any
+     * thread, beside calls as well. */
+    bool (*lay_out)(const struct personal_device *device, const struct personal_sizes *sizes,
+                    struct personal_room *room);
+    /* The same with the memory for it; after an error there is none. */
+    enum akin_status (*reserve)(struct personal_device *device, const struct personal_sizes *sizes,
+                                struct personal_room *room, struct akin_error *error);
+    void (*release)(struct personal_device *device, struct personal_room *room);
+    /* What is asked of the card holds: of request `number` of the room, in a batch with so many
+     * masks. Any thread, beside calls as well. AKIN_ARGUMENT: a row, a place, a mask or a past that
+     * there is not; AKIN_UNSUPPORTED: more than PERSONAL_SKIP_MAX left out. */
+    enum akin_status (*check)(const struct personal_device *device,
+                              const struct personal_room *room, size_t number, size_t mask_count,
+                              struct akin_error *error);
+    /* The k best of the first `count` requests of the room, which check found right, best first,
+     * ties by row, to its results and found. Bits do not
+     * depend on the other requests. One call at a time, of these and of reserve and release. */
     enum akin_status (*answer)(struct personal_device *device, const struct personal_batch *batch,
-                               struct personal_result *results, size_t *found,
-                               struct akin_error *error);
-    /* The k (at most SEARCH_DEVICE_K_MAX) nearest of queries [count][dim], each mapped: hits
-     * [count][k]. `mask` [words] (NULL: all rows) is of all. AKIN_UNSUPPORTED as search_device. */
-    enum akin_status (*nearest)(struct personal_device *device, const float *queries, size_t count,
-                                size_t k, const uint64_t *mask, struct hit *hits, size_t *found,
+                               struct personal_room *room, struct akin_error *error);
+    /* The k (at most SEARCH_DEVICE_K_MAX) nearest of the first `count` vectors of the room, each
+     * mapped, to its hits and found. `mask` [words] (NULL: all rows) is of all. AKIN_UNSUPPORTED as
+     * search_device. */
+    enum akin_status (*nearest)(struct personal_device *device, size_t count, size_t k,
+                                const uint64_t *mask, struct personal_room *room,
                                 struct akin_error *error);
     /* From now on each call leaves there the seconds that it took by the device's own clock, copies
      * included; NULL: no longer. */

@@ -4,6 +4,9 @@
 #include "compute/backend.h"
 
 enum { SEARCH_DEVICE_K_MAX = 250, SEARCH_DEVICE_DIM_UNIT = 64, SEARCH_DEVICE_DIM_MAX = 1024 };
+/* Results of many queries up to which int8 rows may be first: above, the candidates that they leave
+ * cost more than they save. */
+enum { SEARCH_DEVICE_INT8_K = 64 };
 
 /* The first pass over the rows; later ones are wider, for queries whose answer it cannot prove. The
  * answer has the same bits whichever is first. */
@@ -26,6 +29,11 @@ struct device_query {
      * bits: they are not sent if those of the search before had that number too. */
     uint64_t masks_number;
     enum search_pass first;
+    /* NULL: answers go to hits and found. Otherwise these may be NULL, and each answer is told here,
+     * once, as soon as it has come, in any order, while the device goes on with others. What hits
+     * points to is gone when this returns. Those told before an error are right. */
+    void (*answer)(void *context, size_t query, const struct hit *hits, size_t found);
+    void *context;
 };
 
 /* How many queries got their answer from which pass; [SEARCH_PASS_AUTO]: from the float32 scores of
@@ -45,7 +53,8 @@ struct search_device_ops {
                                struct search_device **device, struct akin_error *error);
     void (*destroy)(struct search_device **device);
     /* The true k best of each query by float32 scores, best first, ties by row: hits [query_count]
-     * [k], found [query_count]. Bits do not depend on the other queries. *counts may be NULL.
+     * [k], found [query_count], or query->answer. Bits do not depend on the other queries. *counts
+     * may be NULL.
      * AKIN_ARGUMENT: a query is a row that there is not. */
     enum akin_status (*search)(struct search_device *device, const struct device_query *query,
                                struct hit *hits, size_t *found, struct search_counts *counts,
@@ -66,4 +75,7 @@ struct search_device_ops {
     size_t (*row_count)(const struct search_device *device);
     /* Bytes of the card that are held. */
     size_t (*memory)(const struct search_device *device);
+    /* Gives int8 rows back, for good. For who always asks for more results than they are first for
+     * (SEARCH_DEVICE_INT8_K): answers are the same. */
+    void (*drop_int8)(struct search_device *device);
 };

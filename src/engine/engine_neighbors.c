@@ -9,6 +9,7 @@
 #include "base/thread.h"
 #include "catalog/catalog.h"
 #include "compute/cuda_plugin.h"
+#include "compute/search_device.h"
 #include "engine/engine.h"
 #include "recommend/neighbors.h"
 #include "recommend/policy.h"
@@ -41,6 +42,8 @@ static enum akin_status take_card(struct akin_neighbors *handle, struct akin_err
     enum akin_status status = v->card_ops ? v->card_ops->create(ordinal, v->vectors, v->items,
                                                                 v->dim, &v->card, &reason)
                                           : AKIN_OK;
+    if (v->card)                /* lists are longer than what int8 is first for */
+        v->card_ops->drop_int8(v->card);
     if (status == AKIN_OK)
         return AKIN_OK;
     if (engine_cards_required(engine))

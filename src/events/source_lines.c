@@ -345,7 +345,7 @@ static enum akin_status fill_followed(struct lines_source *s, uint64_t deadline_
     }
     if (s->fd >= 0)
         TRY(read_more(s, &bytes, error));
-    s->was_at_end = !bytes;
+    s->was_at_end = bytes < READ_BYTES;     /* as far as it went just then */
     s->ended = false;
     *filled = bytes ? FILLED : NOTHING;
     if (bytes)

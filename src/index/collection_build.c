@@ -258,6 +258,17 @@ static enum akin_status take_keys(struct part *part, const struct akin_index_row
     return status;
 }
 
+enum akin_status check_metadata(const struct text *texts, size_t count, struct akin_error *error)
+{
+    for (size_t i = 0; i < count; i++) {
+        char where[32];
+        snprintf(where, sizeof where, "row %zu", i);
+        if (texts[i].count)
+            TRY(columns_row_check(texts[i].bytes, texts[i].count, where, error));
+    }
+    return AKIN_OK;
+}
+
 static enum akin_status take_metadata(struct part *part, const struct akin_index_rows *rows,
                                       struct akin_error *error)
 {
@@ -266,25 +277,36 @@ static enum akin_status take_metadata(struct part *part, const struct akin_index
         return error_memory(error);
     part->borrowed = texts;
     for (size_t i = 0; i < rows->count; i++) {
-        char where[32];
         texts[i].bytes = rows->metadata[i] ? rows->metadata[i] : "";
         texts[i].count = strlen(texts[i].bytes);
-        snprintf(where, sizeof where, "row %zu", i);
-        if (texts[i].count)
-            TRY(columns_row_check(texts[i].bytes, texts[i].count, where, error));
     }
+    return check_metadata(texts, rows->count, error);
+}
+
+enum akin_status part_borrow(const struct collection *c, struct part *part, const float *vectors,
+                             size_t count, struct akin_error *error)
+{
+    bool unit = true;
+    part->rows = count;
+    part->dim = c->dim;
+    part->vectors = vectors;
+    for (size_t i = 0; c->metric == AKIN_METRIC_COSINE && unit && i < count; i++)
+        unit = is_unit_row(vectors + i * c->dim, c->dim);
+    if (unit)
+        return AKIN_OK;
+    part->own_vectors = memory_alloc_aligned(count, c->dim * sizeof(float));
+    if (!part->own_vectors)
+        return error_memory(error);
+    for (size_t i = 0; i < count; i++)
+        unit_row(vectors + i * c->dim, c->dim, part->own_vectors + i * c->dim);
+    part->vectors = part->own_vectors;
     return AKIN_OK;
 }
 
-/* The caller's rows as a part: vectors where they are unless lengths have to be made 1. */
 static enum akin_status borrow(const struct collection *c, const struct akin_index_rows *rows,
                                struct part *part, struct akin_error *error)
 {
-    bool unit = true;
-    part->rows = rows->count;
-    part->dim = c->dim;
     part->ids = rows->ids;
-    part->vectors = rows->vectors;
     TRY(check_finite(rows->vectors, rows->count, c->dim, "row", error));
     TRY(check_range(c, rows->vectors, rows->count, error));
     for (size_t i = 0; rows->ids && i < rows->count; i++)
@@ -292,16 +314,7 @@ static enum akin_status borrow(const struct collection *c, const struct akin_ind
             return error_set(error, AKIN_ARGUMENT,
                              "row %zu: its id is %" PRId64 ": ids must not be negative", i,
                              rows->ids[i]);
-    for (size_t i = 0; c->metric == AKIN_METRIC_COSINE && unit && i < rows->count; i++)
-        unit = is_unit_row(rows->vectors + i * c->dim, c->dim);
-    if (!unit) {
-        part->own_vectors = memory_alloc_aligned(rows->count, c->dim * sizeof(float));
-        if (!part->own_vectors)
-            return error_memory(error);
-        for (size_t i = 0; i < rows->count; i++)
-            unit_row(rows->vectors + i * c->dim, c->dim, part->own_vectors + i * c->dim);
-        part->vectors = part->own_vectors;
-    }
+    TRY(part_borrow(c, part, rows->vectors, rows->count, error));
     if (rows->keys)
         TRY(take_keys(part, rows, error));
     return rows->metadata ? take_metadata(part, rows, error) : AKIN_OK;

@@ -111,6 +111,11 @@ enum akin_status part_open(const struct collection *c, uint64_t frame, struct pa
         .vectors = part->vectors, .element = part->element, .count = part->rows, .dim = c->dim,
         .score = collection_score(c),
     };
+    if (part->vectors) {
+        rows.file = part->stored->file;
+        rows.offset = store_segment_offset(part->stored, store_segment_find(part->stored,
+                                                                            STORE_BLOCK_VECTORS));
+    }
     TRY_DONE(segment_open(part->stored->kind, c->host.backend, c->host.pool, &rows,
                           &part->stored->blocks, &part->segment, error));
     if (!part_card_create(c, part))

@@ -189,6 +189,13 @@ struct bits *bits_create(size_t rows);              /* all alive */
 struct bits *bits_copy(const struct bits *bits);
 void bits_release(struct bits *bits);               /* NULL is fine */
 
+/* Makes `part` one of these rows, checked before, where they are unless lengths have to be made 1:
+ * to build a segment from. */
+enum akin_status part_borrow(const struct collection *c, struct part *part, const float *vectors,
+                             size_t count, struct akin_error *error);
+/* Every text an object, or AKIN_ARGUMENT names its row. */
+enum akin_status check_metadata(const struct text *texts, size_t count, struct akin_error *error);
+
 struct snapshot *snapshot_create(size_t views);
 /* Takes the current one, or gives one back. */
 struct snapshot *snapshot_take(const struct collection *c);
@@ -284,6 +291,15 @@ enum akin_status check_finite(const float *vectors, size_t count, size_t dim, co
 enum akin_status texts_parse(const struct segment_block *block, size_t rows, struct texts *texts,
                              struct akin_error *error);
 
+/* ---- batches that are segments (collection_batch.c) ---------------------------------------- */
+
+bool batch_seals(const struct collection *c, size_t rows);      /* as many as are sealed at once */
+/* Writes the rows and the tail of `next` as one segment and makes that current, with what `next`
+ * says of the others. Not *sealed: nothing was done, add them to the tail. While the sealer is not
+ * busy. */
+enum akin_status batch_seal(struct collection *c, struct snapshot *next,
+                            const struct new_rows *rows, bool *sealed, struct akin_error *error);
+
 /* ---- sealing (collection_seal.c, collection_plan.c) ---------------------------------------- */
 
 /* A sealed part that stays as it is in a new file. */
@@ -306,6 +322,7 @@ struct job {
     struct store *before;               /* whose place c->store takes with it; or NULL */
     const struct moved *moved;          /* [moved_count]: then, all that are no sources */
     size_t moved_count;
+    const struct snapshot *now;         /* NULL: the current one; else one that is not yet */
     struct part *like;                  /* whose sketches' space is used again; NULL: none */
     struct origin *origins;             /* [rows] by id */
     size_t rows;
@@ -326,6 +343,9 @@ enum segment_kind plan_kind(const struct collection_creation *creation, size_t r
 void plan_segment(const struct collection *c, struct job *job);
 /* The next job, under the writer's lock; false: nothing to do. `force`: whatever the size. */
 bool plan_tail(struct collection *c, bool force, struct job *job);
+/* The tail of `next`, which is about to become the current one. false: no memory, or a segment of a
+ * kind that is worth its training, which is left to the background. */
+bool plan_batch(const struct collection *c, const struct snapshot *next, struct job *job);
 bool plan_merge(struct collection *c, struct job *job);
 bool plan_everything(struct collection *c, struct job *job);     /* that is sealed */
 size_t plan_seal_rows(size_t dim);

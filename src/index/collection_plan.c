@@ -143,10 +143,10 @@ static void take_like(const struct collection *c, struct job *job)
     }
 }
 
-/* Of views [sealed..count) or of those marked. */
-static bool take_sources(struct collection *c, struct job *job, const bool *marked)
+/* Of the views of `s` that are marked. */
+static bool take_sources(const struct collection *c, const struct snapshot *s, struct job *job,
+                         const bool *marked)
 {
-    const struct snapshot *s = c->current;
     job->sources = memory_alloc(s->count, sizeof *job->sources);
     if (!job->sources)
         return false;                   /* tried again later */
@@ -176,36 +176,54 @@ bool seal_wanted(const struct collection *c)
     return rows >= c->seal_rows || tail_operations(c) >= 8 * c->seal_rows;
 }
 
-bool plan_tail(struct collection *c, bool force, struct job *job)
+/* The tail of `s`. */
+static bool take_tail(const struct collection *c, const struct snapshot *s, struct job *job)
 {
-    const struct snapshot *s = c->current;
     *job = (struct job){ .tail = true, .sealed = store_operations(c->store) };
-    if (!seal_wanted(c) && !(force && tail_operations(c)))
-        return false;
     bool *marked = memory_alloc(s->count, sizeof *marked);
     for (size_t i = s->sealed; marked && i < s->count; i++)
         marked[i] = true;
-    bool planned = marked && take_sources(c, job, marked);
-    if (planned)
-        c->open = NULL;                 /* what comes now is not of this job */
+    bool planned = marked && take_sources(c, s, job, marked);
     memory_free(marked);
     return planned;
 }
 
-/* All, once they are enough to learn a space of sketches from that later ones use as well. */
+bool plan_tail(struct collection *c, bool force, struct job *job)
+{
+    *job = (struct job){ 0 };
+    if (!seal_wanted(c) && !(force && tail_operations(c)))
+        return false;
+    bool planned = take_tail(c, c->current, job);
+    if (planned)
+        c->open = NULL;                 /* what comes now is not of this job */
+    return planned;
+}
+
+bool plan_batch(const struct collection *c, const struct snapshot *next, struct job *job)
+{
+    if (!take_tail(c, next, job))
+        return false;
+    job->now = next;
+    return job->kind == SEGMENT_FLAT;
+}
+
+/* All flat ones, once they are enough to learn a space of sketches from that later ones use as
+ * well. */
 static bool mark_first(const struct snapshot *s, bool *marked)
 {
-    size_t rows = 0;
+    size_t rows = 0, count = 0;
     for (size_t i = 0; i < s->sealed; i++) {
         const struct flat *flat = segment_flat(s->views[i].part->segment);
-        if (!flat || flat_measured(flat))
-            return false;
-        rows += view_live(&s->views[i]);
+        marked[i] = flat;
+        if (flat && flat_measured(flat))
+            count = s->sealed + 1;      /* there is a space already */
+        rows += flat ? view_live(&s->views[i]) : 0;
+        count += marked[i];
     }
-    if (s->sealed < 2 || rows < FLAT_SKETCHED_ROWS)
-        return false;
-    memset(marked, true, s->sealed);
-    return true;
+    if (count >= 2 && count <= s->sealed && rows >= FLAT_SKETCHED_ROWS)
+        return true;
+    memset(marked, false, s->sealed);
+    return false;
 }
 
 /* Marks one that is more dead than alive, or enough of one size. */
@@ -237,8 +255,8 @@ bool plan_merge(struct collection *c, struct job *job)
 {
     *job = (struct job){ 0 };
     bool *marked = memory_alloc(c->current->count, sizeof *marked);
-    bool planned =
-        marked && !c->failed_tail && mark_merge(c->current, marked) && take_sources(c, job, marked);
+    bool planned = marked && !c->failed_tail && mark_merge(c->current, marked) &&
+                   take_sources(c, c->current, job, marked);
     memory_free(marked);
     return planned;
 }
@@ -251,7 +269,7 @@ bool plan_everything(struct collection *c, struct job *job)
     if (!marked)
         return false;
     memset(marked, true, c->current->sealed);
-    planned = take_sources(c, job, marked);
+    planned = take_sources(c, c->current, job, marked);
     if (planned) {
         plan_segment(c, job);
         if (job->like)

@@ -22,11 +22,17 @@ void job_deinit(struct job *job)
 
 /* ---- putting in place: all under the writer's lock ---------------------------------------- */
 
-static const struct view *current_view(const struct collection *c, const struct part *part)
+/* What the job's segment is put into. */
+static const struct snapshot *job_now(const struct collection *c, const struct job *job)
 {
-    for (size_t i = 0; i < c->current->count; i++)
-        if (c->current->views[i].part == part)
-            return &c->current->views[i];
+    return job->now ? job->now : c->current;
+}
+
+static const struct view *current_view(const struct snapshot *now, const struct part *part)
+{
+    for (size_t i = 0; i < now->count; i++)
+        if (now->views[i].part == part)
+            return &now->views[i];
     return NULL;
 }
 
@@ -47,7 +53,7 @@ static enum akin_status late_deaths(const struct collection *c, const struct job
         return error_memory(error);
     enum akin_status status = AKIN_OK;
     for (size_t i = 0; i < job->count; i++) {
-        now[i] = current_view(c, job->sources[i].part);
+        now[i] = current_view(job_now(c, job), job->sources[i].part);
         ASSERT(now[i]);
     }
     for (size_t i = 0; i < job->rows; i++) {
@@ -154,7 +160,7 @@ static enum akin_status move_views(const struct collection *c, const struct job 
 static enum akin_status replace(struct collection *c, const struct job *job, struct view *made,
                                 struct akin_error *error)
 {
-    const struct snapshot *now = c->current;
+    const struct snapshot *now = job_now(c, job);
     struct snapshot *next = snapshot_create(now->count + 1);
     if (!next)
         return error_memory(error);

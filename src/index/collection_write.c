@@ -172,6 +172,13 @@ static enum akin_status apply(struct batch *b, struct akin_error *error)
         .ids = b->ids,
         .keys = b->keys, .metadata = b->metadata, .count = b->rows->count,
     };
+    bool sealed = false;
+    if (batch_seals(c, rows.count))
+        TRY_DONE(batch_seal(c, next, &rows, &sealed, error));
+    if (sealed) {
+        condition_wake(c->changed);     /* there may be something to merge */
+        goto done;
+    }
     TRY_DONE(tail_append(c, next, &rows, &part, &first, error));
     edit_count(next);
     TRY_DONE(append(b, part, first, error));
@@ -190,6 +197,15 @@ static enum akin_status writable(const struct collection *c, struct akin_error *
     if (c->writable)
         return AKIN_OK;
     return error_set(error, AKIN_ARGUMENT, "%s: is open for reading only", c->path);
+}
+
+/* For the tail to be sealed: it is too long, or the batch is about to be sealed with it. */
+static bool must_wait(const struct collection *c, size_t rows)
+{
+    if (batch_seals(c, rows))
+        return c->sealer.busy;
+    return c->sealer.thread && !c->failed_tail &&
+           tail_rows(c->current) > TAIL_BACKLOG * c->seal_rows;
 }
 
 enum akin_status collection_add(struct collection *c, const struct akin_index_rows *rows,
@@ -214,8 +230,7 @@ enum akin_status collection_add(struct collection *c, const struct akin_index_ro
     if (!b.ids || !b.replaced)
         TRY_DONE(error_memory(error));
     mutex_lock(c->writing);
-    while (c->sealer.thread && !c->failed_tail &&
-           tail_rows(c->current) > TAIL_BACKLOG * c->seal_rows)
+    while (must_wait(c, rows->count))
         condition_wait(c->changed, c->writing);
     status = apply(&b, error);
     mutex_unlock(c->writing);

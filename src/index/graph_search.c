@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "base/memory.h"
 #include "index/graph_handle.h"
+#include "index/segment_rows.h"
 
 /* A filtered walk must visit so many times k rows that pass. */
 enum { PASSED_MIN = 2 };
@@ -54,23 +55,13 @@ static void desk_give(const struct graph *graph, struct graph_desk *desk)
 
 /* ---- scores ----------------------------------------------------------------------------- */
 
-static const char *original(const struct graph *graph, size_t row)
-{
-    return (const char *)graph->rows.vectors +
-           row * graph->rows.dim * element_bytes(graph->rows.element);
-}
-
 float graph_score(const struct graph *graph, const float *query, size_t row, float *widened)
 {
-    const void *at = original(graph, row);
-    const float *values = at;
-    if (graph->rows.element != ELEMENT_F32) {
-        if (graph->rows.element == ELEMENT_F16)
-            graph->view.kernels->widen_f16(widened, at, graph->rows.dim);
-        else
-            graph->view.kernels->widen_bf16(widened, at, graph->rows.dim);
-        values = widened;
-    }
+    const float *values = widened;
+    if (graph->rows.element == ELEMENT_F32)
+        values = segment_row_bytes(&graph->rows, row, widened);
+    else
+        segment_row(graph->backend, &graph->rows, row, NULL, widened);
     return cpu_score(graph->backend, query, values, graph->rows.dim, graph->rows.score);
 }
 
@@ -162,11 +153,9 @@ static size_t walk(const struct graph *graph, const float *query, size_t k, size
     graph_query_table(&desk->query, graph->view.padded);
     if (!graph_walk(&graph->view, &desk->query, GRAPH_NO_NODE, beam, best, allowed, &desk->walk))
         return SIZE_MAX;
-    size_t found = desk->walk.best_count, row_bytes = graph->rows.dim *
-        element_bytes(graph->rows.element);
+    size_t found = desk->walk.best_count;
     for (size_t i = 0; i < found; i++)
-        for (size_t at = 0; at < row_bytes; at += 64)
-            __builtin_prefetch(original(graph, desk->walk.best[i].id) + at);
+        segment_row_prefetch(&graph->rows, desk->walk.best[i].id);
     for (size_t i = 0; i < found; i++) {
         uint32_t row = desk->walk.best[i].id;
         desk->hits[i] = (struct hit){ graph_score(graph, query, row, desk->rotation), row };

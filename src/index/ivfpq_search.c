@@ -244,18 +244,16 @@ static bool search_one(const struct one *o, size_t q, struct scratch *s, struct 
         score_survivors(o, s, keep, &kept);
     else
         score_probed(o, s, keep, &kept);
-    const char *originals = v->rows.vectors;
     size_t bytes = v->rows.dim * element_bytes(v->rows.element);
     for (size_t i = 0; i < kept && bytes <= PREFETCH_BYTES; i++)
-        for (size_t b = 0; b < bytes; b += 64)
-            __builtin_prefetch(originals + key_row(s->rescored[i]) * bytes + b);
+        segment_row_prefetch(&v->rows, key_row(s->rescored[i]));
     for (size_t i = 0; i < kept; i++) {
         uint32_t row = key_row(s->rescored[i]);
-        const float *original = (const float *)v->rows.vectors + row * v->rows.dim;
-        if (v->rows.element != ELEMENT_F32) {
+        const float *original = s->row;
+        if (v->rows.element == ELEMENT_F32)
+            original = segment_row_bytes(&v->rows, row, s->row);
+        else
             segment_row(v->backend, &v->rows, row, NULL, s->row);
-            original = s->row;
-        }
         s->hits[i] =
             (struct hit){cpu_score(v->backend, query, original, v->rows.dim, v->rows.score), row};
     }

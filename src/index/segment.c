@@ -83,7 +83,7 @@ float segment_score(const struct segment *segment, const float *query, size_t ro
     _Alignas(64) float own[INDEX_DIMENSION_MAX];
     const float *at = own;
     if (rows->element == ELEMENT_F32)
-        at = (const float *)rows->vectors + row * rows->dim;
+        at = segment_row_bytes(rows, row, own);
     else
         segment_original(segment, row, own);
     return cpu_score(segment->backend, query, at, rows->dim, rows->score);

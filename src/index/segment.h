@@ -18,6 +18,8 @@
 #include "base/status.h"
 #include "compute/backend.h"
 
+struct file_at;
+
 /* The originals, where they lie. Rows stand in ascending order of id, so a tie by row is a tie by
  * id. With the cosine metric they have length 1 (or 0) and the score is SCORE_INNER_PRODUCT. */
 struct segment_rows {
@@ -25,6 +27,8 @@ struct segment_rows {
     enum element_type element;
     size_t count, dim;
     enum score score;
+    const struct file_at *file; /* where they lie as well, from `offset` on; NULL: nowhere */
+    uint64_t offset;
 };
 
 /* A block as it lies in the file, aligned to 64; or what a build hands to the writer. Types: 1..15

@@ -3,19 +3,44 @@
 
 #include <string.h>
 
+#include "base/file_at.h"
 #include "base/memory.h"
 #include "base/rng.h"
 #include "compute/best.h"
 #include "compute/cpu/kernels.h"
+#include "index/index.h"
 
 enum { PIECE_ROWS = 4096 };     /* a multiple of 64: a piece of the filter is whole words */
+
+static size_t row_bytes(const struct segment_rows *rows)
+{
+    return rows->dim * element_bytes(rows->element);
+}
+
+const void *segment_row_bytes(const struct segment_rows *rows, size_t row, void *room)
+{
+    size_t bytes = row_bytes(rows);
+    if (rows->file && file_at_read(rows->file, rows->offset + row * bytes, room, bytes, NULL) ==
+                          AKIN_OK)
+        return room;
+    return (const char *)rows->vectors + row * bytes;
+}
+
+void segment_row_prefetch(const struct segment_rows *rows, size_t row)
+{
+    size_t bytes = row_bytes(rows);
+    const char *at = (const char *)rows->vectors + row * bytes;
+    for (size_t i = 0; !rows->file && i < bytes; i += 64)
+        __builtin_prefetch(at + i);
+}
 
 void segment_row(const struct backend *backend, const struct segment_rows *rows, size_t row,
                  const float *origin, float *out)
 {
     const struct kernels *k = cpu_kernels(backend);
     size_t dim = rows->dim;
-    const char *at = (const char *)rows->vectors + row * dim * element_bytes(rows->element);
+    _Alignas(64) char room[INDEX_DIMENSION_MAX * sizeof(float)];
+    const void *at = segment_row_bytes(rows, row, room);
     if (rows->element == ELEMENT_F16)
         k->widen_f16(out, at, dim);
     else if (rows->element == ELEMENT_BF16)

@@ -7,6 +7,12 @@
 void segment_row(const struct backend *backend, const struct segment_rows *rows, size_t row,
                  const float *origin, float *out);
 
+/* The bytes of a row as they are stored: where they lie in memory, or for rows that lie in a file
+ * as well read to room [dim * bytes of the element], so that a look at few of them maps none. */
+const void *segment_row_bytes(const struct segment_rows *rows, size_t row, void *room);
+/* What a walk through listed rows will need, where it waits in memory. */
+void segment_row_prefetch(const struct segment_rows *rows, size_t row);
+
 /* The k best of all rows by the originals' scores, in any element
  * type; `rows` and `row_count` of the request are filled here. */
 enum akin_status segment_topk(struct backend *backend, const struct segment_rows *rows,

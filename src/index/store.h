@@ -121,6 +121,7 @@ struct store_segment {
     size_t rows;
     uint64_t bytes;                     /* of the frame */
     struct segment_blocks blocks;
+    const struct file_at *file;         /* of a large one, see store_segment_offset; or NULL */
     struct store_segment_memory *memory;
 };
 
@@ -130,6 +131,10 @@ enum akin_status store_segment_open(const struct store *store, uint64_t frame,
 void store_segment_close(struct store_segment **segment);
 /* The first block of a type; NULL when there is none. */
 const struct segment_block *store_segment_find(const struct store_segment *segment, uint32_t type);
+
+/* Where in `file` a block of a segment begins: to read what should not be held in memory. */
+uint64_t store_segment_offset(const struct store_segment *segment,
+                              const struct segment_block *block);
 
 /* Sets a bit in dead [(rows + 63) / 64], which it clears first, for each dead row. */
 enum akin_status store_read_dead(const struct store *store, uint64_t frame, size_t rows,
@@ -180,11 +185,19 @@ enum akin_status store_append_delete(struct store *store, const int64_t *ids, si
 struct store_segment_writer;
 enum akin_status store_segment_begin(struct store *store, struct store_segment_writer **writer,
                                      struct akin_error *error);
+/* The same, straight into the file whether it has appeared or not: nothing else may be appended
+ * before the end. */
+enum akin_status store_segment_begin_here(struct store *store,
+                                          struct store_segment_writer **writer,
+                                          struct akin_error *error);
 struct segment_sink store_segment_sink(struct store_segment_writer *writer);
 /* Appends the frame; `writer` is gone whatever happens. */
 enum akin_status store_segment_end(struct store_segment_writer **writer, uint32_t kind, size_t rows,
                                    uint64_t *frame, struct akin_error *error);
 void store_segment_abort(struct store_segment_writer **writer);
+
+/* Takes back this frame and all behind it, of which nothing was published or synced. */
+void store_take_back(struct store *store, uint64_t frame);
 
 /* A DEAD frame for a segment of `rows` rows: the whole truth, not what was added to it. */
 enum akin_status store_append_dead(struct store *store, const uint64_t *dead, size_t rows,

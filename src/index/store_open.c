@@ -357,6 +357,8 @@ void store_close(struct store **store)
     file_window_close(&s->old_file);
     if (s->target)
         path_remove(s->file.path, NULL);
+    if (s->writable)
+        file_at_unlock(&s->file);       /* a segment may have the file for longer */
     file_at_close(&s->file);
     memory_free(s->target);
     memory_free(s->tail);

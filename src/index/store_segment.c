@@ -37,8 +37,19 @@ static enum akin_status open_spool(struct store_segment_writer *w, struct akin_e
     return file_at_open(folder, FILE_AT_UNNAMED, &w->spool, error);
 }
 
-enum akin_status store_segment_begin(struct store *store, struct store_segment_writer **writer,
-                                     struct akin_error *error)
+/* A frame without an end: what a kill leaves of a segment is told from damage by it, as with every
+ * frame whose file ends too early. */
+static enum akin_status put_open_header(const struct store_segment_writer *w,
+                                        struct akin_error *error)
+{
+    struct store_frame frame = { .type = STORE_SEGMENT, .operation = w->store->next,
+                                 .bytes = STORE_FILE_BYTES_MAX };
+    store_seal_frame(&frame, NULL, 0);
+    return file_at_write(w->file, w->begin, &(struct file_part){ &frame, sizeof frame }, 1, error);
+}
+
+static enum akin_status begin(struct store *store, bool straight,
+                              struct store_segment_writer **writer, struct akin_error *error)
 {
     TRY(store_writable(store, error));
     ASSERT(!store->streaming);
@@ -51,7 +62,7 @@ enum akin_status store_segment_begin(struct store *store, struct store_segment_w
     w->granule = memory_alloc_aligned(STORE_GRANULE_BYTES, 1);
     if (!w->granule)
         TRY_DONE(error_memory(error));
-    if (store->target) {
+    if (straight) {
         store->streaming = true;
         w->file = &store->file;
         w->begin = store->end;
@@ -60,11 +71,26 @@ enum akin_status store_segment_begin(struct store *store, struct store_segment_w
         w->file = &w->spool;
     }
     w->at = w->begin + sizeof(struct store_frame);
+    if (straight)
+        TRY_DONE(put_open_header(w, error));
     *writer = w;
     w = NULL;
 done:
     store_segment_abort(&w);
     return status;
+}
+
+enum akin_status store_segment_begin(struct store *store, struct store_segment_writer **writer,
+                                     struct akin_error *error)
+{
+    return begin(store, store->target, writer, error);
+}
+
+enum akin_status store_segment_begin_here(struct store *store,
+                                          struct store_segment_writer **writer,
+                                          struct akin_error *error)
+{
+    return begin(store, true, writer, error);
 }
 
 static enum akin_status report(const struct store_segment_writer *w, struct akin_error *error)
@@ -91,7 +117,9 @@ static void put_granule(struct store_segment_writer *w, const void *data, size_t
         return;
     }
     w->sums[w->sum_count++] = hash_bytes(data, bytes);
-    file_at_write(w->file, w->at, parts, 2, &w->failure);
+    enum akin_status status = file_at_write(w->file, w->at, parts, 2, &w->failure);
+    if (status == AKIN_OK && w->file != &w->spool)
+        file_at_begin_sync(w->file, w->at, bytes + pad);
     w->at += bytes + pad;
 }
 
@@ -205,6 +233,13 @@ enum akin_status store_segment_end(struct store_segment_writer **writer, uint32_
     return status;
 }
 
+void store_take_back(struct store *store, uint64_t frame)
+{
+    ASSERT(frame >= store->mark.bytes && frame <= store->end && store->manifest < frame);
+    store->end = frame;
+    file_at_truncate(&store->file, store->end, NULL);
+}
+
 void store_segment_abort(struct store_segment_writer **writer)
 {
     struct store_segment_writer *w = *writer;
@@ -225,9 +260,13 @@ void store_segment_abort(struct store_segment_writer **writer)
 
 /* ---- reading ---------------------------------------------------------------------------- */
 
+enum { SHARED_BYTES_MIN = 256 << 20 };  /* from here on the file can be read beside the map */
+
 struct store_segment_memory {
     struct store_segment segment;       /* what the caller sees */
     struct file_window window;
+    uint64_t begin;                     /* of the window in the file */
+    struct file_at file;                /* fd -1: it is small, or the system refused */
     struct segment_block *blocks;
 };
 
@@ -262,6 +301,7 @@ static enum akin_status map_frame(const struct store *store, uint64_t at,
 {
     struct store_frame_view view;
     TRY(store_read_frame(store, at, store->end, &m->window, &view, false, error));
+    m->begin = at;
     if (view.header.type != STORE_SEGMENT)
         return store_damaged(store, at, error, "not a segment");
     m->blocks = memory_alloc(view.header.block_count, sizeof *m->blocks);
@@ -284,8 +324,12 @@ enum akin_status store_segment_open(const struct store *store, uint64_t frame,
     struct store_segment_memory *m = memory_alloc(1, sizeof *m);
     if (!m)
         return error_memory(error);
+    m->file.fd = -1;
     enum akin_status status =
         store->old.header ? map_old(store, m, error) : map_frame(store, frame, m, error);
+    if (status == AKIN_OK && m->window.bytes >= SHARED_BYTES_MIN &&
+        file_at_share(&store->file, &m->file, NULL) == AKIN_OK)
+        m->segment.file = &m->file;
     m->segment.frame = frame;
     m->segment.blocks.blocks = m->blocks;
     m->segment.memory = m;
@@ -303,9 +347,17 @@ void store_segment_close(struct store_segment **segment)
         return;
     struct store_segment_memory *m = (*segment)->memory;
     file_window_close(&m->window);
+    file_at_close(&m->file);
     memory_free(m->blocks);
     memory_free(m);
     *segment = NULL;
+}
+
+uint64_t store_segment_offset(const struct store_segment *segment,
+                              const struct segment_block *block)
+{
+    const struct store_segment_memory *m = segment->memory;
+    return m->begin + (uint64_t)((const unsigned char *)block->data - m->window.data);
 }
 
 const struct segment_block *store_segment_find(const struct store_segment *segment, uint32_t type)

@@ -2,6 +2,7 @@
  * rest is shared out over the threads, request by request, but for what needs all of them itself
  * or has to keep an order. */
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/limits.h"
@@ -12,14 +13,40 @@
 
 enum {
     HITS_MAX = 1 << 20,         /* hits of one search; bounds our memory */
-    REQUESTS_TOGETHER = 4096,   /* likewise, of a card */
+    SHARE = 32,                 /* of what is no more than copying, that a thread takes at once */
+    GROUP = 8,                  /* requests, likewise */
 };
 
 /* ---- ready vectors ---------------------------------------------------------------------- */
 
+/* Ranges of SHARE, handed out to whoever is free. */
+struct shares {
+    void (*fn)(void *context, size_t begin, size_t end);
+    void *context;
+    size_t count;
+};
+
+static void do_share(void *context, size_t number, int worker)
+{
+    const struct shares *s = context;
+    size_t begin = number * SHARE;
+    (void)worker;
+    s->fn(s->context, begin, begin + SHARE < s->count ? begin + SHARE : s->count);
+}
+
+static void share_out(struct thread_pool *pool, size_t count,
+                      void (*fn)(void *context, size_t begin, size_t end), void *context)
+{
+    struct shares shares = { fn, context, count };
+    if (pool && count > SHARE)
+        thread_pool_each(pool, (count + SHARE - 1) / SHARE, do_share, &shares);
+    else
+        fn(context, 0, count);
+}
+
 struct batch {
     const struct space *space;
-    float *vectors;             /* [step][dimension] mapped; NULL: a card maps them */
+    float *vectors;             /* [step][dimension] mapped */
     struct hit *hits;           /* [step][k] */
     size_t *places;             /* [step] which of the caller's vectors */
     size_t *found;              /* [step] */
@@ -36,15 +63,58 @@ static void batch_free(struct batch *b)
     memory_free(b->allowed);
 }
 
-/* false: it is for the CPU. */
-static bool nearest_on_card(const struct recommender *r, struct batch *b, const float *vectors,
-                            size_t first, size_t count)
+/* Vectors on their way through a card. */
+struct vectors_call {
+    const struct recommender *r;
+    struct card_room *room;
+    const float *vectors;       /* [count][dimension] */
+    size_t count, k, step;      /* step: of the results */
+    struct akin_recommendation *results;
+    size_t *found;
+};
+
+static void set_hits(const struct hit *hits, size_t count, struct akin_recommendation *results)
 {
-    if (!personal_card_works(r->card) || b->k > SEARCH_DEVICE_K_MAX)
-        return false;
     for (size_t i = 0; i < count; i++)
-        b->places[i] = first + i;
-    return personal_nearest(r->card, vectors, count, b->k, b->allowed, b->hits, b->found);
+        results[i] = (struct akin_recommendation){ .row = hits[i].row,
+                                                   .similarity = hits[i].score,
+                                                   .score = hits[i].score,
+                                                   .parts = { .text = hits[i].score } };
+}
+
+static void put_vectors(void *context, size_t begin, size_t end)
+{
+    const struct vectors_call *c = context;
+    size_t dim = c->r->dimension;
+    memcpy(c->room->room.vectors + begin * dim, c->vectors + begin * dim,
+           (end - begin) * dim * sizeof *c->vectors);
+}
+
+static void take_hits(void *context, size_t begin, size_t end)
+{
+    const struct vectors_call *c = context;
+    const struct personal_room *room = &c->room->room;
+    for (size_t i = begin; i < end; i++) {
+        c->found[i] = room->found[i];
+        set_hits(room->hits + i * c->k, room->found[i], c->results + i * c->step);
+    }
+}
+
+/* false: it is for the CPU. */
+static bool nearest_on_card(struct vectors_call *c, const uint64_t *allowed)
+{
+    struct personal_card *card = c->r->card;
+    struct thread_pool *pool = cpu_threads(c->r->backend);
+    const struct personal_sizes sizes = { .vectors = c->count, .answers = c->count * c->k };
+    if (c->k == 0 || c->k > SEARCH_DEVICE_K_MAX || !personal_card_works(card) ||
+        !(c->room = personal_take_room(card, &sizes)))
+        return false;
+    share_out(pool, c->count, put_vectors, c);
+    bool well = personal_nearest(card, c->count, c->k, allowed, c->room);
+    if (well)
+        share_out(pool, c->count, take_hits, c);
+    personal_give_room(card, c->room);
+    return well;
 }
 
 /* Those that point somewhere, *live of them. */
@@ -78,22 +148,32 @@ static enum akin_status search_some(const struct recommender *r, struct batch *b
                                     struct akin_recommendation *results, size_t *found,
                                     struct akin_error *error)
 {
-    size_t live = count;
-    if (b->k == 0 || !nearest_on_card(r, b, vectors + first * r->dimension, first, count))
-        TRY(search_mapped(r, b, vectors, first, count, allowed_count, &live, error));
+    size_t live;
+    TRY(search_mapped(r, b, vectors, first, count, allowed_count, &live, error));
     for (size_t i = first; i < first + count; i++)
         found[i] = 0;
     for (size_t i = 0; i < live; i++) {
-        struct akin_recommendation *to = results + b->places[i] * k;
         found[b->places[i]] = b->found[i];
-        for (size_t rank = 0; rank < b->found[i]; rank++) {
-            const struct hit *hit = &b->hits[i * b->k + rank];
-            to[rank] = (struct akin_recommendation){ .row = hit->row, .similarity = hit->score,
-                                                     .score = hit->score,
-                                                     .parts = { .text = hit->score } };
-        }
+        set_hits(b->hits + i * b->k, b->found[i], results + b->places[i] * k);
     }
     return AKIN_OK;
+}
+
+/* How many of the first vectors the card answered. */
+static size_t search_on_card(const struct recommender *r, const struct batch *b,
+                             const float *vectors, size_t count, size_t k,
+                             struct akin_recommendation *results, size_t *found)
+{
+    size_t at = 0;
+    for (; at < count; at += at + PERSONAL_TOGETHER < count ? PERSONAL_TOGETHER : count - at) {
+        struct vectors_call c = { .r = r, .vectors = vectors + at * r->dimension,
+                                  .count = count - at, .k = b->k, .step = k,
+                                  .results = results + at * k, .found = found + at };
+        c.count = c.count < PERSONAL_TOGETHER ? c.count : PERSONAL_TOGETHER;
+        if (!nearest_on_card(&c, b->allowed))
+            break;
+    }
+    return at;
 }
 
 /* Items without a text are found by nobody. */
@@ -137,6 +217,36 @@ static enum akin_status check_finite(const float *vector, size_t dimension, size
     return AKIN_OK;
 }
 
+struct finite_check {
+    const float *vectors;
+    size_t dimension;
+    atomic_size_t first;        /* that is not finite */
+};
+
+static void check_some(void *context, size_t begin, size_t end)
+{
+    struct finite_check *c = context;
+    for (size_t i = begin; i < end; i++)
+        if (check_finite(c->vectors + i * c->dimension, c->dimension, i, NULL) != AKIN_OK) {
+            size_t first = atomic_load(&c->first);
+            while (i < first && !atomic_compare_exchange_weak(&c->first, &first, i))
+                continue;
+            return;
+        }
+}
+
+static enum akin_status check_vectors(const struct recommender *r, const float *vectors,
+                                      size_t count, struct akin_error *error)
+{
+    struct finite_check c = { .vectors = vectors, .dimension = r->dimension };
+    atomic_init(&c.first, SIZE_MAX);
+    share_out(cpu_threads(r->backend), count, check_some, &c);
+    size_t first = atomic_load(&c.first);
+    return first == SIZE_MAX ? AKIN_OK
+                             : check_finite(vectors + first * r->dimension, r->dimension, first,
+                                            error);
+}
+
 enum akin_status recommend_vectors(const struct recommender *r, const float *vectors, size_t count,
                                    size_t k, const char *filter,
                                    struct akin_recommendation *results, size_t *found,
@@ -147,14 +257,16 @@ enum akin_status recommend_vectors(const struct recommender *r, const float *vec
     enum akin_status status = AKIN_OK;
     if (k > K_MAX)
         return error_set(error, AKIN_LIMIT, "k is %zu: at most %d results at once", k, K_MAX);
-    for (size_t i = 0; i < count; i++)
-        TRY(check_finite(vectors + i * r->dimension, r->dimension, i, error));
+    TRY(check_vectors(r, vectors, count, error));
     if (count == 0)
         return AKIN_OK;
     TRY_DONE(request_filter(r, filter, &b.allowed, &passing, error));
     TRY_DONE(recommender_space(r, &b.space, error));
     TRY_DONE(drop_blank(r, b.space, &b.allowed, &passing, error));
     b.k = k < passing ? k : passing;
+    size_t answered = search_on_card(r, &b, vectors, count, k, results, found);
+    if (answered == count)
+        goto done;
     b.step = HITS_MAX / (b.k + 1) + 1;
     b.step = b.step < count ? b.step : count;
     b.hits = memory_alloc_aligned(b.step, (b.k + 1) * sizeof *b.hits);
@@ -162,7 +274,7 @@ enum akin_status recommend_vectors(const struct recommender *r, const float *vec
     b.found = memory_alloc(b.step, sizeof *b.found);
     if (!b.hits || !b.places || !b.found)
         TRY_DONE(error_memory(error));
-    for (size_t at = 0; at < count; at += b.step)
+    for (size_t at = answered; at < count; at += b.step)
         TRY_DONE(search_some(r, &b, vectors, at, count - at < b.step ? count - at : b.step,
                              passing, k, results, found, error));
 done:
@@ -172,33 +284,20 @@ done:
 
 /* ---- whole requests --------------------------------------------------------------------- */
 
-/* A request on its way to a card: what it has of its own, copied from where it was resolved. */
-struct card_request {
-    struct personal_request asked;
-    uint32_t past[PAST_MAX], *skip, *history;   /* history lies behind skip */
-    float past_weights[PAST_MAX];
-    bool ready;
-};
+enum request_state { WAITS, TRIED, DONE };      /* TRIED: the card left it */
 
+/* A batch. */
 struct round {
     const struct recommender *r;
+    const struct recommend_inputs *inputs;
     const struct akin_request *requests;
     const float *const *query_vectors;
     struct akin_answer *answers;
     size_t *places, count;      /* which of the requests it is about */
-    bool *done;                 /* [all requests] */
-    const struct filtered {
-        const char *text;
-        uint64_t *bits;
-        size_t passing;
-    } *filters;                 /* those that are different */
-    size_t filter_count;
-    struct card_request *ready; /* [count] */
-    float *persons;             /* [count][dimension] */
+    unsigned char *states;      /* [all requests] */
     struct mutex *lock;         /* guards the rest */
     struct akin_error *error;
     size_t first;               /* request that *error is of */
-    size_t begin;               /* number of requests[0] */
 };
 
 static void note(struct round *b, size_t number, const struct akin_error *error)
@@ -206,8 +305,7 @@ static void note(struct round *b, size_t number, const struct akin_error *error)
     mutex_lock(b->lock);
     if (number < b->first) {
         b->first = number;
-        error_set(b->error, error->status, "request %zu: %.900s", b->begin + number,
-                  error->message);
+        error_set(b->error, error->status, "request %zu: %.900s", number, error->message);
     }
     mutex_unlock(b->lock);
 }
@@ -225,235 +323,266 @@ static void answer_one(void *context, size_t item, int worker)
         answer->found = 0;
         note(b, i, &error);
     }
-    b->done[i] = true;
+    b->states[i] = DONE;
 }
 
 /* Whether a thread of the pool may answer it: those that score everything share it out themselves,
  * and those that explore are numbered. */
 static bool stands_alone(const struct round *b, size_t i)
 {
-    const struct recommend_inputs *inputs;
-    return b->r->index && !b->requests[i].explore &&
-           recommender_inputs(b->r, &inputs, NULL) == AKIN_OK &&
-           request_by_parts(&b->requests[i], inputs);
-}
-
-static size_t choose(struct round *b, size_t total, bool (*wanted)(const struct round *, size_t))
-{
-    b->count = 0;
-    for (size_t i = 0; i < total; i++)
-        if (!b->done[i] && (!wanted || wanted(b, i)))
-            b->places[b->count++] = i;
-    return b->count;
+    return b->r->index && !b->requests[i].explore && b->inputs &&
+           request_by_parts(&b->requests[i], b->inputs);
 }
 
 static void answer_on_threads(struct round *b, size_t total)
 {
     struct thread_pool *pool = cpu_threads(b->r->backend);
-    if (choose(b, total, stands_alone) > 1 && pool)
-        thread_pool_each(pool, b->count, answer_one, b);
-    choose(b, total, NULL);
-    for (size_t item = 0; item < b->count; item++)
-        answer_one(b, item, 0);
+    for (int alone = 1; alone >= 0; alone--) {
+        b->count = 0;
+        for (size_t i = 0; i < total; i++)
+            if (b->states[i] != DONE && (!alone || stands_alone(b, i)))
+                b->places[b->count++] = i;
+        if (alone && b->count > 1 && pool)
+            thread_pool_each(pool, b->count, answer_one, b);
+        for (size_t item = 0; item < b->count && !alone; item++)
+            answer_one(b, item, 0);
+    }
 }
 
 /* ---- on a card -------------------------------------------------------------------------- */
 
-static bool is_taken(const struct round *b, size_t i)
-{
-    return stands_alone(b, i) && personal_takes(b->r, &b->requests[i]) &&
-           request_check(b->r, &b->requests[i], b->query_vectors[i], NULL) == AKIN_OK;
-}
-
-/* The filters that the requests at hand have, each once; what is wrong with one, the CPU tells. */
-static void evaluate_filters(struct round *b, struct filtered *filters)
-{
-    b->filters = filters;
-    b->filter_count = 0;
-    for (size_t item = 0; item < b->count; item++) {
-        const char *text = b->requests[b->places[item]].filter;
-        struct filtered *f = filters;
-        while (f < filters + b->filter_count && text && strcmp(f->text, text))
-            f++;
-        if (!text || f < filters + b->filter_count)
-            continue;
-        *f = (struct filtered){ .text = text };
-        b->filter_count++;
-        (void)request_filter(b->r, text, &f->bits, &f->passing, NULL);
-    }
-}
-
-static bool keep(struct card_request *c, float *person, size_t dimension)
-{
-    struct personal_request *asked = &c->asked;
-    c->skip = memory_alloc(asked->skip_count + asked->history_count + 1, sizeof *c->skip);
-    if (!c->skip)
-        return false;
-    c->history = c->skip + asked->skip_count;
-    for (size_t i = 0; i < asked->skip_count; i++)
-        c->skip[i] = asked->skip[i];
-    for (size_t i = 0; i < asked->history_count; i++)
-        c->history[i] = asked->history[i];
-    asked->history = c->history;
-    memcpy(c->past, asked->past, asked->past_count * sizeof *c->past);
-    memcpy(c->past_weights, asked->past_weights, asked->past_count * sizeof *c->past_weights);
-    if (asked->person)
-        memcpy(person, asked->person, dimension * sizeof *person);
-    asked->person = asked->person ? person : NULL;
-    asked->skip = c->skip;
-    asked->past = c->past;
-    asked->past_weights = c->past_weights;
-    return true;
-}
-
-static void resolve_one(void *context, size_t item, int worker)
-{
-    struct round *b = context;
-    const struct recommender *r = b->r;
-    struct card_request *c = &b->ready[item];
-    size_t i = b->places[item], passing = r->items, filter = 0;
-    const char *text = b->requests[i].filter;
-    (void)worker;
-    while (text && strcmp(b->filters[filter].text, text))
-        filter++;
-    if (text && !b->filters[filter].bits)
-        return;
-    struct scratch *s = scratch_take(r);
-    if (!s)
-        return;
-    struct asked asked = { .r = r, .request = &b->requests[i], .wanted = b->requests[i].k, .s = s,
-                           .on_card = true };
-    passing = text ? b->filters[filter].passing : passing;
-    if (request_resolve(&asked, b->query_vectors[i], NULL) == AKIN_OK &&
-        personal_ask(&asked, b->query_vectors[i], passing, &c->asked))
-        c->ready = keep(c, b->persons + item * r->dimension, r->dimension);
-    c->asked.mask = text ? (uint32_t)filter : UINT32_MAX;
-    scratch_give(r, s);
-}
-
-/* What one call to the card is made of. */
-struct call_room {
-    struct personal_request *requests;      /* [count], and so are these */
-    struct akin_recommendation **results;
-    size_t *found, *numbers;
-    uint64_t *masks;            /* [filters][words] */
+/* Requests for as many results each, in one call. Each is resolved into the card's room by one
+ * thread, which takes what its lists need of the room's; where that is too little, there is another
+ * turn with what was needed. */
+struct card_call {
+    struct round *b;
+    struct card_room *room;
+    size_t vectors;             /* of a request */
+    size_t lists_max;
+    atomic_size_t lists;        /* taken, or wanted beyond */
+    uint32_t *filter_of;        /* [count], PERSONAL_NONE: none */
+    bool *ready;                /* [count] */
+    struct filtered {
+        const char *text;
+        size_t passing;
+        bool right;             /* what is wrong with it, the CPU tells */
+    } *filters;                 /* those that are different */
+    uint64_t *masks;            /* [filter_count][words] */
+    size_t filter_count;
 };
 
-static void room_free(struct call_room *room)
+static uint32_t find_filter(const struct card_call *c, const char *text)
 {
-    memory_free(room->requests);
-    memory_free(room->results);
-    memory_free(room->found);
-    memory_free(room->numbers);
-    memory_free(room->masks);
+    uint32_t f = 0;
+    while (f < c->filter_count && text != c->filters[f].text && strcmp(text, c->filters[f].text))
+        f++;
+    return f;
 }
 
-static bool room_make(const struct round *b, struct call_room *room)
+/* Each once. */
+static bool evaluate_filters(struct card_call *c)
 {
-    size_t words = filter_words(b->r->items);
-    room->requests = memory_alloc(b->count, sizeof *room->requests);
-    room->results = memory_alloc(b->count, sizeof *room->results);
-    room->found = memory_alloc(b->count, sizeof *room->found);
-    room->numbers = memory_alloc(b->count, sizeof *room->numbers);
-    room->masks = memory_alloc(b->filter_count * words + 1, sizeof *room->masks);
-    if (!room->requests || !room->results || !room->found || !room->numbers || !room->masks)
+    const struct round *b = c->b;
+    size_t words = filter_words(b->r->items), room = 0;
+    for (size_t item = 0; item < b->count; item++) {
+        const char *text = b->requests[b->places[item]].filter;
+        c->filter_of[item] = text ? find_filter(c, text) : PERSONAL_NONE;
+        if (!text || c->filter_of[item] < c->filter_count)
+            continue;
+        if (!array_reserve((void **)&c->filters, &room, c->filter_count + 1, sizeof *c->filters))
+            return false;
+        c->filters[c->filter_count++] = (struct filtered){ .text = text };
+    }
+    c->masks = memory_alloc(c->filter_count * words + 1, sizeof *c->masks);
+    for (size_t f = 0; f < c->filter_count && c->masks; f++) {
+        struct filtered *filter = &c->filters[f];
+        uint64_t *bits = NULL;
+        filter->right =
+            request_filter(b->r, filter->text, &bits, &filter->passing, NULL) == AKIN_OK;
+        if (filter->right)
+            memcpy(c->masks + f * words, bits, words * sizeof *bits);
+        memory_free(bits);
+    }
+    return c->masks != NULL;
+}
+
+static bool resolve_one(struct card_call *c, struct scratch *s, size_t item)
+{
+    const struct round *b = c->b;
+    const struct recommender *r = b->r;
+    size_t i = b->places[item], passing = r->items;
+    const float *query = b->query_vectors[i];
+    struct asked asked = { .r = r, .request = &b->requests[i], .wanted = b->requests[i].k, .s = s,
+                           .on_card = true };
+    struct personal_asked found;
+    uint32_t filter = c->filter_of[item];
+    if (filter != PERSONAL_NONE && !c->filters[filter].right)
         return false;
-    for (size_t f = 0; f < b->filter_count; f++)
-        if (b->filters[f].bits)
-            memcpy(room->masks + f * words, b->filters[f].bits, words * sizeof *room->masks);
+    if (filter != PERSONAL_NONE)
+        passing = c->filters[filter].passing;
+    if (request_check(r, asked.request, query, NULL) != AKIN_OK ||
+        request_resolve(&asked, query, NULL) != AKIN_OK ||
+        !personal_ask(&asked, query, passing, &found))
+        return false;
+    found.request.mask = filter;
+    size_t wanted = personal_lists(&found), first = atomic_fetch_add(&c->lists, wanted);
+    const struct personal_place place = { .number = item, .vector = item * c->vectors,
+                                          .list = first, .mask_count = c->filter_count };
+    return first <= c->lists_max && wanted <= c->lists_max - first &&
+           personal_write(r->card, c->room, &place, &found);
+}
+
+static void resolve_some(void *context, size_t group, int worker)
+{
+    struct card_call *c = context;
+    size_t begin = group * GROUP, end = begin + GROUP < c->b->count ? begin + GROUP : c->b->count;
+    struct scratch *s = scratch_take(c->b->r);
+    (void)worker;
+    for (size_t item = begin; item < end; item++)
+        c->ready[item] = s && resolve_one(c, s, item);
+    if (s)
+        scratch_give(c->b->r, s);
+}
+
+/* All of them into a room that is large enough. */
+static bool resolve_all(struct card_call *c)
+{
+    const struct round *b = c->b;
+    struct thread_pool *pool = cpu_threads(b->r->backend);
+    struct personal_card *card = b->r->card;
+    size_t groups = (b->count + GROUP - 1) / GROUP, k = b->requests[b->places[0]].k;
+    atomic_init(&c->lists, personal_listed(card) * b->count);
+    for (int turn = 0; turn < 3 && atomic_load(&c->lists) > c->lists_max; turn++) {
+        c->lists_max = atomic_exchange(&c->lists, 0);
+        c->lists_max = c->lists_max < UINT32_MAX ? c->lists_max : UINT32_MAX;
+        const struct personal_sizes sizes = { .requests = b->count, .lists = c->lists_max,
+                                              .vectors = c->vectors * b->count,
+                                              .answers = k * b->count };
+        if (c->room)
+            personal_give_room(card, c->room);
+        c->room = personal_take_room(card, &sizes);
+        if (!c->room)
+            return false;
+        for (size_t group = 0; group < groups && !pool; group++)
+            resolve_some(c, group, 0);
+        if (pool)
+            thread_pool_each(pool, groups, resolve_some, c);
+    }
+    personal_note_listed(card, (atomic_load(&c->lists) + b->count - 1) / b->count);
     return true;
 }
 
-/* Those that want as many results as the first that is left, in one call. */
-static size_t call_card(struct round *b, struct call_room *room)
+/* Those that are ready, close together; they are the places now. */
+static void close_up(struct card_call *c)
 {
-    struct personal_call call = { .requests = room->requests, .masks = room->masks,
-                                  .mask_count = b->filter_count, .results = room->results,
-                                  .found = room->found };
+    struct round *b = c->b;
+    struct personal_request *requests = c->room->room.requests;
+    size_t kept = 0;
     for (size_t item = 0; item < b->count; item++) {
-        struct card_request *c = &b->ready[item];
-        size_t i = b->places[item];
-        if (!c->ready || (call.count && b->requests[i].k != call.k))
+        if (!c->ready[item])
             continue;
-        call.k = b->requests[i].k;
-        room->results[call.count] = b->answers[i].results;
-        room->numbers[call.count] = i;
-        room->requests[call.count++] = c->asked;
-        c->ready = false;
+        if (kept != item)
+            requests[kept] = requests[item];
+        b->places[kept++] = b->places[item];
     }
-    if (call.count && personal_answer(b->r->card, &call))
-        for (size_t at = 0; at < call.count; at++)
-            if (room->found[at] != PERSONAL_NOWHERE) {
-                b->answers[room->numbers[at]].status = AKIN_OK;
-                b->answers[room->numbers[at]].found = room->found[at];
-                b->done[room->numbers[at]] = true;
-            }
-    return call.count;
+    b->count = kept;
+}
+
+static void take_results(void *context, size_t begin, size_t end)
+{
+    const struct card_call *c = context;
+    const struct round *b = c->b;
+    for (size_t item = begin; item < end; item++) {
+        size_t i = b->places[item];
+        struct akin_answer *answer = &b->answers[i];
+        size_t found = personal_results(c->room, item, b->requests[i].k, answer->results);
+        if (found == PERSONAL_NOWHERE)
+            continue;
+        answer->status = AKIN_OK;
+        answer->found = found;
+        b->states[i] = DONE;
+    }
 }
 
 /* What the card leaves is not done, nor is anything without the memory for it. */
+static void call_card(struct round *b)
+{
+    struct card_call c = { .b = b, .filter_of = memory_alloc(b->count, sizeof *c.filter_of),
+                           .ready = memory_alloc(b->count, sizeof *c.ready) };
+    struct thread_pool *pool = cpu_threads(b->r->backend);
+    size_t queries = 0, people = 0;
+    for (size_t item = 0; item < b->count; item++) {
+        const struct akin_request *request = &b->requests[b->places[item]];
+        queries += request->query != NULL;
+        people += request->user || request->history_count;
+    }
+    c.vectors = (queries > 0) + (people > 0);
+    if (c.filter_of && c.ready && evaluate_filters(&c) && resolve_all(&c)) {
+        close_up(&c);
+        struct personal_call call = { .count = b->count, .masks = c.masks,
+                                      .lists = atomic_load(&c.lists),
+                                      .mask_count = c.filter_count };
+        call.lists = call.lists < c.lists_max ? call.lists : c.lists_max;
+        call.k = b->count ? b->requests[b->places[0]].k : 0;
+        if (call.count && personal_answer(b->r->card, &call, c.room))
+            share_out(pool, call.count, take_results, &c);
+    }
+    if (c.room)
+        personal_give_room(b->r->card, c.room);
+    memory_free(c.filter_of);
+    memory_free(c.ready);
+    memory_free(c.filters);
+    memory_free(c.masks);
+}
+
+/* The next ones for it that want as many results each, at most as many as a call takes. */
+static bool next_for_card(struct round *b, size_t total, size_t *from)
+{
+    size_t k = 0;
+    b->count = 0;
+    for (size_t i = *from; i < total && b->count < PERSONAL_TOGETHER; i++) {
+        bool fits = b->states[i] == WAITS && stands_alone(b, i) &&
+                    (b->count == 0 || b->requests[i].k == k) &&
+                    personal_takes(b->r, b->inputs, &b->requests[i]);
+        if (!fits && b->count == 0)
+            *from = i + 1;
+        if (!fits)
+            continue;
+        k = b->requests[i].k;
+        b->places[b->count++] = i;
+        b->states[i] = TRIED;
+    }
+    return b->count > 0;
+}
+
 static void answer_on_card(struct round *b, size_t total)
 {
-    struct call_room room = { 0 };
-    if (!personal_card_works(b->r->card) || choose(b, total, is_taken) < 2)
-        return;
-    struct filtered *filters = memory_alloc(b->count, sizeof *filters);
-    b->ready = memory_alloc(b->count, sizeof *b->ready);
-    b->persons = memory_alloc_aligned(b->count, b->r->dimension * sizeof *b->persons);
-    if (!filters || !b->ready || !b->persons)
-        goto done;
-    evaluate_filters(b, filters);
-    if (!room_make(b, &room))
-        goto done;
-    struct thread_pool *pool = cpu_threads(b->r->backend);
-    for (size_t item = 0; item < b->count && !pool; item++)
-        resolve_one(b, item, 0);
-    if (pool)
-        thread_pool_each(pool, b->count, resolve_one, b);
-    while (call_card(b, &room))
-        continue;
-done:
-    for (size_t item = 0; b->ready && item < b->count; item++)
-        memory_free(b->ready[item].skip);
-    for (size_t f = 0; filters && f < b->filter_count; f++)
-        memory_free(filters[f].bits);
-    room_free(&room);
-    memory_free(filters);
-    memory_free(b->ready);
-    memory_free(b->persons);
-    b->ready = NULL;
-    b->persons = NULL;
-    b->filter_count = 0;
+    size_t from = 0;
+    while (personal_card_works(b->r->card) && b->inputs && next_for_card(b, total, &from))
+        call_card(b);
 }
 
 enum akin_status recommend_batch(const struct recommender *r, const struct akin_request *requests,
                                  const float *const *query_vectors, size_t count,
                                  struct akin_answer *answers, struct akin_error *error)
 {
-    size_t most = count < REQUESTS_TOGETHER ? count : REQUESTS_TOGETHER;
     struct akin_error told = { 0 };
     enum akin_status status = AKIN_OK;
-    struct round b = { .r = r, .error = &told, .lock = mutex_create(),
-                       .places = memory_alloc(most + 1, sizeof *b.places),
-                       .done = memory_alloc(most + 1, sizeof *b.done) };
-    if (!b.lock || !b.places || !b.done)
+    struct round b = { .r = r, .requests = requests, .query_vectors = query_vectors,
+                       .answers = answers, .error = &told, .first = SIZE_MAX,
+                       .lock = mutex_create(), .places = memory_alloc(count + 1, sizeof *b.places),
+                       .states = memory_alloc(count + 1, sizeof *b.states) };
+    if (!b.lock || !b.places || !b.states)
         TRY_DONE(error_memory(error));
-    for (size_t at = 0; at < count; at += most) {
-        size_t now = count - at < most ? count - at : most;
-        b.requests = requests + at;
-        b.query_vectors = query_vectors + at;
-        b.answers = answers + at;
-        b.begin = at;
-        b.first = told.status == AKIN_OK ? SIZE_MAX : 0;
-        memset(b.done, 0, most * sizeof *b.done);
-        answer_on_card(&b, now);
-        answer_on_threads(&b, now);
-    }
+    if (recommender_inputs(r, &b.inputs, NULL) != AKIN_OK)
+        b.inputs = NULL;
+    answer_on_card(&b, count);
+    answer_on_threads(&b, count);
     if (told.status != AKIN_OK)
         status = error_set(error, told.status, "%s", told.message);
 done:
     mutex_destroy(&b.lock);
     memory_free(b.places);
-    memory_free(b.done);
+    memory_free(b.states);
     return status;
 }

@@ -16,7 +16,8 @@ enum blend_context {
 enum { BLEND_SESSION_SECONDS = 3600 };
 
 /* The weight of a query beside a person, unless another was learned or asked for. */
-#define BLEND_QUERY 0.7f
+enum { BLEND_QUERY_TENTHS = 7 };
+#define BLEND_QUERY (BLEND_QUERY_TENTHS / 10.0f)
 /* That of the mean over an item's genres of what is wanted, where no reranker says better. */
 #define BLEND_MATCH 2.0f
 

@@ -26,7 +26,8 @@ enum {
     TASTE_BEST = 10,            /* whose mean is the scale of tastes */
     TASTE_FLOOR = 100,          /* which of the model's best is 0 */
     PRODUCT_ROWS = 64,
-    FETCHED = 3,                /* rows of the graph that come while others are added */
+    FETCHED = 3,                /* rows of the graph that come while others are scored, */
+    PAST_FETCHED = 8,           /* and of a past, which are shorter, while others are added */
     DROP_FROM = 4,              /* candidates for each result: fewer are not worth it */
 };
 
@@ -196,6 +197,8 @@ static enum akin_status offer_titles(struct asked *a, size_t wanted, struct akin
 
 static void rate_titles(struct asked *a)
 {
+    if (!a->s->title.count)     /* all are 0 */
+        return;
     for (size_t i = 0; i < a->s->candidate_count; i++)
         a->s->candidates[i].values[PART_TITLE] = a->s->title.values[a->s->candidates[i].row];
 }
@@ -296,7 +299,8 @@ static void rate_taste(struct asked *a)
 {
     for (size_t i = 0; i < a->s->candidate_count; i++) {
         struct candidate *c = &a->s->candidates[i];
-        c->values[PART_TASTE] = a->s->taste.values[c->row] / a->gathered_scale;
+        if (a->s->taste.count)
+            c->values[PART_TASTE] = a->s->taste.values[c->row] / a->gathered_scale;
         if (a->said)
             c->values[PART_TASTE] +=
                 (speech_score(&a->s->speech, c->row) - a->said_floor) / a->said_scale;
@@ -321,6 +325,8 @@ static enum akin_status offer_popular(struct asked *a, size_t wanted, struct aki
 
 static void rate_popular(struct asked *a)
 {
+    if (a->weights[PART_POPULARITY] == 0 && !a->request->explore && !a->r->rescorer.rescore)
+        return;                 /* nobody asks for it */
     for (size_t i = 0; i < a->s->candidate_count; i++)
         a->s->candidates[i].values[PART_POPULARITY] =
             a->aids->popularity[a->s->candidates[i].row];
@@ -392,11 +398,10 @@ static enum akin_status read_past(struct asked *a, struct akin_error *error)
     }
     graph_person_begin(graph, &s->graph);
     for (size_t e = first; e < s->past_count; e++) {
-        if (e + FETCHED < s->past_count)
-            graph_fetch(graph, s->past[e + FETCHED],
-                        a->space->vectors + s->past[e + FETCHED] * a->space->dim, false);
-        graph_person_take(graph, k, &s->graph, s->past[e],
-                          a->space->vectors + s->past[e] * a->space->dim);
+        if (e + PAST_FETCHED < s->past_count)
+            graph_past_fetch(&a->aids->past, s->past[e + PAST_FETCHED]);
+        graph_past_take(&a->aids->past, graph, k, &s->graph, s->past[e],
+                        a->space->vectors + s->past[e] * a->space->dim);
     }
     graph_person_end(graph, k, &s->graph);
     return AKIN_OK;
@@ -423,7 +428,7 @@ static enum akin_status rate_graph(struct asked *a, struct akin_error *error)
         float cosine;
         if (i + FETCHED < s->candidate_count && graph->fresh[c[FETCHED].row])
             graph_fetch(graph, c[FETCHED].row,
-                        a->space->vectors + c[FETCHED].row * a->space->dim, true);
+                        a->space->vectors + c[FETCHED].row * a->space->dim);
         if (!graph->fresh[c->row])
             continue;
         k->score_dot_f32(&cosine, s->vector, 1, &text, 1, a->space->dim);

@@ -1,6 +1,7 @@
 /* See graph_bytes.h. */
 #include "recommend/graph_bytes.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -23,12 +24,13 @@ static float greatest(const float *x, size_t count)
     return most;
 }
 
-static void round_row(const float *row, size_t dim, int8_t *out, float *scale)
+void graph_bytes_round(const float *row, size_t dim, int8_t *out, float *scale)
 {
     float most = greatest(row, dim);
+    most = most / WEIGHT_MAX >= FLT_MIN ? most : 0;
     *scale = most / WEIGHT_MAX;
-    for (size_t d = 0; most > 0 && d < dim; d++)
-        out[d] = (int8_t)lrintf(row[d] * (WEIGHT_MAX / most));
+    for (size_t d = 0; d < dim; d++)
+        out[d] = most > 0 ? (int8_t)lrintf(row[d] * (WEIGHT_MAX / most)) : 0;
 }
 
 enum akin_status graph_bytes_make(const struct graph_sage *graph, enum graph_tower tower,
@@ -44,8 +46,8 @@ enum akin_status graph_bytes_make(const struct graph_sage *graph, enum graph_tow
     }
     memset(made.weights, 0, 2 * dim * stride);
     for (size_t r = 0; r < 2 * dim; r++)
-        round_row(graph->rows[(size_t)tower * 2 * dim + r], dim, made.weights + r * stride,
-                  &made.scales[r]);
+        graph_bytes_round(graph->rows[(size_t)tower * 2 * dim + r], dim,
+                          made.weights + r * stride, &made.scales[r]);
     made.rest = graph->values + (size_t)tower * graph_tower_values(dim);
     *bytes = made;
     return AKIN_OK;

@@ -18,6 +18,9 @@ enum akin_status graph_bytes_make(const struct graph_sage *graph, enum graph_tow
                                   struct graph_bytes *bytes, struct akin_error *error);
 void graph_bytes_deinit(struct graph_bytes *bytes);
 
+/* out [dim] times *scale is `row`, nearly. */
+void graph_bytes_round(const float *row, size_t dim, int8_t *out, float *scale);
+
 /* Floats of scratch. */
 static inline size_t graph_bytes_scratch(size_t dim)
 {

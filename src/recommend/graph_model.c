@@ -63,7 +63,8 @@ bool graph_person_init(const struct graph_model *m, struct graph_person *p)
     p->vector = memory_alloc_aligned(m->dim + m->rank, sizeof *p->vector);
     p->mean = memory_alloc_aligned(m->dim, sizeof *p->mean);
     p->scratch = memory_alloc_aligned(graph_bytes_scratch(m->dim), sizeof *p->scratch);
-    if (p->vector && p->mean && p->scratch)
+    p->row = memory_alloc_aligned(graph_row_bytes(m), 1);
+    if (p->vector && p->mean && p->scratch && p->row)
         return true;
     graph_person_deinit(p);
     return false;
@@ -74,6 +75,7 @@ void graph_person_deinit(struct graph_person *p)
     memory_free(p->vector);
     memory_free(p->mean);
     memory_free(p->scratch);
+    memory_free(p->row);
     *p = (struct graph_person){ 0 };
 }
 
@@ -84,12 +86,30 @@ void graph_person_begin(const struct graph_model *m, struct graph_person *p)
     p->count = 0;
 }
 
+void graph_row_make(const struct graph_model *m, uint32_t item, const float *text, int8_t *row)
+{
+    float scales[2];
+    graph_bytes_round(text, m->dim, row, &scales[0]);
+    graph_bytes_round(m->vectors + item * (m->dim + m->rank) + m->dim, m->rank, row + m->dim,
+                      &scales[1]);
+    memcpy(row + m->dim + m->rank, scales, sizeof scales);
+}
+
+void graph_person_add(const struct graph_model *m, const struct kernels *kernels,
+                      struct graph_person *p, const int8_t *row)
+{
+    float scales[2];
+    memcpy(scales, row + m->dim + m->rank, sizeof scales);
+    kernels->add_scaled_s8(p->mean, row, scales[0], m->dim);
+    kernels->add_scaled_s8(p->vector + m->dim, row + m->dim, scales[1], m->rank);
+    p->count++;
+}
+
 void graph_person_take(const struct graph_model *m, const struct kernels *kernels,
                        struct graph_person *p, uint32_t item, const float *text)
 {
-    kernels->add_f32(p->mean, text, m->dim);
-    kernels->add_f32(p->vector + m->dim, m->vectors + item * (m->dim + m->rank) + m->dim, m->rank);
-    p->count++;
+    graph_row_make(m, item, text, p->row);
+    graph_person_add(m, kernels, p, p->row);
 }
 
 static float product(const struct kernels *kernels, const float *a, const float *b, size_t count)

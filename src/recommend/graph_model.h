@@ -55,27 +55,38 @@ struct graph_person {
     float *vector;              /* [dim + rank] h_u, then p / |p|, GRAPH_KIN times */
     float *mean;                /* [dim] of the texts, of length 10 */
     float *scratch;             /* [graph_bytes_scratch(dim)] */
+    int8_t *row;                /* [graph_row_bytes] of an item that is taken */
     size_t count;               /* of the past; 0: nothing is said */
     float middle;               /* the mean score of the new items */
 };
 
 bool graph_person_init(const struct graph_model *model, struct graph_person *person);
 void graph_person_deinit(struct graph_person *person);
-/* A past, one after the other: begin, take each item with its text, end. Allocates nothing. */
+/* A past, one after the other: begin, take each item with its text, end. Allocates nothing. What is
+ * taken is rounded to bytes first: graph_past.h has them ready. */
 void graph_person_begin(const struct graph_model *model, struct graph_person *person);
 void graph_person_take(const struct graph_model *model, const struct kernels *kernels,
                        struct graph_person *person, uint32_t item, const float *text);
 void graph_person_end(const struct graph_model *model, const struct kernels *kernels,
                       struct graph_person *person);
 
+/* Take, in two steps. */
+static inline size_t graph_row_bytes(const struct graph_model *model)
+{
+    return model->dim + model->rank + 2 * sizeof(float);
+}
+void graph_row_make(const struct graph_model *model, uint32_t item, const float *text,
+                    int8_t *row);
+void graph_person_add(const struct graph_model *model, const struct kernels *kernels,
+                      struct graph_person *person, const int8_t *row);
+
 /* Has what will be asked of an item soon brought near. */
-static inline void graph_fetch(const struct graph_model *model, uint32_t item, const float *text,
-                               bool whole)
+static inline void graph_fetch(const struct graph_model *model, uint32_t item, const float *text)
 {
     const float *row = model->vectors + item * (model->dim + model->rank);
     for (size_t at = 0; at < model->dim; at += 16)
         __builtin_prefetch(text + at);
-    for (size_t at = whole ? 0 : model->dim; at < model->dim + model->rank; at += 16)
+    for (size_t at = 0; at < model->dim + model->rank; at += 16)
         __builtin_prefetch(row + at);
 }
 

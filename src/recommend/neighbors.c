@@ -16,6 +16,7 @@
 enum {
     QUEUE_EVENTS = 1 << 16,     /* 2 MB; what comes while one batch of lists is computed */
     QUEUE_WAKES = QUEUE_EVENTS / 4,     /* so many wake the thread even if nothing is missing */
+    SPARE_LISTS = 512,          /* written between two waits for readers */
 };
 
 struct neighbors {
@@ -47,9 +48,9 @@ struct neighbors {
     bool *waiting;              /* [items]: is in that ring */
     size_t admission_first, admission_count;
     size_t batch_max;
-    uint32_t *rows;                     /* [batch_max] to compute now */
-    size_t *found;                      /* [batch_max] */
-    struct akin_neighbor *lists;        /* [batch_max][AKIN_NEIGHBORS_MAX] */
+    uint32_t *rows;             /* [batch_max] to compute now, */
+    size_t row_first, row_count;    /* these of them */
+    uint64_t began_ns;          /* when their computing did */
 };
 
 /* ---- counting --------------------------------------------------------------------------- */
@@ -109,7 +110,7 @@ static size_t batch_now(const struct neighbors *n)
 }
 
 /* What is missing comes before what is there and shall be renewed. */
-static size_t next_rows(struct neighbors *n)
+static void next_rows(struct neighbors *n)
 {
     size_t count = 0, most = batch_now(n);
     uint32_t *rows = n->rows;
@@ -126,16 +127,33 @@ static size_t next_rows(struct neighbors *n)
         if (policy_contains(n->policy, row) && (n->renew || !blocks_has(n->blocks, row)))
             rows[count++] = row;
     }
-    return count;
+    n->row_first = 0;
+    n->row_count = count;
 }
 
-static enum akin_status compute_batch(struct neighbors *n, size_t count, struct akin_error *error)
+static struct akin_neighbor *begin_list(void *context)
 {
-    TRY(n->source.compute(n->source.context, n->rows, count, n->lists, n->found, error));
-    uint64_t now = clock_monotonic_ns();
-    for (size_t i = 0; i < count; i++)
-        blocks_publish(n->blocks, n->rows[i], n->lists + i * AKIN_NEIGHBORS_MAX, n->found[i], now);
-    atomic_fetch_add(&n->built, count);
+    struct neighbors *n = context;
+    return blocks_blank(n->blocks);
+}
+
+/* An item that is no longer kept may still have been among the rows. */
+static void end_list(void *context, uint32_t row, size_t found)
+{
+    struct neighbors *n = context;
+    if (policy_contains(n->policy, row))
+        blocks_publish(n->blocks, row, found, n->began_ns);
+}
+
+static enum akin_status compute_some(struct neighbors *n, struct akin_error *error)
+{
+    const struct neighbors_sink sink = { begin_list, end_list, n };
+    size_t done = 0, count = n->row_count - n->row_first;
+    n->began_ns = clock_monotonic_ns();
+    TRY(n->source.compute(n->source.context, n->rows + n->row_first, count, &sink, &done, error));
+    ASSERT(done > 0 && done <= count);
+    n->row_first += done;
+    atomic_fetch_add(&n->built, done);
     return AKIN_OK;
 }
 
@@ -156,6 +174,7 @@ static void fail(struct neighbors *n, enum akin_status status, const struct akin
     n->why = *error;
     mutex_unlock(n->lock);
     n->order_next = n->order_count;     /* a refresh tries again */
+    n->row_first = n->row_count;
 }
 
 /* What a turn of the thread has left. */
@@ -206,13 +225,15 @@ static void work(void *context)
         }
         count_events(n);
         turn.takes = event_queue_takes(n->queue);
-        size_t count = next_rows(n);
-        if (status == AKIN_OK && count)
-            status = compute_batch(n, count, &error);
+        if (n->row_first == n->row_count)
+            next_rows(n);
+        turn.idle = n->row_first == n->row_count;
+        if (status == AKIN_OK && !turn.idle)
+            status = compute_some(n, &error);
         if (status != AKIN_OK)
             fail(n, status, &error);
-        turn.idle = count == 0;
-        turn.settled = n->order_next == n->order_count && n->admission_count == 0;
+        turn.settled = n->row_first == n->row_count && n->order_next == n->order_count &&
+                       n->admission_count == 0;
     }
 }
 
@@ -246,7 +267,8 @@ static enum akin_status make_parts(struct neighbors *n,
     n->batch_max = items < most ? items + 1 : most;
     TRY(popularity_create(&popularity, items, &n->popularity, error));
     n->policy = policy_create(items, n->capacity);
-    n->blocks = blocks_create(items, n->capacity, n->batch_max);
+    n->blocks = blocks_create(items, n->capacity,
+                              n->batch_max < SPARE_LISTS ? n->batch_max : SPARE_LISTS);
     n->queue = event_queue_create(QUEUE_EVENTS);
     n->lock = mutex_create();
     n->work = condition_create();
@@ -255,10 +277,8 @@ static enum akin_status make_parts(struct neighbors *n,
     n->admissions = memory_alloc(items, sizeof *n->admissions);
     n->waiting = memory_alloc(items, sizeof *n->waiting);
     n->rows = memory_alloc(n->batch_max, sizeof *n->rows);
-    n->found = memory_alloc(n->batch_max, sizeof *n->found);
-    n->lists = memory_alloc(n->batch_max * AKIN_NEIGHBORS_MAX, sizeof *n->lists);
     return n->policy && n->blocks && n->queue && n->lock && n->work && n->settled && n->order &&
-                   n->admissions && n->waiting && n->rows && n->found && n->lists
+                   n->admissions && n->waiting && n->rows
                ? AKIN_OK
                : error_memory(error);
 }
@@ -328,8 +348,6 @@ void neighbors_close(struct neighbors **neighbors)
     memory_free(n->admissions);
     memory_free(n->waiting);
     memory_free(n->rows);
-    memory_free(n->found);
-    memory_free(n->lists);
     memory_free(n);
     *neighbors = NULL;
 }

@@ -15,14 +15,22 @@ struct recommender;
 struct search_device;
 struct search_device_ops;
 
-/* Where lists come from. `compute` writes the lists of rows [count] to lists [count]
- * [AKIN_NEIGHBORS_MAX] and their lengths to found [count]; only the background calls it, one call
- * at a time. `batch` says how many it is best given at once now, up to NEIGHBORS_BATCH_MAX; NULL:
+/* Where lists go, one after the other, without a copy: begin gives room for AKIN_NEIGHBORS_MAX, and
+ * end says whose list of how many it is now; from then on it is read. */
+struct neighbors_sink {
+    struct akin_neighbor *(*begin)(void *context);
+    void (*end)(void *context, uint32_t row, size_t found);
+    void *context;
+};
+
+/* Where lists come from. `compute` gives the sink the lists of the first of rows [count], in any
+ * order, and says in *done of how many: one at least. Only the background calls it, one call at a
+ * time. `batch` says how many it is best given at once now, up to NEIGHBORS_BATCH_MAX; NULL:
  * NEIGHBORS_BATCH, which a processor's core does between two looks at what else there is to do. */
-enum { NEIGHBORS_BATCH = 64, NEIGHBORS_BATCH_MAX = 2048 };
+enum { NEIGHBORS_BATCH = 64, NEIGHBORS_BATCH_MAX = 16384 };
 struct neighbors_source {
     enum akin_status (*compute)(void *context, const uint32_t *rows, size_t count,
-                                struct akin_neighbor *lists, size_t *found,
+                                const struct neighbors_sink *sink, size_t *done,
                                 struct akin_error *error);
     void *context;
     size_t items;
@@ -62,7 +70,7 @@ struct neighbors_vectors {
 /* A card is not worth its starts for a few. */
 size_t neighbors_batch_vectors(void *context);
 enum akin_status neighbors_compute_vectors(void *context, const uint32_t *rows, size_t count,
-                                           struct akin_neighbor *lists, size_t *found,
+                                           const struct neighbors_sink *sink, size_t *done,
                                            struct akin_error *error);
 
 /* ---- lists of answers (ready.c) ---------------------------------------------------------- */
@@ -73,7 +81,7 @@ struct neighbors_answers {
     const struct catalog *catalog;
 };
 enum akin_status neighbors_compute_answers(void *context, const uint32_t *rows, size_t count,
-                                           struct akin_neighbor *lists, size_t *found,
+                                           const struct neighbors_sink *sink, size_t *done,
                                            struct akin_error *error);
 
 /* The newest ratings of a catalogue, at most CACHE_HISTORY_MAX, oldest first; free with

@@ -38,7 +38,7 @@ struct blocks *blocks_create(size_t items, size_t capacity, size_t spare)
         return NULL;
     if (size_add(capacity, spare, &count) && count < NO_BLOCK) {
         b->of_row = memory_alloc(items, sizeof *b->of_row);
-        b->blocks = memory_alloc(count, sizeof *b->blocks);
+        b->blocks = memory_alloc_aligned(count, sizeof *b->blocks);
         b->made_ns = memory_alloc(count, sizeof *b->made_ns);
         b->unused = memory_alloc(count, sizeof *b->unused);
         b->leaving = memory_alloc(count, sizeof *b->leaving);
@@ -126,17 +126,19 @@ static void retire(struct blocks *b, uint32_t place)
     atomic_fetch_sub(&b->published, 1);
 }
 
-void blocks_publish(struct blocks *b, uint32_t row, const struct akin_neighbor *list, size_t found,
-                    uint64_t now_ns)
+struct akin_neighbor *blocks_blank(struct blocks *b)
 {
-    ASSERT(row < b->items && found <= AKIN_NEIGHBORS_MAX);
     if (b->unused_count == 0)
         reclaim(b);
     ASSERT(b->unused_count > 0);
+    return b->blocks[b->unused[b->unused_count - 1]].list;
+}
+
+void blocks_publish(struct blocks *b, uint32_t row, size_t found, uint64_t now_ns)
+{
+    ASSERT(row < b->items && found <= AKIN_NEIGHBORS_MAX && b->unused_count > 0);
     uint32_t place = b->unused[--b->unused_count];
-    struct block *block = &b->blocks[place];
-    block->found = found;
-    memcpy(block->list, list, found * sizeof *list);
+    b->blocks[place].found = found;
     atomic_store_explicit(&b->made_ns[place], now_ns ? now_ns : 1, memory_order_relaxed);
     atomic_fetch_add(&b->published, 1);
     retire(b, atomic_exchange(&b->of_row[row], place));

@@ -16,10 +16,11 @@ void blocks_destroy(struct blocks **blocks);
 /* Any thread; never waits. */
 bool blocks_read(struct blocks *blocks, uint32_t row, struct akin_neighbor *list, size_t *found);
 
-/* The writer's. Publishing replaces; at most `capacity` rows have a list. `now_ns` is kept with it.
- */
-void blocks_publish(struct blocks *blocks, uint32_t row, const struct akin_neighbor *list,
-                    size_t found, uint64_t now_ns);
+/* The writer's. A list is written to the blank block, [AKIN_NEIGHBORS_MAX], and then published,
+ * which replaces; the blank block is the same until then. At most `capacity` rows have a list.
+ * `now_ns` is kept with it. */
+struct akin_neighbor *blocks_blank(struct blocks *blocks);
+void blocks_publish(struct blocks *blocks, uint32_t row, size_t found, uint64_t now_ns);
 void blocks_withdraw(struct blocks *blocks, uint32_t row);
 bool blocks_has(const struct blocks *blocks, uint32_t row);
 size_t blocks_count(const struct blocks *blocks);

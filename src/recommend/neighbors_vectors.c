@@ -12,25 +12,51 @@
  * others may be its equals, or longer. */
 enum { ASKED = AKIN_NEIGHBORS_MAX + 1 };
 
-static size_t without_self(const struct hit *hits, size_t count, uint32_t self,
-                           struct akin_neighbor *list)
+static void copy_hits(const struct hit *hits, size_t count, struct akin_neighbor *list)
 {
-    size_t found = 0;
-    for (size_t i = 0; i < count && found < AKIN_NEIGHBORS_MAX; i++)
-        if (hits[i].row != self)
-            list[found++] = (struct akin_neighbor){ hits[i].row, hits[i].score };
-    return found;
+    for (size_t i = 0; i < count; i++)
+        list[i] = (struct akin_neighbor){ hits[i].row, hits[i].score };
+}
+
+/* The hits of a query, which was row `self`, become its list. */
+static void put_list(const struct neighbors_sink *sink, uint32_t self, const struct hit *hits,
+                     size_t count)
+{
+    struct akin_neighbor *list = sink->begin(sink->context);
+    size_t at = 0, found = count < AKIN_NEIGHBORS_MAX ? count : AKIN_NEIGHBORS_MAX;
+    while (at < count && hits[at].row != self)
+        at++;
+    if (at < found) {           /* from there on, one less */
+        found = count - 1;
+        copy_hits(hits + at + 1, found - at, list + at);
+    }
+    copy_hits(hits, at < found ? at : found, list);
+    sink->end(sink->context, self, found);
+}
+
+struct taking {
+    const struct neighbors_sink *sink;
+    const uint32_t *rows;
+};
+
+static void take_answer(void *context, size_t query, const struct hit *hits, size_t found)
+{
+    const struct taking *taking = context;
+    put_list(taking->sink, taking->rows[query], hits, found);
 }
 
 /* false: there is no card, or it cannot. */
 static bool search_on_card(struct neighbors_vectors *v, const uint32_t *rows, size_t count,
-                           size_t k, struct hit *hits, size_t *found)
+                           size_t k, const struct neighbors_sink *sink)
 {
     static_assert((int)ASKED <= (int)SEARCH_DEVICE_K_MAX, "a card finds as many");
-    struct device_query query = { .rows = rows, .query_count = count, .k = k };
+    static_assert((int)ASKED > (int)SEARCH_DEVICE_INT8_K, "and needs no int8 for it");
+    struct taking taking = { sink, rows };
+    struct device_query query = { .rows = rows, .query_count = count, .k = k,
+                                  .answer = take_answer, .context = &taking };
     if (!v->card)
         return false;
-    if (v->card_ops->search(v->card, &query, hits, found, NULL, NULL) == AKIN_OK)
+    if (v->card_ops->search(v->card, &query, NULL, NULL, NULL, NULL) == AKIN_OK)
         return true;
     v->card_ops->destroy(&v->card);
     return false;
@@ -61,20 +87,22 @@ size_t neighbors_batch_vectors(void *context)
 }
 
 enum akin_status neighbors_compute_vectors(void *context, const uint32_t *rows, size_t count,
-                                           struct akin_neighbor *lists, size_t *found,
+                                           const struct neighbors_sink *sink, size_t *done,
                                            struct akin_error *error)
 {
     struct neighbors_vectors *v = context;
-    size_t asked = v->items < ASKED ? v->items : ASKED;
+    size_t asked = v->items < ASKED ? v->items : ASKED, found[NEIGHBORS_BATCH];
+    *done = count;
+    if (search_on_card(v, rows, count, asked, sink))
+        return AKIN_OK;
+    if (count > NEIGHBORS_BATCH)        /* of a card that has failed now */
+        *done = count = NEIGHBORS_BATCH;
     struct hit *hits = memory_alloc_aligned(count * asked, sizeof *hits);
     if (!hits)
         return error_memory(error);
-    enum akin_status status = AKIN_OK;
-    if (!search_on_card(v, rows, count, asked, hits, found))
-        status = search_on_cpu(v, rows, count, asked, hits, found, error);
+    enum akin_status status = search_on_cpu(v, rows, count, asked, hits, found, error);
     for (size_t i = 0; status == AKIN_OK && i < count; i++)
-        found[i] = without_self(hits + i * asked, found[i], rows[i],
-                                lists + i * AKIN_NEIGHBORS_MAX);
+        put_list(sink, rows[i], hits + i * asked, found[i]);
     memory_free(hits);
     return status;
 }

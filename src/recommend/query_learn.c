@@ -15,7 +15,7 @@
 
 enum { KINDS = 2, STEPS = 11, DEFAULT_STEP = 7, HISTORY_MAX = 200 };
 
-_Static_assert((int)(BLEND_QUERY * (STEPS - 1) + 0.5f) == DEFAULT_STEP, "a step of the grid");
+_Static_assert(BLEND_QUERY_TENTHS * (STEPS - 1) == 10 * DEFAULT_STEP, "a step of the grid");
 
 struct asking {
     const struct query_lesson *lesson;

@@ -79,7 +79,7 @@ enum akin_status request_ready(struct asked *a, struct akin_recommendation *resu
 /* ---- to a list -------------------------------------------------------------------------- */
 
 enum akin_status neighbors_compute_answers(void *context, const uint32_t *rows, size_t count,
-                                           struct akin_neighbor *lists, size_t *found,
+                                           const struct neighbors_sink *sink, size_t *done,
                                            struct akin_error *error)
 {
     const struct neighbors_answers *source = context;
@@ -90,12 +90,15 @@ enum akin_status neighbors_compute_answers(void *context, const uint32_t *rows, 
     request.ranking = AKIN_RANK_PARTS;
     for (size_t i = 0; i < count; i++) {
         struct akin_item item;
+        size_t found;
         catalog_item(source->catalog, rows[i], &item);
         request.similar = item.id;
-        TRY(recommend_anew(source->recommender, &request, results, &found[i], error));
-        for (size_t j = 0; j < found[i]; j++)
-            lists[i * AKIN_NEIGHBORS_MAX + j] =
-                (struct akin_neighbor){ (uint32_t)results[j].row, results[j].score };
+        TRY(recommend_anew(source->recommender, &request, results, &found, error));
+        struct akin_neighbor *list = sink->begin(sink->context);
+        for (size_t j = 0; j < found; j++)
+            list[j] = (struct akin_neighbor){ (uint32_t)results[j].row, results[j].score };
+        sink->end(sink->context, rows[i], found);
     }
+    *done = count;
     return AKIN_OK;
 }

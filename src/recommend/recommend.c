@@ -108,6 +108,7 @@ static void aids_destroy(struct aids *aids)
     cooccur_destroy(&aids->cooccur);
     memory_free(aids->popularity);
     memory_free(aids->by_popularity);
+    graph_past_deinit(&aids->past);
     memory_free(aids);
 }
 
@@ -157,6 +158,7 @@ void recommender_use_source(struct recommender *recommender,
     struct shared *shared = recommender->shared;
     personal_card_destroy(&recommender->card);      /* made of what was learned before */
     shared->source = *source;
+    atomic_store(&shared->opened, false);
     shared->inputs = (struct recommend_inputs){ 0 };
     aids_destroy(shared->aids);     /* popularity may be another one */
     shared->aids = NULL;
@@ -243,6 +245,9 @@ static enum akin_status make_aids(const struct recommender *r, struct aids **aid
     if (!r->shared->inputs.similar.starts)
         TRY_DONE(cooccur_create(r->catalog, &made->cooccur, error));
     TRY_DONE(rank_popularity(r, made, error));
+    if (r->shared->inputs.graph)
+        TRY_DONE(graph_past_make(r->shared->inputs.graph, r->shared->space->vectors, &made->past,
+                                 error));
     *aids = made;
 done:
     if (status != AKIN_OK)
@@ -250,16 +255,28 @@ done:
     return status;
 }
 
+/* With the lock held. */
+static enum akin_status make_space(const struct recommender *r, struct akin_error *error)
+{
+    struct shared *shared = r->shared;
+    if (!shared->space)
+        TRY(space_create(r->backend, r->catalog, &shared->space, error));
+    atomic_store(&shared->spaced, true);
+    return AKIN_OK;
+}
+
 /* The first who asks makes these three; others wait. */
 enum akin_status recommender_space(const struct recommender *r, const struct space **space,
                                    struct akin_error *error)
 {
+    struct shared *shared = r->shared;
     enum akin_status status = AKIN_OK;
-    mutex_lock(r->shared->lock);
-    if (!r->shared->space)
-        status = space_create(r->backend, r->catalog, &r->shared->space, error);
-    *space = r->shared->space;
-    mutex_unlock(r->shared->lock);
+    if (!atomic_load(&shared->spaced)) {
+        mutex_lock(shared->lock);
+        status = make_space(r, error);
+        mutex_unlock(shared->lock);
+    }
+    *space = shared->space;
     return status;
 }
 
@@ -279,10 +296,15 @@ enum akin_status recommender_inputs(const struct recommender *r,
                                     const struct recommend_inputs **inputs,
                                     struct akin_error *error)
 {
-    mutex_lock(r->shared->lock);
-    enum akin_status status = open_inputs(r->shared, error);
-    *inputs = &r->shared->inputs;
-    mutex_unlock(r->shared->lock);
+    struct shared *shared = r->shared;
+    enum akin_status status = AKIN_OK;
+    if (!atomic_load(&shared->opened)) {
+        mutex_lock(shared->lock);
+        status = open_inputs(shared, error);
+        atomic_store(&shared->opened, status == AKIN_OK);
+        mutex_unlock(shared->lock);
+    }
+    *inputs = &shared->inputs;
     return status;
 }
 
@@ -291,6 +313,8 @@ static enum akin_status get_aids(const struct recommender *r, const struct aids 
 {
     mutex_lock(r->shared->lock);
     enum akin_status status = open_inputs(r->shared, error);
+    if (status == AKIN_OK && !r->shared->aids && r->shared->inputs.graph)
+        status = make_space(r, error);
     if (status == AKIN_OK && !r->shared->aids)
         status = make_aids(r, &r->shared->aids, error);
     *aids = r->shared->aids;
@@ -473,18 +497,14 @@ static enum akin_status answer_on_card(struct asked *a, const float *query_vecto
     uint64_t since = clock_monotonic_ns();
     uint64_t *filtered = NULL;
     size_t passing;
-    struct personal_request asked;
+    struct personal_asked asked;
     TRY(request_resolve(a, query_vector, error));
     spent->fuse_ms = lap_ms(&since);
     TRY(request_filter(a->r, a->request->filter, &filtered, &passing, error));
     spent->filter_ms = lap_ms(&since);
-    if (personal_ask(a, query_vector, passing, &asked)) {
-        struct personal_call call = { .requests = &asked, .count = 1, .k = a->request->k,
-                                      .masks = filtered, .mask_count = filtered ? 1 : 0,
-                                      .results = &results, .found = found };
-        asked.mask = filtered ? 0 : UINT32_MAX;
-        *answered = personal_answer(a->r->card, &call) && *found != PERSONAL_NOWHERE;
-    }
+    if (personal_ask(a, query_vector, passing, &asked))
+        *answered = personal_answer_one(a->r->card, &asked, filtered, a->request->k, results,
+                                        found);
     memory_free(filtered);
     spent->search_ms = lap_ms(&since);
     return AKIN_OK;
@@ -507,7 +527,9 @@ static enum akin_status run(const struct recommender *r, const struct akin_reque
     longer.k += request->explore ? explore_places(request->k) : 0;
     bool answered = false;
     enum akin_status status = AKIN_OK;
-    if (!explanations && personal_takes(r, request)) {
+    const struct recommend_inputs *inputs;
+    if (!explanations && personal_card_works(r->card) &&
+        recommender_inputs(r, &inputs, NULL) == AKIN_OK && personal_takes(r, inputs, request)) {
         struct asked asked = { .r = r, .request = &longer, .wanted = request->k, .s = s,
                                .anew = anew, .on_card = true };
         status = answer_on_card(&asked, query_vector, results, &count, &answered, &spent, error);
@@ -617,7 +639,8 @@ void recommender_memory(const struct recommender *r, struct akin_recommender_mem
     memory->space = r->shared->space ? space_bytes(r->shared->space) : 0;
     if (aids)
         memory->index += titles_bytes(aids->titles) + r->items * 2 * sizeof(float) +
-                         (aids->cooccur ? cooccur_bytes(aids->cooccur) : 0);
+                         (aids->cooccur ? cooccur_bytes(aids->cooccur) : 0) +
+                         graph_past_bytes(&aids->past);
     mutex_unlock(r->shared->lock);
     memory->total = memory->item_vectors + memory->user_vectors + memory->metadata +
                     memory->ratings + memory->space + memory->index;

@@ -16,6 +16,8 @@
  * learned (struct recommend_inputs) take the place of those counted from ratings. */
 #pragma once
 
+#include <stdatomic.h>
+
 #include "base/thread.h"
 #include "compute/backend.h"
 #include "recommend/blend.h"
@@ -23,7 +25,7 @@
 #include "recommend/cooccur.h"
 #include "recommend/explore.h"
 #include "recommend/gather.h"
-#include "recommend/graph_model.h"
+#include "recommend/graph_past.h"
 #include "recommend/recommend.h"
 #include "recommend/space.h"
 #include "recommend/space_index.h"
@@ -41,10 +43,12 @@ struct aids {
     struct cooccur *cooccur;
     float *popularity;          /* [items] 0 to 1 */
     uint32_t *by_popularity;    /* [items] rows, most popular first */
+    struct graph_past past;     /* empty where there is no graph */
 };
 
 /* What requests change. */
 struct shared {
+    atomic_bool opened, spaced; /* the inputs and the space are there, and stay */
     struct mutex *lock;         /* guards the rest */
     struct space *space;        /* NULL: not made yet; then it stays */
     struct recommend_source source;     /* open NULL: the inputs are there */

@@ -12,8 +12,12 @@
 #include "recommend/request.h"
 #include "recommend/users_state.h"
 
-/* An item of the past counts half for so many that came after it. */
-#define PAST_HALF_LIFE 3.0
+/* An item of the past counts half for three that came after it. */
+#define PAST_WEIGHT(i) ((float)exp2(-(i) / 3.0))
+#define PAST_FIVE(i) \
+    PAST_WEIGHT(i), PAST_WEIGHT(i + 1), PAST_WEIGHT(i + 2), PAST_WEIGHT(i + 3), PAST_WEIGHT(i + 4)
+static const float past_weights[PAST_MAX] = { PAST_FIVE(0), PAST_FIVE(5), PAST_FIVE(10),
+                                              PAST_FIVE(15) };
 /* A visit that is longer ago than this was another one. Not tuned. */
 enum { SESSION_SECONDS = 3600 };
 
@@ -96,6 +100,20 @@ static enum akin_status push(uint32_t **rows, size_t *count, size_t *capacity, s
     if (!array_reserve((void **)rows, capacity, *count + 1, sizeof **rows))
         return error_memory(error);
     (*rows)[(*count)++] = (uint32_t)row;
+    return AKIN_OK;
+}
+
+/* Many at once: who rated a lot asks a lot. */
+static enum akin_status push_rated(uint32_t **rows, size_t *count, size_t *capacity,
+                                   const struct akin_rating *rated, size_t rated_count,
+                                   struct akin_error *error)
+{
+    if (!array_reserve((void **)rows, capacity, *count + rated_count, sizeof **rows))
+        return error_memory(error);
+    uint32_t *to = *rows + *count;
+    for (size_t i = 0; i < rated_count; i++)
+        to[i] = rated[i].row;
+    *count += rated_count;
     return AKIN_OK;
 }
 
@@ -243,16 +261,16 @@ static enum akin_status remember_past(struct asked *a, const struct known *known
     size_t live = p->live < p->recent_count ? (size_t)p->live : p->recent_count;
     int64_t last = p->recent_count ? p->recent[p->recent_count - 1].timestamp : 0;
     int64_t now = a->request->now ? a->request->now : clock_unix_seconds();
-    for (size_t i = 0; i < known->count; i++)
-        TRY(push(&s->past, &s->past_count, &s->past_capacity, known->rated[i].row, error));
-    for (size_t i = p->recent_count - live; i < p->recent_count; i++)
-        TRY(push(&s->past, &s->past_count, &s->past_capacity, p->recent[i].row, error));
+    TRY(push_rated(&s->past, &s->past_count, &s->past_capacity, known->rated, known->count,
+                   error));
+    TRY(push_rated(&s->past, &s->past_count, &s->past_capacity, p->recent + p->recent_count - live,
+                   live, error));
     for (size_t i = 0; i < s->history_count; i++)
         TRY(push(&s->past, &s->past_count, &s->past_capacity, s->history[i], error));
     a->returning = s->past_count && !s->history_count && now - last > SESSION_SECONDS;
     for (size_t i = 0; i < s->past_count && i < PAST_MAX; i++) {
         a->past.rows[i] = s->past[s->past_count - 1 - i];
-        a->past.weights[i] = (float)exp2(-(double)i / PAST_HALF_LIFE);
+        a->past.weights[i] = past_weights[i];
         a->past.count = i + 1;
     }
     return AKIN_OK;
@@ -263,11 +281,13 @@ static enum akin_status resolve_person(struct asked *a, struct akin_error *error
     struct scratch *s = a->s;
     struct user_profile *p = &s->profile;
     struct known known = { 0 };
-    clear(p);
+    if (!a->request->user || !a->r->users)
+        clear(p);
     if (a->request->user)
         TRY(read_user(a, &known, error));
-    for (size_t i = 0; i < known.count && !a->request->include_seen; i++)
-        TRY(skip_row(s, known.rated[i].row, error));
+    if (!a->request->include_seen)
+        TRY(push_rated(&s->skip, &s->skip_count, &s->skip_capacity, known.rated, known.count,
+                       error));
     for (size_t i = 0; i < p->seen_count && !a->request->include_seen; i++)
         TRY(skip_row(s, p->seen[i], error));
     TRY(remember_past(a, &known, error));
@@ -313,8 +333,10 @@ enum akin_status request_resolve(struct asked *a, const float *query_vector,
     const struct recommender *r = a->r;
     struct scratch *s = a->s;
     s->skip_count = s->history_count = s->past_count = 0;
-    TRY(context_parse(request->context, &a->context, error));
-    TRY(context_check(&a->context, r->catalog, error));
+    if (request->context) {
+        TRY(context_parse(request->context, &a->context, error));
+        TRY(context_check(&a->context, r->catalog, error));
+    }
     TRY(choose_ranking(a, error));
     TRY(name_rows(a, error));
     if (a->personal)

@@ -9,8 +9,11 @@
 #include "compute/cpu/kernels.h"
 #include "recommend/blend.h"
 
-/* Of people who come back, and of those who are here. */
-enum { MOODS = 2 };
+enum {
+    MOODS = 2,                  /* of people who come back, and of those who are here */
+    PICKED_MORE = 16,           /* room that pick_f32 wants behind */
+    SAMPLED = 8,                /* one score of so many tells what the best will reach */
+};
 
 struct mood {
     const struct taste_weights *weights;
@@ -131,6 +134,7 @@ void speech_deinit(struct speech *speech)
     taste_features_deinit(&speech->features);
     memory_free(speech->scores);
     memory_free(speech->hits);
+    memory_free(speech->picked);
     memory_free(speech->places);
     *speech = (struct speech){ 0 };
 }
@@ -143,7 +147,8 @@ static enum akin_status make_room(const struct speaker *s, struct speech *speech
     speech_deinit(speech);
     TRY(taste_features_init(s->taste, &speech->features, error));
     speech->scores = memory_alloc_aligned(s->taste->size + 1, sizeof *speech->scores);
-    if (!speech->scores)
+    speech->picked = memory_alloc(s->taste->size + PICKED_MORE, sizeof *speech->picked);
+    if (!speech->scores || !speech->picked)
         return error_memory(error);
     speech->speaker = s;
     return AKIN_OK;
@@ -214,26 +219,40 @@ static struct hit worst_of(const struct hit *hits, size_t count)
     return worst;
 }
 
-/* The best of the model's items, at least those that are among the `wanted` best, to hits [most];
- * returns how many. What is worse than as many others is dropped now and then. */
-static size_t gather_model(const struct speech *speech, const uint64_t *allowed, size_t wanted,
-                           struct hit *hits, size_t most)
+/* Nearly as many scores reach it as are wanted, and a few more: by one score of every SAMPLED. */
+static float likely_least(const struct speech *speech, size_t wanted)
+{
+    size_t size = speech->speaker->taste->size, share = wanted / SAMPLED, sampled = 0;
+    size_t kept = share + 3 * (size_t)sqrt((double)share) + 8;
+    struct hit *hits = speech->hits;
+    for (size_t j = 0; j < size; j += SAMPLED)
+        hits[sampled++] = (struct hit){ speech->scores[j], (uint32_t)j };
+    if (kept >= sampled)
+        return -INFINITY;
+    best_select(hits, sampled, kept);
+    return worst_of(hits, kept).score;
+}
+
+/* The best of the model's items, at least those that are among the `wanted` best, to speech->hits;
+ * returns how many. */
+static size_t gather_model(const struct speech *speech, const uint64_t *allowed, size_t wanted)
 {
     const struct taste *t = speech->speaker->taste;
-    size_t count = 0;
-    float least = -INFINITY;
-    for (size_t j = 0; j < t->size; j++) {
-        if (speech->scores[j] < least)
-            continue;
-        hits[count] = (struct hit){ speech->scores[j], t->items[j] };
-        count += passes(allowed, t->items[j]);
-        if (count < most)
-            continue;
-        best_select(hits, count, wanted);
-        count = wanted;
-        least = worst_of(hits, wanted).score;
+    const struct kernels *kernels = speech->speaker->kernels;
+    float least = likely_least(speech, wanted);
+    size_t count;
+    for (;;) {
+        size_t picked = kernels->pick_f32(speech->picked, speech->scores, least, t->size);
+        count = 0;
+        for (size_t i = 0; i < picked; i++) {
+            uint32_t row = t->items[speech->picked[i]];
+            speech->hits[count] = (struct hit){ speech->scores[speech->picked[i]], row };
+            count += passes(allowed, row);
+        }
+        if (count >= wanted || !(least > -INFINITY))
+            return count;
+        least = -INFINITY;      /* more of them are not allowed: all */
     }
-    return count;
 }
 
 /* Of the others, at most `wanted` and only what is better than the worst of `wanted` from the
@@ -245,12 +264,11 @@ enum akin_status speech_best(struct speech *speech, const uint64_t *allowed, siz
     const struct mood *mood = &speech->speaker->moods[speech->returning];
     size_t others = t->item_count - t->size;
     others = others < wanted ? others : wanted;
-    size_t most = wanted <= t->size / 4 ? 4 * wanted : t->size + 1;
-    if (!array_reserve((void **)&speech->hits, &speech->hit_capacity, most + others + 1,
+    if (!array_reserve((void **)&speech->hits, &speech->hit_capacity, t->size + others + 1,
                        sizeof *speech->hits))
         return error_memory(error);
     struct hit *hits = speech->hits, worst = { -INFINITY, UINT32_MAX };
-    size_t count = gather_model(speech, allowed, wanted, hits, most);
+    size_t count = gather_model(speech, allowed, wanted);
     if (count >= wanted) {
         best_select(hits, count, wanted);
         count = wanted;

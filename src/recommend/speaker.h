@@ -33,6 +33,7 @@ struct speech {
     const struct speaker *speaker;  /* that the memory is of; NULL: there is none */
     bool returning;
     struct hit *hits;           /* of speech_best */
+    uint32_t *picked;           /* [size + 16] of it */
     uint32_t *places;           /* of speech_situate, and where they come from */
     size_t hit_capacity, place_capacity;
 };

@@ -5,7 +5,10 @@
 #include "compute/cpu/kernels.h"
 #include "recommend/taste.h"
 
-enum { FETCHED = 3 };           /* rows ahead */
+enum {
+    FETCHED = 2,                /* rows ahead, */
+    ENTRIES_EACH = 10,          /* a line of them for so many entries, which take 60 bytes */
+};
 
 static const float next_floor = 2e-4f, back_floor = 1e-5f, sequence_floor = 1e-6f;
 
@@ -98,8 +101,9 @@ void taste_features_deinit(struct taste_features *features)
     *features = (struct taste_features){ 0 };
 }
 
+/* Rows are all over memory: one that comes later is fetched line by line while this one is added. */
 static void add_row(const struct taste_rows *rows, const struct kernels *kernels, size_t item,
-                    float weight, float *out)
+                    float weight, size_t later, float *out)
 {
     if (rows->dense) {
         kernels->add_scaled_f32(out, rows->dense + item * rows->items, weight, rows->items);
@@ -107,15 +111,14 @@ static void add_row(const struct taste_rows *rows, const struct kernels *kernels
     }
     const uint16_t *columns = taste_row_columns(rows, item);
     const float *values = taste_row_values(rows, item);
-    for (size_t k = 0; k < rows->width; k++)
-        out[columns[k]] += weight * values[k];
-}
-
-/* Rows are all over memory: some come while those before them are added. */
-static void fetch_row(const struct taste_rows *rows, size_t item)
-{
-    for (size_t at = 0; at < rows->stride; at += 64)
-        __builtin_prefetch(rows->cut + item * rows->stride + at);
+    const unsigned char *ahead = rows->cut + later * rows->stride;
+    size_t step = ENTRIES_EACH;
+    for (size_t k = 0; k < rows->width; k += step, ahead += 64) {
+        size_t rest = rows->width - k, live = rest < step ? rest : step;
+        __builtin_prefetch(ahead);
+        for (size_t i = k; i < k + live; i++)
+            out[columns[i]] += weight * values[i];
+    }
 }
 
 struct told {
@@ -157,9 +160,9 @@ static float add_rows(const struct told *told, const struct taste_rows *rows, en
         double weight = taste_age_weight(part, age);
         if (weight == 0)
             break;
-        if (rows->cut && age + FETCHED < told->count)
-            fetch_row(rows, told->history[told->count - 1 - FETCHED - age]);
-        add_row(rows, told->kernels, told->history[told->count - 1 - age], (float)weight, out);
+        size_t later = age + FETCHED < told->count ? age + FETCHED : age;
+        add_row(rows, told->kernels, told->history[told->count - 1 - age], (float)weight,
+                told->history[told->count - 1 - later], out);
         total += weight;
     }
     return (float)total;

@@ -59,7 +59,8 @@ struct users {
 
     struct mutex *waiting_lock;         /* guards the next four */
     struct waiting_state waiting[WAITING_MAX];
-    size_t waiting_first, waiting_count;
+    size_t waiting_first;
+    atomic_size_t waiting_count;        /* read without it as well */
     bool handed;                        /* the first one is with whoever commits */
 };
 
@@ -202,10 +203,7 @@ static bool next_state(void *context, struct live_state *out)
 
 static size_t states_waiting(struct users *users)
 {
-    mutex_lock(users->waiting_lock);
-    size_t count = users->waiting_count;
-    mutex_unlock(users->waiting_lock);
-    return count;
+    return atomic_load(&users->waiting_count);
 }
 
 /* ---- slots ------------------------------------------------------------------------------ */
@@ -643,9 +641,10 @@ enum akin_status users_read(struct users *users, const char *name, struct user_p
     size_t bytes = strnlen(name, USER_NAME_BYTES_MAX + 1);
     uint32_t slot;
     ASSERT(profile->dim == users->fold.dim);
-    clear_profile(profile);
-    if (bytes == 0 || bytes > USER_NAME_BYTES_MAX)
+    if (bytes == 0 || bytes > USER_NAME_BYTES_MAX) {
+        clear_profile(profile);
         return AKIN_OK;     /* nobody can have it */
+    }
     TRY(refresh(users, error));
     uint64_t hash = hash_name(name);
     struct shard *shard = shard_of(users, hash);
@@ -654,6 +653,8 @@ enum akin_status users_read(struct users *users, const char *name, struct user_p
     if (status == AKIN_OK && slot != SLOT_NONE)
         status = copy_profile(shard, shard_slot(shard, slot), profile, error);
     mutex_unlock(shard->lock);
+    if (status == AKIN_OK && slot == SLOT_NONE)
+        clear_profile(profile);
     if (states_waiting(users) >= WAITING_MAX / 2)   /* a failure loses states, which are spare */
         (void)live_store_append(atomic_load(&users->store), NULL, 0, NULL);
     return status;

@@ -46,8 +46,10 @@ void user_slot_step(const struct user_fold *fold, struct user_slot *u,
 size_t user_slot_recent(const struct user_slot *u, struct akin_rating *recent)
 {
     size_t count = u->count < USER_RECENT ? (size_t)u->count : USER_RECENT;
-    for (size_t i = 0; i < count; i++)
-        recent[i] = u->recent[(u->count - count + i) % USER_RECENT];
+    size_t from = (u->count - count) % USER_RECENT;
+    size_t first = count < USER_RECENT - from ? count : USER_RECENT - from;
+    memcpy(recent, u->recent + from, first * sizeof *recent);
+    memcpy(recent + first, u->recent, (count - first) * sizeof *recent);
     return count;
 }
 

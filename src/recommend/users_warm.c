@@ -9,8 +9,9 @@
 #include "catalog/catalog.h"
 #include "recommend/users_state.h"
 
-/* People of a chunk, whose vectors a card has at once, and ratings that it is told of at once. */
-enum { CHUNK = 16384, SENT = 1 << 19, WOKEN_AT_ONCE = 1024 };
+/* People of a chunk, whose vectors a card has at once; of these, whose ratings a thread writes at
+ * once. */
+enum { CHUNK = 16384, WRITTEN_AT_ONCE = 64, WOKEN_AT_ONCE = 1024 };
 
 struct visitor {
     int64_t last;               /* when they rated last */
@@ -26,8 +27,7 @@ struct warmer {
     enum akin_status *statuses; /* [WOKEN_AT_ONCE] */
     bool *woken;                /* likewise */
     struct user_device *device;
-    struct device_rating *sent; /* [SENT] */
-    size_t sent_count;
+    size_t *offsets;            /* [CHUNK + 1] ratings of the people before, in the chunk */
     float *vectors;             /* [CHUNK][2][dim]; NULL: on the CPU */
     struct users_warmed warmed;
 };
@@ -66,67 +66,92 @@ static enum akin_status list_visitors(struct warmer *w, struct akin_error *error
 
 /* ---- on a card --------------------------------------------------------------------------- */
 
-static enum akin_status flush(struct warmer *w, struct akin_error *error)
+/* Ratings [begin, begin + count) of the chunk on their way, those of people from `user` on. */
+struct sending {
+    const struct warmer *warmer;
+    struct device_rating *room; /* [count] */
+    size_t begin, count, user, user_end;
+};
+
+static void write_user(const struct sending *s, size_t number)
 {
-    const struct user_device_ops *ops = w->warming->card.ops;
-    if (!w->sent_count)
-        return AKIN_OK;
-    TRY(ops->apply(w->device, w->sent, w->sent_count, error));
-    w->warmed.card_ms += ops->elapsed_ms(w->device);
-    w->sent_count = 0;
-    return AKIN_OK;
+    const struct warmer *w = s->warmer;
+    size_t count, from = w->offsets[number], to = w->offsets[number + 1];
+    const struct akin_rating *ratings =
+        catalog_user_ratings(w->view.catalog, w->visitors[w->first + number].user, &count);
+    size_t first = from < s->begin ? s->begin : from;
+    size_t end = to < s->begin + s->count ? to : s->begin + s->count;
+    for (size_t at = first; at < end; at++)
+        s->room[at - s->begin] = (struct device_rating){
+            (uint32_t)number, ratings[at - from].row, ratings[at - from].rating };
 }
 
-static enum akin_status send(struct warmer *w, size_t number, struct akin_error *error)
+static void write_some(void *context, size_t group, int worker)
 {
-    const struct users_view *v = &w->view;
-    size_t count;
-    const struct akin_rating *ratings =
-        catalog_user_ratings(v->catalog, w->visitors[w->first + number].user, &count);
-    for (size_t i = 0; i < count; i++) {
-        float rating = (float)((double)ratings[i].rating / v->rating_max);
-        const float rates[2] = { v->fold->fast, v->fold->slow };
-        if (w->sent_count + 2 > SENT)
-            TRY(flush(w, error));
-        for (uint32_t which = 0; which < 2; which++) {
-            float share = user_fold_share(rates[which], i + 1);
-            w->sent[w->sent_count++] = (struct device_rating){
-                (uint32_t)(2 * number) + which, ratings[i].row, i ? 1 - share : -1,
-                share * rating };
-        }
-    }
+    const struct sending *s = context;
+    size_t user = s->user + group * WRITTEN_AT_ONCE, end = user + WRITTEN_AT_ONCE;
+    (void)worker;
+    for (; user < end && user < s->user_end; user++)
+        write_user(s, user);
+}
+
+static enum akin_status send(struct warmer *w, struct sending *s, struct akin_error *error)
+{
+    const struct user_device_ops *ops = w->warming->card.ops;
+    while (w->offsets[s->user + 1] <= s->begin)
+        s->user++;
+    s->user_end = s->user + 1;
+    while (w->offsets[s->user_end] < s->begin + s->count)
+        s->user_end++;
+    thread_pool_each(w->warming->pool,
+                     (s->user_end - s->user + WRITTEN_AT_ONCE - 1) / WRITTEN_AT_ONCE, write_some,
+                     s);
+    TRY(ops->apply(w->device, s->count, error));
+    w->warmed.card_ms += ops->elapsed_ms(w->device);
     return AKIN_OK;
 }
 
 static enum akin_status fold_chunk(struct warmer *w, size_t count, struct akin_error *error)
 {
-    for (size_t i = 0; i < count; i++)
-        TRY(send(w, i, error));
-    TRY(flush(w, error));
-    return w->warming->card.ops->read(w->device, 0, 2 * count, w->vectors, error);
+    const struct user_device_ops *ops = w->warming->card.ops;
+    for (size_t i = 0; i < count; i++) {
+        size_t ratings;
+        catalog_user_ratings(w->view.catalog, w->visitors[w->first + i].user, &ratings);
+        w->offsets[i + 1] = w->offsets[i] + ratings;
+    }
+    ops->clear(w->device);
+    struct sending s = { .warmer = w, .room = ops->room(w->device) };
+    for (size_t all = w->offsets[count]; s.begin < all; s.begin += s.count) {
+        s.count = all - s.begin < USER_DEVICE_TOGETHER ? all - s.begin : USER_DEVICE_TOGETHER;
+        TRY(send(w, &s, error));
+    }
+    return ops->read(w->device, 0, count, w->vectors, error);
 }
 
 static enum akin_status open_card(struct warmer *w, struct akin_error *error)
 {
     const struct users_card *card = &w->warming->card;
+    const struct user_fold *fold = w->view.fold;
     size_t chunk = w->count < CHUNK ? w->count : CHUNK;
-    w->sent = memory_alloc(SENT, sizeof *w->sent);
-    w->vectors = memory_alloc_aligned(2 * chunk * w->view.fold->dim, sizeof *w->vectors);
-    if (!w->sent || !w->vectors)
+    const struct device_people people = {
+        .items = fold->vectors, .item_count = fold->items, .dim = fold->dim, .user_count = chunk,
+        .fast = fold->fast, .slow = fold->slow, .rating_max = w->view.rating_max,
+    };
+    w->offsets = memory_alloc(chunk + 1, sizeof *w->offsets);
+    w->vectors = memory_alloc_aligned(2 * chunk * fold->dim, sizeof *w->vectors);
+    if (!w->offsets || !w->vectors)
         return error_memory(error);
-    return card->ops->create(card->ordinal, w->view.fold->vectors, w->view.fold->items,
-                             w->view.fold->dim, 2 * chunk, &w->device, error);
+    return card->ops->create(card->ordinal, &people, &w->device, error);
 }
 
 static void close_card(struct warmer *w)
 {
     if (w->device)
         w->warming->card.ops->destroy(&w->device);
-    memory_free(w->sent);
+    memory_free(w->offsets);
     memory_free(w->vectors);
-    w->sent = NULL;
+    w->offsets = NULL;
     w->vectors = NULL;
-    w->sent_count = 0;
 }
 
 /* ---- awake ------------------------------------------------------------------------------- */

@@ -185,7 +185,7 @@ def failures_of_cards(truth):
         begin = time.monotonic()
         run(*arguments, CARDS=2, WAIT_MS=300, LOG="log", **fault)
         check(f"{fault}: nothing lost", worst("card.npy", truth) >= 0.99999)
-        check(f"{fault}: told, and not for ever", time.monotonic() - begin < 30)
+        check(f"{fault}: told, and not for ever", time.monotonic() - begin < 120)
         done_by("log")
     for device, fault, words in (("auto", {"FAIL": "0:2"}, b"fell out"), ("auto", {"HANG": "0:2"}, b"did not answer")):
         done = run("embed", "-i", "texts.txt", "-o", "card.npy", "--device", device, "--batch", 8, CARDS=1, WAIT_MS=300, **fault)

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cards.h"
+#include "guard.h"
 
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 
@@ -49,6 +50,7 @@ struct copy {
 
 struct fiber {
     void *top;                  // of its stack, while it does not run
+    void *guard;                // what AddressSanitizer keeps of it meanwhile
     std::vector<copy> copies;   // that are under way
     std::vector<char> stack;
     dim3 index;
@@ -67,7 +69,9 @@ std::vector<size_t> order;      // in which threads have their turns
 uint32_t shuffled = 1;
 std::vector<uint4> shared_block;
 size_t shared_extent;
-void *scheduler;
+void *scheduler, *scheduler_guard;
+const void *scheduler_stack;
+size_t scheduler_bytes;
 size_t current, threads;
 unsigned block_arrived[2];
 const std::function<void()> *body;
@@ -79,16 +83,21 @@ void tell_here()
                        (uint16_t)f.warp_barriers};
 }
 
-void leave()
+// This and the next stay on their stack for ever when a thread has ended: nothing of theirs may be
+// marked there for those that come after.
+UNGUARDED void leave()
 {
     fiber &mine = fibers[current];
+    guard_switch(mine.done ? nullptr : &mine.guard, scheduler_stack, scheduler_bytes);
     emulation_switch(&mine.top, scheduler);
+    guard_arrived(mine.guard, &scheduler_stack, &scheduler_bytes);
     threadIdx = mine.index;
     tell_here();
 }
 
-void enter()
+UNGUARDED void enter()
 {
+    guard_arrived(nullptr, &scheduler_stack, &scheduler_bytes);
     threadIdx = fibers[current].index;
     tell_here();
     (*body)();
@@ -148,7 +157,9 @@ void run_block()
             if (f.done)
                 continue;
             unsigned before = f.block_barriers + f.warp_barriers;
+            guard_switch(&scheduler_guard, f.stack.data(), f.stack.size());
             emulation_switch(&scheduler, f.top);
+            guard_arrived(scheduler_guard, nullptr, nullptr);
             moved |= f.done || f.block_barriers + f.warp_barriers != before;
             left -= f.done;
         }
@@ -224,6 +235,9 @@ static void run_now(dim3 grid, dim3 block, size_t shared_bytes,
     shared_extent = shared_bytes;
     // what nobody wrote is a number that shows: NaN
     shared_block.assign(shared_bytes / sizeof(uint4) + 1, uint4{~0u, ~0u, ~0u, ~0u});
+    unsigned char *end = reinterpret_cast<unsigned char *>(shared_block.data()) + shared_bytes;
+    size_t beyond = shared_block.capacity() * sizeof(uint4) - shared_bytes;
+    guard_close(end, beyond);
     for (unsigned z = 0; z < grid.z; z++)
         for (unsigned y = 0; y < grid.y; y++)
             for (unsigned x = 0; x < grid.x; x++) {
@@ -231,6 +245,7 @@ static void run_now(dim3 grid, dim3 block, size_t shared_bytes,
                 run_block();
             }
     watch_block(nullptr, 0);
+    guard_open(end, beyond);
 }
 
 void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &kernel)

@@ -137,6 +137,9 @@ void touch(const void *address, size_t bytes, access what, const void *caller)
 
 namespace emulation {
 
+#ifndef AKIN_EMULATION_TOLD      // of some accesses alone nothing can be said
+void watch_block(void *, size_t) {}
+#else
 void watch_block(void *memory, size_t bytes)
 {
     base = reinterpret_cast<uintptr_t>(memory);
@@ -145,6 +148,7 @@ void watch_block(void *memory, size_t bytes)
     if (marks.size() < bytes / GRANULE + 1)
         marks.resize(bytes / GRANULE + 1);
 }
+#endif
 
 void watch_atomic(const void *word, size_t bytes)
 {
@@ -159,6 +163,8 @@ void watch_copy(const void *to, bool begins)
 }
 
 }
+
+#ifdef AKIN_EMULATION_TOLD      // the kernels are compiled to call these
 
 #define ACCESS(name, bytes, what)                                                               \
     extern "C" void name(void *address)                                                         \
@@ -215,3 +221,5 @@ extern "C" void __tsan_func_entry(void *) {}
 extern "C" void __tsan_func_exit(void) {}
 extern "C" void __tsan_vptr_update(void *, void *) {}
 extern "C" void __tsan_vptr_read(void *) {}
+
+#endif

@@ -35,7 +35,7 @@ static void waits()
         return asked == 3;
     }));
     uint64_t took = clock_monotonic_ns() - began;
-    CHECK(took >= 20000000 && took < 2000000000);
+    CHECK(took >= 20000000 && took < 30000000000);
 }
 
 static void the_book()

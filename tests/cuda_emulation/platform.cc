@@ -16,6 +16,7 @@ extern "C" {
 }
 
 #include "cards.h"
+#include "guard.h"
 #include "compute/cuda/fence.cuh"
 #include "compute/cuda/ledger.cuh"
 
@@ -100,19 +101,31 @@ void platform_enter(platform *)
 {
 }
 
+// As aligned as on a card, and ending where it was asked to end.
+static void *take_memory(size_t bytes)
+{
+    size_t whole = (bytes + 511) / 256 * 256;
+    char *memory = static_cast<char *>(aligned_alloc(256, whole));
+    if (memory)
+        guard_close(memory + bytes, whole - bytes);
+    return memory;
+}
+
 enum akin_status platform_allocate_pinned(platform *p, size_t bytes, void **memory,
                                           struct akin_error *error)
 {
     not_recording(p, "allocation");
     not_given_up(p, "allocation");
-    *memory = aligned_alloc(256, (bytes + 511) / 256 * 256);
+    *memory = take_memory(bytes);
     return *memory ? AKIN_OK : error_memory(error);
 }
 
 void platform_release_pinned(platform *p, void *memory)
 {
     not_recording(p, "release");
-    if (!fence_is_up(p->ordinal))
+    if (fence_is_up(p->ordinal))
+        guard_stays(memory);
+    else
         free(memory);
 }
 
@@ -127,7 +140,7 @@ enum akin_status platform_allocate(platform *p, size_t bytes, void **memory,
     not_recording(p, "allocation");
     not_given_up(p, "allocation");
     bool fits = cards_take(p->ordinal, bytes);
-    *memory = fits ? aligned_alloc(256, (bytes + 511) / 256 * 256) : nullptr;
+    *memory = fits ? take_memory(bytes) : nullptr;
     if (!*memory)
         return error_set(error, AKIN_MEMORY, "made-up card %d has no %zu bytes: %zu of %zu are "
                          "free", p->ordinal, bytes, cards_free(p->ordinal),
@@ -143,8 +156,10 @@ enum akin_status platform_allocate(platform *p, size_t bytes, void **memory,
 void platform_release(platform *p, void *memory)
 {
     not_recording(p, "release");
+    if (memory && fence_is_up(p->ordinal))
+        guard_stays(memory);
     if (!memory || fence_is_up(p->ordinal))
-        return;                         // there it stays
+        return;
     cards_give(p->ordinal, p->blocks[memory]);
     ledger_give(p->ordinal, p->use, p->blocks[memory]);
     p->bytes -= p->blocks[memory];

@@ -10,7 +10,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { ROWS = 70 };     /* more than one word */
 
-static const char *const genres[] = { "Drama", "Sci-Fi", "Film Noir", "Com\xc3\xa9" "die", "R&B" };
+static const char *const genres[] = { "Drama", "Sci-Fi", "Film Noir",
+                                      ("Com\xc3\xa9" "die"), "R&B" };
 
 static const char *genre_of(const void *context, size_t row, size_t i)
 {

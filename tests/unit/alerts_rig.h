@@ -81,10 +81,10 @@ static struct alerts_counts counts_of(struct alerts *alerts)
     return counts;
 }
 
-/* Waits up to 20 s; what is not there by then is not coming. */
+/* Waits up to a minute; what is not there by then is not coming. */
 #define wait_until(condition)                                        \
     do {                                                             \
-        for (int i_ = 0; !(condition) && i_ < 4000; i_++)            \
+        for (int i_ = 0; !(condition) && i_ < 12000; i_++)           \
             clock_sleep_us(5000);                                    \
         assert_true(condition);                                      \
     } while (0)

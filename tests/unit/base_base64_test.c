@@ -38,7 +38,8 @@ static void refused(void **state)
 {
     (void)state;
     static const char *const texts[] = {
-        "Z", "Zg", "Zg=", "Zh==", "Zm9=", "Z===", "====", "Zg==Zg==", "Zm9\n", "Zm9-", "Zm\xb7" "9",
+        "Z", "Zg", "Zg=", "Zh==", "Zm9=", "Z===", "====", "Zg==Zg==", "Zm9\n", "Zm9-",
+        ("Zm\xb7" "9"),
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         struct bytes out = {0};

@@ -154,6 +154,27 @@ static void links_are_followed(void **state)
     (void)state;
 }
 
+static void a_shared_file_outlives_its_lock(void **state)
+{
+    struct file_at file = make(), shared = { .fd = -1 }, other;
+    char got[3];
+    (void)state;
+    assert_int_equal(file_at_write(&file, 0, &(struct file_part){ "abc", 3 }, 1, &error), AKIN_OK);
+    file_at_begin_sync(&file, 0, 3);
+    assert_int_equal(file_at_sync(&file, &error), AKIN_OK);
+    assert_int_equal(file_at_open(path, FILE_AT_WRITE, &other, &error), AKIN_OK);
+    assert_int_equal(file_at_lock(&file, &error), AKIN_OK);
+    assert_int_equal(file_at_share(&file, &shared, &error), AKIN_OK);
+    file_at_unlock(&file);
+    file_at_close(&file);
+    assert_int_equal(file_at_lock(&other, &error), AKIN_OK);
+    assert_int_equal(file_at_read(&shared, 0, got, 3, &error), AKIN_OK);
+    assert_memory_equal(got, "abc", 3);
+    file_at_close(&shared);
+    file_at_close(&other);
+    assert_int_equal(file_at_share(&file, &shared, &error), AKIN_IO);
+}
+
 /* Any range, by whole blocks, past the page cache where there is a way. */
 static void blocks_around_a_range_are_read(void **state)
 {
@@ -220,6 +241,7 @@ int main(void)
         cmocka_unit_test(one_descriptor_has_the_lock),
         cmocka_unit_test(failures_name_the_file),
         cmocka_unit_test(links_are_followed),
+        cmocka_unit_test(a_shared_file_outlives_its_lock),
         cmocka_unit_test(blocks_around_a_range_are_read),
         cmocka_unit_test(a_folder_has_one_lock),
     };

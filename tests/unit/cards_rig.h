@@ -22,6 +22,9 @@ struct encoder_device {
 struct encoder_stream {
     struct encoder_device *device;
     bool failed;
+    bool runs;                  /* under `by_count`: it waits for its end */
+    double now_us, due_us;
+    struct encoder_stream *next;
 };
 
 static atomic_int runs[CARDS], encoded[CARDS], devices, streams, after_failure;
@@ -32,6 +35,60 @@ static unsigned us_per_token[CARDS];    /* one batch at a time; 0: none, and no 
 static pthread_mutex_t busy[CARDS] = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
                                        PTHREAD_MUTEX_INITIALIZER };
 static atomic_size_t tokens_done[CARDS];
+
+/* Time by count: batches end in the order of the times that us_per_token makes, whatever the clock
+ * says and however busy this machine is. */
+static struct {
+    size_t lanes;               /* that run at once; 0: time is that of the clock */
+    pthread_mutex_t lock;
+    struct encoder_stream *streams;
+    double free_at_us[CARDS];
+    uint64_t changed_ns;
+} by_count = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+/* A lane that does not come back for so long has nothing left to do. */
+enum { LANE_ENDS_MS = 200 };
+
+__attribute__((unused)) static void by_count_begin(size_t lanes)
+{
+    by_count.lanes = lanes;
+    by_count.streams = NULL;
+    memset(by_count.free_at_us, 0, sizeof by_count.free_at_us);
+}
+
+static void by_count_run(struct encoder_stream *stream, double us)
+{
+    double *free_at_us = &by_count.free_at_us[stream->device->ordinal];
+    pthread_mutex_lock(&by_count.lock);
+    if (stream->now_us == 0) {
+        stream->next = by_count.streams;
+        by_count.streams = stream;
+    }
+    stream->due_us = us + (stream->now_us > *free_at_us ? stream->now_us : *free_at_us);
+    *free_at_us = stream->due_us;
+    stream->runs = true;
+    by_count.changed_ns = clock_monotonic_ns();
+    for (bool first = false; !first;) {
+        size_t running = 0;
+        first = true;
+        for (const struct encoder_stream *s = by_count.streams; s; s = s->next) {
+            running += s->runs;
+            first = first && !(s->runs && s->due_us < stream->due_us);
+        }
+        first = first && (running == by_count.lanes ||
+                          seconds_since(by_count.changed_ns) > 1e-3 * LANE_ENDS_MS);
+        if (!first) {
+            pthread_mutex_unlock(&by_count.lock);
+            clock_sleep_us(200);
+            pthread_mutex_lock(&by_count.lock);
+        }
+    }
+    stream->runs = false;
+    stream->now_us = stream->due_us;
+    by_count.changed_ns = clock_monotonic_ns();
+    pthread_mutex_unlock(&by_count.lock);
+}
+
 static int cpu_of[CARDS];       /* where its streams are made and run; under `checks_cpu` */
 static bool checks_cpu;
 static atomic_int elsewhere;    /* how often they were not */
@@ -121,9 +178,12 @@ static enum akin_status fake_run(struct encoder_stream *stream, const struct pac
     }
     if (checks_cpu && sched_getcpu() != cpu_of[device->ordinal])
         atomic_fetch_add(&elsewhere, 1);
-    if (us_per_token[device->ordinal]) {
+    double us = (double)us_per_token[device->ordinal] * (double)batch->tokens;
+    if (us > 0 && by_count.lanes) {
+        by_count_run(stream, us);
+    } else if (us > 0) {
         pthread_mutex_lock(&busy[device->ordinal]);
-        clock_sleep_us(us_per_token[device->ordinal] * (unsigned)batch->tokens);
+        clock_sleep_us((unsigned)us);
         pthread_mutex_unlock(&busy[device->ordinal]);
     }
     atomic_fetch_add(&tokens_done[device->ordinal], batch->tokens);

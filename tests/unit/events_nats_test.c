@@ -19,7 +19,7 @@
 #include "base/limits.h"
 #include "source_rig.h"
 
-enum { SKIPPED = 77 };
+enum { SKIPPED = 77, TRIES = 400 };     /* of what a server may not be ready for yet */
 
 static struct notes notes;
 static char url[64];
@@ -89,7 +89,7 @@ static int set_up(void **state)
     natsOptions_SetMaxReconnect(options, -1);
     natsOptions_SetReconnectWait(options, 50);
     natsStatus s = NATS_ERR;
-    for (int i = 0; i < 200 && s != NATS_OK; i++) {
+    for (int i = 0; i < TRIES && s != NATS_OK; i++) {
         s = natsConnection_Connect(&connection, options);
         if (s != NATS_OK)
             clock_sleep_us(50000);
@@ -119,8 +119,8 @@ static void make_stream(const char *name)
     config.Subjects = subjects;
     config.SubjectsLen = 1;
     natsStatus s = NATS_ERR;
-    for (int i = 0; i < 20 && s != NATS_OK; i++)
-        s = js_AddStream(NULL, js, &config, NULL, NULL);
+    for (int i = 0; i < TRIES && (s = js_AddStream(NULL, js, &config, NULL, NULL)) != NATS_OK; i++)
+        clock_sleep_us(50000);
     assert_int_equal(s, NATS_OK);
 }
 
@@ -131,8 +131,8 @@ static void publish(const char *subject, const void *data, size_t bytes, const c
     if (id)
         natsMsgHeader_Set(message, "Nats-Msg-Id", id);
     natsStatus s = NATS_ERR;
-    for (int i = 0; i < 20 && s != NATS_OK; i++)
-        s = js_PublishMsg(NULL, js, message, NULL, NULL);
+    for (int i = 0; i < TRIES && (s = js_PublishMsg(NULL, js, message, NULL, NULL)) != NATS_OK; i++)
+        clock_sleep_us(50000);
     assert_int_equal(s, NATS_OK);
     natsMsg_Destroy(message);
 }
@@ -171,7 +171,7 @@ static void expect_left(const char *stream, uint64_t pending, int64_t unacknowle
 {
     jsConsumerInfo *info = NULL;
     bool equal = false;
-    for (int i = 0; i < 100 && !equal; i++) {
+    for (int i = 0; i < 3000 && !equal; i++) {
         assert_int_equal(js_GetConsumerInfo(&info, js, stream, "akin", NULL, NULL), NATS_OK);
         equal = info->NumPending == pending && info->NumAckPending == unacknowledged;
         if (!equal)
@@ -323,16 +323,16 @@ static void a_slow_store_keeps_its_events(void **state)
     jsConsumerConfig_Init(&config);
     config.Durable = "akin";
     config.AckPolicy = js_AckExplicit;
-    config.AckWait = 400 * INT64_C(1000000);
+    config.AckWait = 1500 * INT64_C(1000000);
     assert_int_equal(js_AddConsumer(NULL, js, "SLOW", &config, NULL, NULL), NATS_OK);
     publish_text("SLOW.x", "a");
     struct event_source *s = open_stream("SLOW"), *other = open_stream("SLOW");
     expect(s, "a");
-    for (int i = 0; i < 30; i++) {
+    for (int i = 0; i < 80; i++) {
         assert_int_equal(next_of(s, 25).state, SOURCE_QUIET);
         assert_int_equal(next_of(other, 25).state, SOURCE_QUIET);
     }
-    for (int i = 0; i < 40; i++)        /* one that does nothing any more loses it to the other */
+    for (int i = 0; i < TRIES; i++)     /* one that does nothing any more loses it to the other */
         if (next_of(other, 50).state == SOURCE_EVENT)
             break;
     expect_left("SLOW", 0, 1);
@@ -377,13 +377,15 @@ static void a_server_that_dies_is_waited_for(void **state)
     struct got before = wait_for(s);
     assert_string_equal(before.text, "before");
     kill_server();
+    for (int i = 0; i < TRIES && !strstr(notes.text, "lost"); i++)
+        assert_int_equal(next_of(s, 50).state, SOURCE_QUIET);
     for (int i = 0; i < 10; i++)
         assert_int_equal(next_of(s, 50).state, SOURCE_QUIET);
     assert_non_null(strstr(notes.text, "lost"));
     assert_ptr_equal(strstr(notes.text, "lost"), strrchr(notes.text, 'l'));     /* told once */
     start_server();
     assert_int_equal(s->stored(s, 1, NULL), AKIN_OK);   /* goes out when there is a way */
-    publish_text("DIES.x", "after");
+    publish("DIES.x", "after", strlen("after"), "once");    /* it may be tried again */
     uint64_t ticket = 2;
     struct got next = wait_for(s);
     if (!strcmp(next.id, before.id)) {      /* the server may have forgotten that it was here */
@@ -413,8 +415,8 @@ static void streams_and_consumers_may_go(void **state)
     assert_string_equal(again.id, one.id);
     assert_non_null(strstr(notes.text, "made again"));
     assert_int_equal(js_DeleteStream(js, "GOES", NULL, NULL), NATS_OK);
-    for (int i = 0; i < 20 && !strstr(notes.text, "is not there"); i++)
-        assert_int_equal(next_of(s, 500).state, SOURCE_QUIET);
+    for (int i = 0; i < TRIES && !strstr(notes.text, "is not there"); i++)
+        assert_int_equal(next_of(s, 100).state, SOURCE_QUIET);
     assert_non_null(strstr(notes.text, "is not there"));
     make_stream("GOES");
     publish_text("GOES.x", "two");

@@ -242,7 +242,7 @@ static void the_file_is_private_and_taken_over_if_stale(void **state)
     assert_int_equal(stat(path, &info), 0);
     assert_int_equal(info.st_mode & 07777, 0666);
     unlink(path);           /* as cleaners of /tmp do */
-    for (int i = 0; i < 30 && access(path, F_OK); i++)
+    for (int i = 0; i < 300 && access(path, F_OK); i++)
         next_of(s, 100);
     a = connect_to(path);
     say(a, "b\n");

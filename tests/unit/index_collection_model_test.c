@@ -11,7 +11,7 @@
 
 enum {
     OPERATIONS = 1000,
-    BATCH_MAX = 24,
+    BATCH_MAX = 56,     /* of SEAL_ROWS and more a batch is a segment at once */
     HISTORY = 64,           /* states since the last sync that are remembered */
     SEAL_ROWS = 40,
 };

@@ -148,7 +148,7 @@ static void run_all(bool compacting)
             rig_ok(&s.rig, collection_sync(s.c, NULL, &s.rig.error));
     }
     uint64_t begin = clock_monotonic_ns();
-    while (atomic_load(&s.searches) < 50 && clock_monotonic_ns() - begin < 20 * 1000000000ull)
+    while (atomic_load(&s.searches) < 50 && clock_monotonic_ns() - begin < 120 * 1000000000ull)
         write_rows(&s, alive, &version, &rng);
     atomic_store(&s.stop, true);
     for (int i = 0; i <= READERS; i++)

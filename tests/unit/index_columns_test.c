@@ -52,7 +52,7 @@ static const char *const few[] = {
     "",
     "{}",
     "{\"release date\": \"x\", \"year\": -0.0, \"title\": \"\"}",
-    "{\"STRASSE\": \"Stra\xc3\x9f" "e\", \"year\": 1e300, \"in\": \"a\\u0301b\"}",
+    ("{\"STRASSE\": \"Stra\xc3\x9f" "e\", \"year\": 1e300, \"in\": \"a\\u0301b\"}"),
 };
 
 enum { FEW = sizeof few / sizeof *few };

@@ -344,7 +344,7 @@ static struct segment sketched(const struct fixture *f, int i, enum score score,
     for (size_t j = 0; j < (MANY + MANY_QUERIES) * MANY_DIM; j++)
         s.original[j] = 0.2f + rng_normal(&rng) / sqrtf(1 + 0.2f * (float)(j % MANY_DIM));
     *queries = s.original + MANY * MANY_DIM;
-    s.rows = (struct segment_rows){ s.original, element, MANY, MANY_DIM, score };
+    s.rows = (struct segment_rows){ s.original, element, MANY, MANY_DIM, score, NULL, 0 };
     struct segment_build build = { f->backends[i], f->pools[i], s.rows, { .seed = 1 } };
     struct segment_sink sink = { &s.sink, sink_begin, sink_append };
     assert_int_equal(flat_build(&build, &sink, NULL), AKIN_OK);
@@ -576,7 +576,9 @@ static void test_sink_fails(void **state)
         struct memory_sink memory = { .fails_after = calls };
         struct segment_sink sink = { &memory, sink_begin, sink_append };
         struct segment_build build = { f->backends[0], f->pools[0],
-                                       { rows, ELEMENT_F32, FLAT_SKETCHED_ROWS, 4, SCORE_L2 },
+                                       { .vectors = rows, .element = ELEMENT_F32,
+                                         .count = FLAT_SKETCHED_ROWS, .dim = 4,
+                                         .score = SCORE_L2 },
                                        { 0 } };
         status = flat_build(&build, &sink, NULL);
         for (size_t i = 0; i < memory.count; i++)

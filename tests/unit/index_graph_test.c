@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "base/file_at.h"
 #include "base/limits.h"
 #include "base/memory.h"
 #include "base/rng.h"
@@ -233,6 +234,44 @@ static double recall_of(const struct graph *graph, const struct segment_rows *ro
 
 /* ---- tests ------------------------------------------------------------------------------ */
 
+/* Originals that are read from a file: memory holds others. */
+static void originals_from_a_file(void **state)
+{
+    (void)state;
+    enum { ROWS = 1500, DIM = 48, QUERIES = 20, LEAD = 64, DEPTH = 10 };
+    struct rng rng;
+    rng_seed(&rng, 77);
+    float *x = clustered(&rng, ROWS, DIM, true);
+    float *q = off_data(&rng, x, ROWS, QUERIES, DIM, true);
+    float *zeros = memory_alloc_aligned(ROWS * DIM, sizeof *zeros);
+    memset(zeros, 0, ROWS * DIM * sizeof *zeros);
+    struct segment_rows rows = { x, ELEMENT_F32, ROWS, DIM, SCORE_L2, NULL, 0 };
+    struct segment_query query = { q, QUERIES, DEPTH, NULL, 0, false, 0.9f, NULL };
+    struct store store = { 0 };
+    struct graph *graph = make(&rows, &store);
+    struct answer wanted = search(graph, query);
+    graph_close(&graph);
+
+    struct file_at file = { .fd = -1 };
+    struct file_part part = { x, ROWS * DIM * sizeof *x };
+    assert_int_equal(file_at_open("/tmp", FILE_AT_UNNAMED, &file, NULL), AKIN_OK);
+    assert_int_equal(file_at_write(&file, LEAD, &part, 1, NULL), AKIN_OK);
+    rows.vectors = zeros;
+    rows.file = &file;
+    rows.offset = LEAD;
+    graph = open_store(&rows, &store);
+    struct answer got = search(graph, query);
+    assert_memory_equal(got.hits, wanted.hits, QUERIES * DEPTH * sizeof *got.hits);
+    graph_close(&graph);
+    answer_free(&got);
+    answer_free(&wanted);
+    file_at_close(&file);
+    store_free(&store);
+    memory_free(zeros);
+    memory_free(q);
+    memory_free(x);
+}
+
 static void metrics_keep_their_recall(void **state)
 {
     (void)state;
@@ -250,7 +289,7 @@ static void metrics_keep_their_recall(void **state)
         rng_seed(&rng, c + 1);
         float *x = clustered(&rng, ROWS, cases[c].dim, cases[c].normal);
         float *q = off_data(&rng, x, ROWS, QUERIES, cases[c].dim, cases[c].normal);
-        struct segment_rows rows = { x, ELEMENT_F32, ROWS, cases[c].dim, cases[c].score };
+        struct segment_rows rows = { x, ELEMENT_F32, ROWS, cases[c].dim, cases[c].score, NULL, 0 };
         struct store store = { 0 };
         struct graph *graph = make(&rows, &store);
         expect_whole(graph);
@@ -290,7 +329,7 @@ static void exact_is_the_true_answer(void **state)
             memcpy(x + (ROWS - 1 - i) * DIM, x + i * DIM, DIM * sizeof *x);
         float *q = off_data(&rng, x, ROWS, QUERIES, DIM, score == 0);
         memcpy(q, x, 5 * DIM * sizeof *q);
-        struct segment_rows rows = { x, ELEMENT_F32, ROWS, DIM, (enum score)score };
+        struct segment_rows rows = { x, ELEMENT_F32, ROWS, DIM, (enum score)score, NULL, 0 };
         struct store store = { 0 };
         struct graph *graph = make(&rows, &store);
         static const size_t ks[] = { 1, 10, 700, ROWS, ROWS + 5 };
@@ -319,7 +358,7 @@ static void filters_hold(void **state)
     struct rng rng;
     rng_seed(&rng, 4);
     float *x = clustered(&rng, ROWS, DIM, true), *q = off_data(&rng, x, ROWS, QUERIES, DIM, true);
-    struct segment_rows rows = { x, ELEMENT_F32, ROWS, DIM, SCORE_INNER_PRODUCT };
+    struct segment_rows rows = { x, ELEMENT_F32, ROWS, DIM, SCORE_INNER_PRODUCT, NULL, 0 };
     struct store store = { 0 };
     struct graph *graph = make(&rows, &store);
     static const size_t one_in[] = { 1, 2, 10, 100, 1000, ROWS };
@@ -371,7 +410,7 @@ static void small_and_odd_sizes(void **state)
             float *x = clustered(&rng, count, dim, false);
             if (count > 2)
                 memset(x + dim, 0, dim * sizeof *x);    /* a row of zeros */
-            struct segment_rows rows = { x, ELEMENT_F32, count, dim, SCORE_L2 };
+            struct segment_rows rows = { x, ELEMENT_F32, count, dim, SCORE_L2, NULL, 0 };
             struct store store = { 0 };
             struct graph *graph = make(&rows, &store);
             expect_whole(graph);
@@ -409,7 +448,7 @@ static void duplicates_stay_in_reach(void **state)
                 memcpy(x + row * DIM, x + row % kinds[c] * DIM, DIM * sizeof *x);
             if (zero && kinds[c] == 1)
                 memset(x, 0, ROWS * DIM * sizeof *x);
-            struct segment_rows rows = { x, ELEMENT_F32, ROWS, DIM, SCORE_INNER_PRODUCT };
+            struct segment_rows rows = { x, ELEMENT_F32, ROWS, DIM, SCORE_INNER_PRODUCT, NULL, 0 };
             struct store store = { 0 };
             struct graph *graph = make(&rows, &store);
             expect_whole(graph);
@@ -428,7 +467,7 @@ static void same_bits_for_any_threads(void **state)
     struct rng rng;
     rng_seed(&rng, 8);
     float *x = clustered(&rng, ROWS, DIM, true), *q = off_data(&rng, x, ROWS, QUERIES, DIM, true);
-    struct segment_rows rows = { x, ELEMENT_F32, ROWS, DIM, SCORE_INNER_PRODUCT };
+    struct segment_rows rows = { x, ELEMENT_F32, ROWS, DIM, SCORE_INNER_PRODUCT, NULL, 0 };
     struct store stores[THREADS_TRIED] = { 0 };
     for (int t = 0; t < THREADS_TRIED; t++) {
         struct segment_settings settings = { .seed = 3, .degree = 24, .beam = 48 };
@@ -482,7 +521,7 @@ static void many_readers(void **state)
     struct rng rng;
     rng_seed(&rng, 10);
     float *x = clustered(&rng, ROWS, DIM, true), *q = off_data(&rng, x, ROWS, QUERIES, DIM, true);
-    struct segment_rows rows = { x, ELEMENT_F32, ROWS, DIM, SCORE_INNER_PRODUCT };
+    struct segment_rows rows = { x, ELEMENT_F32, ROWS, DIM, SCORE_INNER_PRODUCT, NULL, 0 };
     struct store store = { 0 };
     struct graph *graph = make(&rows, &store);
     static struct hit alone[QUERIES][10], together[QUERIES][10];
@@ -517,7 +556,7 @@ static void stopping_leaves_nothing(void **state)
     struct rng rng;
     rng_seed(&rng, 11);
     float *x = clustered(&rng, ROWS, DIM, true);
-    struct segment_rows rows = { x, ELEMENT_F32, ROWS, DIM, SCORE_INNER_PRODUCT };
+    struct segment_rows rows = { x, ELEMENT_F32, ROWS, DIM, SCORE_INNER_PRODUCT, NULL, 0 };
     size_t calls = 0, left;
     for (enum akin_status status = AKIN_CANCELLED; status != AKIN_OK; calls++) {
         struct store store = { 0 };
@@ -539,19 +578,19 @@ static void bad_requests(void **state)
     float x[4] = { 1, 2, 3, 4 };
     struct akin_error error = { 0 };
     struct store store = { 0 };
-    struct segment_rows wide = { x, ELEMENT_F32, 0, 4097, SCORE_L2 };
+    struct segment_rows wide = { x, ELEMENT_F32, 0, 4097, SCORE_L2, NULL, 0 };
     assert_int_equal(build(1, &wide, (struct segment_settings){ 0 }, &store, &error), AKIN_LIMIT);
     assert_non_null(strstr(error.message, "4097"));
-    struct segment_rows rows = { x, ELEMENT_F32, 2, 2, SCORE_L2 };
+    struct segment_rows rows = { x, ELEMENT_F32, 2, 2, SCORE_L2, NULL, 0 };
     struct segment_settings few = { .degree = 5 }, many = { .degree = 33 }, beam = { .beam = 5000 };
     assert_int_equal(build(1, &rows, few, &store, &error), AKIN_ARGUMENT);
     assert_int_equal(build(1, &rows, many, &store, &error), AKIN_ARGUMENT);
     assert_int_equal(build(1, &rows, beam, &store, &error), AKIN_ARGUMENT);
-    struct segment_rows bytes = { x, ELEMENT_I8, 2, 2, SCORE_L2 };
+    struct segment_rows bytes = { x, ELEMENT_I8, 2, 2, SCORE_L2, NULL, 0 };
     assert_int_equal(build(1, &bytes, (struct segment_settings){ 0 }, &store, &error),
                      AKIN_UNSUPPORTED);
     float odd[4] = { 1, 2, 3, INFINITY };
-    struct segment_rows endless = { odd, ELEMENT_F32, 2, 2, SCORE_L2 };
+    struct segment_rows endless = { odd, ELEMENT_F32, 2, 2, SCORE_L2, NULL, 0 };
     for (int i = 0; i < 3; i++) {
         odd[3] = i == 0 ? INFINITY : i == 1 ? NAN : 1e20f;
         endless.score = i ? SCORE_INNER_PRODUCT : SCORE_L2;
@@ -569,7 +608,7 @@ static void bad_requests(void **state)
     graph_close(&graph);
     struct segment_blocks blocks = { store.blocks, 1 };
     assert_int_equal(graph_open(backends[0], NULL, &rows, &blocks, &graph, &error), AKIN_FORMAT);
-    struct segment_rows other = { x, ELEMENT_F32, 1, 4, SCORE_L2 };
+    struct segment_rows other = { x, ELEMENT_F32, 1, 4, SCORE_L2, NULL, 0 };
     blocks.count = BLOCKS;
     assert_int_equal(graph_open(backends[0], NULL, &other, &blocks, &graph, &error), AKIN_FORMAT);
     assert_null(graph);
@@ -586,7 +625,7 @@ static void damage_is_found(void **state)
     struct rng rng;
     rng_seed(&rng, 12);
     float *x = clustered(&rng, ROWS, DIM, false);
-    struct segment_rows rows = { x, ELEMENT_F32, ROWS, DIM, SCORE_INNER_PRODUCT };
+    struct segment_rows rows = { x, ELEMENT_F32, ROWS, DIM, SCORE_INNER_PRODUCT, NULL, 0 };
     struct store store = { 0 };
     struct graph *graph = make(&rows, &store);
     graph_close(&graph);
@@ -621,6 +660,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(metrics_keep_their_recall), cmocka_unit_test(exact_is_the_true_answer),
+        cmocka_unit_test(originals_from_a_file),
         cmocka_unit_test(filters_hold),              cmocka_unit_test(small_and_odd_sizes),
         cmocka_unit_test(duplicates_stay_in_reach),  cmocka_unit_test(same_bits_for_any_threads),
         cmocka_unit_test(many_readers),              cmocka_unit_test(stopping_leaves_nothing),

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "base/file_at.h"
 #include "base/limits.h"
 #include "base/memory.h"
 #include "base/rng.h"
@@ -232,7 +233,7 @@ static void one_recall(enum score score, size_t count, size_t dim, size_t pq_byt
     if (score == SCORE_INNER_PRODUCT)
         to_length_1(x, count, dim);
     float *q = off_rows(x, count, dim, 150);
-    struct segment_rows rows = { x, ELEMENT_F32, count, dim, score };
+    struct segment_rows rows = { x, ELEMENT_F32, count, dim, score, NULL, 0 };
     struct built b;
     build_coded(1, &rows, 0, pq_bytes, pq_bits, &b);
     struct ivfpq *v = must_open(&rows, &b);
@@ -274,7 +275,7 @@ static void eight_bits_need_fewer_candidates(void **state)
     enum { COUNT = 12000, DIM = 64 };
     float *x = clustered(6, COUNT, DIM);
     to_length_1(x, COUNT, DIM);
-    struct segment_rows rows = { x, ELEMENT_F32, COUNT, DIM, SCORE_INNER_PRODUCT };
+    struct segment_rows rows = { x, ELEMENT_F32, COUNT, DIM, SCORE_INNER_PRODUCT, NULL, 0 };
     uint32_t candidates[2];
     for (size_t wide = 0; wide < 2; wide++) {
         struct built b;
@@ -296,7 +297,7 @@ static void filters_keep_their_recall(void **state)
     float *x = clustered(4, COUNT, DIM);
     to_length_1(x, COUNT, DIM);
     float *q = off_rows(x, COUNT, DIM, QUERIES);
-    struct segment_rows rows = { x, ELEMENT_F32, COUNT, DIM, SCORE_INNER_PRODUCT };
+    struct segment_rows rows = { x, ELEMENT_F32, COUNT, DIM, SCORE_INNER_PRODUCT, NULL, 0 };
     struct built b;
     build_with(2, &rows, 0, 0, &b);
     struct ivfpq *v = must_open(&rows, &b);
@@ -328,7 +329,7 @@ static void bits_stay(size_t pq_bits)
 {
     enum { COUNT = 5000, DIM = 70, QUERIES = 20, K = 10 };
     float *x = clustered(5, COUNT, DIM), *q = off_rows(x, COUNT, DIM, QUERIES);
-    struct segment_rows rows = { x, ELEMENT_F32, COUNT, DIM, SCORE_L2 };
+    struct segment_rows rows = { x, ELEMENT_F32, COUNT, DIM, SCORE_L2, NULL, 0 };
     struct built b[THREADS_TRIED];
     for (int t = 0; t < THREADS_TRIED; t++)
         build_coded(t, &rows, 0, 0, pq_bits, &b[t]);
@@ -372,7 +373,7 @@ static void one_odd_size(enum score score, size_t count, size_t dim, int kind)
     float *x = clustered(count + dim, count, dim);
     for (size_t i = 0; i < count * dim && kind; i++)
         x[i] = kind == 1 ? 0 : kind == 2 ? 3.5f : x[i % dim];   /* zeros, constant, duplicates */
-    struct segment_rows rows = { x, ELEMENT_F32, count, dim, score };
+    struct segment_rows rows = { x, ELEMENT_F32, count, dim, score, NULL, 0 };
     struct built b;
     build_coded(1, &rows, kind == 3 ? 7 : 0, dim % 3, (count + dim) % 4 == 1 ? 8 : 4, &b);
     struct ivfpq *v = must_open(&rows, &b);
@@ -406,7 +407,7 @@ static void odd_sizes(void **state)
             one_odd_size(SCORE_INNER_PRODUCT, counts[c], dims[d], (int)((c + d) % 4));
             one_odd_size(SCORE_L2, counts[c], dims[d], (int)((c + d + 1) % 4));
         }
-    struct segment_rows wide = { "", ELEMENT_F32, 0, IVFPQ_DIM_MAX + 1, SCORE_L2 };
+    struct segment_rows wide = { "", ELEMENT_F32, 0, IVFPQ_DIM_MAX + 1, SCORE_L2, NULL, 0 };
     struct segment_build build = { backends[0], pools[0], wide, { .seed = 1 } };
     struct built b = { 0 };
     struct segment_sink sink = { &b, memory_begin, memory_append };
@@ -428,7 +429,7 @@ static void halves_as_originals(void **state)
         halves[i] = (uint16_t)(0x3000 + rng_below(&rng, 0xc00) + (rng_below(&rng, 2) << 15));
     cpu_kernels(backends[1])->widen_f16(wide, halves, COUNT * DIM);
     float *q = off_rows(wide, COUNT, DIM, 50);
-    struct segment_rows rows = { halves, ELEMENT_F16, COUNT, DIM, SCORE_INNER_PRODUCT };
+    struct segment_rows rows = { halves, ELEMENT_F16, COUNT, DIM, SCORE_INNER_PRODUCT, NULL, 0 };
     struct built b;
     build_with(1, &rows, 0, 0, &b);
     struct ivfpq *v = must_open(&rows, &b);
@@ -444,6 +445,47 @@ static void halves_as_originals(void **state)
     memory_free(halves);
 }
 
+/* Originals that are read from a file: memory holds others, and is only looked at where the file
+ * cannot be read. */
+static void originals_from_a_file(void **state)
+{
+    (void)state;
+    enum { COUNT = 2000, DIM = 24, LEAD = 40, QUERIES = 30, DEPTH = 10 };
+    float *x = clustered(8, COUNT, DIM), *q = off_rows(x, COUNT, DIM, QUERIES);
+    float *zeros = memory_alloc(COUNT * DIM, sizeof *zeros);
+    struct segment_rows rows = { x, ELEMENT_F32, COUNT, DIM, SCORE_L2, NULL, 0 }, stored = rows;
+    struct segment_query query = { q, QUERIES, DEPTH, NULL, 0, false, 0.9f, NULL };
+    struct hit wanted[QUERIES * DEPTH], hits[QUERIES * DEPTH];
+    size_t found[QUERIES];
+    struct segment_hits out = { hits, found };
+    struct built b;
+    build_with(1, &rows, 0, 0, &b);
+    struct ivfpq *v = must_open(&rows, &b);
+    search(v, &query, wanted, found);
+    ivfpq_close(&v);
+
+    struct file_at file = { .fd = -1 };
+    struct file_part part = { x, COUNT * DIM * sizeof *x };
+    assert_int_equal(file_at_open("/tmp", FILE_AT_UNNAMED, &file, NULL), AKIN_OK);
+    assert_int_equal(file_at_write(&file, LEAD, &part, 1, NULL), AKIN_OK);
+    stored.vectors = zeros;
+    stored.file = &file;
+    stored.offset = LEAD;
+    v = must_open(&stored, &b);
+    assert_int_equal(ivfpq_search(v, &query, &out, NULL), AKIN_OK);
+    assert_memory_equal(hits, wanted, sizeof hits);
+    memcpy(zeros, x, part.bytes);
+    assert_int_equal(file_at_truncate(&file, LEAD + part.bytes / 2, NULL), AKIN_OK);
+    assert_int_equal(ivfpq_search(v, &query, &out, NULL), AKIN_OK);
+    assert_memory_equal(hits, wanted, sizeof hits);
+    ivfpq_close(&v);
+    file_at_close(&file);
+    built_free(&b);
+    memory_free(zeros);
+    memory_free(q);
+    memory_free(x);
+}
+
 static bool stop_at_once(void *cookie, const char *stage, uint64_t done, uint64_t total)
 {
     (void)done;
@@ -457,7 +499,7 @@ static void a_build_can_be_stopped(void **state)
     static const char *const stages[] = { "cells", "assign", "codebook", "encode", "calibrate" };
     float *x = clustered(1, 600, 16);
     for (size_t i = 0; i < 5; i++) {
-        struct segment_rows rows = { x, ELEMENT_F32, 600, 16, SCORE_L2 };
+        struct segment_rows rows = { x, ELEMENT_F32, 600, 16, SCORE_L2, NULL, 0 };
         struct segment_build build = { backends[1], pools[1], rows, { .seed = 1 } };
         build.settings.progress =
             (struct akin_progress){ .cookie = (void *)stages[i], .update = stop_at_once };
@@ -484,7 +526,7 @@ static void sizes_that_lie_are_refused(void **state)
 {
     (void)state;
     float *x = clustered(2, 700, 20);
-    struct segment_rows rows = { x, ELEMENT_F32, 700, 20, SCORE_L2 }, other = rows;
+    struct segment_rows rows = { x, ELEMENT_F32, 700, 20, SCORE_L2, NULL, 0 }, other = rows;
     struct built b;
     struct ivfpq *v = NULL;
     build_with(1, &rows, 0, 0, &b);
@@ -527,7 +569,7 @@ static void flipped_bits_crash_nothing(void **state)
     (void)state;
     enum { COUNT = 700, DIM = 20, K = 10, FLIPS = 1500 };
     float *x = clustered(2, COUNT, DIM);
-    struct segment_rows rows = { x, ELEMENT_F32, COUNT, DIM, SCORE_L2 };
+    struct segment_rows rows = { x, ELEMENT_F32, COUNT, DIM, SCORE_L2, NULL, 0 };
     struct built b;
     struct rng rng;
     build_with(1, &rows, 0, 0, &b);
@@ -562,7 +604,7 @@ static void damage_is_found_by_check(void **state)
     static const uint32_t types[] = { IVFPQ_CENTROIDS, IVFPQ_MEAN,    IVFPQ_CODEBOOK,
                                       IVFPQ_CODES,     IVFPQ_ENTRIES, IVFPQ_ROWS };
     float *x = clustered(2, 700, 20);
-    struct segment_rows rows = { x, ELEMENT_F32, 700, 20, SCORE_INNER_PRODUCT };
+    struct segment_rows rows = { x, ELEMENT_F32, 700, 20, SCORE_INNER_PRODUCT, NULL, 0 };
     struct built b;
     build_with(1, &rows, 0, 0, &b);
     for (size_t i = 0; i < 6; i++) {
@@ -590,6 +632,7 @@ int main(void)
         cmocka_unit_test(threads_and_batches_change_no_bit),
         cmocka_unit_test(odd_sizes),
         cmocka_unit_test(halves_as_originals),
+        cmocka_unit_test(originals_from_a_file),
         cmocka_unit_test(a_build_can_be_stopped),
         cmocka_unit_test(sizes_that_lie_are_refused),
         cmocka_unit_test(flipped_bits_crash_nothing),

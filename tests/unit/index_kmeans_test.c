@@ -59,7 +59,7 @@ static void heaps_are_found_by_any_threads(void **state)
     (void)state;
     float *x = heaps(), mean[DIM], *centroids = memory_alloc(2 * CLUSTERS * DIM, sizeof *centroids);
     uint32_t *cells = memory_alloc(2 * COUNT, sizeof *cells), counts[CLUSTERS] = { 0 };
-    struct segment_rows rows = { x, ELEMENT_F32, COUNT, DIM, SCORE_L2 };
+    struct segment_rows rows = { x, ELEMENT_F32, COUNT, DIM, SCORE_L2, NULL, 0 };
     train(1, &rows, mean, centroids, cells);
     train(3, &rows, mean, centroids + CLUSTERS * DIM, cells + COUNT);
     assert_memory_equal(centroids, centroids + CLUSTERS * DIM,
@@ -91,7 +91,7 @@ static void duplicates_leave_cells_empty(void **state)
     uint32_t *cells = memory_alloc(COUNT, sizeof *cells);
     for (size_t i = 0; i < COUNT * DIM; i++)
         x[i] = (float)(i / DIM % 3);
-    struct segment_rows rows = { x, ELEMENT_F32, COUNT, DIM, SCORE_L2 };
+    struct segment_rows rows = { x, ELEMENT_F32, COUNT, DIM, SCORE_L2, NULL, 0 };
     train(2, &rows, mean, centroids, cells);
     for (size_t i = 0; i < CLUSTERS * DIM; i++)
         assert_true(isfinite(centroids[i]));

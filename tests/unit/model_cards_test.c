@@ -148,35 +148,36 @@ static void test_threads_are_near_their_card(void **state)
 
 /* Two cards, one of them three times as fast, and as few batches as a window has on a large
  * machine. What each was given, by its speed, is when it was done; ideal is that both are done at
- * once. Other programs cost the fast one more, so the bound is wide; the next test's is narrow. */
+ * once. Time is counted: only a lane that this machine leaves alone for LANE_ENDS_MS comes too
+ * late. */
 static void test_cards_of_unequal_speed(void **state)
 {
-    enum { FAST_US = 60, SLOW_US = 180 };       /* for a token */
+    enum { FAST_US = 60, SLOW_US = 180, LANES = 2 * STREAMS };  /* for a token */
     struct encoder_device_ops ops = fake_cards;
     struct setup s;
     struct akin_error error = { 0 };
     double best = 1e9;
     (void)state;
     ops.batch_tokens = 1024;
-    for (int turn = 0; turn < 5 && best > 1.25; turn++) {
-        setup_open_on(&s, NULL, &ops, 2, 4);
+    for (int turn = 0; turn < 10 && best > 1.1; turn++) {
+        setup_open_on(&s, NULL, &ops, 2, LANES);
+        by_count_begin(LANES);
         us_per_token[0] = FAST_US;
         us_per_token[1] = SLOW_US;
         memset((void *)tokens_done, 0, sizeof tokens_done);
-        uint64_t began = clock_monotonic_ns();
         assert_int_equal(embed_all(&s, TEXTS, &error), AKIN_OK);
-        double wall = seconds_since(began) * 1e6;
+        by_count_begin(0);
         assert_memory_equal(s.vectors, truth, TEXTS * s.dimension * sizeof *truth);
         double fast = (double)tokens_done[0], slow = (double)tokens_done[1];
         double ideal = (fast + slow) / (1.0 / FAST_US + 1.0 / SLOW_US);
         double took = fmax(fast * FAST_US, slow * SLOW_US);
-        print_message("%.0f and %.0f tokens in %d batches: %.3f of the ideal time, %.3f by the "
-                      "clock\n", fast, slow, runs[0] + runs[1], took / ideal, wall / ideal);
+        print_message("%.0f and %.0f tokens in %d batches: %.3f of the ideal time\n", fast, slow,
+                      runs[0] + runs[1], took / ideal);
         best = fmin(best, took / ideal);
         memset(us_per_token, 0, sizeof us_per_token);
         setup_close(&s);
     }
-    assert_true(best <= 1.25);
+    assert_true(best <= 1.1);
 }
 
 /* The same by count: `lanes` of each card take one batch after the other, a card computes one at a
@@ -201,7 +202,7 @@ static double simulate(const struct window *window, size_t cards, size_t lanes, 
 
 static void test_the_end_of_a_window(void **state)
 {
-    enum { ROWS = 16384, TOKENS = 16384, LANES = 3 };   /* of up to 128 tokens */
+    enum { ROWS = 16384, TOKENS = 8448, LANES = 3 };    /* of up to 128 tokens */
     struct window window;
     struct akin_error error = { 0 };
     struct akin_text *many = memory_alloc(ROWS, sizeof *many);

@@ -33,10 +33,11 @@ struct made {
     uint32_t order[4 * ITEMS];      /* as they were asked for */
     size_t asked;
     size_t batch, largest;          /* wished for; asked for at once */
+    size_t most;                    /* done at once; 0: all */
 };
 
 static enum akin_status make_lists(void *context, const uint32_t *rows, size_t count,
-                                   struct akin_neighbor *lists, size_t *found,
+                                   const struct neighbors_sink *sink, size_t *done,
                                    struct akin_error *error)
 {
     struct made *m = context;
@@ -44,14 +45,17 @@ static enum akin_status make_lists(void *context, const uint32_t *rows, size_t c
         return error_set(error, AKIN_MEMORY, "broken on purpose");
     int version = atomic_load(&m->version);
     m->largest = count > m->largest ? count : m->largest;
+    count = m->most && m->most < count ? m->most : count;
     for (size_t i = 0; i < count; i++) {
         if (m->asked < 4 * ITEMS)
             m->order[m->asked++] = rows[i];
-        found[i] = rows[i] % (AKIN_NEIGHBORS_MAX + 1);
-        for (size_t j = 0; j < found[i]; j++)
-            lists[i * AKIN_NEIGHBORS_MAX + j] =
-                (struct akin_neighbor){ rows[i] + (uint32_t)j, (float)version };
+        size_t found = rows[i] % (AKIN_NEIGHBORS_MAX + 1);
+        struct akin_neighbor *list = sink->begin(sink->context);
+        for (size_t j = 0; j < found; j++)
+            list[j] = (struct akin_neighbor){ rows[i] + (uint32_t)j, (float)version };
+        sink->end(sink->context, rows[i], found);
     }
+    *done = count;
     return AKIN_OK;
 }
 
@@ -279,13 +283,16 @@ static void read_lists(void *context)
 }
 
 /* Whoever reads sees whole lists, of versions that only grow, while they are all replaced and some
- * come and go. */
-static void check_readers(size_t capacity)
+ * come and go. `most`: of so many rows that are asked for, what is no longer kept may be left. */
+static void check_readers(size_t capacity, size_t most)
 {
     struct made *made = new_source();
     struct reader readers[THREADS] = { 0 };
     struct akin_neighbors_counts counts;
     atomic_bool stop = false;
+    made->most = most;
+    made->batch = ITEMS;
+    made->source.batch = most ? wished : NULL;
     struct neighbors *n = open_cache(made, capacity, NULL, 0);
     for (size_t i = 0; i < THREADS; i++) {
         readers[i] = (struct reader){ .neighbors = n, .stop = &stop, .seed = i };
@@ -319,8 +326,9 @@ static void check_readers(size_t capacity)
 static void test_readers_never_see_half_a_list(void **state)
 {
     (void)state;
-    check_readers(0);
-    check_readers(ITEMS / 10);
+    check_readers(0, 0);
+    check_readers(ITEMS / 10, 0);
+    check_readers(ITEMS / 10, 3);
 }
 
 static void test_a_busy_cache_closes(void **state)
@@ -391,7 +399,7 @@ static void test_blocks_are_used_again(void **state)
 {
     (void)state;
     struct blocks *blocks = blocks_create(10, 2, 1);
-    struct akin_neighbor list[AKIN_NEIGHBORS_MAX] = { { 4, 1 } };
+    struct akin_neighbor list[AKIN_NEIGHBORS_MAX];
     size_t found;
     double mean, max;
     assert_non_null(blocks);
@@ -401,8 +409,10 @@ static void test_blocks_are_used_again(void **state)
             blocks_withdraw(blocks, other);
         assert_false(blocks_has(blocks, row));
         for (int again = 0; again < 3; again++) {
-            list[0].score = (float)(i * 3 + (uint32_t)again);
-            blocks_publish(blocks, row, list, 1, (uint64_t)1e9 * (i + 1));
+            struct akin_neighbor *blank = blocks_blank(blocks);
+            blank[0] = (struct akin_neighbor){ 4, (float)(i * 3 + (uint32_t)again) };
+            assert_ptr_equal(blocks_blank(blocks), blank);
+            blocks_publish(blocks, row, 1, (uint64_t)1e9 * (i + 1));
             assert_true(blocks_read(blocks, row, list, &found));
             assert_int_equal(found, 1);
             assert_true(list[0].score == (float)(i * 3 + (uint32_t)again));
@@ -428,7 +438,41 @@ static int best_first(const void *a, const void *b)
     return x->row < y->row ? -1 : x->row > y->row;
 }
 
-/* A card that is made up: it searches on a backend, and fails when it is told. */
+/* Lists by row, as they come. */
+struct kept_lists {
+    struct akin_neighbor list[AKIN_NEIGHBORS_MAX], of[ITEMS][AKIN_NEIGHBORS_MAX];
+    size_t found[ITEMS], times[ITEMS];
+};
+
+static struct akin_neighbor *begin_kept(void *context)
+{
+    struct kept_lists *kept = context;
+    return kept->list;
+}
+
+static void end_kept(void *context, uint32_t row, size_t found)
+{
+    struct kept_lists *kept = context;
+    assert_true(row < ITEMS && found <= AKIN_NEIGHBORS_MAX);
+    memcpy(kept->of[row], kept->list, found * sizeof *kept->list);
+    kept->found[row] = found;
+    kept->times[row]++;
+}
+
+static void compute_all(struct neighbors_vectors *v, const uint32_t *rows, size_t count,
+                        struct kept_lists *kept)
+{
+    const struct neighbors_sink sink = { begin_kept, end_kept, kept };
+    for (size_t first = 0, done; first < count; first += done) {
+        done = 0;
+        assert_int_equal(neighbors_compute_vectors(v, rows + first, count - first, &sink, &done,
+                                                   NULL), AKIN_OK);
+        assert_in_range(done, 1, count - first);
+    }
+}
+
+/* A card that is made up: it searches on a backend, tells the answers backwards, and fails after
+ * half of them when it is told. */
 struct search_device {
     struct backend *backend;
     const float *vectors;
@@ -441,9 +485,11 @@ static enum akin_status card_search(struct search_device *card, const struct dev
                                     struct hit *hits, size_t *found, struct search_counts *counts,
                                     struct akin_error *error)
 {
-    static float queries[NEIGHBORS_BATCH_MAX * DIM];
+    static float queries[ITEMS * DIM];
+    static struct hit own[ITEMS * (AKIN_NEIGHBORS_MAX + 1)];
+    static size_t own_found[ITEMS];
     (void)counts;
-    assert_null(query->queries);
+    assert_true(!query->queries && query->answer && !hits && !found);
     for (size_t q = 0; q < query->query_count; q++)
         memcpy(queries + q * DIM, card->vectors + query->rows[q] * DIM, DIM * sizeof *queries);
     struct topk_request request = {
@@ -451,11 +497,11 @@ static enum akin_status card_search(struct search_device *card, const struct dev
         .query_count = query->query_count, .k = query->k, .score = SCORE_INNER_PRODUCT,
     };
     assert_true(query->k <= SEARCH_DEVICE_K_MAX);
-    if (++card->searches == card->fails_at) {
-        memset(hits, 0xff, query->query_count * query->k * sizeof *hits);
-        return error_set(error, AKIN_IO, "the card fell out");
-    }
-    return cpu_topk(card->backend, &request, hits, found, error);
+    bool fails = ++card->searches == card->fails_at;
+    TRY(cpu_topk(card->backend, &request, own, own_found, error));
+    for (size_t q = query->query_count; q > (fails ? query->query_count / 2 : 0); q--)
+        query->answer(query->context, q - 1, own + (q - 1) * query->k, own_found[q - 1]);
+    return fails ? error_set(error, AKIN_IO, "the card fell out") : AKIN_OK;
 }
 
 static void card_destroy(struct search_device **card)
@@ -464,23 +510,26 @@ static void card_destroy(struct search_device **card)
     *card = NULL;
 }
 
-/* One search on the card, one that it fails in, one without it: the same lists. */
+/* A search on the card, one that it fails in, one without it: the same lists, though after the
+ * failure some come a second time, and no more at once than a core does. */
 static void test_lists_of_a_card(void **state)
 {
     (void)state;
+    enum { COUNT = 3 * NEIGHBORS_BATCH + 5 };
     static const struct search_device_ops ops = { .destroy = card_destroy, .search = card_search };
     static float vectors[ITEMS * DIM];
-    static struct akin_neighbor lists[2][2 * AKIN_NEIGHBORS_MAX];
-    const uint32_t rows[2] = { 3, ITEMS - 1 };
+    static struct kept_lists plain, kept;
+    static uint32_t rows[COUNT];
     struct thread_pool *pool = thread_pool_create(1);
     struct neighbors_vectors v = { .vectors = vectors, .items = ITEMS, .dim = DIM };
-    size_t found[2][2];
     struct rng rng;
     rng_seed(&rng, 5);
     for (size_t i = 0; i < ITEMS * DIM; i++)
         vectors[i] = ((float)rng_below(&rng, 5) - 2) / 4;
+    for (uint32_t i = 0; i < COUNT; i++)
+        rows[i] = ITEMS - 1 - 2 * i;
     assert_int_equal(cpu_backend_create(cpu_detect(), pool, &v.backend, NULL), AKIN_OK);
-    assert_int_equal(neighbors_compute_vectors(&v, rows, 2, lists[0], found[0], NULL), AKIN_OK);
+    compute_all(&v, rows, COUNT, &plain);
     struct search_device card = { .backend = v.backend, .vectors = vectors, .items = ITEMS,
                                   .fails_at = 2 };
     v.card = &card;
@@ -488,12 +537,14 @@ static void test_lists_of_a_card(void **state)
     for (int i = 0; i < 3; i++) {
         assert_int_equal(neighbors_batch_vectors(&v), i < 2 ? NEIGHBORS_BATCH_MAX
                                                             : NEIGHBORS_BATCH);
-        memset(lists[1], 0, sizeof lists[1]);
-        assert_int_equal(neighbors_compute_vectors(&v, rows, 2, lists[1], found[1], NULL), AKIN_OK);
-        assert_memory_equal(found[1], found[0], sizeof found[0]);
-        for (size_t r = 0; r < 2; r++)
-            assert_memory_equal(lists[1] + r * AKIN_NEIGHBORS_MAX,
-                                lists[0] + r * AKIN_NEIGHBORS_MAX, found[0][r] * sizeof *lists[0]);
+        memset(&kept, 0, sizeof kept);
+        compute_all(&v, rows, COUNT, &kept);
+        assert_memory_equal(kept.found, plain.found, sizeof kept.found);
+        for (size_t r = 0; r < COUNT; r++)
+            assert_int_equal(kept.times[rows[r]], i == 1 && r >= COUNT / 2 ? 2 : 1);
+        for (size_t r = 0; r < COUNT; r++)
+            assert_memory_equal(kept.of[rows[r]], plain.of[rows[r]],
+                                plain.found[rows[r]] * sizeof *kept.list);
         assert_int_equal(card.destroyed, i > 0);
     }
     assert_int_equal(card.searches, 2);
@@ -505,12 +556,11 @@ static void check_vectors(const float *vectors, size_t items)
 {
     struct thread_pool *pool = thread_pool_create(1);
     struct neighbors_vectors v = { .vectors = vectors, .items = items, .dim = DIM };
-    struct akin_neighbor *lists = memory_alloc(3 * AKIN_NEIGHBORS_MAX, sizeof *lists), *plain;
+    struct kept_lists *kept = memory_alloc(1, sizeof *kept);
+    struct akin_neighbor *plain = memory_alloc(items, sizeof *plain);
     uint32_t rows[3] = { 0, (uint32_t)items / 2, (uint32_t)items - 1 };
-    size_t found[3];
-    plain = memory_alloc(items, sizeof *plain);
     assert_int_equal(cpu_backend_create(cpu_detect(), pool, &v.backend, NULL), AKIN_OK);
-    assert_int_equal(neighbors_compute_vectors(&v, rows, 3, lists, found, NULL), AKIN_OK);
+    compute_all(&v, rows, 3, kept);
     for (size_t i = 0; i < 3; i++) {
         size_t count = 0;
         for (uint32_t row = 0; row < items; row++) {
@@ -522,12 +572,12 @@ static void check_vectors(const float *vectors, size_t items)
         }
         qsort(plain, count, sizeof *plain, best_first);
         count = count < AKIN_NEIGHBORS_MAX ? count : AKIN_NEIGHBORS_MAX;
-        assert_int_equal(found[i], count);
-        assert_memory_equal(lists + i * AKIN_NEIGHBORS_MAX, plain, count * sizeof *plain);
+        assert_int_equal(kept->found[rows[i]], count);
+        assert_memory_equal(kept->of[rows[i]], plain, count * sizeof *plain);
     }
     cpu_backend_destroy(&v.backend);
     thread_pool_destroy(&pool);
-    memory_free(lists);
+    memory_free(kept);
     memory_free(plain);
 }
 

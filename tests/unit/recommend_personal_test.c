@@ -11,7 +11,7 @@
 #include "recommend/speaker.h"
 #include "compute/cuda/cuda_devices.h"
 #else
-#include "compute/best.h"
+#include "personal_rig.h"
 #endif
 
 #ifdef AKIN_CUDA_EMULATED       /* which takes its time */
@@ -29,237 +29,6 @@ enum { K = 7, KINDS = 12 };
 
 static size_t calls, fail_at;           /* the call that fails, from 1; 0: none */
 static size_t asked_for;                /* requests of all calls */
-
-#ifndef AKIN_CUDA_EMULATED
-
-struct search_device {
-    const float *rows;
-};
-
-struct personal_device {
-    const float *rows;
-    struct personal_items items;
-    uint64_t texted[ITEMS / 64 + 1];
-};
-
-static enum akin_status plain_search_create(int ordinal, const float *rows, size_t row_count,
-                                            size_t dim, struct search_device **device,
-                                            struct akin_error *error)
-{
-    (void)ordinal;
-    (void)row_count;
-    (void)dim;
-    *device = memory_alloc(1, sizeof **device);
-    if (!*device)
-        return error_memory(error);
-    (*device)->rows = rows;
-    return AKIN_OK;
-}
-
-static void plain_search_destroy(struct search_device **device)
-{
-    memory_free(*device);
-    *device = NULL;
-}
-
-static enum akin_status plain_search(struct search_device *device, const struct device_query *query,
-                                     struct hit *hits, size_t *found, struct search_counts *counts,
-                                     struct akin_error *error)
-{
-    (void)device;
-    (void)query;
-    (void)hits;
-    (void)found;
-    (void)counts;
-    return error_set(error, AKIN_UNSUPPORTED, "the CPU searches");
-}
-
-static enum akin_status plain_create(int ordinal, const struct search_device *rows,
-                                     const struct personal_items *items,
-                                     struct personal_device **device, struct akin_error *error)
-{
-    struct personal_device *d = memory_alloc(1, sizeof *d);
-    (void)ordinal;
-    assert_null(items->taste);          /* that one is for the kernels */
-    if (!d)
-        return error_memory(error);
-    d->rows = rows->rows;
-    d->items = *items;
-    memcpy(d->texted, items->texted, (ITEMS + 63) / 64 * sizeof *d->texted);
-    *device = d;
-    return AKIN_OK;
-}
-
-static void plain_destroy(struct personal_device **device)
-{
-    memory_free(*device);
-    *device = NULL;
-}
-
-static bool to_unit(double *x)
-{
-    double squares = 0;
-    for (size_t i = 0; i < DIM; i++)
-        squares += x[i] * x[i];
-    for (size_t i = 0; i < DIM; i++)
-        x[i] /= sqrt(squares);
-    return squares > 1e-12 && isfinite(squares);
-}
-
-static bool plain_fuse(const struct personal_device *d, const struct personal_request *r,
-                       double *out)
-{
-    double query[DIM], person[DIM], share = !r->query ? 0 : r->person ? (double)r->share : 1;
-    bool right = true;
-    for (size_t i = 0; i < DIM; i++)
-        query[i] = r->query ? (double)r->query[i] : 1;
-    right &= to_unit(query);
-    for (size_t i = 0; i < DIM; i++) {
-        query[i] -= (double)d->items.mean[i];
-        person[i] = r->person ? (double)r->person[i] : 1;
-    }
-    right &= to_unit(query) && to_unit(person);
-    for (size_t i = 0; i < DIM; i++)
-        out[i] = share * query[i] + (1 - share) * person[i];
-    return right && to_unit(out);
-}
-
-static float text_of(const struct personal_device *d, const double *vector, size_t row)
-{
-    double sum = 0;
-    for (size_t i = 0; i < DIM; i++)
-        sum += vector[i] * (double)d->rows[row * DIM + i];
-    return (float)sum;
-}
-
-static bool has_bit(const uint64_t *bits, size_t row)
-{
-    return bits[row / 64] >> row % 64 & 1;
-}
-
-/* Rows of hits [count] whose score is not 0 and that may be found, the best of them, are wanted. */
-static void want(struct hit *hits, const bool *allowed, size_t most, bool *wanted)
-{
-    size_t count = 0;
-    for (size_t row = 0; row < ITEMS; row++)
-        if (allowed[row] && hits[row].score != 0)
-            hits[count++] = hits[row];
-    best_sort(hits, count);
-    for (size_t i = 0; i < count && i < most; i++)
-        wanted[hits[i].row] = true;
-}
-
-static float want_taste(const struct personal_device *d, const struct personal_request *r,
-                        const bool *allowed, size_t most, float *taste, bool *wanted)
-{
-    struct hit hits[ITEMS];
-    bool all[ITEMS];
-    double sum = 0;
-    size_t best = 0;
-    memset(taste, 0, ITEMS * sizeof *taste);
-    for (size_t i = 0; i < r->past_count; i++)
-        for (uint64_t e = d->items.similar.starts[r->past[i]];
-             e < d->items.similar.starts[r->past[i] + 1]; e++) {
-            float value = r->past_weights[i] * d->items.similar.entries[e].weight;
-            taste[d->items.similar.entries[e].row] += value > 0 ? value : 0;
-        }
-    for (size_t row = 0; row < ITEMS; row++) {
-        hits[row] = (struct hit){ taste[row], (uint32_t)row };
-        all[row] = true;
-    }
-    want(hits, allowed, most, wanted);
-    for (size_t row = 0; row < ITEMS; row++)
-        hits[row] = (struct hit){ taste[row], (uint32_t)row };
-    want(hits, all, 0, wanted);
-    for (; best < 10 && hits[best].score > 0; best++)
-        sum += (double)hits[best].score;
-    return best ? (float)(sum / (double)best) : 1;
-}
-
-static size_t plain_one(const struct personal_device *d, const struct personal_batch *batch,
-                        size_t q, struct personal_result *results)
-{
-    const struct personal_request *r = &batch->requests[q];
-    struct hit hits[ITEMS];
-    bool allowed[ITEMS], texted[ITEMS], wanted[ITEMS] = { false };
-    float taste[ITEMS], text[ITEMS] = { 0 };
-    double vector[DIM];
-    bool points = r->query || r->person;
-    size_t popular = 0, count = 0, words = (ITEMS + 63) / 64;
-    if (points && !plain_fuse(d, r, vector))
-        return PERSONAL_NOWHERE;
-    for (size_t row = 0; row < ITEMS; row++)
-        allowed[row] = r->mask == UINT32_MAX || has_bit(batch->masks + r->mask * words, row);
-    for (size_t i = 0; i < r->skip_count; i++)
-        allowed[r->skip[i]] = false;
-    float scale = want_taste(d, r, allowed, batch->offers, taste, wanted);
-    for (size_t row = 0; row < ITEMS; row++) {
-        texted[row] = allowed[row] && has_bit(d->texted, row);
-        text[row] = points ? text_of(d, vector, row) : 0;
-        hits[row] = (struct hit){ text[row], (uint32_t)row };
-    }
-    want(hits, texted, points ? batch->text_offers : 0, wanted);
-    for (size_t i = 0; i < d->items.popular_count && r->popularity != 0; i++) {
-        uint32_t row = d->items.by_popularity[i];
-        wanted[row] |= allowed[row] && popular < batch->offers;
-        popular += allowed[row];
-    }
-    for (size_t row = 0; row < ITEMS; row++)
-        if (wanted[row])
-            hits[count++] = (struct hit){ r->text * text[row] + r->taste * (taste[row] / scale) +
-                                          r->popularity * d->items.popularity[row],
-                                          (uint32_t)row };
-    best_sort(hits, count);
-    count = count < batch->k ? count : batch->k;
-    for (size_t i = 0; i < count; i++)
-        results[i] = (struct personal_result){
-            hits[i].row, hits[i].score, text[hits[i].row], r->text * text[hits[i].row],
-            r->taste * (taste[hits[i].row] / scale),
-            r->popularity * d->items.popularity[hits[i].row] };
-    return count;
-}
-
-static enum akin_status plain_answer(struct personal_device *d, const struct personal_batch *batch,
-                                     struct personal_result *results, size_t *found,
-                                     struct akin_error *error)
-{
-    (void)error;
-    for (size_t q = 0; q < batch->count; q++)
-        found[q] = plain_one(d, batch, q, results + q * batch->k);
-    return AKIN_OK;
-}
-
-static enum akin_status plain_nearest(struct personal_device *d, const float *queries, size_t count,
-                                      size_t k, const uint64_t *mask, struct hit *hits,
-                                      size_t *found, struct akin_error *error)
-{
-    struct hit all[ITEMS];
-    double vector[DIM];
-    (void)error;
-    for (size_t q = 0; q < count; q++) {
-        struct personal_request request = { .query = queries + q * DIM };
-        size_t live = 0;
-        found[q] = 0;
-        if (!plain_fuse(d, &request, vector))
-            continue;
-        for (size_t row = 0; row < ITEMS; row++)
-            if (!mask || has_bit(mask, row))
-                all[live++] = (struct hit){ text_of(d, vector, row), (uint32_t)row };
-        best_sort(all, live);
-        found[q] = live < k ? live : k;
-        memcpy(hits + q * k, all, found[q] * sizeof *hits);
-    }
-    return AKIN_OK;
-}
-
-static const struct search_device_ops search_ops = {
-    .create = plain_search_create, .destroy = plain_search_destroy, .search = plain_search,
-};
-static const struct personal_device_ops plain_ops = {
-    .create = plain_create, .destroy = plain_destroy, .answer = plain_answer,
-    .nearest = plain_nearest,
-};
-#endif
 
 static const struct search_device_ops *the_search(void)
 {
@@ -300,28 +69,59 @@ static void told_destroy(struct personal_device **device)
     inner()->destroy(device);
 }
 
+static size_t reserved;                 /* rooms that were made or grew, */
+static bool full;                       /* and there is no memory for them */
+
+static bool told_lay_out(const struct personal_device *device, const struct personal_sizes *sizes,
+                         struct personal_room *room)
+{
+    return inner()->lay_out(device, sizes, room);
+}
+
+static enum akin_status told_reserve(struct personal_device *device,
+                                     const struct personal_sizes *sizes,
+                                     struct personal_room *room, struct akin_error *error)
+{
+    reserved++;
+    if (full)
+        return error_set(error, AKIN_MEMORY, "a host that is full");
+    return inner()->reserve(device, sizes, room, error);
+}
+
+static void told_release(struct personal_device *device, struct personal_room *room)
+{
+    inner()->release(device, room);
+}
+
+static enum akin_status told_check(const struct personal_device *device,
+                                   const struct personal_room *room, size_t number,
+                                   size_t mask_count, struct akin_error *error)
+{
+    return inner()->check(device, room, number, mask_count, error);
+}
+
 static enum akin_status told_answer(struct personal_device *device,
                                     const struct personal_batch *batch,
-                                    struct personal_result *results, size_t *found,
-                                    struct akin_error *error)
+                                    struct personal_room *room, struct akin_error *error)
 {
     asked_for += batch->count;
     if (fails())
         return error_set(error, AKIN_IO, "a card that is lost");
-    return inner()->answer(device, batch, results, found, error);
+    return inner()->answer(device, batch, room, error);
 }
 
-static enum akin_status told_nearest(struct personal_device *device, const float *queries,
-                                     size_t count, size_t k, const uint64_t *mask,
-                                     struct hit *hits, size_t *found, struct akin_error *error)
+static enum akin_status told_nearest(struct personal_device *device, size_t count, size_t k,
+                                     const uint64_t *mask, struct personal_room *room,
+                                     struct akin_error *error)
 {
     if (fails())
         return error_set(error, AKIN_IO, "a card that is lost");
-    return inner()->nearest(device, queries, count, k, mask, hits, found, error);
+    return inner()->nearest(device, count, k, mask, room, error);
 }
 
 static const struct personal_device_ops told = {
-    .create = told_create, .destroy = told_destroy, .answer = told_answer,
+    .create = told_create, .destroy = told_destroy, .lay_out = told_lay_out,
+    .reserve = told_reserve, .release = told_release, .check = told_check, .answer = told_answer,
     .nearest = told_nearest,
 };
 
@@ -560,6 +360,66 @@ static void wrong_requests_are_told(void **state)
     assert_int_equal(recommend_batch(rig, requests, queries, 0, answers, &error), AKIN_OK);
 }
 
+/* Rooms stay: whoever asks again, alone or with others, has memory already. One that cannot be made
+ * leaves all to the CPU. */
+static void rooms_are_kept(void **state)
+{
+    struct akin_error why = { 0 };
+    struct lists lists;
+    (void)state;
+    use_card(0);
+    reserved = 0;
+    ask_batch(&lists, 1);
+    size_t grown = reserved;
+    assert_true(grown > 0);
+    uint64_t had = memory_allocations();
+    ask_batch(&lists, 1);
+    assert_true(memory_allocations() - had < 8 * KINDS);
+    ask_all(&lists);
+    assert_int_equal(reserved, grown);
+    full = true;
+    use_card(0);
+    ask_batch(&lists, 1);
+    full = false;
+    assert_true(recommender_card_failed(rig, &why));
+    assert_string_equal(why.message, "a host that is full");
+    for (size_t kind = 0; kind < KINDS; kind++)
+        assert_true(rig_same(lists.results[kind], on_cpu.results[kind], on_cpu.found[kind]));
+}
+
+/* Lists that are longer than they were so far: the room grows, and nothing is lost. */
+static void long_lists_find_room(void **state)
+{
+    enum { MANY = 3, EXCLUDED = 300 };
+    static char names[EXCLUDED][8];
+    const char *all[EXCLUDED];
+    struct akin_request requests[MANY];
+    struct akin_answer answers[MANY];
+    struct akin_recommendation results[MANY][K], one[K];
+    struct akin_error error = { 0 };
+    const float *words[MANY];
+    size_t found;
+    (void)state;
+    for (size_t i = 0; i < EXCLUDED; i++) {
+        snprintf(names[i], sizeof names[i], "f%zu", i % 150);
+        all[i] = names[i];
+    }
+    use_card(0);
+    for (size_t i = 0; i < MANY; i++) {
+        set_request(1, &requests[i], &words[i]);
+        requests[i].exclude = all;
+        requests[i].exclude_count = EXCLUDED;
+        answers[i] = (struct akin_answer){ .results = results[i] };
+    }
+    must(recommend_batch(rig, requests, words, MANY, answers, &error), &error);
+    must(recommend(rig, &requests[0], words[0], one, NULL, &found, NULL, &error), &error);
+    for (size_t i = 0; i < MANY; i++) {
+        assert_int_equal(answers[i].found, found);
+        assert_true(rig_same(results[i], one, found));
+    }
+    assert_int_equal(asked_for, MANY + 1);
+}
+
 static void vectors_are_mapped_on_the_card(void **state)
 {
     static struct akin_recommendation wanted[COUNT * K], found[COUNT * K];
@@ -701,6 +561,8 @@ int main(void)
         cmocka_unit_test(card_that_fails_is_left),
         cmocka_unit_test(card_that_cannot_be_opened),
         cmocka_unit_test(wrong_requests_are_told),
+        cmocka_unit_test(rooms_are_kept),
+        cmocka_unit_test(long_lists_find_room),
         cmocka_unit_test(vectors_are_mapped_on_the_card),
         cmocka_unit_test(few_that_pass_are_for_the_cpu),
 #ifdef AKIN_CUDA_EMULATED

@@ -14,28 +14,36 @@ static float vectors[RIG_ITEMS * DIM];
 /* ---- a card ----------------------------------------------------------------------------- */
 
 struct user_device {
-    float users[2 * RIG_USERS][DIM];
+    struct device_people people;
+    float users[RIG_USERS][2][DIM];
+    size_t counts[RIG_USERS];
+    struct device_rating room[USER_DEVICE_TOGETHER];
 };
 
 static enum akin_status answers[2];     /* of create, of apply */
 static int open_devices;
 static size_t told;
 
-static enum akin_status fake_create(int ordinal, const float *items, size_t item_count, size_t dim,
-                                    size_t user_count, struct user_device **device,
-                                    struct akin_error *error)
+static void fake_clear(struct user_device *device)
+{
+    memset(device->users, 0, sizeof device->users);
+    memset(device->counts, 0, sizeof device->counts);
+}
+
+static enum akin_status fake_create(int ordinal, const struct device_people *people,
+                                    struct user_device **device, struct akin_error *error)
 {
     assert_int_equal(ordinal, 1);
-    assert_ptr_equal(items, vectors);
-    assert_int_equal(item_count, RIG_ITEMS);
-    assert_int_equal(dim, DIM);
-    assert_true(user_count <= 2 * RIG_USERS);
+    assert_ptr_equal(people->items, vectors);
+    assert_int_equal(people->item_count, RIG_ITEMS);
+    assert_int_equal(people->dim, DIM);
+    assert_true(people->user_count <= RIG_USERS);
     if (answers[0] != AKIN_OK)
         return error_set(error, answers[0], "no room on the card");
     *device = memory_alloc(1, sizeof **device);
-    for (size_t u = 0; u < 2 * RIG_USERS; u++)
-        for (size_t d = 0; d < DIM; d++)
-            (*device)->users[u][d] = -7;        /* of whoever was there before */
+    (*device)->people = *people;
+    for (size_t u = 0; u < RIG_USERS; u++)      /* of whoever was there before */
+        (*device)->counts[u] = (size_t)((*device)->users[u][1][3] = 7);
     open_devices++;
     return AKIN_OK;
 }
@@ -47,17 +55,27 @@ static void fake_destroy(struct user_device **device)
     open_devices--;
 }
 
-static enum akin_status fake_apply(struct user_device *device, const struct device_rating *ratings,
-                                   size_t count, struct akin_error *error)
+static struct device_rating *fake_room(struct user_device *device)
 {
+    return device->room;
+}
+
+static enum akin_status fake_apply(struct user_device *device, size_t count,
+                                   struct akin_error *error)
+{
+    const struct device_people *people = &device->people;
+    const float rates[2] = { people->fast, people->slow };
     if (answers[1] != AKIN_OK)
         return error_set(error, answers[1], "the card fell off");
     for (size_t i = 0; i < count; i++) {
-        float *user = device->users[ratings[i].user];
-        if (ratings[i].keep < 0)
-            memset(user, 0, DIM * sizeof *user);
-        cpu_kernels(backends[0])->blend_f32(user, ratings[i].keep < 0 ? 0 : ratings[i].keep,
-                                            vectors + ratings[i].item * DIM, ratings[i].gain, DIM);
+        const struct device_rating *r = &device->room[i];
+        float first = 1 / (float)++device->counts[r->user];
+        for (int which = 0; which < 2; which++) {
+            float share = first > rates[which] ? first : rates[which];
+            cpu_kernels(backends[0])->blend_f32(
+                device->users[r->user][which], 1 - share, vectors + r->item * DIM,
+                share * (float)((double)r->rating / people->rating_max), DIM);
+        }
     }
     told += count;
     return AKIN_OK;
@@ -67,7 +85,7 @@ static enum akin_status fake_read(struct user_device *device, size_t first, size
                                   float *to, struct akin_error *error)
 {
     (void)error;
-    memcpy(to, device->users[first], count * DIM * sizeof *to);
+    memcpy(to, device->users[first], count * sizeof *device->users);
     return AKIN_OK;
 }
 
@@ -82,8 +100,8 @@ static size_t fake_memory(const struct user_device *device)
     return sizeof *device;
 }
 
-static const struct user_device_ops ops = { fake_create, fake_destroy, fake_apply, fake_read, NULL,
-                                            fake_elapsed, fake_memory };
+static const struct user_device_ops ops = { fake_create, fake_destroy, fake_room, fake_apply,
+                                            fake_read, fake_clear, fake_elapsed, fake_memory };
 
 /* ---- people ----------------------------------------------------------------------------- */
 
@@ -153,7 +171,7 @@ static void as_by_requests(void **state)
         assert_int_equal(warmed.users, RIG_USERS);
         assert_int_equal(warmed.ratings, RIG_USERS * RIG_RATED);
         assert_int_equal(warmed.on_card, card);
-        assert_int_equal(told, card ? 2 * RIG_USERS * RIG_RATED : 0);
+        assert_int_equal(told, card ? RIG_USERS * RIG_RATED : 0);
         assert_int_equal(warmed.card_bytes, card ? sizeof(struct user_device) : 0);
         assert_true(card ? warmed.card_ms > 0.4 : warmed.card_ms == 0);
         expect_same(asked, warm);

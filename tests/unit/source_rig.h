@@ -50,11 +50,11 @@ static struct got next_of(struct event_source *source, int timeout_ms)
     return got;
 }
 
-/* The next that is not quiet, within seconds. */
+/* The next that is not quiet, within a minute. */
 static struct got wait_for(struct event_source *source)
 {
     struct got got = {.state = SOURCE_QUIET};
-    for (int i = 0; i < 200 && got.state == SOURCE_QUIET; i++)
+    for (int i = 0; i < 600 && got.state == SOURCE_QUIET; i++)
         got = next_of(source, 100);
     return got;
 }

@@ -95,7 +95,7 @@ static void a_killed_rank_ends_all(void **state)
     (void)state;
     uint64_t start = clock_monotonic_ns();
     assert_int_not_equal(run_mpi("3", "kill"), 0);
-    assert_true(clock_monotonic_ns() - start < UINT64_C(10000000000));
+    assert_true(clock_monotonic_ns() - start < UINT64_C(60000000000));
 }
 
 int main(int count, char **arguments)

@@ -191,7 +191,7 @@ static void a_killed_rank_is_named(void **state)
         start_all(page, 4, children, killed_body);
         for (size_t i = 0; i < 4; i++)
             assert_int_equal(end_of(children[i]), i == victim ? -SIGKILL : 1);
-        assert_true(clock_monotonic_ns() - began < UINT64_C(10000000000));
+        assert_true(clock_monotonic_ns() - began < UINT64_C(20000000000));
         snprintf(part, sizeof part, "rank %zu (", victim);
         check_told(page, 4, part);
         snprintf(part, sizeof part, ", process %d) ended", (int)children[victim]);
@@ -235,7 +235,7 @@ static void a_rank_that_is_silent_is_named(void **state)
     start_all(page, 3, children, stopped_body);
     assert_int_equal(end_of(children[0]), 1);
     assert_int_equal(end_of(children[2]), 1);
-    assert_true(clock_monotonic_ns() - began < UINT64_C(10000000000));
+    assert_true(clock_monotonic_ns() - began < UINT64_C(20000000000));
     check_told(page, 3, "has not been heard of for 4 s");
     check_told(page, 3, "rank 1 (");
     kill(children[1], SIGKILL);
@@ -244,22 +244,44 @@ static void a_rank_that_is_silent_is_named(void **state)
     memory_unshare(page, sizeof *page);
 }
 
-static void ranks_that_do_not_come_are_named(void **state)
+/* Rank 0 waits so long for four others, of whom one comes: false where a busy machine was too slow
+ * to let it. */
+static bool waits_for_those_who_do_not_come(double seconds)
 {
-    (void)state;
     struct page *page = page_make();
     unsigned port = free_port();
     use(1, 5, port);
-    pid_t other = start(page, 1, 20, sum_body);
+    pid_t other = start(page, 1, 100, sum_body);
     use(0, 5, port);
     struct akin_error error;
     int code;
     uint64_t began = clock_monotonic_ns();
-    assert_int_equal(run(page, 1, sum_body, &code, &error), AKIN_NETWORK);
-    assert_true(clock_monotonic_ns() - began < UINT64_C(4000000000));
+    assert_int_equal(run(page, seconds, sum_body, &code, &error), AKIN_NETWORK);
+    assert_true(clock_monotonic_ns() - began < 1e9 * (seconds + 20));
+    if (strstr(error.message, "ranks 1 to 4 of 5 did not come")) {
+        kill(other, SIGKILL);
+        end_of(other);
+        memory_unshare(page, sizeof *page);
+        return false;
+    }
     assert_non_null(strstr(error.message, "ranks 2 to 4 of 5 did not come"));
     assert_int_equal(end_of(other), 99);
     assert_non_null(strstr(page->ranks[1].message, "ranks 2 to 4 of 5 did not come"));
+    memory_unshare(page, sizeof *page);
+    return true;
+}
+
+static void ranks_that_do_not_come_are_named(void **state)
+{
+    (void)state;
+    double seconds = 1;
+    while (!waits_for_those_who_do_not_come(seconds) && seconds < 30)
+        seconds *= 2;
+    assert_true(seconds < 30);
+    struct page *page = page_make();
+    struct akin_error error;
+    int code;
+    unsigned port = free_port();
     use(3, 5, port);
     assert_int_equal(run(page, 0.3, sum_body, &code, &error), AKIN_NETWORK);
     assert_non_null(strstr(error.message, "rank 0 did not answer at 127.0.0.1 port"));

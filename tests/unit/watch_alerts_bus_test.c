@@ -38,13 +38,13 @@ static struct child start_listener(void)
     return listener;
 }
 
-/* All that it prints until `part` comes, for at most 20 s. */
+/* All that it prints until `part` comes, for at most a minute. */
 static bool hears(const struct child *listener, const char *part, struct bytes *text)
 {
     char some[4096];
     struct pollfd ready = { .fd = listener->out, .events = POLLIN };
     while (!(text->data && strstr(text->data, part))) {
-        ssize_t got = poll(&ready, 1, 20000) == 1 ? read(listener->out, some, sizeof some) : 0;
+        ssize_t got = poll(&ready, 1, 60000) == 1 ? read(listener->out, some, sizeof some) : 0;
         if (got <= 0)
             return false;
         bytes_append(text, some, (size_t)got);
@@ -68,14 +68,14 @@ static void signal_arrives(void **state)
     assert_non_null(strstr(text.data, "string \"{\"n\":1,\"count\":1}\""));
     for (int i = 2; i <= 100; i++)
         take(alerts, (uint64_t)i, i, second);
-    assert_true(alerts_flush(alerts, 20000));
+    assert_true(alerts_flush(alerts, 60000));
     assert_int_equal(counts_of(alerts).delivered, 100);
     assert_true(hears(&listener, "\"n\":100", &text));
     struct alert bad = { .kind = 5000, .severity = ALERT_HIGH, .json = "{\"x\":\"\xff\"}",
                          .json_bytes = 9 };
     alerts_take(alerts, &bad, second);          /* no text of D-Bus; those behind it go on */
     take(alerts, 5001, 5001, second);
-    assert_true(alerts_flush(alerts, 20000));
+    assert_true(alerts_flush(alerts, 60000));
     assert_int_equal(counts_of(alerts).failed, 1);
     assert_int_equal(counts_of(alerts).delivered, 101);
 
@@ -85,7 +85,7 @@ static void signal_arrives(void **state)
     take(alerts, 6000, 6000, second);
     wait_until((alerts_tick(alerts, second), strstr(heard.note, "is away")));
     bus = start_bus();
-    assert_true(alerts_flush(alerts, 20000));
+    assert_true(alerts_flush(alerts, 60000));
     assert_int_equal(counts_of(alerts).delivered, 102);
     listener = start_listener();
     bytes_clear(&text);
@@ -106,11 +106,12 @@ static void no_bus(void **state)
     settings.bus = "unix:path=/no/such/bus";
     struct alerts *alerts = open_alerts(&settings);
     take(alerts, 1, 1, second);
+    wait_until((alerts_tick(alerts, second), heard.notes > 0));
     uint64_t began = clock_monotonic_ns();
     assert_false(alerts_flush(alerts, 200));
     assert_non_null(strstr(heard.note, "bus unix:path=/no/such/bus is away"));
     alerts_close(&alerts, 100);
-    assert_true(seconds_since(began) < 5);
+    assert_true(seconds_since(began) < 20);
     struct akin_error error = { 0 };
     settings.bus = "nonsense";
     assert_int_equal(alerts_open(&settings, &alerts, &error), AKIN_ARGUMENT);

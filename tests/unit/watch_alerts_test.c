@@ -230,17 +230,17 @@ static void file_takes_whole_lines(void **state)
     struct alerts *alerts = open_alerts(&settings);
     for (int i = 0; i < 100; i++)
         take(alerts, (uint64_t)i, i, second);
-    assert_true(alerts_flush(alerts, 10000));
+    assert_true(alerts_flush(alerts, 60000));
     assert_int_equal(lines_with("alarms.jsonl", "\"count\":1}"), 100);
     assert_int_equal(lines_with("alarms.jsonl", "{\"n\":0,"), 1);
     assert_int_equal(lines_with("alarms.jsonl", ""), 102);
     assert_int_equal(rename(path, in_test_folder(moved, "alarms.1")), 0);   /* rotation */
     take(alerts, 200, 200, second);
-    assert_true(alerts_flush(alerts, 10000));
+    assert_true(alerts_flush(alerts, 60000));
     assert_int_equal(lines_with("alarms.jsonl", ""), 1);
     assert_int_equal(unlink(path), 0);
     take(alerts, 201, 201, second);
-    assert_true(alerts_flush(alerts, 10000));
+    assert_true(alerts_flush(alerts, 60000));
     assert_int_equal(lines_with("alarms.jsonl", "{\"n\":201,\"count\":1}"), 1);
     assert_int_equal(counts_of(alerts).delivered, 102);
     alerts_close(&alerts, 1000);
@@ -270,7 +270,7 @@ static void full_disk(void **state)
     assert_int_equal(bytes, 5 * strlen("{\"n\":0,\"count\":1}\n"));
     assert_non_null(strstr(heard.note, "file full.jsonl is away"));
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
-    assert_true(alerts_flush(alerts, 10000));
+    assert_true(alerts_flush(alerts, 60000));
     assert_int_equal(lines_with("full.jsonl", "\"count\":1}"), 9);
     assert_int_equal(lines_with("full.jsonl", ""), 9);
     assert_non_null(strstr(heard.note, "takes alarms again"));
@@ -290,13 +290,13 @@ static int listen_at(const char *path)
     return fd;
 }
 
-/* Reads one line, waiting up to 20 s. */
+/* Reads one line, waiting up to a minute. */
 static void expect_line(int fd, const char *line)
 {
     char text[256];
     size_t used = 0;
     struct pollfd ready = { .fd = fd, .events = POLLIN };
-    while (used + 1 < sizeof text && poll(&ready, 1, 20000) == 1 &&
+    while (used + 1 < sizeof text && poll(&ready, 1, 60000) == 1 &&
            recv(fd, text + used, 1, 0) == 1 && text[used] != '\n')
         used++;
     text[used] = 0;
@@ -330,7 +330,7 @@ static void socket_away_and_back(void **state)
     assert_int_equal(send(guest, "hello", 5, 0), 5);    /* nobody asked */
     take(alerts, 4, 4, second);
     expect_line(guest, "{\"n\":4,\"count\":1}");
-    assert_true(alerts_flush(alerts, 1000));
+    assert_true(alerts_flush(alerts, 60000));
     assert_int_equal(counts_of(alerts).delivered, 4);
     alerts_close(&alerts, 1000);
     close(guest);
@@ -360,7 +360,7 @@ static void slow_sink(void **state)
     }
     print_message("100,000 alarms past a listener that sleeps: %.2f s, slowest call %.2f ms\n",
                   seconds_since(began), (double)worst * 1e-6);
-    assert_true(seconds_since(began) < 60);
+    assert_true(seconds_since(began) < 120);
     alerts_tick(alerts, second);
     assert_non_null(strstr(heard.note, "too slow"));
     wait_until(lines_with("beside.jsonl", "count") == 100000);
@@ -370,7 +370,7 @@ static void slow_sink(void **state)
     began = clock_monotonic_ns();
     assert_false(alerts_flush(alerts, 100));
     alerts_close(&alerts, 100);
-    assert_true(seconds_since(began) < 5);      /* 0.2 s, and what a busy machine adds */
+    assert_true(seconds_since(began) < 20);     /* 0.2 s, and what a busy machine adds */
     close(door);
 }
 
@@ -383,10 +383,11 @@ static void close_does_not_wait_for_ever(void **state)
     settings.socket = in_test_folder(path, "nobody");
     struct alerts *alerts = open_alerts(&settings);
     take(alerts, 1, 1, second);
+    wait_until((alerts_tick(alerts, second), heard.notes > 0));
     uint64_t began = clock_monotonic_ns();
     alerts_close(&alerts, 300);
     double seconds = seconds_since(began);
-    assert_true(seconds >= 0.3 && seconds < 5);
+    assert_true(seconds >= 0.3 && seconds < 20);
     assert_non_null(strstr(heard.note, "is away"));
 }
 

@@ -30,7 +30,7 @@ static struct alerts_settings posting(struct heard *heard)
 {
     struct alerts_settings settings = settings_for(heard);
     settings.webhook = url;
-    settings.webhook_timeout_ms = 400;
+    settings.webhook_timeout_ms = 60000;        /* of a server that answers when it can */
     settings.webhook_tries = 5;
     return settings;
 }
@@ -41,13 +41,14 @@ static void breaks_stalls_and_recovers(void **state)
     struct child server = SERVE("drop", "stall", "503", "201", "200");
     struct heard heard;
     struct alerts_settings settings = posting(&heard);
+    settings.webhook_timeout_ms = 3000;
     struct alerts *alerts = open_alerts(&settings);
     uint64_t began = clock_monotonic_ns();
     take(alerts, 1, 1, second);
     take(alerts, 2, 2, second);
-    assert_true(seconds_since(began) < 0.3);
-    assert_true(alerts_flush(alerts, 30000));
-    assert_true(seconds_since(began) > 0.5 + 0.4 + 1 + 2 - 0.1);
+    assert_true(seconds_since(began) < 3);      /* far less than what follows takes */
+    assert_true(alerts_flush(alerts, 60000));
+    assert_true(seconds_since(began) > 0.5 + 3 + 1 + 2 - 0.1);
     assert_int_equal(lines_with("requests", " POST /alarms?key=1 application/json drop {\"n\":1,"
                                             "\"count\":1}"), 1);
     assert_int_equal(lines_with("requests", "{\"n\":1,\"count\":1}"), 4);   /* in order, whole */
@@ -72,7 +73,7 @@ static void expect_final(const char *answer, const char *part)
     struct alerts *alerts = open_alerts(&settings);
     take(alerts, 1, 1, second);
     take(alerts, 2, 2, second);
-    assert_true(alerts_flush(alerts, 20000));
+    assert_true(alerts_flush(alerts, 60000));
     assert_int_equal(lines_with("requests", ""), 2);
     assert_int_equal(counts_of(alerts).failed, 1);
     assert_int_equal(counts_of(alerts).delivered, 1);
@@ -100,7 +101,7 @@ static void asked_to_wait(void **state)
     struct alerts *alerts = open_alerts(&settings);
     uint64_t began = clock_monotonic_ns();
     take(alerts, 1, 1, second);
-    assert_true(alerts_flush(alerts, 20000));
+    assert_true(alerts_flush(alerts, 60000));
     assert_true(seconds_since(began) > 2 + 1 - 0.1);
     assert_int_equal(lines_with("requests", ""), 3);
     assert_int_equal(counts_of(alerts).delivered, 1);
@@ -118,7 +119,7 @@ static void gives_up_after_its_tries(void **state)
     struct alerts *alerts = open_alerts(&settings);
     take(alerts, 1, 1, second);
     take(alerts, 2, 2, second);
-    assert_true(alerts_flush(alerts, 20000));
+    assert_true(alerts_flush(alerts, 60000));
     assert_int_equal(lines_with("requests", "{\"n\":1,"), 2);
     assert_int_equal(lines_with("requests", "{\"n\":2,"), 1);
     assert_int_equal(counts_of(alerts).failed, 1);
@@ -134,7 +135,6 @@ static void stalled_server(void **state)
     struct child server = SERVE("stall");
     struct heard heard;
     struct alerts_settings settings = posting(&heard);
-    settings.webhook_timeout_ms = 60000;
     settings.queue_max = 10;
     struct alerts *alerts = open_alerts(&settings);
     take(alerts, 0, 0, second);
@@ -144,11 +144,11 @@ static void stalled_server(void **state)
         take(alerts, (uint64_t)i, i, second);
     print_message("1,000 alarms past a server that stalls: %.2f ms\n",
                   seconds_since(began) * 1e3);
-    assert_true(seconds_since(began) < 5);
+    assert_true(seconds_since(began) < 20);
     assert_int_equal(counts_of(alerts).dropped, 990);
     began = clock_monotonic_ns();
     alerts_close(&alerts, 200);
-    assert_true(seconds_since(began) < 5);
+    assert_true(seconds_since(began) < 20);
     assert_int_equal(stop(&server, SIGKILL), -SIGKILL);
 }
 
@@ -160,13 +160,14 @@ static void nobody_listens(void **state)
     settings.webhook = "http://127.0.0.1:9/";
     struct alerts *alerts = open_alerts(&settings);
     take(alerts, 1, 1, second);
+    wait_until((alerts_tick(alerts, second), heard.notes > 0));
     assert_false(alerts_flush(alerts, 100));
     assert_non_null(strstr(heard.note, "is away"));
     settings.webhook_tries = 1;
     alerts_close(&alerts, 0);
     alerts = open_alerts(&settings);
     take(alerts, 1, 1, second);
-    assert_true(alerts_flush(alerts, 10000));
+    assert_true(alerts_flush(alerts, 60000));
     assert_non_null(strstr(heard.note, "after 1 try"));
     assert_int_equal(counts_of(alerts).failed, 1);
     alerts_close(&alerts, 0);

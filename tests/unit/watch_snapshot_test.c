@@ -181,7 +181,8 @@ static void test_copies(void **state)
 
 static bool mount_btrfs(const struct rig *rig)
 {
-    return shell("exec >/dev/null 2>&1; cd %s && truncate -s 256M image && mkfs.btrfs -q image && "
+    return rig_mounts_of_our_own() &&
+           shell("exec >/dev/null 2>&1; cd %s && truncate -s 256M image && mkfs.btrfs -q image && "
                  "mkdir mounted && mount -o loop image mounted", rig->folder);
 }
 
@@ -212,7 +213,8 @@ static int unmount(void **state)
 {
     struct rig *rig = *state;
     event_store_close(&rig->store);
-    if (!shell("exec >/dev/null 2>&1; cd %s && test ! -e mounted || umount mounted", rig->folder))
+    if (!shell("exec >/dev/null 2>&1; cd %s && ! mountpoint -q mounted || umount mounted",
+               rig->folder))
         return -1;
     return rig_teardown(state);
 }

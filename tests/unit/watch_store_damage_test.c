@@ -285,7 +285,7 @@ static void test_full_disk(void **state)
     uint64_t numbers[8], next = 1;
     snprintf(command, sizeof command, "exec 2>/dev/null; mkdir -p %s && mount -t tmpfs -o size=1m "
              "none %s && head -c 600000 /dev/zero >%s/filler", rig->path, rig->path, rig->path);
-    if (system(command)) {
+    if (!rig_mounts_of_our_own() || system(command)) {
         print_message("skipped: no file system can be mounted here\n");
         skip();
     }

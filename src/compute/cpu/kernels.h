@@ -88,6 +88,7 @@
  * score_s16s8      out[i] = sum over k < depth of query[k] * row[k] for the row which[i] (NULL: i),
  *                  `stride` bytes apart. depth is a multiple of 32; the sum of magnitudes is below
  *                  2^31. exact.
+ * add_scaled_s8    x += factor * y, fused. exact.
  * widen_f16        float32 of IEEE half or bfloat16 numbers, `in` unaligned, little-endian. exact.
  * sketch_tables    What sketch_scores of the same level looks up for one query, from the summands
  *                  of the 2-bit fields of a sketch: fields[(4 p + j) * 4 + c] is what field j of
@@ -296,7 +297,8 @@ struct dot_query {
                               size_t groups, size_t blocks, const uint8_t *ahead))               \
     X(select_u16,    size_t, (uint32_t *out, const uint16_t *x, size_t count, uint16_t floor))   \
     X(score_s16s8,   void,   (int32_t *out, const int16_t *query, const int8_t *rows,            \
-                              size_t stride, const uint32_t *which, size_t count, size_t depth))
+                              size_t stride, const uint32_t *which, size_t count, size_t depth)) \
+    X(add_scaled_s8, void,   (float *x, const int8_t *y, float factor, size_t count))
 
 #define KERNELS_PQ8(X)                                                                           \
     X(pq8_scan,      void,   (uint16_t *sums, const uint8_t *codes, const uint8_t *tables,       \

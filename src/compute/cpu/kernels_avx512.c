@@ -79,18 +79,33 @@ static inline __mmask16 first_of(size_t live)
     return live >= 16 ? 0xffff : first_lanes(live);
 }
 
+/* The numbers of `keep`, whose first is `first`, behind those found. */
+static inline size_t append_numbers(uint32_t *at, size_t found, __mmask16 keep, size_t first)
+{
+    _mm512_storeu_si512(at + found, _mm512_maskz_compress_epi32(keep, numbers_from(first)));
+    return found + (size_t)__builtin_popcount(keep);
+}
+
 static size_t pick_f32(uint32_t *at, const float *values, float threshold, size_t count)
 {
-    size_t found = 0;
+    size_t found = 0, i = 0;
     const __m512 limit = _mm512_set1_ps(threshold);
-    for (size_t i = 0; i < count; i += 16) {
+    for (; i + 64 <= count; i += 64) {      /* seldom any of so many */
+        __mmask16 keep[4];
+        for (size_t part = 0; part < 4; part++)
+            keep[part] = _mm512_cmp_ps_mask(_mm512_loadu_ps(values + i + 16 * part), limit,
+                                            _CMP_NLT_UQ);
+        if (!(keep[0] | keep[1] | keep[2] | keep[3]))
+            continue;
+        for (size_t part = 0; part < 4; part++)
+            found = append_numbers(at, found, keep[part], i + 16 * part);
+    }
+    for (; i < count; i += 16) {
         __mmask16 live = first_of(count - i);
         __m512 v = _mm512_maskz_loadu_ps(live, values + i);
         __mmask16 keep = _mm512_mask_cmp_ps_mask(live, v, limit, _CMP_NLT_UQ);
-        if (!keep)
-            continue;
-        _mm512_storeu_si512(at + found, _mm512_maskz_compress_epi32(keep, numbers_from(i)));
-        found += (size_t)__builtin_popcount(keep);
+        if (keep)
+            found = append_numbers(at, found, keep, i);
     }
     return found;
 }

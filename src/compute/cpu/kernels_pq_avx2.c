@@ -3,6 +3,7 @@
 #include "compute/cpu/kernels.h"
 
 #include <immintrin.h>
+#include <math.h>
 
 static void pq4_products_f32(float *out, const float *x, const float *codebook, const float *start,
                              size_t parts, size_t width)
@@ -130,6 +131,19 @@ static void score_s16s8(int32_t *out, const int16_t *query, const int8_t *rows, 
             _mm_prefetch((const char *)(rows + which[i + AHEAD] * stride + k), _MM_HINT_T0);
         out[i] = score_row(query, rows + (which ? which[i] : i) * stride, depth);
     }
+}
+
+static void add_scaled_s8(float *x, const int8_t *y, float factor, size_t count)
+{
+    size_t i = 0;
+    const __m256 f = _mm256_set1_ps(factor);
+    for (; i + 8 <= count; i += 8) {
+        __m256i wide = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)(y + i)));
+        __m256 sum = _mm256_fmadd_ps(f, _mm256_cvtepi32_ps(wide), _mm256_loadu_ps(x + i));
+        _mm256_storeu_ps(x + i, sum);
+    }
+    for (; i < count; i++)
+        x[i] = fmaf(factor, (float)y[i], x[i]);
 }
 
 void kernels_use_pq_avx2(struct kernels *k)

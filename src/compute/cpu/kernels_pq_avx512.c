@@ -155,6 +155,18 @@ static void score_s16s8(int32_t *out, const int16_t *query, const int8_t *rows, 
     }
 }
 
+static void add_scaled_s8(float *x, const int8_t *y, float factor, size_t count)
+{
+    const __m512 f = _mm512_set1_ps(factor);
+    for (size_t i = 0; i < count; i += 16) {
+        __mmask16 live = count - i < 16 ? (__mmask16)((1u << (count - i)) - 1) : 0xffff;
+        __m512i wide = _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(live, y + i));
+        __m512 sum = _mm512_fmadd_ps(f, _mm512_cvtepi32_ps(wide),
+                                     _mm512_maskz_loadu_ps(live, x + i));
+        _mm512_mask_storeu_ps(x + i, live, sum);
+    }
+}
+
 void kernels_use_pq_avx512(struct kernels *k)
 {
 #define X(name, result, params) k->name = name;

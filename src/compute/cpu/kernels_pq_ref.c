@@ -81,6 +81,12 @@ static void score_s16s8(int32_t *out, const int16_t *query, const int8_t *rows, 
     }
 }
 
+static void add_scaled_s8(float *x, const int8_t *y, float factor, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        x[i] = fmaf(factor, (float)y[i], x[i]);
+}
+
 void kernels_use_pq_ref(struct kernels *k)
 {
 #define X(name, result, params) k->name = name;

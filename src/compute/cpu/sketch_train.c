@@ -10,7 +10,8 @@
 
 /* What is left of the variance of a direction after 0, 1 and 2 bits. */
 static const float left_after[3] = { 1, 0.3634f, 0.1175f };
-enum { HEADS = 8 };
+enum { HEADS = 8, TILE = 4 };
+typedef double v2d __attribute__((vector_size(2 * sizeof(double))));
 
 /* A principal direction of one part. */
 struct direction {
@@ -25,7 +26,8 @@ struct trainer {
     size_t part_dim;
     float *mean;                /* [dim] */
     float *unit;                /* [count][dim]: rows less the mean, at length 1 */
-    double *covariance, *values, *scratch;      /* of one part */
+    float *panels;              /* of one part, see struct covariance_job */
+    double *covariance, *values, *scratch;      /* of it as well */
     double *vectors;            /* [parts][part_dim][part_dim] */
     struct direction *directions;               /* [dim] */
 };
@@ -60,26 +62,51 @@ static void find_units(struct trainer *tr)
 struct covariance_job {
     const struct trainer *tr;
     size_t first, length;
+    float *panels;              /* [round_up(length, TILE) / TILE][count][TILE] */
 };
 
-/* Rows [begin, end) of the covariance of a part, up to the diagonal; eight of them at a time share
- * what is read. */
-static void covariance_rows(void *context, size_t begin, size_t end, int worker)
+/* Sums of TILE x TILE products over all rows, in their order: panels [count][TILE]. */
+static void add_products(const float *left, const float *right, size_t count,
+                         double sums[TILE][TILE])
+{
+    v2d a0 = { 0 }, a1 = { 0 }, b0 = { 0 }, b1 = { 0 };     /* all of them stay in registers */
+    v2d c0 = { 0 }, c1 = { 0 }, d0 = { 0 }, d1 = { 0 };
+    for (const float *end = left + count * TILE; left < end; left += TILE, right += TILE) {
+        v2d x = { (double)right[0], (double)right[1] }, y = { (double)right[2], (double)right[3] };
+        double a = (double)left[0], b = (double)left[1], c = (double)left[2], d = (double)left[3];
+        a0 += a * x, a1 += a * y;
+        b0 += b * x, b1 += b * y;
+        c0 += c * x, c1 += c * y;
+        d0 += d * x, d1 += d * y;
+    }
+    const v2d own[TILE][2] = { { a0, a1 }, { b0, b1 }, { c0, c1 }, { d0, d1 } };
+    memcpy(sums, own, sizeof own);
+}
+
+/* One line of tiles of the covariance of a part, up to the diagonal. */
+static void covariance_tiles(void *context, size_t line, int worker)
 {
     const struct covariance_job *job = context;
-    const struct sketch_training *t = job->tr->t;
-    size_t n = job->length;
+    size_t n = job->length, count = job->tr->t->count;
+    const float *left = job->panels + line * count * TILE;
     (void)worker;
-    memset(job->tr->covariance + begin * n, 0, (end - begin) * n * sizeof(double));
-    for (size_t i = begin; i < end; i += 8)
-        for (size_t r = 0; r < t->count; r++) {
-            const float *u = job->tr->unit + r * t->dim + job->first;
-            for (size_t a = i; a < end && a < i + 8; a++) {
-                double x = (double)u[a], *row = job->tr->covariance + a * n;
-                for (size_t b = 0; b <= a; b++)
-                    row[b] += x * (double)u[b];
-            }
-        }
+    for (size_t column = 0; column <= line; column++) {
+        double sums[TILE][TILE];
+        add_products(left, job->panels + column * count * TILE, count, sums);
+        for (size_t i = 0; i < TILE && line * TILE + i < n; i++)
+            for (size_t j = 0; j < TILE && column * TILE + j < n; j++)
+                job->tr->covariance[(line * TILE + i) * n + column * TILE + j] = sums[i][j];
+    }
+}
+
+/* TILE numbers of each row side by side; zeros behind the last one. */
+static void pack_panels(const struct covariance_job *job)
+{
+    const struct sketch_training *t = job->tr->t;
+    for (size_t k = 0; k < round_up(job->length, TILE); k++)
+        for (size_t r = 0; r < t->count; r++)
+            job->panels[(k / TILE * t->count + r) * TILE + k % TILE] =
+                k < job->length ? job->tr->unit[r * t->dim + job->first + k] : 0;
 }
 
 static void mirror(double *a, size_t n)
@@ -95,8 +122,9 @@ static void find_directions(struct trainer *tr, struct thread_pool *pool)
     for (size_t p = 0; p < tr->header.parts; p++) {
         size_t first = p * tr->part_dim, length = min_size(tr->part_dim, dim - first);
         double *vectors = tr->vectors + p * tr->part_dim * tr->part_dim;
-        struct covariance_job job = { tr, first, length };
-        thread_pool_run(pool, length, covariance_rows, &job);
+        struct covariance_job job = { tr, first, length, tr->panels };
+        pack_panels(&job);
+        thread_pool_each(pool, (length + TILE - 1) / TILE, covariance_tiles, &job);
         mirror(tr->covariance, length);
         eigen_solve(tr->covariance, length, tr->values, vectors, tr->scratch);
         for (size_t i = 0; i < length; i++)
@@ -148,15 +176,17 @@ static size_t planes_for(const struct sketch_training *t)
 static bool make_trainer(struct trainer *tr)
 {
     const struct sketch_training *t = tr->t;
-    size_t floats, part = tr->part_dim * tr->part_dim;
+    size_t floats, packed, part = tr->part_dim * tr->part_dim;
     tr->mean = memory_alloc(t->dim, sizeof *tr->mean);
     tr->unit = size_mul(t->count, t->dim, &floats) ? memory_alloc(floats, sizeof *tr->unit) : NULL;
+    if (size_mul(t->count, round_up(tr->part_dim, TILE), &packed))
+        tr->panels = memory_alloc(packed, sizeof *tr->panels);
     tr->covariance = memory_alloc(part, sizeof *tr->covariance);
     tr->vectors = memory_alloc(part * tr->header.parts, sizeof *tr->vectors);
     tr->values = memory_alloc(tr->part_dim, sizeof *tr->values);
     tr->scratch = memory_alloc(3 * tr->part_dim, sizeof *tr->scratch);
     tr->directions = memory_alloc(t->dim, sizeof *tr->directions);
-    return tr->mean && tr->unit && tr->covariance && tr->vectors && tr->values && tr->scratch &&
+    return tr->mean && tr->unit && tr->panels && tr->covariance && tr->vectors && tr->values && tr->scratch &&
            tr->directions;
 }
 
@@ -164,6 +194,7 @@ static void free_trainer(struct trainer *tr)
 {
     memory_free(tr->mean);
     memory_free(tr->unit);
+    memory_free(tr->panels);
     memory_free(tr->covariance);
     memory_free(tr->vectors);
     memory_free(tr->values);

@@ -117,8 +117,8 @@ void encode_multiply(platform *p, const encode_linear *linear, const half_t *x, 
                      half_t *out);
 void encode_multiply_gelu(platform *p, const encode_linear *linear, const half_t *x, size_t rows,
                           half_t *out);
-// x = LayerNorm(x + linear(in)), in place. sums [rows][cols] is scratch. The same bits with many
-// rows, where it is one kernel, and with few.
+// x = LayerNorm(x + linear(in)), in place. sums [encode_sum_rows()][cols] is scratch. The same bits
+// with many rows, where it is one kernel, and with few.
 void encode_multiply_norm(platform *p, const encode_linear *linear, const encode_norm *norm,
                           const half_t *in, size_t rows, half_t *x, float *sums,
                           const encode_narrowing *narrow);
@@ -129,9 +129,13 @@ void encode_multiply_bytes_gelu(platform *p, const encode_linear *linear, const 
                                 size_t rows, const encode_groups *out);
 // Whether the card has the shared memory for groups of a factor so deep.
 bool encode_groups_fit(const platform *p, size_t depth);
+// sums [encode_groups_sum_rows()][cols]
 void encode_multiply_groups_norm(platform *p, const encode_linear *linear, const encode_norm *norm,
                                  const encode_groups *in, size_t rows, half_t *x, float *sums,
                                  const encode_narrowing *narrow);
+// So many rows at most of up to `rows` go through `sums`: where many are one kernel, only few.
+size_t encode_sum_rows(const platform *p, size_t rows, size_t cols);
+size_t encode_groups_sum_rows(const platform *p, size_t rows, size_t cols, size_t depth);
 // x = LayerNorm(x + sums), where a kernel before could not; bias is in sums.
 void encode_norm_rows(platform *p, const encode_norm *norm, const float *sums, size_t rows,
                       size_t cols, half_t *x, const encode_narrowing *narrow);

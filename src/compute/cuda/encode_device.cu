@@ -19,7 +19,9 @@ struct layer {
 
 // What is recorded: batches of up to so many tokens and sequences.
 enum { RECORDED_TOKENS = 512, RECORDED_TOKENS_MIN = 32, RECORDED_SEQUENCES = 8 };
-enum { BATCH_TOKENS = 16384, STREAMS = 3 };
+// Tokens of a full batch: 66 tiles of 128 rows or 132 of 64, a whole number of rounds on 132
+// processors for all products but qkv (docs/decisions/032-several-cards.md).
+enum { BATCH_TOKENS = 8448, STREAMS = 3 };
 
 size_t round_up(size_t n, size_t unit)
 {
@@ -49,10 +51,16 @@ struct encoder_stream {
     size_t tokens_max, sequences_max;
     unsigned char *sent, *received;     // pinned memory of the host
     unsigned char *block;               // on the device
-    half_t *x, *qkv, *context, *wide;   // [rows][hidden], [3 hidden], [hidden], [intermediate]
-    float *sums, *vectors;              // [rows][hidden], [sequences][hidden]
-    encode_narrowing narrow;            // of x; in bytes, instead of the whole of `wide`
+    half_t *x;                          // [rows][hidden]
+    float *sums;                        // [][hidden] of as many rows as need them
+    encode_narrowing narrow;            // of x, in bytes
+    // One behind the other, never together, and so in one place: what attention has, what the
+    // feed-forward part has, and at the end what texts come to.
+    unsigned char *shared;
+    half_t *qkv, *context;              // [rows][3 hidden], [rows][hidden]
+    half_t *wide;                       // [rows][intermediate], or in bytes
     encode_groups groups;
+    float *vectors;                     // [sequences][hidden]
     enum { COLD, WARM, RECORDED } recordings[RECORDINGS];   // warm: its kernels are loaded
 };
 
@@ -344,8 +352,8 @@ void stream_destroy(struct encoder_stream **stream)
     if (!s)
         return;
     if (s->own) {
-        void *const memory[] = {s->block, s->x, s->qkv, s->context, s->wide, s->sums, s->vectors,
-                                s->narrow.bytes, s->narrow.rows, s->groups.bytes, s->groups.steps};
+        void *const memory[] = {s->block, s->x, s->sums, s->shared, s->narrow.bytes,
+                                s->narrow.rows};
         platform_enter(s->own);
         for (void *each : memory)
             platform_release(s->own, each);
@@ -357,34 +365,66 @@ void stream_destroy(struct encoder_stream **stream)
     *stream = nullptr;
 }
 
+// Where the parts of `shared` lie that do not begin it, and the bytes of the largest.
+struct shared_layout {
+    size_t context, steps, bytes;
+};
+
+shared_layout share_out(const struct encoder_stream *s, size_t rows)
+{
+    const struct encoder_shape &shape = s->device->shape;
+    size_t numbers = rows * shape.intermediate, wide = numbers * sizeof(half_t);
+    size_t vectors = s->sequences_max * shape.hidden * sizeof(float);
+    shared_layout l = {};
+    l.context = rows * 3 * shape.hidden * sizeof(half_t);
+    l.steps = numbers;
+    l.bytes = l.context + rows * shape.hidden * sizeof(half_t);
+    if (shape.precision == COMPUTE_INT8)
+        wide = l.steps + numbers / GROUP_COLS * sizeof(float);
+    l.bytes = l.bytes > wide ? l.bytes : wide;
+    l.bytes = l.bytes > vectors ? l.bytes : vectors;
+    return l;
+}
+
+// Rows whose sums before LayerNorm go to memory.
+size_t sum_rows(const struct encoder_stream *s, size_t rows)
+{
+    const struct encoder_shape &shape = s->device->shape;
+    size_t plain = encode_sum_rows(s->own, rows, shape.hidden);
+    if (shape.precision != COMPUTE_INT8)
+        return plain;
+    size_t groups = encode_groups_sum_rows(s->own, rows, shape.hidden, shape.intermediate);
+    return groups > plain ? groups : plain;
+}
+
 enum akin_status stream_memory(struct encoder_stream *s, struct akin_error *error)
 {
     const struct encoder_shape &shape = s->device->shape;
     size_t rows = round_up(s->tokens_max, ENCODE_ROWS), hidden = shape.hidden;
     size_t block = layout_of(s->tokens_max, s->sequences_max).bytes;
-    bool bytes = shape.precision == COMPUTE_INT8;
-    size_t halves = bytes ? 0 : rows, narrow = bytes ? rows : 0;
+    size_t narrow = shape.precision == COMPUTE_INT8 ? rows : 0;
+    const shared_layout l = share_out(s, rows);
     struct {
         void **memory;
         size_t bytes;
     } wanted[] = {
         {reinterpret_cast<void **>(&s->block), block},
         {reinterpret_cast<void **>(&s->x), rows * hidden * sizeof(half_t)},
-        {reinterpret_cast<void **>(&s->qkv), rows * 3 * hidden * sizeof(half_t)},
-        {reinterpret_cast<void **>(&s->context), rows * hidden * sizeof(half_t)},
-        {reinterpret_cast<void **>(&s->wide), halves * shape.intermediate * sizeof(half_t)},
-        {reinterpret_cast<void **>(&s->sums), rows * hidden * sizeof(float)},
-        {reinterpret_cast<void **>(&s->vectors), s->sequences_max * hidden * sizeof(float)},
+        {reinterpret_cast<void **>(&s->sums), sum_rows(s, rows) * hidden * sizeof(float)},
+        {reinterpret_cast<void **>(&s->shared), l.bytes},
         {reinterpret_cast<void **>(&s->narrow.bytes), narrow * hidden},
         {reinterpret_cast<void **>(&s->narrow.rows), narrow * sizeof(narrow_scale)},
-        {reinterpret_cast<void **>(&s->groups.bytes), narrow * shape.intermediate},
-        {reinterpret_cast<void **>(&s->groups.steps),
-         narrow * (shape.intermediate / GROUP_COLS) * sizeof(float)},
     };
     enum akin_status status = AKIN_OK;
     for (size_t i = 0; status == AKIN_OK && i < sizeof wanted / sizeof *wanted; i++)
         if (wanted[i].bytes > 0)
             status = platform_allocate(s->own, wanted[i].bytes, wanted[i].memory, error);
+    if (status == AKIN_OK) {
+        s->qkv = s->wide = reinterpret_cast<half_t *>(s->shared);
+        s->context = reinterpret_cast<half_t *>(s->shared + l.context);
+        s->groups = {s->shared, reinterpret_cast<float *>(s->shared + l.steps)};
+        s->vectors = reinterpret_cast<float *>(s->shared);
+    }
     if (status == AKIN_OK)
         status = platform_allocate_pinned(s->own, block, reinterpret_cast<void **>(&s->sent),
                                           error);

@@ -331,6 +331,11 @@ bool encode_groups_fit(const platform *p, size_t depth)
     return grouped_shared<few_grouped>(depth) <= platform_shared_bytes(p);
 }
 
+size_t encode_groups_sum_rows(const platform *p, size_t rows, size_t cols, size_t depth)
+{
+    return rows_apart(p, rows, cols, grouped_shared<norm_rows>(depth));
+}
+
 void encode_multiply_groups_norm(platform *p, const encode_linear *linear, const encode_norm *norm,
                                  const encode_groups *in, size_t rows, half_t *x, float *sums,
                                  const encode_narrowing *narrow)

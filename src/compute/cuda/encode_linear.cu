@@ -135,6 +135,11 @@ void encode_multiply_gelu(platform *p, const encode_linear *linear, const half_t
     start_sized<EPILOGUE_GELU>(p, j, rows);
 }
 
+size_t encode_sum_rows(const platform *p, size_t rows, size_t cols)
+{
+    return rows_apart(p, rows, cols, norm_rows::shared());
+}
+
 void encode_multiply_norm(platform *p, const encode_linear *linear, const encode_norm *norm,
                           const half_t *in, size_t rows, half_t *x, float *sums,
                           const encode_narrowing *narrow)

@@ -59,6 +59,12 @@ inline bool whole_rows(const platform *p, size_t rows, size_t cols, size_t share
     return cols == NORM_COLS && rows > FEW && shared <= platform_shared_bytes(p);
 }
 
+// Of up to `rows`, where whole_rows() decides.
+inline size_t rows_apart(const platform *p, size_t rows, size_t cols, size_t shared)
+{
+    return whole_rows(p, rows, cols, shared) ? (size_t)FEW : rows;
+}
+
 // Where chunk `chunk` of row `row` + `lane` lies; row is a multiple of eight. Rows one below the
 // other are in banks of their own.
 __device__ inline int chunk_at(int row, int lane, int chunk)

@@ -11,17 +11,6 @@ extern "C" {
 enum akin_status personal_check(const struct personal_items *items, size_t rows,
                                 struct akin_error *error);
 
-// A request as it lies on the card, with what varies in size beside it.
-struct device_request {
-    uint32_t query, person;             // numbers of vectors; UINT32_MAX: none
-    float share, text, taste, popularity;
-    uint32_t mask, skip_first, skip_count, past_count;
-    uint32_t mood, history_first, history_count;
-    float told_text;
-    uint32_t past[PERSONAL_PAST_MAX];
-    float past_weights[PERSONAL_PAST_MAX];
-};
-
 // A block has one request; its 512 threads go with the two below.
 enum { PERSONAL_WARPS = 16, PERSONAL_THREADS = 32 * PERSONAL_WARPS };
 
@@ -58,8 +47,8 @@ struct device_taste {
     personal_mood moods[PERSONAL_MOODS];
 };
 struct taste_job {
-    const device_request *requests;
-    const uint32_t *history;            // of all requests
+    const personal_request *requests;
+    const uint32_t *lists;              // of all requests
     device_taste taste;
     float *scores;                      // [][size] of the model's items
 };
@@ -70,7 +59,7 @@ void personal_say(platform *p, const taste_job *job, size_t count);
 // NULL: vector q is the query of request q, and nothing else.
 enum { POINTS_NOT, POINTS, POINTS_WRONG };
 struct fuse_job {
-    const device_request *requests;
+    const personal_request *requests;
     const float *given, *mean;          // [][dim], [dim]
     size_t count, dim;
     float *vectors;                     // [count][dim]
@@ -85,9 +74,9 @@ uint32_t personal_fuse_here(const float *query, const float *person, double shar
 // masks [count][words] of the requests that leave something out, from theirs (all rows where there
 // is none) less what is skipped.
 struct mask_job {
-    const device_request *requests;
+    const personal_request *requests;
     const uint64_t *given;              // [][words]
-    const uint32_t *skip;
+    const uint32_t *lists;
     size_t rows, words;
     uint64_t *masks;
 };
@@ -97,7 +86,7 @@ void personal_masks(platform *p, const mask_job *job, size_t count);
 struct rank_job {
     search_rows rows;
     search_mask mask;
-    const device_request *requests;
+    const personal_request *requests;
     const float *vectors;               // [][dim] fused
     const uint32_t *points;
     const struct hit *hits;             // [][text_offers]
@@ -111,8 +100,12 @@ struct rank_job {
     const uint32_t *by_popularity;
     unsigned popular_count, text_offers, offers, k;
     size_t first;
-    struct personal_result *results;    // [][k]
+    struct personal_result *results;    // [][k]; of a request alone these are of the host,
     uint32_t *found;
+    const uint32_t *proven;             // and what the search says of it goes along,
+    uint32_t *proven_there;
+    uint32_t *ticket;                   // which then gets `number`; NULL: many
+    uint32_t number;
 };
 // Whether the card has the shared memory for that.
 bool personal_rank_fits(const platform *p, size_t dim);

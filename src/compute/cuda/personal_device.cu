@@ -1,6 +1,6 @@
-// Personal requests on CUDA: one copy to the card, vectors and masks of the requests, the search of
-// the rows that a search device has, the ranking, one copy back. What the search could not prove
-// is done again in float32 throughout, request by request.
+// Personal requests on CUDA: one copy from the room of who asks to the card, vectors and masks of
+// the requests, the search of the rows that a search device has, the ranking, one copy back to the
+// room. What the search could not prove is done again in float32 throughout, request by request.
 #include "compute/cuda/cuda_devices.h"
 
 #include <cmath>
@@ -11,15 +11,14 @@
 
 namespace {
 
-enum { TOGETHER = 1024, ALIGNED = 64 };     // requests of a chunk
-static_assert((uint64_t)TOGETHER * PERSONAL_SKIP_MAX <= UINT32_MAX, "places of lists have 32 bits");
+enum { ALIGNED = 64 };
 // Copies that a model of taste points to: items and places, of each sum four, of the sequence six,
 // of each mood two.
 enum { KEPT_MAX = 2 + 4 * PERSONAL_SUMS + 6 + 2 * PERSONAL_MOODS };
 
 // What comes back for a chunk, one behind the other.
 struct answer_layout {
-    size_t results, found, points, proven, bytes;
+    size_t results, found, points, proven, ticket, bytes;
 };
 
 answer_layout layout_of(size_t count, size_t result_bytes)
@@ -29,18 +28,32 @@ answer_layout layout_of(size_t count, size_t result_bytes)
     l.found = count * result_bytes;
     l.points = l.found + count * sizeof(uint32_t);
     l.proven = l.points + count * sizeof(uint32_t);
-    l.bytes = l.proven + count * sizeof(uint32_t);
+    l.ticket = l.proven + count * sizeof(uint32_t);
+    l.bytes = l.ticket + sizeof(uint32_t);
     return l;
 }
 
-// What goes to the card for a chunk, one behind the other.
+// What goes to the card in one copy, from the beginning of a room: requests, vectors, lists as far
+// as they are used, and behind these what is added here.
 struct sent_layout {
-    size_t requests, vectors, skip, history, mask_of, points, bytes;
+    size_t vectors, lists, mask_of, points, bytes;
 };
 
 size_t aligned(size_t bytes)
 {
     return (bytes + ALIGNED - 1) / ALIGNED * ALIGNED;
+}
+
+sent_layout layout_sent(const struct personal_room *room, size_t lists, size_t count)
+{
+    const unsigned char *from = static_cast<const unsigned char *>(room->sent.memory);
+    sent_layout l;
+    l.vectors = (size_t)(reinterpret_cast<const unsigned char *>(room->vectors) - from);
+    l.lists = (size_t)(reinterpret_cast<const unsigned char *>(room->lists) - from);
+    l.mask_of = l.lists + aligned(lists * sizeof *room->lists);
+    l.points = l.mask_of + aligned(count * sizeof(uint32_t));
+    l.bytes = l.points + aligned(sizeof(uint32_t));
+    return l;
 }
 
 }
@@ -49,6 +62,8 @@ struct personal_device {
     platform *own;
     const struct search_device *rows;
     search_view view;                   // of the rows, as they were when a call began
+    uint32_t ticket;                    // of the last request alone
+    size_t row_count, dim;              // which are looked at beside calls, and stay
     size_t words;
     float mean_here[SEARCH_DEVICE_DIM_MAX];     // of the host, for a request alone
     double *seconds;                    // of the device's clock; NULL: nobody asked
@@ -60,25 +75,30 @@ struct personal_device {
     device_taste taste;
     void *kept[KEPT_MAX];               // what taste points to
     size_t kept_count;
-    // of a chunk
-    buffer sent, received;       // pinned
+    // of a call
     buffer given, answers, masks, hits, hits_found, vectors, said, bases;
     search_work work;
 };
 
 namespace {
 
-// As buffer_need, with a quarter more, since chunks differ in size.
-enum akin_status need(platform *p, buffer *m, size_t bytes, bool pinned,
-                      struct akin_error *error)
+// As buffer_need, with a quarter more, since calls differ in size.
+enum akin_status need(platform *p, buffer *m, size_t bytes, struct akin_error *error)
 {
-    if (m->bytes >= bytes)
-        return AKIN_OK;
-    bytes += bytes / 4;
-    return pinned ? buffer_need_pinned(p, m, bytes, error) : buffer_need(p, m, bytes, error);
+    return m->bytes >= bytes ? AKIN_OK : buffer_need(p, m, bytes + bytes / 4, error);
 }
 
-template <typename T> T *at(const buffer &m, size_t offset)
+enum akin_status need_pinned(platform *p, struct personal_memory *m, size_t bytes,
+                             struct akin_error *error)
+{
+    buffer b = {m->memory, m->bytes};
+    enum akin_status status =
+        b.bytes >= bytes ? AKIN_OK : buffer_need_pinned(p, &b, bytes + bytes / 4, error);
+    *m = {b.memory, b.bytes};
+    return status;
+}
+
+template <typename T, typename Memory> T *at(const Memory &m, size_t offset)
 {
     return reinterpret_cast<T *>(static_cast<unsigned char *>(m.memory) + offset);
 }
@@ -100,8 +120,6 @@ void destroy(struct personal_device **device)
             platform_release(d->own, each);
         for (size_t i = 0; i < d->kept_count; i++)
             platform_release(d->own, d->kept[i]);
-        platform_release_pinned(d->own, d->sent.memory);
-        platform_release_pinned(d->own, d->received.memory);
         platform_close(d->own);
     }
     delete d;
@@ -236,6 +254,8 @@ enum akin_status create(int ordinal, const struct search_device *rows,
     d->rows = rows;
     d->view = view;
     memcpy(d->mean_here, items->mean, view.rows.dim * sizeof *d->mean_here);
+    d->row_count = view.rows.count;
+    d->dim = view.rows.dim;
     d->words = (view.rows.count + 63) / 64;
     status = platform_open(ordinal, &d->own, error, CUDA_USE_PERSONAL);
     if (status == AKIN_OK && !personal_rank_fits(d->own, view.rows.dim))
@@ -252,7 +272,7 @@ enum akin_status create(int ordinal, const struct search_device *rows,
 
 // ---- a search -------------------------------------------------------------------------------
 
-// What a chunk has on the card once its vectors are made.
+// What a call has on the card once its vectors are made.
 struct chunk {
     size_t count, k;                    // k: of the search
     const search_mask *mask;
@@ -364,349 +384,385 @@ enum akin_status end(struct personal_device *d, enum akin_status status)
     return status;
 }
 
+// ---- rooms ----------------------------------------------------------------------------------
+
+void release(struct personal_device *d, struct personal_room *room)
+{
+    platform_enter(d->own);
+    platform_release_pinned(d->own, room->sent.memory);
+    platform_release_pinned(d->own, room->received.memory);
+    *room = {};
+}
+
+// Where what lies in a room.
+struct room_layout {
+    size_t vectors, lists, sent, received;
+};
+
+room_layout layout_room(const struct personal_device *d, const struct personal_sizes *sizes)
+{
+    room_layout l;
+    size_t most = sizes->requests > sizes->vectors ? sizes->requests : sizes->vectors;
+    size_t answer = sizeof(struct personal_result) > sizeof(struct hit)
+                        ? sizeof(struct personal_result) : sizeof(struct hit);
+    l.vectors = aligned(sizes->requests * sizeof(struct personal_request));
+    // one more, for the fused one of a request alone
+    l.lists = l.vectors + aligned((sizes->vectors + 1) * d->dim * sizeof(float));
+    l.sent = l.lists + aligned(sizes->lists * sizeof(uint32_t)) +
+             aligned(sizes->requests * sizeof(uint32_t)) + aligned(sizeof(uint32_t));
+    l.received = sizes->answers * answer + (3 * most + 1) * sizeof(uint32_t);
+    return l;
+}
+
+bool lay_out(const struct personal_device *d, const struct personal_sizes *sizes,
+             struct personal_room *room)
+{
+    room_layout l = layout_room(d, sizes);
+    if (room->sent.bytes < l.sent || room->received.bytes < l.received)
+        return false;
+    room->requests = at<struct personal_request>(room->sent, 0);
+    room->vectors = at<float>(room->sent, l.vectors);
+    room->lists = at<uint32_t>(room->sent, l.lists);
+    return true;
+}
+
+enum akin_status reserve(struct personal_device *d, const struct personal_sizes *sizes,
+                         struct personal_room *room, struct akin_error *error)
+{
+    room_layout l = layout_room(d, sizes);
+    platform_enter(d->own);
+    enum akin_status status = need_pinned(d->own, &room->sent, l.sent, error);
+    if (status == AKIN_OK)
+        status = need_pinned(d->own, &room->received, l.received, error);
+    if (status == AKIN_OK)
+        lay_out(d, sizes, room);
+    else
+        release(d, room);
+    return status;
+}
+
+// Memory of the card for what goes up and what comes back.
+enum akin_status need_both(struct personal_device *d, size_t sent, size_t received,
+                           struct akin_error *error)
+{
+    enum akin_status status = need(d->own, &d->given, sent, error);
+    return status != AKIN_OK ? status : need(d->own, &d->answers, received, error);
+}
+
 // ---- the nearest ----------------------------------------------------------------------------
 
-enum akin_status nearest_chunk(struct personal_device *d, const float *queries, size_t count,
-                               size_t k, const uint64_t *mask, struct hit *hits, size_t *found,
-                               struct akin_error *error)
+// Waits for the answers of many; what was not proven is done again, and all are fetched once more.
+template <typename Again>
+enum akin_status settle(struct personal_device *d, const struct personal_room *room,
+                        const answer_layout &l, size_t count, bool alone, Again again,
+                        struct akin_error *error)
+{
+    enum akin_status status = platform_finish(d->own, error);
+    bool any = false;
+    for (size_t q = 0; status == AKIN_OK && q < count; q++)
+        if ((alone || at<uint32_t>(room->received, l.points)[q] == POINTS) &&
+            !at<uint32_t>(room->received, l.proven)[q]) {
+            status = again(q);
+            any = true;
+        }
+    if (status != AKIN_OK || !any)
+        return status;
+    platform_download(d->own, room->received.memory, d->answers.memory, l.bytes);
+    return platform_finish(d->own, error);
+}
+
+enum akin_status find_nearest(struct personal_device *d, size_t count, size_t k,
+                              const uint64_t *mask, struct personal_room *room,
+                              struct akin_error *error)
 {
     size_t dim = d->view.rows.dim, bytes = count * dim * sizeof(float);
     answer_layout l = layout_of(count, k * sizeof(struct hit));
-    enum akin_status status = need(d->own, &d->sent, bytes, true, error);
+    uint32_t *found = at<uint32_t>(room->received, l.found);
+    float fused[SEARCH_DEVICE_DIM_MAX];
+    bool alone = count == 1;
+    enum akin_status status = need_both(d, bytes, l.bytes, error);
     if (status == AKIN_OK)
-        status = need(d->own, &d->given, bytes, false, error);
-    if (status == AKIN_OK)
-        status = need(d->own, &d->received, l.bytes, true, error);
-    if (status == AKIN_OK)
-        status = need(d->own, &d->answers, l.bytes, false, error);
-    if (status == AKIN_OK)
-        status = need(d->own, &d->vectors, bytes, false, error);
+        status = need(d->own, &d->vectors, bytes, error);
     if (status != AKIN_OK)
         return status;
+    room->hits = at<struct hit>(room->received, l.results);
+    room->found = found;
     search_mask where = {mask, nullptr, d->words};
     chunk c = {count, k, &where, at<struct hit>(d->answers, l.results),
-               at<uint32_t>(d->answers, l.found), at<uint32_t>(d->answers, l.proven), nullptr};
+               at<uint32_t>(d->answers, l.found), at<uint32_t>(d->answers, l.proven),
+               alone ? fused : nullptr};
     fuse_job fuse = {nullptr, at<float>(d->given, 0), d->mean, count, dim, at<float>(d->vectors, 0),
                      at<uint32_t>(d->answers, l.points)};
-    uint32_t points = POINTS;
     mark_time(d);
-    if (count == 1) {
-        c.alone = at<float>(d->sent, 0);
-        points = personal_fuse_here(queries, nullptr, 1, d->mean_here, dim,
-                                    at<float>(d->sent, 0));
+    if (alone) {
         found[0] = 0;
+        if (personal_fuse_here(room->vectors, nullptr, 1, d->mean_here, dim, fused) != POINTS)
+            return platform_finish(d->own, error);
     } else {
-        memcpy(d->sent.memory, queries, bytes);
-        platform_upload(d->own, d->given.memory, d->sent.memory, bytes);
+        platform_upload(d->own, d->given.memory, room->vectors, bytes);
         personal_fuse(d->own, &fuse);
     }
-    if (points != POINTS)
-        return platform_finish(d->own, error);
     status = search(d, c, error);
     if (status != AKIN_OK)
         return status;
-    platform_download(d->own, d->received.memory, d->answers.memory, l.bytes);
+    platform_download(d->own, room->received.memory, d->answers.memory, l.bytes);
     take_time(d);
-    status = platform_finish(d->own, error);
-    auto does_point = [&](size_t q) {
-        return c.alone || at<uint32_t>(d->received, l.points)[q] == POINTS;
-    };
-    bool again = false;
-    for (size_t q = 0; status == AKIN_OK && q < count; q++)
-        if (does_point(q) && !at<uint32_t>(d->received, l.proven)[q]) {
-            status = search_again(d, c, q, error);
-            again = true;
-        }
-    if (status == AKIN_OK && again) {
-        platform_download(d->own, d->received.memory, d->answers.memory, l.bytes);
-        status = platform_finish(d->own, error);
-    }
-    if (status != AKIN_OK)
-        return status;
-    memcpy(hits, at<struct hit>(d->received, l.results), count * k * sizeof *hits);
-    for (size_t q = 0; q < count; q++)
-        found[q] = does_point(q) ? at<uint32_t>(d->received, l.found)[q] : 0;
-    return AKIN_OK;
+    status = settle(d, room, l, count, alone,
+                    [&](size_t q) { return search_again(d, c, q, error); }, error);
+    for (size_t q = 0; status == AKIN_OK && !alone && q < count; q++)
+        if (at<uint32_t>(room->received, l.points)[q] != POINTS)
+            found[q] = 0;
+    return status;
 }
 
-enum akin_status nearest(struct personal_device *d, const float *queries, size_t count, size_t k,
-                         const uint64_t *mask, struct hit *hits, size_t *found,
-                         struct akin_error *error)
+enum akin_status nearest(struct personal_device *d, size_t count, size_t k, const uint64_t *mask,
+                         struct personal_room *room, struct akin_error *error)
 {
-    ASSERT(k > 0 && k <= SEARCH_DEVICE_K_MAX);
+    ASSERT(count > 0 && count <= PERSONAL_TOGETHER && k > 0 && k <= SEARCH_DEVICE_K_MAX);
     enum akin_status status = begin(d, error);
-    if (status != AKIN_OK)
-        return status;
-    if (mask) {
-        status = need(d->own, &d->masks, d->words * sizeof *mask, false, error);
+    if (status == AKIN_OK && mask) {
+        status = need(d->own, &d->masks, d->words * sizeof *mask, error);
         if (status == AKIN_OK)
             platform_upload(d->own, d->masks.memory, mask, d->words * sizeof *mask);
     }
-    for (size_t first = 0; status == AKIN_OK && first < count; first += TOGETHER) {
-        size_t now = count - first < TOGETHER ? count - first : (size_t)TOGETHER;
-        status = nearest_chunk(d, queries + first * d->view.rows.dim, now, k,
-                               mask ? at<uint64_t>(d->masks, 0) : nullptr, hits + first * k,
-                               found + first, error);
-    }
-    return end(d, status);
+    if (status != AKIN_OK)
+        return status;
+    return end(d, find_nearest(d, count, k, mask ? at<uint64_t>(d->masks, 0) : nullptr, room,
+                               error));
 }
 
 // ---- requests -------------------------------------------------------------------------------
 
-enum akin_status check_request(const struct personal_device *d, const struct personal_batch *batch,
-                               size_t number, struct akin_error *error)
+// Whether all of a list are below `limit`; without a branch for each.
+bool all_below(const uint32_t *list, size_t count, size_t limit)
 {
-    const struct personal_request *r = &batch->requests[number];
-    size_t rows = d->view.rows.count;
-    if (r->past_count > PERSONAL_PAST_MAX || (r->past_count && d->similar_items == 0))
-        return error_set(error, AKIN_ARGUMENT, "request %zu: a past of %zu items; at most %d%s",
-                         number, r->past_count, d->similar_items ? PERSONAL_PAST_MAX : 0,
-                         d->similar_items ? "" : ", without raters");
+    bool wrong = false;
+    for (size_t i = 0; i < count; i++)
+        wrong |= list[i] >= limit;
+    return !wrong;
+}
+
+enum akin_status check(const struct personal_device *d, const struct personal_room *room,
+                       size_t number, size_t mask_count, struct akin_error *error)
+{
+    const struct personal_request *r = &room->requests[number];
+    bool moody = r->mood != PERSONAL_NO_MOOD;
+    size_t past_most = d->similar_items ? (size_t)PERSONAL_PAST_MAX : 0;
+    if (r->past_count > past_most || !all_below(r->past, r->past_count, d->row_count))
+        return error_set(error, AKIN_ARGUMENT, "request %zu: a past of %u items; there are at most "
+                         "%zu, of %zu", number, r->past_count, past_most, d->row_count);
     if (r->skip_count > PERSONAL_SKIP_MAX)
-        return error_set(error, AKIN_UNSUPPORTED, "request %zu: %zu items are left out; on the GPU "
+        return error_set(error, AKIN_UNSUPPORTED, "request %zu: %u items are left out; on the GPU "
                          "at most %d", number, r->skip_count, PERSONAL_SKIP_MAX);
-    if (r->mask != UINT32_MAX && r->mask >= batch->mask_count)
+    if (!all_below(room->lists + r->skip_first, r->skip_count, d->row_count))
+        return error_set(error, AKIN_ARGUMENT, "request %zu: an item that is left out is not one "
+                         "of the %zu", number, d->row_count);
+    if (r->mask != PERSONAL_NONE && r->mask >= mask_count)
         return error_set(error, AKIN_ARGUMENT, "request %zu: mask %u; there are %zu", number,
-                         r->mask, batch->mask_count);
-    bool says = r->mood == PERSONAL_NO_MOOD ||
-                (r->mood < PERSONAL_MOODS && d->taste.size && d->taste.moods[r->mood].standing &&
-                 r->history_count <= PERSONAL_HISTORY_MAX);
-    for (size_t i = 0; says && i < (r->mood == PERSONAL_NO_MOOD ? 0 : r->history_count); i++)
-        says = r->history[i] < d->taste.size;
-    if (!says)
+                         r->mask, mask_count);
+    if (moody && !(r->mood < PERSONAL_MOODS && d->taste.size &&
+                   d->taste.moods[r->mood].standing && r->history_count <= PERSONAL_HISTORY_MAX &&
+                   all_below(room->lists + r->history_first, r->history_count, d->taste.size)))
         return error_set(error, AKIN_ARGUMENT, "request %zu: mood %u, or a history that the model "
                          "does not know", number, r->mood);
-    for (size_t i = 0; i < r->past_count; i++)
-        if (r->past[i] >= rows)
-            return error_set(error, AKIN_ARGUMENT, "request %zu: item %u; there are %zu", number,
-                             r->past[i], rows);
-    for (size_t i = 0; i < r->skip_count; i++)
-        if (r->skip[i] >= rows)
-            return error_set(error, AKIN_ARGUMENT, "request %zu: item %u; there are %zu", number,
-                             r->skip[i], rows);
     return AKIN_OK;
 }
 
-sent_layout layout_sent(const struct personal_device *d, const struct personal_request *requests,
-                        size_t count)
-{
-    sent_layout l;
-    size_t vectors = 0, skipped = 0, events = 0;
-    for (size_t q = 0; q < count; q++) {
-        events += requests[q].mood == PERSONAL_NO_MOOD ? 0 : requests[q].history_count;
-        vectors += (requests[q].query != nullptr) + (requests[q].person != nullptr);
-        skipped += requests[q].skip_count;
-    }
-    l.requests = 0;
-    l.vectors = aligned(count * sizeof(device_request));
-    vectors += vectors == 0;            // that of a request alone
-    l.skip = l.vectors + aligned(vectors * d->view.rows.dim * sizeof(float));
-    l.history = l.skip + aligned(skipped * sizeof(uint32_t));
-    l.mask_of = l.history + aligned(events * sizeof(uint32_t));
-    l.points = l.mask_of + aligned(count * sizeof(uint32_t));
-    l.bytes = l.points + aligned(sizeof(uint32_t));
-    return l;
-}
-
-uint32_t put_vector(const struct personal_device *d, const sent_layout &l, const float *vector,
-                    uint32_t *vectors)
-{
-    size_t dim = d->view.rows.dim;
-    if (!vector)
-        return UINT32_MAX;
-    memcpy(at<float>(d->sent, l.vectors) + *vectors * dim, vector, dim * sizeof *vector);
-    return (*vectors)++;
-}
-
-// What varies in size; *used of it has been written.
-uint32_t put_list(const struct personal_device *d, size_t offset, const uint32_t *from,
-                  size_t count, uint32_t *used)
-{
-    uint32_t first = *used;
-    if (count)
-        memcpy(at<uint32_t>(d->sent, offset) + first, from, count * sizeof *from);
-    *used += (uint32_t)count;
-    return first;
-}
-
-// What the requests of a chunk need.
+// What the requests of a call need.
 struct needs {
     bool masks, taste;
 };
 
-// To pinned memory, as it will lie on the card.
-needs write_requests(struct personal_device *d, const sent_layout &l,
-                     const struct personal_request *requests, size_t count)
+needs look_through(const struct personal_room *room, const struct personal_batch *batch,
+                   uint32_t *mask_of)
 {
-    uint32_t vectors = 0, skipped = 0, events = 0;
     needs n = {};
-    for (size_t q = 0; q < count; q++) {
-        const struct personal_request *from = &requests[q];
-        bool own = from->skip_count || from->mask != UINT32_MAX;
-        device_request to = {};
-        to.query = put_vector(d, l, from->query, &vectors);
-        to.person = put_vector(d, l, from->person, &vectors);
-        to.share = from->share;
-        to.text = from->text;
-        to.taste = from->taste;
-        to.popularity = from->popularity;
-        to.mask = from->mask;
-        to.skip_count = (uint32_t)from->skip_count;
-        to.skip_first = put_list(d, l.skip, from->skip, from->skip_count, &skipped);
-        to.past_count = (uint32_t)from->past_count;
-        to.mood = from->mood;
-        to.told_text = from->told_text;
-        if (from->mood != PERSONAL_NO_MOOD) {
-            to.history_count = (uint32_t)from->history_count;
-            to.history_first = put_list(d, l.history, from->history, from->history_count, &events);
-            n.taste = true;
-        }
-        if (from->past_count) {
-            memcpy(to.past, from->past, from->past_count * sizeof *to.past);
-            memcpy(to.past_weights, from->past_weights, from->past_count * sizeof(float));
-        }
-        at<uint32_t>(d->sent, l.mask_of)[q] = own ? (uint32_t)q : UINT32_MAX;
-        at<device_request>(d->sent, l.requests)[q] = to;
+    for (size_t q = 0; q < batch->count; q++) {
+        const struct personal_request *r = &room->requests[q];
+        bool own = r->skip_count || r->mask != PERSONAL_NONE;
+        ASSERT((size_t)r->skip_first + r->skip_count <= batch->lists &&
+               (r->mood == PERSONAL_NO_MOOD ||
+                (size_t)r->history_first + r->history_count <= batch->lists));
+        mask_of[q] = own ? (uint32_t)q : UINT32_MAX;
         n.masks |= own;
+        n.taste |= r->mood != PERSONAL_NO_MOOD;
     }
     return n;
 }
 
-enum akin_status reserve(struct personal_device *d, const sent_layout &sent,
-                         const answer_layout &l, size_t count, size_t text_offers,
-                         struct akin_error *error)
+enum akin_status need_all(struct personal_device *d, const struct personal_batch *batch,
+                          const sent_layout &sent, const answer_layout &l, struct akin_error *error)
 {
+    size_t count = batch->count;
     struct {
         buffer *room;
         size_t bytes;
-        bool pinned;
     } wanted[] = {
-        {&d->sent, sent.bytes, true}, {&d->given, sent.bytes, false},
-        {&d->received, l.bytes, true}, {&d->answers, l.bytes, false},
-        {&d->masks, count * d->words * sizeof(uint64_t), false},
-        {&d->hits, count * text_offers * sizeof(struct hit), false},
-        {&d->hits_found, count * sizeof(uint32_t), false},
-        {&d->said, count * d->taste.size * sizeof(float), false},
+        {&d->vectors, count * d->view.rows.dim * sizeof(float)},
+        {&d->masks, count * d->words * sizeof(uint64_t)},
+        {&d->bases, batch->mask_count * d->words * sizeof(uint64_t)},
+        {&d->hits, count * batch->text_offers * sizeof(struct hit)},
+        {&d->hits_found, count * sizeof(uint32_t)},
+        {&d->said, count * d->taste.size * sizeof(float)},
     };
-    enum akin_status status = need(d->own, &d->vectors, count * d->view.rows.dim * sizeof(float),
-                                   false, error);
+    enum akin_status status = need_both(d, sent.bytes, l.bytes, error);
     for (size_t i = 0; status == AKIN_OK && i < sizeof wanted / sizeof *wanted; i++)
-        status = need(d->own, wanted[i].room, wanted[i].bytes, wanted[i].pinned, error);
+        status = need(d->own, wanted[i].room, wanted[i].bytes, error);
     return status;
 }
 
-// The vector of a request alone, and whether it points, in the place of what it was given.
-uint32_t fuse_alone(struct personal_device *d, const sent_layout &l,
-                    const struct personal_request *request)
+// The vector of a request alone goes behind those that it was given: the last of the room's.
+uint32_t fuse_alone(struct personal_device *d, const struct personal_room *room,
+                    const sent_layout &l, float **fused)
 {
-    float *fused = at<float>(d->sent, l.vectors);
-    uint32_t points = personal_fuse_here(request->query, request->person, (double)request->share,
-                                         d->mean_here, d->view.rows.dim, fused);
-    *at<uint32_t>(d->sent, l.points) = points;
+    const struct personal_request *r = &room->requests[0];
+    size_t dim = d->view.rows.dim;
+    const float *query = r->query == PERSONAL_NONE ? nullptr : room->vectors + r->query * dim;
+    const float *person = r->person == PERSONAL_NONE ? nullptr : room->vectors + r->person * dim;
+    *fused = room->vectors + ((l.lists - l.vectors) / (dim * sizeof(float)) - 1) * dim;
+    uint32_t points = personal_fuse_here(query, person, (double)r->share, d->mean_here, dim,
+                                         *fused);
+    *at<uint32_t>(room->sent, l.points) = points;
     return points;
 }
 
-// The masks of the batch lie in `bases` on the card.
-enum akin_status answer_chunk(struct personal_device *d, const struct personal_batch *batch,
-                              size_t first, size_t count, const uint64_t *bases,
-                              struct personal_result *results, size_t *found,
-                              struct akin_error *error)
+// A batch on its way.
+struct batch_call {
+    const struct personal_batch *batch;
+    struct personal_room *room;
+    sent_layout sent;
+    answer_layout answers;
+    needs n;
+    chunk c;
+    rank_job rank;
+};
+
+// Up, and what stands before the search; fuse: on the card.
+void prepare(struct personal_device *d, const batch_call &b, bool fuse)
 {
-    size_t dim = d->view.rows.dim, k = batch->k, offers = batch->text_offers;
-    sent_layout sent = layout_sent(d, batch->requests + first, count);
-    answer_layout l = layout_of(count, k * sizeof(struct personal_result));
-    enum akin_status status = reserve(d, sent, l, count, offers, error);
+    const struct personal_batch *batch = b.batch;
+    const struct personal_request *requests = at<struct personal_request>(d->given, 0);
+    const uint32_t *lists = at<uint32_t>(d->given, b.sent.lists);
+    fuse_job fused = {requests, at<float>(d->given, b.sent.vectors), d->mean, batch->count,
+                      d->view.rows.dim, at<float>(d->vectors, 0),
+                      at<uint32_t>(d->answers, b.answers.points)};
+    mask_job mask = {requests, at<uint64_t>(d->bases, 0), lists, d->view.rows.count, d->words,
+                     at<uint64_t>(d->masks, 0)};
+    taste_job taste = {requests, lists, d->taste, at<float>(d->said, 0)};
+    platform_upload(d->own, d->given.memory, b.room->sent.memory, b.sent.bytes);
+    if (batch->mask_count)
+        platform_upload(d->own, d->bases.memory, batch->masks,
+                        batch->mask_count * d->words * sizeof *batch->masks);
+    if (fuse)
+        personal_fuse(d->own, &fused);
+    if (b.n.masks)
+        personal_masks(d->own, &mask, batch->count);
+    if (b.n.taste)
+        personal_say(d->own, &taste, batch->count);
+}
+
+// A request alone is fused here, and its vector travels with the search. The ranking writes the
+// answer into the room by itself, and tells: nothing is copied back, nor is the stream waited for.
+enum akin_status answer_alone(struct personal_device *d, batch_call *b, struct akin_error *error)
+{
+    struct personal_room *room = b->room;
+    const answer_layout &l = b->answers;
+    float *fused = nullptr;
+    uint32_t points = fuse_alone(d, room, b->sent, &fused);
+    uint32_t *proven = at<uint32_t>(room->received, l.proven);
+    if (points == POINTS_WRONG) {
+        at<uint32_t>(room->received, l.found)[0] = PERSONAL_NOWHERE;
+        return platform_finish(d->own, error);
+    }
+    b->c.alone = fused;
+    b->rank.vectors = at<float>(d->given, b->sent.vectors) + (fused - room->vectors);
+    b->rank.points = at<uint32_t>(d->given, b->sent.points);
+    b->rank.results = at<struct personal_result>(room->received, l.results);
+    b->rank.found = at<uint32_t>(room->received, l.found);
+    b->rank.proven = b->c.proven;
+    b->rank.proven_there = proven;
+    b->rank.ticket = at<uint32_t>(room->received, l.ticket);
+    mark_time(d);
+    prepare(d, *b, false);
+    enum akin_status status = AKIN_OK;
+    for (bool again = false; status == AKIN_OK && (!again || !*proven); again = true) {
+        b->rank.number = ++d->ticket;
+        *b->rank.ticket = ~d->ticket;
+        if (points == POINTS)
+            status = again ? search_again(d, b->c, 0, error) : search(d, b->c, error);
+        if (status != AKIN_OK)
+            return status;
+        personal_rank(d->own, &b->rank, 1);
+        if (!again)
+            take_time(d);
+        status = search_await(d->own, b->rank.ticket, d->ticket, error);
+    }
+    return status;
+}
+
+enum akin_status answer_many(struct personal_device *d, batch_call *b, struct akin_error *error)
+{
+    const struct personal_room *room = b->room;
+    const answer_layout &l = b->answers;
+    size_t count = b->batch->count;
+    mark_time(d);
+    prepare(d, *b, true);
+    enum akin_status status = search(d, b->c, error);
     if (status != AKIN_OK)
         return status;
-    needs n = write_requests(d, sent, batch->requests + first, count);
-    const device_request *requests = at<device_request>(d->given, sent.requests);
-    bool alone = count == 1;
-    uint32_t *points = alone ? at<uint32_t>(d->given, sent.points)
-                             : at<uint32_t>(d->answers, l.points);
-    float *vectors = alone ? at<float>(d->given, sent.vectors) : at<float>(d->vectors, 0);
-    uint32_t here = alone ? fuse_alone(d, sent, &batch->requests[first]) : (uint32_t)POINTS;
-    found[0] = PERSONAL_NOWHERE;
-    if (here == POINTS_WRONG)
-        return platform_finish(d->own, error);
+    personal_rank(d->own, &b->rank, count);
+    platform_download(d->own, room->received.memory, d->answers.memory, l.bytes);
+    take_time(d);
+    auto again = [&](size_t q) {
+        enum akin_status searched = search_again(d, b->c, q, error);
+        b->rank.first = q;
+        personal_rank(d->own, &b->rank, 1);
+        return searched;
+    };
+    status = settle(d, room, l, count, false, again, error);
+    for (size_t q = 0; status == AKIN_OK && q < count; q++)
+        if (at<uint32_t>(room->received, l.points)[q] == POINTS_WRONG)
+            at<uint32_t>(room->received, l.found)[q] = PERSONAL_NOWHERE;
+    return status;
+}
+
+enum akin_status answer_room(struct personal_device *d, const struct personal_batch *batch,
+                             struct personal_room *room, struct akin_error *error)
+{
+    size_t count = batch->count, k = batch->k;
+    sent_layout sent = layout_sent(room, batch->lists, count);
+    answer_layout l = layout_of(count, k * sizeof(struct personal_result));
+    enum akin_status status = need_all(d, batch, sent, l, error);
+    if (status != AKIN_OK)
+        return status;
+    needs n = look_through(room, batch, at<uint32_t>(room->sent, sent.mask_of));
     search_mask where = {};
     if (n.masks)
         where = {at<uint64_t>(d->masks, 0), at<uint32_t>(d->given, sent.mask_of), d->words};
-    chunk c = {count, offers, &where, at<struct hit>(d->hits, 0), at<uint32_t>(d->hits_found, 0),
-               at<uint32_t>(d->answers, l.proven),
-               alone ? at<float>(d->sent, sent.vectors) : nullptr};
-    fuse_job fuse = {requests, at<float>(d->given, sent.vectors), d->mean, count, dim, vectors,
-                     points};
-    mask_job mask = {requests, bases, at<uint32_t>(d->given, sent.skip), d->view.rows.count,
-                     d->words, at<uint64_t>(d->masks, 0)};
-    rank_job rank = {d->view.rows, where, requests, vectors, points, c.hits,
+    chunk c = {count, batch->text_offers, &where, at<struct hit>(d->hits, 0),
+               at<uint32_t>(d->hits_found, 0), at<uint32_t>(d->answers, l.proven), nullptr};
+    rank_job rank = {d->view.rows, where, at<struct personal_request>(d->given, 0),
+                     at<float>(d->vectors, 0), at<uint32_t>(d->answers, l.points), c.hits,
                      c.found, d->texted, d->starts, d->entries, d->taste, at<float>(d->said, 0),
                      (unsigned)(d->view.rows.count - d->taste.size), d->popularity,
-                     d->by_popularity,
-                     (unsigned)d->popular_count, (unsigned)offers, (unsigned)batch->offers,
-                     (unsigned)k, 0, at<struct personal_result>(d->answers, l.results),
-                     at<uint32_t>(d->answers, l.found)};
-    taste_job taste = {requests, at<uint32_t>(d->given, sent.history), d->taste,
-                       at<float>(d->said, 0)};
-    mark_time(d);
-    platform_upload(d->own, d->given.memory, d->sent.memory, sent.bytes);
-    if (!alone)
-        personal_fuse(d->own, &fuse);
-    if (n.masks)
-        personal_masks(d->own, &mask, count);
-    if (n.taste)
-        personal_say(d->own, &taste, count);
-    if (here == POINTS)
-        status = search(d, c, error);
-    if (status != AKIN_OK)
-        return status;
-    personal_rank(d->own, &rank, count);
-    platform_download(d->own, d->received.memory, d->answers.memory, l.bytes);
-    take_time(d);
-    status = platform_finish(d->own, error);
-    bool again = false;
-    for (size_t q = 0; status == AKIN_OK && q < count; q++)
-        if ((alone ? here : at<uint32_t>(d->received, l.points)[q]) == POINTS &&
-            !at<uint32_t>(d->received, l.proven)[q]) {
-            status = search_again(d, c, q, error);
-            rank.first = q;
-            personal_rank(d->own, &rank, 1);
-            again = true;
-        }
-    if (status == AKIN_OK && again) {
-        platform_download(d->own, d->received.memory, d->answers.memory, l.bytes);
-        status = platform_finish(d->own, error);
-    }
-    if (status != AKIN_OK)
-        return status;
-    memcpy(results, d->received.memory, count * k * sizeof *results);
-    for (size_t q = 0; q < count; q++)
-        found[q] = !alone && at<uint32_t>(d->received, l.points)[q] == POINTS_WRONG
-                       ? PERSONAL_NOWHERE : at<uint32_t>(d->received, l.found)[q];
-    return AKIN_OK;
+                     d->by_popularity, (unsigned)d->popular_count, (unsigned)batch->text_offers,
+                     (unsigned)batch->offers, (unsigned)k, 0,
+                     at<struct personal_result>(d->answers, l.results),
+                     at<uint32_t>(d->answers, l.found), nullptr, nullptr, nullptr, 0};
+    batch_call b = {batch, room, sent, l, n, c, rank};
+    room->results = at<struct personal_result>(room->received, l.results);
+    room->found = at<uint32_t>(room->received, l.found);
+    return count == 1 ? answer_alone(d, &b, error) : answer_many(d, &b, error);
 }
 
 enum akin_status answer(struct personal_device *d, const struct personal_batch *batch,
-                        struct personal_result *results, size_t *found, struct akin_error *error)
+                        struct personal_room *room, struct akin_error *error)
 {
-    size_t base_bytes = batch->mask_count * d->words * sizeof(uint64_t);
-    ASSERT(batch->k > 0 && batch->k <= PERSONAL_K_MAX && batch->text_offers >= batch->k &&
+    ASSERT(batch->count > 0 && batch->count <= PERSONAL_TOGETHER && batch->k > 0 &&
+           batch->k <= PERSONAL_K_MAX && batch->text_offers >= batch->k &&
            batch->text_offers <= PERSONAL_OFFERS_MAX && batch->offers <= PERSONAL_OFFERS_MAX);
     enum akin_status status = begin(d, error);
-    for (size_t q = 0; status == AKIN_OK && q < batch->count; q++)
-        status = check_request(d, batch, q, error);
-    if (status != AKIN_OK)
-        return status;
-    if (base_bytes) {
-        status = need(d->own, &d->bases, base_bytes, false, error);
-        if (status == AKIN_OK)
-            platform_upload(d->own, d->bases.memory, batch->masks, base_bytes);
-    }
-    for (size_t first = 0; status == AKIN_OK && first < batch->count; first += TOGETHER) {
-        size_t left = batch->count - first, now = left < TOGETHER ? left : (size_t)TOGETHER;
-        status = answer_chunk(d, batch, first, now, at<uint64_t>(d->bases, 0),
-                              results + first * batch->k, found + first, error);
-    }
-    return end(d, status);
+    return status != AKIN_OK ? status : end(d, answer_room(d, batch, room, error));
 }
 
 void measure(struct personal_device *d, double *seconds)
@@ -718,6 +774,7 @@ void measure(struct personal_device *d, double *seconds)
 
 extern "C" const struct personal_device_ops *cuda_personal_ops(void)
 {
-    static const struct personal_device_ops ops = {create, destroy, answer, nearest, measure};
+    static const struct personal_device_ops ops = {create, destroy, lay_out, reserve, release,
+                                                   check, answer, nearest, measure};
     return &ops;
 }

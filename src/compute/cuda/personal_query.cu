@@ -185,7 +185,7 @@ bool join_here(float *out, const float *person, bool has_query, double share, si
 // Skipped rows clear their bits in any order: the result is the same.
 __global__ void __launch_bounds__(MASK_THREADS) mask_kernel(mask_job j)
 {
-    const device_request *request = j.requests + blockIdx.x;
+    const personal_request *request = j.requests + blockIdx.x;
     if (request->skip_count == 0 && request->mask == UINT32_MAX)
         return;
     uint64_t *mask = j.masks + blockIdx.x * j.words;
@@ -200,7 +200,7 @@ __global__ void __launch_bounds__(MASK_THREADS) mask_kernel(mask_job j)
     __syncthreads();
     unsigned *halves = reinterpret_cast<unsigned *>(mask);      // little-endian
     for (uint32_t i = threadIdx.x; i < request->skip_count; i += MASK_THREADS) {
-        uint32_t row = j.skip[request->skip_first + i];
+        uint32_t row = j.lists[request->skip_first + i];
         atomicAnd(&halves[row / 32], ~(1u << row % 32));
     }
 }

@@ -110,7 +110,8 @@ __device__ inline unsigned place_of(const room &r, bool yes)
 
 // ---- taste ----------------------------------------------------------------------------------
 
-__device__ inline void gather_past(const room &r, const rank_job &j, const device_request *request)
+__device__ inline void gather_past(const room &r, const rank_job &j,
+                                   const personal_request *request)
 {
     uint64_t mine[PERSONAL_PAST_MAX];           // what this thread adds, all on its way at once
     for (unsigned i = threadIdx.x; i < SLOTS; i += THREADS) {
@@ -199,7 +200,7 @@ __device__ inline unsigned sort_said(const room &r, const rank_job &j, const uin
     return sort_keys_here(r);
 }
 
-__device__ inline void tell(const room &r, const rank_job &j, const device_request *request,
+__device__ inline void tell(const room &r, const rank_job &j, const personal_request *request,
                             unsigned count, told &t)
 {
     double sum = 0;
@@ -282,7 +283,7 @@ __device__ inline float popularity_of(const rank_job &j, uint32_t row)
 }
 
 // Candidates [count] as keys, sorted. One that was offered twice has the same key twice.
-__device__ inline void score(const room &r, const rank_job &j, const device_request *request,
+__device__ inline void score(const room &r, const rank_job &j, const personal_request *request,
                              unsigned count, bool points, const told &t)
 {
     unsigned padded = 2;
@@ -307,7 +308,7 @@ __device__ inline void score(const room &r, const rank_job &j, const device_requ
 }
 
 // The parts of a result, by a warp.
-__device__ inline void write(const room &r, const rank_job &j, const device_request *request,
+__device__ inline void write(const room &r, const rank_job &j, const personal_request *request,
                              uint64_t key, unsigned count, bool points, const told &t,
                              struct personal_result *result)
 {
@@ -330,12 +331,23 @@ __device__ inline void write(const room &r, const rank_job &j, const device_requ
     }
 }
 
+// What the block wrote is there before the ticket is.
+__device__ inline void tell_host(const rank_job &j, bool points)
+{
+    __syncthreads();
+    if (threadIdx.x != 0)
+        return;
+    *j.proven_there = points ? *j.proven : (uint32_t)SEARCH_PROVEN;
+    __threadfence_system();
+    *static_cast<volatile uint32_t *>(j.ticket) = j.number;
+}
+
 __global__ void __launch_bounds__(THREADS, 2) rank_kernel(rank_job j)
 {
     SHARED(uint64_t, block);
     room r = room_in(block, j.rows.dim);
     size_t number = j.first + blockIdx.x;
-    const device_request *request = j.requests + number;
+    const personal_request *request = j.requests + number;
     const uint64_t *allowed = mask_for(j.mask, number);
     bool points = j.points[number] == POINTS;
     for (size_t i = threadIdx.x; i < j.rows.dim; i += THREADS)
@@ -379,6 +391,8 @@ __global__ void __launch_bounds__(THREADS, 2) rank_kernel(rank_job j)
     }
     if (threadIdx.x == 0)
         j.found[number] = found;
+    if (j.ticket)
+        tell_host(j, points);
 }
 
 }

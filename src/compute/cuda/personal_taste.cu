@@ -205,11 +205,11 @@ __global__ void __launch_bounds__(THREADS, 2) taste_kernel(taste_job j)
     SHARED(float, block);
     room r = room_in(block);
     const device_taste &taste = j.taste;
-    const device_request *request = j.requests + blockIdx.x;
+    const personal_request *request = j.requests + blockIdx.x;
     if (request->mood == PERSONAL_NO_MOOD)
         return;
     const personal_mood &mood = taste.moods[request->mood];
-    history h = {j.history + request->history_first, request->history_count};
+    history h = {j.lists + request->history_first, request->history_count};
     for (unsigned i = threadIdx.x; i < taste.size; i += THREADS)
         r.scores[i] = mood.standing[taste.items[i]];
     __syncthreads();

@@ -335,3 +335,9 @@ enum akin_status search_start(platform *p, search_work *work, const search_view 
 enum akin_status search_start_one(platform *p, search_work *work, search_single *single,
                                   const search_given *factors, const search_given *query,
                                   struct akin_error *error);
+// Until a kernel has told that an answer is there, the ticket being `number`: sooner than the
+// stream is found to be idle, which is asked now and then, so that the time that a card is given
+// (platform_finish) stays short. A kernel that fails tells nothing: the stream does, after these
+// tens of milliseconds.
+enum akin_status search_await(platform *p, const uint32_t *ticket, uint32_t number,
+                              struct akin_error *error);

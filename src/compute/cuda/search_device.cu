@@ -17,13 +17,14 @@ enum { LANES = 2 };
 // Rows that pass, up to which the host lists them.
 enum { LISTED_HERE = 2048 };
 enum { PUT_TOGETHER = 4096, CENTRE_ROWS = 16384 };
-enum { SPINS = 1 << 20, ASKED_EVERY = 1024 };       // tens of milliseconds; searches
+enum { MASKS_ALONG = 16 << 20 };    // bytes of masks that go up with a chunk of queries, at most
 
 // A stream and what is needed for a chunk of queries.
 struct card_lane {
     platform *own;
-    unsigned char *sent;        // pinned: mask_of, numbers [SEARCH_CHUNK], queries
-    buffer block;        // the same on the card
+    buffer sent;                // pinned: mask_of, numbers [SEARCH_CHUNK], queries, masks
+    buffer block;               // the same on the card
+    std::vector<uint32_t> masks, places;    // that go along; where, by mask, or UINT32_MAX
     search_work work;
     unsigned char *received;    // pinned: hits, found, state
     std::vector<size_t> which;  // the queries under way; room for SEARCH_CHUNK
@@ -50,14 +51,14 @@ struct search_device {
     buffer bytes, scales, narrow, wide, most, centre;
     search_margins margins;
     card_lane lanes[LANES];
-    buffer staged, numbers;      // of rows that are put
+    buffer staged, numbers;             // of rows that are put
     buffer masks, list;
     uint64_t masks_number;
     size_t masks_bytes;
     buffer sent_mask;                   // pinned
     uint32_t ticket;
-    size_t tried, failed;       // queries by int8 first where that was free, since rows changed
-    bool lost;                  // a card that failed may have left rows half changed
+    size_t tried, failed;               // queries by int8 first where that was free, since rows changed
+    bool lost;                          // a card that failed may have left rows half changed
 };
 
 search_view search_device_view(const struct search_device *d)
@@ -75,6 +76,7 @@ struct asked {
     const struct device_query *query;
     search_view view;           // with the list that stands for a mask, if any
     search_mask mask;           // on the card
+    bool along;                 // no: each chunk brings its own
     struct hit *hits;
     size_t *found;
     struct search_counts counts;
@@ -103,7 +105,7 @@ void destroy(struct search_device **device)
             platform_finish(l.own, nullptr);
             search_work_release(l.own, &l.work);
             platform_release(l.own, l.block.memory);
-            platform_release_pinned(l.own, l.sent);
+            platform_release_pinned(l.own, l.sent.memory);
             platform_release_pinned(l.own, l.received);
             platform_close(l.own);
         }
@@ -125,6 +127,15 @@ size_t memory(const struct search_device *device)
     return bytes;
 }
 
+void drop_int8(struct search_device *d)
+{
+    platform_enter(d->home);
+    for (buffer *b : {&d->bytes, &d->scales}) {
+        platform_release(d->home, b->memory);
+        *b = {};
+    }
+}
+
 size_t row_count(const struct search_device *device)
 {
     return device->count;
@@ -134,15 +145,14 @@ enum akin_status open_lane(struct search_device *d, int ordinal, card_lane *l,
                            struct akin_error *error)
 {
     size_t bytes = SENT_QUERIES + (size_t)SEARCH_CHUNK * d->dim * sizeof(float);
-    void *sent = nullptr, *received = nullptr;
+    void *received = nullptr;
     enum akin_status status = platform_open(ordinal, &l->own, error, CUDA_USE_SEARCH);
     if (status == AKIN_OK)
         status = buffer_need(l->own, &l->block, bytes, error);
     if (status == AKIN_OK)
-        status = platform_allocate_pinned(l->own, bytes, &sent, error);
+        status = buffer_need_pinned(l->own, &l->sent, bytes, error);
     if (status == AKIN_OK)
         status = platform_allocate_pinned(l->own, RECEIVED_BYTES, &received, error);
-    l->sent = static_cast<unsigned char *>(sent);
     l->received = static_cast<unsigned char *>(received);
     if (status == AKIN_OK)
         memset(received, 0, RECEIVED_BYTES);    // else what lay there may be a ticket
@@ -335,44 +345,85 @@ enum akin_status create(int ordinal, const float *rows, size_t row_count, size_t
 
 // ---- many queries -------------------------------------------------------------------------------
 
-// What goes up: as one block.
-void send(asked *a, card_lane *l)
+// The masks of the lane's queries, each once.
+enum akin_status choose_masks(const asked *a, card_lane *l)
 {
     const struct device_query *query = a->query;
-    size_t dim = a->d->dim, count = l->which.size(), bytes = SENT_QUERIES;
-    uint32_t *mask_of = reinterpret_cast<uint32_t *>(l->sent);
-    uint32_t *numbers = reinterpret_cast<uint32_t *>(l->sent + SENT_NUMBERS);
+    l->masks.clear();
+    if (!within_memory([&] {
+            l->places.assign(query->mask_count, UINT32_MAX);
+            l->masks.reserve(SEARCH_CHUNK);
+        }))
+        return error_memory(a->error);
+    for (size_t which : l->which) {
+        uint32_t mask = query->mask_of ? query->mask_of[which] : 0;
+        if (mask == UINT32_MAX || l->places[mask] != UINT32_MAX)
+            continue;
+        l->places[mask] = (uint32_t)l->masks.size();
+        l->masks.push_back(mask);
+    }
+    return AKIN_OK;
+}
+
+// What goes up: as one block. *masks: where in it those are that go along.
+enum akin_status send(asked *a, card_lane *l, size_t *masks)
+{
+    const struct device_query *query = a->query;
+    size_t dim = a->d->dim, count = l->which.size(), words = query->mask_words;
+    size_t bytes = SENT_QUERIES + (query->queries ? count * dim * sizeof(float) : 0);
+    enum akin_status status = AKIN_OK;
+    *masks = bytes;
+    if (a->along) {
+        status = choose_masks(a, l);
+        bytes += l->masks.size() * words * sizeof(uint64_t);
+    }
+    if (status == AKIN_OK)
+        status = buffer_need(l->own, &l->block, bytes, a->error);
+    if (status == AKIN_OK)
+        status = buffer_need_pinned(l->own, &l->sent, bytes, a->error);
+    if (status != AKIN_OK)
+        return status;
+    unsigned char *sent = in<unsigned char>(l->sent);
+    uint32_t *mask_of = reinterpret_cast<uint32_t *>(sent);
+    uint32_t *numbers = reinterpret_cast<uint32_t *>(sent + SENT_NUMBERS);
     for (size_t i = 0; i < count; i++) {
-        mask_of[i] = query->mask_of ? query->mask_of[l->which[i]] : 0;
+        uint32_t mask = query->mask_of ? query->mask_of[l->which[i]] : 0;
+        mask_of[i] = a->along && mask != UINT32_MAX ? l->places[mask] : mask;
         numbers[i] = query->rows ? query->rows[l->which[i]] : 0;
     }
-    if (query->queries) {
-        float *vectors = reinterpret_cast<float *>(l->sent + SENT_QUERIES);
-        for (size_t i = 0; i < count; i++)
-            memcpy(vectors + i * dim, query->queries + l->which[i] * dim, dim * sizeof *vectors);
-        bytes += count * dim * sizeof(float);
-    }
-    platform_upload(l->own, l->block.memory, l->sent, bytes);
+    float *vectors = reinterpret_cast<float *>(sent + SENT_QUERIES);
+    for (size_t i = 0; i < count && query->queries; i++)
+        memcpy(vectors + i * dim, query->queries + l->which[i] * dim, dim * sizeof *vectors);
+    for (size_t i = 0; i < l->masks.size() && a->along; i++)
+        memcpy(sent + *masks + i * words * sizeof(uint64_t), query->masks + l->masks[i] * words,
+               words * sizeof(uint64_t));
+    platform_upload(l->own, l->block.memory, sent, bytes);
+    return AKIN_OK;
 }
 
 // Starts everything for the lane's queries; nothing waits.
 enum akin_status start(asked *a, card_lane *l, enum search_pass pass)
 {
-    const unsigned char *block = in<unsigned char>(l->block);
     search_job job = {};
+    size_t masks = 0;
+    if (a->seconds)
+        platform_mark(l->own);
+    enum akin_status status = send(a, l, &masks);
+    if (status != AKIN_OK)
+        return status;
+    const unsigned char *block = in<unsigned char>(l->block);
     if (a->query->queries)
         job.given = reinterpret_cast<const float *>(block + SENT_QUERIES);
     job.numbers = reinterpret_cast<const uint32_t *>(block + SENT_NUMBERS);
     job.count = l->which.size();
     job.k = a->query->k;
     job.mask = a->mask;
+    if (a->along)
+        job.mask.masks = reinterpret_cast<const uint64_t *>(block + masks);
     job.mask.mask_of = a->query->mask_of ? reinterpret_cast<const uint32_t *>(block) : nullptr;
     job.pass = pass;
     job.answers = answers_of(*l);
-    if (a->seconds)
-        platform_mark(l->own);
-    send(a, l);
-    enum akin_status status = search_start(l->own, &l->work, &a->view, &job, a->error);
+    status = search_start(l->own, &l->work, &a->view, &job, a->error);
     if (a->seconds)
         *a->seconds += platform_since_mark(l->own);
     if (status != AKIN_UNSUPPORTED)
@@ -383,9 +434,14 @@ enum akin_status start(asked *a, card_lane *l, enum search_pass pass)
 
 void take(asked *a, const search_answers &answers, size_t i, size_t query, enum search_pass pass)
 {
-    size_t k = a->query->k;
-    a->found[query] = answers.found[i];
-    memcpy(a->hits + query * k, answers.hits + i * k, answers.found[i] * sizeof *a->hits);
+    size_t k = a->query->k, found = answers.found[i];
+    const struct hit *hits = answers.hits + i * k;
+    if (a->query->answer) {
+        a->query->answer(a->query->context, query, hits, found);
+    } else {
+        a->found[query] = found;
+        memcpy(a->hits + query * k, hits, found * sizeof *hits);
+    }
     a->counts.proven[answers.state[i] == SEARCH_GATHERED ? SEARCH_PASS_AUTO : pass]++;
 }
 
@@ -438,22 +494,6 @@ enum akin_status run_pass(asked *a, enum search_pass pass, std::vector<size_t> *
 
 // ---- one query ----------------------------------------------------------------------------------
 
-// Until the kernel has told that the answer is there: sooner than the stream is found to be idle,
-// which is asked now and then, so that the time that a card is given (platform_finish) stays short.
-// A kernel that fails tells nothing: the stream does, after these tens of milliseconds.
-enum akin_status await(card_lane *l, const uint32_t *ticket, uint32_t number,
-                       struct akin_error *error)
-{
-    for (int i = 0; i < SPINS && number % ASKED_EVERY; i++) {
-        if (__atomic_load_n(ticket, __ATOMIC_ACQUIRE) == number)
-            return AKIN_OK;
-#if defined(__x86_64__)
-        __builtin_ia32_pause();
-#endif
-    }
-    return platform_finish(l->own, error);
-}
-
 // Query number `query` alone, by a pass; *proven: it has its answer. By row number only float32.
 enum akin_status run_one(asked *a, size_t query, const uint64_t *mask, enum search_pass pass,
                          bool *proven)
@@ -476,7 +516,7 @@ enum akin_status run_one(asked *a, size_t query, const uint64_t *mask, enum sear
     if (!(j.error < INFINITY))
         return AKIN_OK;
     j.rows = a->view.rows;
-    j.mask = {mask, nullptr, a->mask.words};
+    j.mask = {mask, nullptr, (d->count + 63) / 64};
     j.pass = pass;
     j.k = a->query->k;
     j.answers = answers_of(*l);
@@ -490,20 +530,11 @@ enum akin_status run_one(asked *a, size_t query, const uint64_t *mask, enum sear
     if (a->seconds)
         *a->seconds += platform_since_mark(l->own);
     if (status == AKIN_OK)
-        status = await(l, j.ticket, j.number, a->error);
+        status = search_await(l->own, j.ticket, j.number, a->error);
     *proven = status == AKIN_OK && j.answers.state[0] != SEARCH_UNPROVEN;
     if (*proven)
         take(a, j.answers, 0, query, pass);
     return status;
-}
-
-// The mask of a query, on the card.
-const uint64_t *mask_of(const asked *a, size_t query)
-{
-    const uint32_t *of = a->query->mask_of;
-    if (!a->mask.masks || (of && of[query] == UINT32_MAX))
-        return nullptr;
-    return a->mask.masks + (of ? of[query] : 0) * a->mask.words;
 }
 
 // ---- masks --------------------------------------------------------------------------------------
@@ -555,7 +586,35 @@ enum akin_status list_rows(asked *a, const uint64_t *mask, size_t count, bool on
     return platform_finish(d->home, a->error);
 }
 
-// Masks on the card; those of the search before may be these.
+// The only mask that is read now, to where the card finds it.
+enum akin_status show_mask(asked *a, const uint64_t *mask, const uint64_t **there)
+{
+    size_t bytes = (a->d->count + 63) / 64 * sizeof *mask;
+    enum akin_status status = buffer_need_pinned(a->d->home, &a->d->sent_mask, bytes, a->error);
+    if (status != AKIN_OK)
+        return status;
+    memcpy(a->d->sent_mask.memory, mask, bytes);
+    *there = in<const uint64_t>(a->d->sent_mask);
+    return AKIN_OK;
+}
+
+// The mask of a query, where the card finds it; nothing else is under way.
+enum akin_status mask_of(asked *a, size_t query, const uint64_t **there)
+{
+    const uint32_t *of = a->query->mask_of;
+    size_t mask = of ? of[query] : 0;
+    *there = nullptr;
+    if (mask == UINT32_MAX)
+        return AKIN_OK;
+    if (a->along)
+        return show_mask(a, a->query->masks + mask * a->query->mask_words, there);
+    if (a->mask.masks)
+        *there = a->mask.masks + mask * a->mask.words;
+    return AKIN_OK;
+}
+
+// Masks that stay on the card, or are too many to go along; those of the search before may be
+// these.
 enum akin_status send_masks(asked *a)
 {
     struct search_device *d = a->d;
@@ -582,9 +641,10 @@ enum akin_status send_masks(asked *a)
 
 // ---- a search -----------------------------------------------------------------------------------
 
-enum akin_status search_alone(asked *a, const uint64_t *mask, enum search_pass first, bool *proven)
+enum akin_status search_alone(asked *a, enum search_pass first, bool *proven)
 {
-    enum akin_status status = AKIN_OK;
+    const uint64_t *mask = nullptr;
+    enum akin_status status = mask_of(a, 0, &mask);
     for (int pass = first; status == AKIN_OK && pass < SEARCH_PASSES && !*proven; pass++)
         status = run_one(a, 0, mask, (enum search_pass)pass, proven);
     return status;
@@ -608,14 +668,18 @@ enum akin_status search_all(asked *a, enum search_pass first)
     }
     for (size_t i = 0; status == AKIN_OK && i < queries.size(); i++) {
         bool proven = false;
-        status = run_one(a, queries[i], mask_of(a, queries[i]), SEARCH_PASS_FP32, &proven);
+        const uint64_t *mask = nullptr;
+        status = mask_of(a, queries[i], &mask);
+        if (status == AKIN_OK)
+            status = run_one(a, queries[i], mask, SEARCH_PASS_FP32, &proven);
     }
     return status;
 }
 
 // One mask for all is a list where that is worth another start: a quarter of the rows at most pass,
-// or half where many queries share it. Otherwise masks go to the card, or that of one query, which
-// reads it once, to where the card finds it.
+// or half where many queries share it. Otherwise masks go along with the queries, or to the card
+// before, if they may stay there; and that of one query, which reads it once, to where the card
+// finds it.
 enum akin_status prepare_masks(asked *a, bool once, bool *nothing)
 {
     const size_t worth = once ? 4 : 2;
@@ -623,24 +687,21 @@ enum akin_status prepare_masks(asked *a, bool once, bool *nothing)
     *nothing = false;
     if (!query->masks)
         return AKIN_OK;
+    size_t together = query->mask_count < SEARCH_CHUNK ? query->mask_count : (size_t)SEARCH_CHUNK;
+    a->along = !query->masks_number
+               && together * query->mask_words * sizeof(uint64_t) <= MASKS_ALONG;
+    a->mask = {nullptr, nullptr, query->mask_words};
     if (query->mask_of)
-        return send_masks(a);
+        return a->along ? AKIN_OK : send_masks(a);
     size_t count = passing(a->d, query->masks);
     *nothing = count == 0;
     if (count == 0)
         return AKIN_OK;
-    if (count <= a->d->count / worth)
+    if (count <= a->d->count / worth) {
+        a->along = false;
         return list_rows(a, query->masks, count, once);
-    if (!once || query->masks_number)
-        return send_masks(a);
-    size_t words = (a->d->count + 63) / 64;
-    enum akin_status status = buffer_need_pinned(a->d->home, &a->d->sent_mask,
-                                                 words * sizeof(uint64_t), a->error);
-    if (status != AKIN_OK)
-        return status;
-    memcpy(a->d->sent_mask.memory, query->masks, words * sizeof(uint64_t));
-    a->mask = {in<const uint64_t>(a->d->sent_mask), nullptr, words};
-    return AKIN_OK;
+    }
+    return a->along ? AKIN_OK : send_masks(a);
 }
 
 enum akin_status check_query(const struct search_device *d, const struct device_query *query,
@@ -690,10 +751,14 @@ enum akin_status run(struct search_device *d, const struct device_query *query, 
     if (status == AKIN_OK && query->query_count > 0)
         status = prepare_masks(&a, one, &nothing);
     if (nothing) {
-        memset(found, 0, query->query_count * sizeof *found);
+        for (size_t i = 0; i < query->query_count; i++)
+            if (query->answer)
+                query->answer(query->context, i, nullptr, 0);
+            else
+                found[i] = 0;
         a.counts.proven[SEARCH_PASS_AUTO] = query->query_count;
     } else if (status == AKIN_OK && one) {
-        status = search_alone(&a, mask_of(&a, 0), first, &proven);
+        status = search_alone(&a, first, &proven);
     } else if (status == AKIN_OK) {
         status = search_all(&a, first);
     }
@@ -722,6 +787,6 @@ enum akin_status measure(struct search_device *d, const struct device_query *que
 extern "C" const struct search_device_ops *cuda_search_ops(void)
 {
     static const struct search_device_ops ops = {create, destroy, search, append, put, measure,
-                                                 row_count, memory};
+                                                 row_count, memory, drop_int8};
     return &ops;
 }

@@ -5,10 +5,6 @@
 
 namespace {
 
-// Results up to which int8 rows are first for many queries: above, the candidates that they leave
-// cost more than they save.
-enum { INT8_RESULTS = 64 };
-
 template <typename Work, typename Each> void for_buffers(Work *w, const Each &each)
 {
     each(w->wide), each(w->narrow), each(w->bytes), each(w->errors), each(w->gathered);
@@ -59,7 +55,7 @@ size_t search_work_bytes(const search_work *work)
 
 enum search_pass search_pass_for(const search_view *view, size_t k)
 {
-    return view->rows.bytes && k <= INT8_RESULTS ? SEARCH_PASS_INT8 : SEARCH_PASS_FP16;
+    return view->rows.bytes && k <= SEARCH_DEVICE_INT8_K ? SEARCH_PASS_INT8 : SEARCH_PASS_FP16;
 }
 
 enum akin_status search_start(platform *p, search_work *work, const search_view *view,
@@ -126,4 +122,19 @@ enum akin_status search_start_one(platform *p, search_work *work, search_single 
     single->counters = reinterpret_cast<unsigned *>(memory + counters);
     search_one(p, single, factors, query);
     return AKIN_OK;
+}
+
+enum { SPINS = 1 << 20, ASKED_EVERY = 1024 };       // tens of milliseconds; answers
+
+enum akin_status search_await(platform *p, const uint32_t *ticket, uint32_t number,
+                              struct akin_error *error)
+{
+    for (int i = 0; i < SPINS && number % ASKED_EVERY; i++) {
+        if (__atomic_load_n(ticket, __ATOMIC_ACQUIRE) == number)
+            return AKIN_OK;
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+    }
+    return platform_finish(p, error);
 }

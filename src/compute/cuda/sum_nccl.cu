@@ -1,6 +1,8 @@
 // Sums of gradients over several cards by NCCL, on a stream of its own beside the training's. The
-// library is loaded when it is first asked for, so that one card needs none. Functions and types
-// are those of nccl.h 2.27. Not part of a recorded step.
+// library is loaded when it is first asked for, so that one card needs none. Needs NCCL 2.14, the
+// first with communicators that do not block: a call of theirs returns while it is in progress, and
+// is asked after until it is done or its time is over (NCCL User Guide, Fault Tolerance). Not part
+// of a recorded step.
 #include "compute/cuda/cuda_devices.h"
 
 #include <cstdio>
@@ -25,7 +27,7 @@ namespace {
 
 struct library {
     decltype(&ncclGetUniqueId) unique_id;
-    decltype(&ncclCommInitRank) init;
+    decltype(&ncclCommInitRankConfig) init;
     decltype(&ncclCommAbort) abort;
     decltype(&ncclCommGetAsyncError) async_error;
     decltype(&ncclAllReduce) all_reduce;
@@ -45,13 +47,14 @@ enum akin_status load(library *l, struct akin_error *error)
     if (!handle)
         return error_set(error, AKIN_NOT_FOUND, "no NCCL: %s", dlerror());
     if (look_up(handle, "ncclGetUniqueId", &l->unique_id)
-        && look_up(handle, "ncclCommInitRank", &l->init)
+        && look_up(handle, "ncclCommInitRankConfig", &l->init)
         && look_up(handle, "ncclCommAbort", &l->abort)
         && look_up(handle, "ncclCommGetAsyncError", &l->async_error)
         && look_up(handle, "ncclAllReduce", &l->all_reduce)
         && look_up(handle, "ncclGetErrorString", &l->describe))
         return AKIN_OK;
-    return error_set(error, AKIN_UNSUPPORTED, "libnccl.so.2 lacks a function");
+    return error_set(error, AKIN_UNSUPPORTED, "libnccl.so.2 lacks a function; akin needs 2.14 or "
+                     "later");
 }
 
 }
@@ -67,8 +70,8 @@ struct cuda_sum {
 
 namespace {
 
-// How long sums may take, and how often they are asked for.
-enum { SUM_SECONDS = 600, WATCH_US = 20 };
+// How long cards may take to find each other, and sums to come; how often they are asked for.
+enum { MEET_SECONDS = 120, SUM_SECONDS = 600, WATCH_US = 20 };
 
 void check_nccl(cuda_sum *s, ncclResult_t code)
 {
@@ -85,6 +88,46 @@ void check_cuda(cuda_sum *s, cudaError_t code)
         return;
     cudaGetLastError();         // or the next kernel of this thread is taken to have failed
     platform_fail(s->owner, AKIN_IO, cudaGetErrorString(code));
+}
+
+// Abort, not destroy: where a rank is lost the others must not wait for it.
+void give_up(cuda_sum *s)
+{
+    if (s->comm)
+        s->nccl.abort(s->comm);
+    s->comm = nullptr;
+}
+
+// After a call that returned `code`: waits until the communicator has done it. What it then asks of
+// the stream has been asked; not before.
+void settle(cuda_sum *s, ncclResult_t code, unsigned seconds, const char *late)
+{
+    bool in_time = true;
+    if (code == ncclInProgress)
+        in_time = wait_until(seconds * UINT64_C(1000000000), [&] {
+            ncclResult_t asked = s->nccl.async_error(s->comm, &code);
+            code = asked == ncclSuccess ? code : asked;
+            return code != ncclInProgress;
+        });
+    if (in_time && code == ncclSuccess)
+        return;
+    if (in_time)
+        check_nccl(s, code);
+    else
+        platform_fail(s->owner, AKIN_NETWORK, late);
+    give_up(s);
+}
+
+// Of cards that may be on other machines.
+void meet(cuda_sum *s, const unsigned char id[CUDA_SUM_ID_BYTES], size_t rank, size_t world)
+{
+    ncclUniqueId same;
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    memcpy(&same, id, sizeof same);
+    config.blocking = 0;
+    ncclResult_t code = s->nccl.init(&s->comm, (int)world, same, (int)rank, &config);
+    settle(s, code, MEET_SECONDS, "NCCL: the cards of the other ranks did not answer for 120 s; is "
+           "one of them lost, or do they not reach each other (NCCL_DEBUG=INFO tells)?");
 }
 
 }
@@ -114,9 +157,7 @@ enum akin_status cuda_sum_create(struct train_device *device,
     platform_enter(s->owner);   // a communicator is of the card that is chosen when it is made
     enum akin_status status = load(&s->nccl, error);
     if (status == AKIN_OK) {
-        ncclUniqueId same;
-        memcpy(&same, id, sizeof same);
-        check_nccl(s, s->nccl.init(&s->comm, (int)world, same, (int)rank));
+        meet(s, id, rank, world);
         check_cuda(s, cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
         check_cuda(s, cudaEventCreateWithFlags(&s->ready, cudaEventDisableTiming));
         check_cuda(s, cudaEventCreateWithFlags(&s->done, cudaEventDisableTiming));
@@ -135,8 +176,9 @@ void cuda_sum_start(struct cuda_sum *s, float *values, size_t count)
         return;                 // the error is kept
     check_cuda(s, cudaEventRecord(s->ready, platform_stream(s->owner)));
     check_cuda(s, cudaStreamWaitEvent(s->stream, s->ready, 0));
-    check_nccl(s, s->nccl.all_reduce(values, values, count, ncclFloat, ncclSum, s->comm,
-                                     s->stream));
+    ncclResult_t code = s->nccl.all_reduce(values, values, count, ncclFloat, ncclSum, s->comm,
+                                           s->stream);
+    settle(s, code, MEET_SECONDS, "NCCL: the sums could not be begun for 120 s; is a rank lost?");
 }
 
 void cuda_sum_wait(struct cuda_sum *s)
@@ -169,12 +211,10 @@ void cuda_sum_watch(struct cuda_sum *s)
         check_nccl(s, asked == ncclSuccess ? state : asked);
         if (late)
             platform_fail(s->owner, AKIN_NETWORK, "NCCL: the sums of the other cards did not come");
-        s->nccl.abort(s->comm);
-        s->comm = nullptr;
+        give_up(s);
     }
 }
 
-// Abort, not destroy: where a rank is lost the others must not wait for it.
 void cuda_sum_destroy(struct cuda_sum **sum)
 {
     cuda_sum *s = *sum;
@@ -188,8 +228,7 @@ void cuda_sum_destroy(struct cuda_sum **sum)
         return;
     }
     platform_enter(s->owner);
-    if (s->comm)
-        s->nccl.abort(s->comm);
+    give_up(s);
     if (s->ready)
         cudaEventDestroy(s->ready);
     if (s->done)
