@@ -1,6 +1,6 @@
 /* What a card holds when everything is resident: a model with its streams, 62,423 items, the lists
- * of neighbours, requests of people by parts, 100,000 users, 1,000 bandits of 1,000 arms; and, while
- * it is fitted, the graph of items and 100,000 people. By hand.
+ * of neighbours, requests of people by parts, 100,000 users, 1,000 bandits of 1,000 arms; and the
+ * graph of items and 100,000 people, while it is fitted. By hand.
  *
  *   cardmemory [LIBRARY]     libakin-cuda.so, or the one of the tests with cards that are made up
  *
@@ -75,8 +75,8 @@ static void encoder(size_t layers, struct encoder_device **device, struct encode
     tell(name, CUDA_USE_ENCODER);
 }
 
-/* What a batch of 1,000 queries leaves allocated, for `k` results. Few rows pass, so that cards that
- * are made up are soon done; that changes no sizes. */
+/* What a batch of 1,000 queries leaves allocated, for `k` results. Few rows pass, so that cards
+ * that are made up are soon done; that changes no sizes. */
 static void in_flight(struct search_device *rows, const float *vectors, size_t k, const char *what)
 {
     enum { QUERIES = 1000, WORDS = (ITEMS + 63) / 64, PASSING = 3 };

@@ -73,8 +73,10 @@ int main(int argc, char **argv)
 {
     static const struct search_device_ops ops = { .search = search };
     static double took[TURNS];
+    char *end = NULL;
+    unsigned long us = argc > 1 ? strtoul(argv[1], &end, 10) : 125;
     struct search_device card = {
-        .chunk_ns = 1000 * (uint64_t)(argc > 1 ? atoi(argv[1]) : 125),
+        .chunk_ns = 1000 * (uint64_t)us,
         .received = memory_alloc((size_t)CHUNKS * CHUNK * FOUND, sizeof *card.received),
     };
     struct neighbors_vectors vectors = { .items = ITEMS, .card = &card, .card_ops = &ops };
@@ -85,6 +87,10 @@ int main(int argc, char **argv)
     struct akin_error error = { 0 };
     neighbors_settings_default(&settings);
     settings.capacity = LISTS;
+    if (argc > 2 || (end && *end) || us > 1000000) {
+        fprintf(stderr, "usage: listsbench [US], at most 1000000\n");
+        return 2;
+    }
     if (!card.received)
         return 1;
     for (size_t i = 0; i < (size_t)CHUNKS * CHUNK * FOUND; i++)

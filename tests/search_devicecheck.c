@@ -441,7 +441,7 @@ static void check_chunks(void)
         expect(found[q] == K && hits[q * K].row == numbers[q] &&
                !memcmp(hits + q * K, hits + q % 37 * K, K * sizeof *hits), "a chunk's query", ROWS,
                DIM, q, hits[q * K].row);
-    for (size_t m = 0; m < MASKS_HERE; m++)     /* the row and one beside it, or these are left out */
+    for (size_t m = 0; m < MASKS_HERE; m++)     /* two rows, or all but two */
         masks[m] = m % 2 ? 3ull << m % 37 : ~(3ull << m % 37);
     for (size_t q = 0; q < COUNT; q++)
         mask_of[q] = q % 5 ? (uint32_t)(q * q % MASKS_HERE) : UINT32_MAX;

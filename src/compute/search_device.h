@@ -29,9 +29,9 @@ struct device_query {
      * bits: they are not sent if those of the search before had that number too. */
     uint64_t masks_number;
     enum search_pass first;
-    /* NULL: answers go to hits and found. Otherwise these may be NULL, and each answer is told here,
-     * once, as soon as it has come, in any order, while the device goes on with others. What hits
-     * points to is gone when this returns. Those told before an error are right. */
+    /* NULL: answers go to hits and found. Otherwise these may be NULL, and each answer is told
+     * here, once, as soon as it has come, in any order, while the device goes on with others. What
+     * hits points to is gone when this returns. Those told before an error are right. */
     void (*answer)(void *context, size_t query, const struct hit *hits, size_t found);
     void *context;
 };
@@ -76,6 +76,6 @@ struct search_device_ops {
     /* Bytes of the card that are held. */
     size_t (*memory)(const struct search_device *device);
     /* Gives int8 rows back, for good. For who always asks for more results than they are first for
-     * (SEARCH_DEVICE_INT8_K): answers are the same. */
+     * (SEARCH_DEVICE_INT8_K): answers are the same. May be NULL. */
     void (*drop_int8)(struct search_device *device);
 };

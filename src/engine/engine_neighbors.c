@@ -42,7 +42,8 @@ static enum akin_status take_card(struct akin_neighbors *handle, struct akin_err
     enum akin_status status = v->card_ops ? v->card_ops->create(ordinal, v->vectors, v->items,
                                                                 v->dim, &v->card, &reason)
                                           : AKIN_OK;
-    if (v->card)                /* lists are longer than what int8 is first for */
+    /* lists are longer than what int8 is first for */
+    if (v->card && v->card_ops->drop_int8)
         v->card_ops->drop_int8(v->card);
     if (status == AKIN_OK)
         return AKIN_OK;

@@ -7,7 +7,7 @@
 
 enum {
     FETCHED = 2,                /* rows ahead, */
-    ENTRIES_EACH = 10,          /* a line of them for so many entries, which take 60 bytes */
+    ENTRIES_EACH = 11,          /* a line of them for so many entries, which take 66 bytes */
 };
 
 static const float next_floor = 2e-4f, back_floor = 1e-5f, sequence_floor = 1e-6f;
@@ -101,7 +101,7 @@ void taste_features_deinit(struct taste_features *features)
     *features = (struct taste_features){ 0 };
 }
 
-/* Rows are all over memory: one that comes later is fetched line by line while this one is added. */
+/* Rows are all over memory: a later one is fetched line by line while this one is added. */
 static void add_row(const struct taste_rows *rows, const struct kernels *kernels, size_t item,
                     float weight, size_t later, float *out)
 {

@@ -1,8 +1,10 @@
 /* Items that nobody has chosen, in requests: by a learned graph they change places among each other
  * and nothing else moves; it is learned by `fit`, kept on disk, and left aside with a word where it
  * is of something else or damaged; an interruption leaves what was there. */
+#include "compute/cpu/kernels.h"
 #include "recommend/fit.h"
 #include "recommend/fit_events.h"
+#include "recommend/graph_past.h"
 #include "recommend/graph_store.h"
 #include "recommend/split_text.h"
 #include "recommend/taste_store.h"
@@ -138,6 +140,55 @@ static void new_items_change_places(void **state)
     assert_true(fabs(mean - mean_text) / fresh < 2e-3);
     graph_person_deinit(&p);
     recommender_use_inputs(rig, &(struct recommend_inputs){ 0 });
+}
+
+/* Rows that are ready and rows that are rounded when they are taken add up to the same bits; new
+ * items and one without a text among them; and to nearly what float32 does. */
+static void a_past_of_bytes(void **state)
+{
+    (void)state;
+    const struct kernels *k = cpu_kernels(rig_backend);
+    float *texts = memory_alloc(ITEMS * graph.dim, sizeof *texts);
+    float *exact = memory_alloc(graph.dim + graph.rank, sizeof *exact);
+    struct graph_past past;
+    struct graph_person ready, rounded;
+    size_t fresh = 0, wide = graph.dim + graph.rank;
+    double same = 0, own = 0, other = 0;
+    assert_non_null(texts);
+    assert_non_null(exact);
+    for (size_t row = 0; row < ITEMS; row++)
+        memcpy(texts + row * graph.dim, text.rows[row], graph.dim * sizeof *texts);
+    must(graph_past_make(&graph, texts, &past, NULL), NULL);
+    assert_true(graph_past_bytes(&past) > 0);
+    assert_true(graph_person_init(&graph, &ready) && graph_person_init(&graph, &rounded));
+    graph_person_begin(&graph, &ready);
+    graph_person_begin(&graph, &rounded);
+    for (uint32_t row = 0; row < ITEMS; row++) {
+        graph_past_fetch(&past, row);
+        graph_past_take(&past, &graph, k, &ready, row, texts + row * graph.dim);
+        graph_person_take(&graph, k, &rounded, row, text.rows[row]);
+        k->add_f32(exact, text.rows[row], graph.dim);
+        k->add_f32(exact + graph.dim, graph.vectors + row * wide + graph.dim, graph.rank);
+        fresh += past.places[row] == UINT32_MAX;
+    }
+    assert_true(fresh > 10 && fresh < ITEMS && past.places[BLANK] != UINT32_MAX);
+    assert_int_equal(ready.count, ITEMS);
+    assert_memory_equal(ready.mean, rounded.mean, graph.dim * sizeof(float));
+    assert_memory_equal(ready.vector + graph.dim, rounded.vector + graph.dim,
+                        graph.rank * sizeof(float));
+    for (size_t d = 0; d < wide; d++) {
+        double a = (double)exact[d];
+        double b = (double)(d < graph.dim ? ready.mean[d] : ready.vector[d]);
+        same += a * b;
+        own += a * a;
+        other += b * b;
+    }
+    assert_true(same / sqrt(own * other) > 0.9998 && fabs(sqrt(other / own) - 1) < 1e-3);
+    graph_person_deinit(&ready);
+    graph_person_deinit(&rounded);
+    graph_past_deinit(&past);
+    memory_free(texts);
+    memory_free(exact);
 }
 
 /* Only people: an item, words or a past of nothing are as they were; and nothing is allocated. */
@@ -305,6 +356,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(learned),
         cmocka_unit_test(new_items_change_places),
+        cmocka_unit_test(a_past_of_bytes),
         cmocka_unit_test(nothing_else_changes),
         cmocka_unit_test(kept_on_disk),
         cmocka_unit_test(fitted),

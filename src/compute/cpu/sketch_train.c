@@ -186,8 +186,8 @@ static bool make_trainer(struct trainer *tr)
     tr->values = memory_alloc(tr->part_dim, sizeof *tr->values);
     tr->scratch = memory_alloc(3 * tr->part_dim, sizeof *tr->scratch);
     tr->directions = memory_alloc(t->dim, sizeof *tr->directions);
-    return tr->mean && tr->unit && tr->panels && tr->covariance && tr->vectors && tr->values && tr->scratch &&
-           tr->directions;
+    return tr->mean && tr->unit && tr->panels && tr->covariance && tr->vectors && tr->values &&
+           tr->scratch && tr->directions;
 }
 
 static void free_trainer(struct trainer *tr)

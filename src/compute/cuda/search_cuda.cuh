@@ -244,6 +244,11 @@ void search_narrow(platform *p, const search_rows *rows, const search_queries *q
                    search_margins margins);
 // The rows whose bit is set, ascending.
 void search_list(platform *p, const uint64_t *mask, size_t words, uint32_t *list);
+// The same on the host, of so many rows (one at least) and with any bits behind them; how many they
+// are; and the bits of the last word that stand for rows.
+void search_list_here(const uint64_t *mask, size_t rows, uint32_t *list);
+size_t search_passing(const uint64_t *mask, size_t rows);
+uint64_t search_last_word(size_t rows);
 
 // ---- search_many.cu -----------------------------------------------------------------------------
 

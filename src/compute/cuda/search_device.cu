@@ -57,7 +57,7 @@ struct search_device {
     size_t masks_bytes;
     buffer sent_mask;                   // pinned
     uint32_t ticket;
-    size_t tried, failed;               // queries by int8 first where that was free, since rows changed
+    size_t tried, failed;               // queries by int8 first where that was free, of these rows
     bool lost;                          // a card that failed may have left rows half changed
 };
 
@@ -539,23 +539,12 @@ enum akin_status run_one(asked *a, size_t query, const uint64_t *mask, enum sear
 
 // ---- masks --------------------------------------------------------------------------------------
 
-size_t passing(const struct search_device *d, const uint64_t *mask)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < d->count / 64; i++)
-        count += (size_t)__builtin_popcountll(mask[i]);
-    if (d->count % 64)
-        count += (size_t)__builtin_popcountll(mask[d->count / 64] & ((1ull << d->count % 64) - 1));
-    return count;
-}
-
 // The rows that pass, on the card. Few are listed here; `once`: and read from here, since they are
 // read once.
 enum akin_status list_rows(asked *a, const uint64_t *mask, size_t count, bool once)
 {
     struct search_device *d = a->d;
     size_t words = (d->count + 63) / 64, bytes = words * sizeof *mask;
-    uint64_t last = d->count % 64 ? (1ull << d->count % 64) - 1 : ~0ull;
     bool here = count <= LISTED_HERE;
     enum akin_status status = buffer_need_pinned(d->home, &d->sent_mask,
                                                  here ? LISTED_HERE * sizeof(uint32_t) : bytes,
@@ -568,20 +557,17 @@ enum akin_status list_rows(asked *a, const uint64_t *mask, size_t count, bool on
     if (!here) {
         uint64_t *sent = in<uint64_t>(d->sent_mask);
         memcpy(sent, mask, bytes);
-        sent[words - 1] &= last;
+        sent[words - 1] &= search_last_word(d->count);
         search_list(d->home, sent, words, in<uint32_t>(d->list));
         a->view.rows.list = in<uint32_t>(d->list);
         return platform_finish(d->home, a->error);
     }
     uint32_t *list = in<uint32_t>(d->sent_mask);
     a->view.rows.list = list;
-    const uint32_t *first = list;
-    for (size_t i = 0; i < words; i++)
-        for (uint64_t word = i + 1 < words ? mask[i] : mask[i] & last; word; word &= word - 1)
-            *list++ = (uint32_t)(64 * i + (size_t)__builtin_ctzll(word));
+    search_list_here(mask, d->count, list);
     if (once)
         return AKIN_OK;
-    platform_upload(d->home, d->list.memory, first, count * sizeof *first);
+    platform_upload(d->home, d->list.memory, list, count * sizeof *list);
     a->view.rows.list = in<uint32_t>(d->list);
     return platform_finish(d->home, a->error);
 }
@@ -693,7 +679,7 @@ enum akin_status prepare_masks(asked *a, bool once, bool *nothing)
     a->mask = {nullptr, nullptr, query->mask_words};
     if (query->mask_of)
         return a->along ? AKIN_OK : send_masks(a);
-    size_t count = passing(a->d, query->masks);
+    size_t count = search_passing(query->masks, a->d->count);
     *nothing = count == 0;
     if (count == 0)
         return AKIN_OK;

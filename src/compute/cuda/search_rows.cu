@@ -199,6 +199,31 @@ void search_list(platform *p, const uint64_t *mask, size_t words, uint32_t *list
     platform_started(p, "a list of rows");
 }
 
+// ---- masks, on the host -------------------------------------------------------------------------
+
+uint64_t search_last_word(size_t rows)
+{
+    return rows % 64 ? (1ull << rows % 64) - 1 : ~0ull;
+}
+
+size_t search_passing(const uint64_t *mask, size_t rows)
+{
+    size_t words = (rows + 63) / 64, count = 0;
+    for (size_t i = 0; i + 1 < words; i++)
+        count += (size_t)__builtin_popcountll(mask[i]);
+    return count + (size_t)__builtin_popcountll(mask[words - 1] & search_last_word(rows));
+}
+
+void search_list_here(const uint64_t *mask, size_t rows, uint32_t *list)
+{
+    size_t words = (rows + 63) / 64;
+    for (size_t i = 0; i < words; i++) {
+        uint64_t word = i + 1 < words ? mask[i] : mask[i] & search_last_word(rows);
+        for (; word; word &= word - 1)
+            *list++ = (uint32_t)(64 * i + (size_t)__builtin_ctzll(word));
+    }
+}
+
 // ---- one query, on the host ---------------------------------------------------------------------
 
 static bool fits(double squares, float most)
