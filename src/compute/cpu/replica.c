@@ -42,8 +42,9 @@ enum akin_status cpu_replicas_create(const struct cpu_backend *backend, struct l
         cpu_replicas_destroy(linear);
         return status;
     }
-    memory_free(linear->panels);        /* on whichever node it was packed */
+    panels_give(linear->block, linear->panels);     /* on whichever node it was packed */
     linear->panels = NULL;
+    linear->block = NULL;
     return AKIN_OK;
 }
 
