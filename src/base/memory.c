@@ -10,7 +10,15 @@
 
 #include "base/status.h"
 
-enum { ALIGNMENT = 64, HUGE_PAGE = 2 << 20 };
+enum { ALIGNMENT = 64, HUGE_PAGE = 2 << 20, ARENA_HUGE_FROM = 4 * HUGE_PAGE };
+
+/* So much of a last huge page may be more than was asked for; a checker of memory is to see where
+ * blocks end. */
+#ifdef __SANITIZE_ADDRESS__
+enum { HUGE_SPARE = 0 };
+#else
+enum { HUGE_SPARE = HUGE_PAGE / 2 };
+#endif
 
 /* A counter for tests, not state that anything depends on. */
 static atomic_uint_fast64_t allocations;
@@ -52,24 +60,30 @@ void *memory_alloc(size_t count, size_t bytes)
     return calloc(1, total ? total : 1);
 }
 
-void *memory_alloc_aligned(size_t count, size_t bytes)
+/* In huge pages from `huge_from` bytes on. */
+static void *alloc_aligned(size_t count, size_t bytes, size_t huge_from)
 {
     size_t total;
     if (!size_mul(count, bytes, &total) || total > PTRDIFF_MAX - HUGE_PAGE)
         return NULL;
     count_allocation();
     void *block = NULL;
-    bool large = total >= HUGE_PAGE;
+    bool large = total >= huge_from;
     /* Large arrays are often read here and there, and then half the time goes into page tables. A
      * wish: without huge pages everything works. The last page is small where it would be less
      * than half full. */
-    size_t huge = large ? (total + HUGE_PAGE / 2) / HUGE_PAGE * HUGE_PAGE : 0;
+    size_t huge = large ? (total + HUGE_SPARE) / HUGE_PAGE * HUGE_PAGE : 0;
     total = total > huge ? total : huge;
     if (posix_memalign(&block, large ? HUGE_PAGE : ALIGNMENT, total ? total : 1))
         return NULL;
     if (large)
         (void)madvise(block, huge, MADV_HUGEPAGE);
     return block;
+}
+
+void *memory_alloc_aligned(size_t count, size_t bytes)
+{
+    return alloc_aligned(count, bytes, HUGE_PAGE);
 }
 
 void *memory_resize(void *block, size_t count, size_t bytes)
@@ -129,9 +143,11 @@ bool array_reserve(void **items, size_t *capacity, size_t needed, size_t item_by
 
 /* ---- arena ------------------------------------------------------------------------------ */
 
+/* Of a small arena most is often never touched, and huge pages would take it all the same. */
 bool arena_init(struct arena *arena, size_t capacity)
 {
-    *arena = (struct arena){ .block = memory_alloc_aligned(capacity, 1), .capacity = capacity };
+    *arena = (struct arena){ .block = alloc_aligned(capacity, 1, ARENA_HUGE_FROM),
+                             .capacity = capacity };
     return arena->block != NULL;
 }
 

@@ -202,10 +202,9 @@ static enum akin_status writable(const struct collection *c, struct akin_error *
 /* For the tail to be sealed: it is too long, or the batch is about to be sealed with it. */
 static bool must_wait(const struct collection *c, size_t rows)
 {
-    if (batch_seals(c, rows))
-        return c->sealer.busy;
-    return c->sealer.thread && !c->failed_tail &&
-           tail_rows(c->current) > TAIL_BACKLOG * c->seal_rows;
+    bool is_long = tail_rows(c->current) > TAIL_BACKLOG * c->seal_rows;
+    return (batch_seals(c, rows) && c->sealer.busy) ||
+           (is_long && c->sealer.thread && !c->failed_tail);
 }
 
 enum akin_status collection_add(struct collection *c, const struct akin_index_rows *rows,

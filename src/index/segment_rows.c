@@ -104,7 +104,9 @@ enum akin_status segment_topk(struct backend *backend, const struct segment_rows
                               const struct topk_request *request, const struct segment_hits *hits,
                               struct akin_error *error)
 {
-    struct pieces p = { .backend = backend, .rows = rows, .hits = hits, .request = *request };
+    struct segment_rows mapped = *rows;
+    struct pieces p = { .backend = backend, .rows = &mapped, .hits = hits, .request = *request };
+    mapped.file = NULL;                 /* all of them are looked at, in their order */
     if (rows->element == ELEMENT_F32) {
         p.request.rows = rows->vectors;
         p.request.row_count = rows->count;

@@ -10,7 +10,9 @@
 
 _Static_assert((int)PAST_MAX <= (int)PERSONAL_PAST_MAX, "a past has room");
 
-enum { LISTED = 256 };          /* numbers of a request's lists, to begin with */
+/* Numbers of a request's lists that a room is made for, to begin with and at most: one person who
+ * rated everything does not make every room large. Who needs more gets it in a second turn. */
+enum { LISTED = 256, LISTED_MAX = 8192 };
 
 struct personal_card {
     const struct personal_device_ops *ops;
@@ -228,6 +230,7 @@ size_t personal_listed(const struct personal_card *card)
 void personal_note_listed(struct personal_card *card, size_t listed)
 {
     size_t most = atomic_load(&card->listed);
+    listed = listed < LISTED_MAX ? listed : LISTED_MAX;
     while (listed > most && !atomic_compare_exchange_weak(&card->listed, &most, listed))
         continue;
 }

@@ -58,7 +58,8 @@ struct card_room *personal_take_room(struct personal_card *card,
                                      const struct personal_sizes *sizes);
 void personal_give_room(struct personal_card *card, struct card_room *room);
 
-/* How long the lists of a request were at most, on average over a batch. Any thread. */
+/* How long the lists of a request were at most, on average over a batch, within bounds. Any
+ * thread. */
 size_t personal_listed(const struct personal_card *card);
 void personal_note_listed(struct personal_card *card, size_t listed);
 

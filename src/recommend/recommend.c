@@ -276,7 +276,7 @@ enum akin_status recommender_space(const struct recommender *r, const struct spa
         status = make_space(r, error);
         mutex_unlock(shared->lock);
     }
-    *space = shared->space;
+    *space = status == AKIN_OK ? shared->space : NULL;
     return status;
 }
 

@@ -12,12 +12,13 @@
 #include "recommend/request.h"
 #include "recommend/users_state.h"
 
-/* An item of the past counts half for three that came after it. */
-#define PAST_WEIGHT(i) ((float)exp2(-(i) / 3.0))
-#define PAST_FIVE(i) \
-    PAST_WEIGHT(i), PAST_WEIGHT(i + 1), PAST_WEIGHT(i + 2), PAST_WEIGHT(i + 3), PAST_WEIGHT(i + 4)
-static const float past_weights[PAST_MAX] = { PAST_FIVE(0), PAST_FIVE(5), PAST_FIVE(10),
-                                              PAST_FIVE(15) };
+/* An item of the past counts half for three that came after it: 2^(-i / 3). */
+static float past_weight(size_t i)
+{
+    static const float thirds[] = { 1, 0.7937005259840998f, 0.6299605249474366f };
+    return thirds[i % 3] / (float)(1u << i / 3);
+}
+
 /* A visit that is longer ago than this was another one. Not tuned. */
 enum { SESSION_SECONDS = 3600 };
 
@@ -270,7 +271,7 @@ static enum akin_status remember_past(struct asked *a, const struct known *known
     a->returning = s->past_count && !s->history_count && now - last > SESSION_SECONDS;
     for (size_t i = 0; i < s->past_count && i < PAST_MAX; i++) {
         a->past.rows[i] = s->past[s->past_count - 1 - i];
-        a->past.weights[i] = past_weights[i];
+        a->past.weights[i] = past_weight(i);
         a->past.count = i + 1;
     }
     return AKIN_OK;

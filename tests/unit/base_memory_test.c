@@ -7,6 +7,9 @@
 #include <string.h>
 
 #include <cmocka.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
 
 #include "base/hash.h"
 #include "base/memory.h"
@@ -24,6 +27,23 @@ static void sizes_that_overflow_are_refused(void **state)
     assert_null(memory_alloc(SIZE_MAX / 4, 8));
     assert_null(memory_alloc_aligned(SIZE_MAX - 8, 1));
     assert_null(memory_resize(NULL, SIZE_MAX / 4, 8));
+}
+
+/* In huge pages from 2 MB on, aligned to them; a checker still sees the end. */
+static void large_blocks_end_where_they_should(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = { (2 << 20) - 1, 2 << 20, (3 << 20) - 1, 3 << 20, (4 << 20) - 7 };
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        unsigned char *block = memory_alloc_aligned(sizes[i], 1);
+        assert_non_null(block);
+        assert_int_equal((uintptr_t)block % (sizes[i] < 2 << 20 ? 64 : 2 << 20), 0);
+        block[0] = block[sizes[i] - 1] = 1;
+#ifdef __SANITIZE_ADDRESS__
+        assert_true(__asan_address_is_poisoned(block + sizes[i]));
+#endif
+        memory_free(block);
+    }
 }
 
 static void arena_hands_out_aligned_blocks_until_full(void **state)
@@ -164,6 +184,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sizes_that_overflow_are_refused),
+        cmocka_unit_test(large_blocks_end_where_they_should),
         cmocka_unit_test(arena_hands_out_aligned_blocks_until_full),
         cmocka_unit_test(string_pool_keeps_pointers),
         cmocka_unit_test(bytes_grow_and_format),

@@ -160,6 +160,33 @@ static void bad_batches_change_nothing(void **state)
     collection_close(&c);
 }
 
+/* A kind that trains is left to the background, which such batches must wait for as others do. */
+static void batches_for_the_background_wait(void **state)
+{
+    (void)state;
+    enum { ROWS = 20000, BATCHES = 4 };
+    struct akin_index_rows none = { 0 };
+    struct akin_index_settings settings;
+    struct akin_index_info info;
+    collection_settings_default(&settings);
+    settings.metric = AKIN_METRIC_L2;
+    settings.kind = "ivfpq";
+    rig_ok(&rig, collection_build(&rig.host, rig.path, &none, DIM, &settings, &rig.error));
+    struct collection *c = open_writer();
+    float *vectors = memory_alloc_aligned(ROWS * DIM, sizeof *vectors);
+    for (int64_t i = 0; i < ROWS; i++)
+        row_of(i, 0, vectors + i * DIM);
+    struct akin_index_rows rows = { .vectors = vectors, .count = ROWS };
+    for (int i = 0; i < BATCHES; i++) {
+        rig_ok(&rig, collection_add(c, &rows, false, &rig.error));
+        collection_info(c, &info);
+        assert_true(info.tail_rows <= ROWS);
+    }
+    collection_close(&c);
+    rig_ok(&rig, collection_check(&rig.host, rig.path, &rig.error));
+    memory_free(vectors);
+}
+
 static uint64_t file_bytes(void)
 {
     struct file_at file;
@@ -296,6 +323,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_batch_is_a_segment, set_up, tear_down),
         cmocka_unit_test_setup_teardown(bad_batches_change_nothing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(batches_for_the_background_wait, set_up, tear_down),
         cmocka_unit_test_setup_teardown(failed_writes_change_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_was_not_synced_may_be_torn, set_up, tear_down),
         cmocka_unit_test_setup_teardown(kills, set_up, tear_down),

@@ -119,7 +119,7 @@ static void write_rows(struct shared *s, bool *alive, unsigned *version, struct 
     }
 }
 
-static void run_all(bool compacting)
+static void run_all(bool compacting, size_t seal_rows)
 {
     static struct shared s;
     struct thread *threads[READERS + 1] = { 0 };
@@ -137,7 +137,7 @@ static void run_all(bool compacting)
     rig_ok(&s.rig, collection_build(&s.rig.host, s.rig.path, &none, DIM, &settings,
                                     &s.rig.error));
     s.c = rig_open(&s.rig, AKIN_INDEX_WRITE);
-    rig_seal_rows(s.c, SEAL_ROWS);
+    rig_seal_rows(s.c, seal_rows);
     for (int i = 0; i < READERS; i++)
         threads[i] = thread_start(reader, &s, false);
     if (compacting)
@@ -170,13 +170,26 @@ static void run_all(bool compacting)
 static void readers_beside_a_writer(void **state)
 {
     (void)state;
-    run_all(false);
+    run_all(false, SEAL_ROWS);
 }
 
 static void and_a_compaction(void **state)
 {
     (void)state;
-    run_all(true);
+    run_all(true, SEAL_ROWS);
+}
+
+/* Each batch is a segment when it is added; deletes make a tail beside them. */
+static void batches_that_are_segments(void **state)
+{
+    (void)state;
+    run_all(false, GROUP);
+}
+
+static void and_a_compaction_of_them(void **state)
+{
+    (void)state;
+    run_all(true, GROUP);
 }
 
 int main(void)
@@ -184,6 +197,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(readers_beside_a_writer),
         cmocka_unit_test(and_a_compaction),
+        cmocka_unit_test(batches_that_are_segments),
+        cmocka_unit_test(and_a_compaction_of_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -438,7 +438,20 @@ static void halves_as_originals(void **state)
     assert_true(recall_of(v, &query) >= 0.94);
     query.exact = true;
     assert_true(recall_of(v, &query) == 1);
+    struct hit wanted[50 * 10], hits[50 * 10];
+    size_t found[50];
+    search(v, &query, wanted, found);
     ivfpq_close(&v);
+    /* A scan of all reads them where they are mapped, not one by one from the file. */
+    struct file_at empty = { .fd = -1 };
+    assert_int_equal(file_at_open("/tmp", FILE_AT_UNNAMED, &empty, NULL), AKIN_OK);
+    assert_int_equal(file_at_truncate(&empty, COUNT * DIM * sizeof *halves, NULL), AKIN_OK);
+    rows.file = &empty;
+    v = must_open(&rows, &b);
+    search(v, &query, hits, found);
+    assert_memory_equal(hits, wanted, sizeof hits);
+    ivfpq_close(&v);
+    file_at_close(&empty);
     built_free(&b);
     memory_free(q);
     memory_free(wide);

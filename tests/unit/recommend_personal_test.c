@@ -70,6 +70,7 @@ static void told_destroy(struct personal_device **device)
 }
 
 static size_t reserved;                 /* rooms that were made or grew, */
+static size_t listed;                   /* with room for so many numbers of lists at most, */
 static bool full;                       /* and there is no memory for them */
 
 static bool told_lay_out(const struct personal_device *device, const struct personal_sizes *sizes,
@@ -83,6 +84,7 @@ static enum akin_status told_reserve(struct personal_device *device,
                                      struct personal_room *room, struct akin_error *error)
 {
     reserved++;
+    listed = sizes->lists > listed ? sizes->lists : listed;
     if (full)
         return error_set(error, AKIN_MEMORY, "a host that is full");
     return inner()->reserve(device, sizes, room, error);
@@ -420,6 +422,19 @@ static void long_lists_find_room(void **state)
     assert_int_equal(asked_for, MANY + 1);
 }
 
+/* One who rated very much makes no room large for all who come after. */
+static void long_lists_are_no_rule(void **state)
+{
+    enum { MUCH = 1 << 20, AT_MOST = 8192 };
+    struct lists lists;
+    (void)state;
+    use_card(0);
+    personal_note_listed(rig->card, MUCH);
+    listed = 0;
+    ask_batch(&lists, 1);
+    assert_in_range(listed, 1, AT_MOST * KINDS);
+}
+
 static void vectors_are_mapped_on_the_card(void **state)
 {
     static struct akin_recommendation wanted[COUNT * K], found[COUNT * K];
@@ -563,6 +578,7 @@ int main(void)
         cmocka_unit_test(wrong_requests_are_told),
         cmocka_unit_test(rooms_are_kept),
         cmocka_unit_test(long_lists_find_room),
+        cmocka_unit_test(long_lists_are_no_rule),
         cmocka_unit_test(vectors_are_mapped_on_the_card),
         cmocka_unit_test(few_that_pass_are_for_the_cpu),
 #ifdef AKIN_CUDA_EMULATED

@@ -115,6 +115,37 @@ static void best_of_all(void **state)
     speech_deinit(&speech);
 }
 
+/* Scores that many items share, or all of them: ties go by row, also at the threshold. */
+static void best_of_equals(void **state)
+{
+    struct speech speech = { .speaker = NULL };
+    static uint64_t allowed[ITEMS / 64 + 1];
+    static struct hit sorted[ITEMS];
+    static float scores[ITEMS];
+    const uint32_t past[] = { 1, 2, 3 };
+    (void)state;
+    for (size_t round = 0; round < 60; round++) {
+        size_t wanted = (size_t[]){ 1, 10, 60, MODEL, 2 * ITEMS }[round % 5], found;
+        float steps = (float[]){ 0, 1, 4 }[round % 3];
+        struct hit *best;
+        memset(allowed, round % 4 ? 0x5f : 0, sizeof allowed);
+        must(speaker_say(speaker, past, 3, false, &speech, NULL), NULL);
+        for (size_t j = 0; j < MODEL; j++)
+            speech.scores[j] = floorf(speech.scores[j] * steps);
+        for (uint32_t row = 0; row < ITEMS; row++)
+            scores[row] = speech_score(&speech, row);
+        must(speech_best(&speech, allowed, wanted, &best, &found, NULL), NULL);
+        size_t all = sort_all(scores, allowed, sorted);
+        assert_int_equal(found, wanted < all ? wanted : all);
+        qsort(best, found, sizeof *best, best_first);
+        for (size_t i = 0; i < found; i++) {
+            assert_int_equal(best[i].row, sorted[i].row);
+            assert_true(best[i].score == sorted[i].score);
+        }
+    }
+    speech_deinit(&speech);
+}
+
 /* ---- requests --------------------------------------------------------------------------- */
 
 static void use_speaker(void)
@@ -360,6 +391,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(best_of_all),
+        cmocka_unit_test(best_of_equals),
         cmocka_unit_test(requests),
         cmocka_unit_test(opened_once),
         cmocka_unit_test(first_requests_at_once),

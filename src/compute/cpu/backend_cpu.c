@@ -212,11 +212,6 @@ enum akin_status cpu_backend_create(unsigned cpu_flags, struct thread_pool *pool
     struct cpu_backend *cpu = memory_alloc(1, sizeof *cpu);
     if (!cpu)
         return error_memory(error);
-    cpu->panels_lock = mutex_create();
-    if (!cpu->panels_lock) {
-        memory_free(cpu);
-        return error_memory(error);
-    }
     cpu->base.ops = &cpu_ops;
     cpu->pool = pool;
     cpu->flags = cpu_flags;
@@ -229,8 +224,6 @@ enum akin_status cpu_backend_create(unsigned cpu_flags, struct thread_pool *pool
 
 void cpu_backend_destroy(struct backend **backend)
 {
-    if (*backend)
-        panels_close((struct cpu_backend *)*backend);
     memory_free(*backend);
     *backend = NULL;
 }

@@ -24,8 +24,6 @@ struct cpu_backend {
     unsigned flags;             /* base/cpu.h */
     const struct topology *topology;    /* NULL: one node */
     int nodes;                  /* of memory that weights are kept on */
-    struct mutex *panels_lock;
-    struct panel_block *panels; /* that new linears share, under panels_lock; NULL: none yet */
 };
 
 /* Weights as the micro-kernel of their precision reads them. padded = out, rounded up to nr; depth
@@ -40,7 +38,6 @@ struct linear {
     void *panels;               /* float [padded / nr][depth][nr], bfloat16 [..][depth / 2][nr][2],
                                    int8_t [padded / nr][pieces][piece / 4][nr][4], so that
                                    one call of the micro-kernel ends where the next begins */
-    struct panel_block *block;  /* where the panels lie; NULL: on their own */
     float *bias;                /* [padded] */
     float *scale, *sum;         /* [pieces][padded], int8 only: see struct s8_panel */
     float *factor;              /* [in], int8 only, may be NULL: 1 / equalizer */
@@ -97,12 +94,6 @@ void cpu_linear(struct lane *lane, struct tensor *out, const struct tensor *x,
 void cpu_feed_forward(struct lane *lane, struct tensor *out, const struct tensor *x,
                       struct tensor *wide, const struct linear *up, const struct linear *down,
                       enum activation activation);
-
-/* panels.c. Room for panels, aligned to 64 bytes and not initialised; NULL: no memory. */
-void *panels_take(struct cpu_backend *backend, size_t count, size_t bytes,
-                  struct panel_block **block);
-void panels_give(struct panel_block *block, void *panels);  /* NULL, NULL is fine */
-void panels_close(struct cpu_backend *backend);             /* what is in use stays */
 
 /* replica.c: the panels once more on each node. A backend of one node keeps none. */
 enum akin_status cpu_replicas_create(const struct cpu_backend *backend, struct linear *linear,

@@ -48,7 +48,7 @@ static size_t int8_pieces(size_t depth)
 }
 
 /* Sizes and memory; the weights follow. */
-static bool linear_init(struct cpu_backend *backend, struct linear *l)
+static bool linear_init(struct linear *l)
 {
     static const size_t bytes[] = {
         [COMPUTE_FP32] = sizeof(float), [COMPUTE_BF16] = 2, [COMPUTE_INT8] = 1
@@ -61,7 +61,7 @@ static bool linear_init(struct cpu_backend *backend, struct linear *l)
     l->depth = l->pieces * l->piece;
     if (!size_mul(l->padded, l->depth, &count))
         return false;
-    l->panels = panels_take(backend, count, bytes[l->precision], &l->block);
+    l->panels = memory_alloc_aligned(count, bytes[l->precision]);
     l->bias = memory_alloc(l->padded, sizeof *l->bias);
     if (l->precision == COMPUTE_INT8) {
         l->scale = memory_alloc(l->pieces * l->padded, sizeof *l->scale);
@@ -76,8 +76,7 @@ enum akin_status cpu_linear_create(struct backend *backend, const struct host_ma
                                    struct akin_error *error)
 {
     TRY(check_shape(backend, weight, precision, error));
-    struct cpu_backend *cpu = (struct cpu_backend *)backend;
-    const struct kernels *k = &cpu->kernels;
+    const struct kernels *k = &((struct cpu_backend *)backend)->kernels;
     struct linear *l = memory_alloc(1, sizeof *l);
     if (!l)
         return error_memory(error);
@@ -85,7 +84,7 @@ enum akin_status cpu_linear_create(struct backend *backend, const struct host_ma
         .kernels = k, .precision = precision, .in = weight->cols, .out = weight->rows,
         .blocks = precision == COMPUTE_FP32 ? k->gemm : precision == COMPUTE_INT8 ? k->u8s8
                                                                                   : k->bf16};
-    bool done = linear_init(cpu, l) && (precision == COMPUTE_FP32 ? pack_panels(l, weight)
+    bool done = linear_init(l) && (precision == COMPUTE_FP32 ? pack_panels(l, weight)
                                                              : pack_narrow(l, weight, equalizer));
     if (!done) {
         cpu_linear_destroy(&l);
@@ -101,7 +100,7 @@ void cpu_linear_destroy(struct linear **linear)
 {
     if (!*linear)
         return;
-    panels_give((*linear)->block, (*linear)->panels);
+    memory_free((*linear)->panels);
     memory_free((*linear)->bias);
     memory_free((*linear)->scale);
     memory_free((*linear)->sum);

@@ -42,9 +42,8 @@ enum akin_status cpu_replicas_create(const struct cpu_backend *backend, struct l
         cpu_replicas_destroy(linear);
         return status;
     }
-    panels_give(linear->block, linear->panels);     /* on whichever node it was packed */
+    memory_free(linear->panels);        /* on whichever node it was packed */
     linear->panels = NULL;
-    linear->block = NULL;
     return AKIN_OK;
 }
 

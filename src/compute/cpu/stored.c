@@ -60,22 +60,21 @@ static enum akin_status pattern(struct backend *backend, const struct stored_lin
 }
 
 /* Gives it room for all outputs; zeros behind the last one. */
-static bool grow(struct cpu_backend *cpu, struct linear *l, const struct stored_linear *stored)
+static bool grow(struct linear *l, const struct stored_linear *stored)
 {
     size_t count;
-    panels_give(l->block, l->panels);
+    memory_free(l->panels);
     memory_free(l->bias);
     memory_free(l->scale);
     memory_free(l->sum);
     l->panels = NULL;
-    l->block = NULL;
     l->bias = l->scale = l->sum = NULL;
     l->out = stored->out;
     l->padded = round_up(l->out, l->blocks.nr);
     if (!size_mul(l->padded, l->depth, &count))
         return false;
     size_t bytes = l->precision == COMPUTE_INT8 ? 1 : 2;
-    l->panels = panels_take(cpu, count, bytes, &l->block);
+    l->panels = memory_alloc_aligned(count, bytes);
     l->bias = memory_alloc(l->padded, sizeof *l->bias);
     if (l->precision == COMPUTE_INT8) {
         l->scale = memory_alloc(l->pieces * l->padded, sizeof *l->scale);
@@ -140,7 +139,7 @@ enum akin_status cpu_linear_restore(struct backend *backend, const struct stored
         status = error_set(error, AKIN_FORMAT,
                            "stored weights in pieces of %zu inputs; this processor's kernels "
                            "take %zu", stored->piece, l->piece);
-    else if (!grow((struct cpu_backend *)backend, l, stored))
+    else if (!grow(l, stored))
         status = error_memory(error);
     if (status != AKIN_OK) {
         cpu_linear_destroy(&l);

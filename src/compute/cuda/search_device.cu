@@ -357,6 +357,7 @@ enum akin_status choose_masks(const asked *a, card_lane *l)
         return error_memory(a->error);
     for (size_t which : l->which) {
         uint32_t mask = query->mask_of ? query->mask_of[which] : 0;
+        ASSERT(mask < query->mask_count || (query->mask_of && mask == UINT32_MAX));
         if (mask == UINT32_MAX || l->places[mask] != UINT32_MAX)
             continue;
         l->places[mask] = (uint32_t)l->masks.size();
