@@ -27,9 +27,9 @@ enum { BENCH_TEXTS = 1024, BENCH_TOKENS = 16, ONE_TOKENS = 23, BENCH_TURNS = 20 
 static const double cosine_least = 0.99999;
 /* In bytes: to the formula with the same levels, of which rounding may take the next one. Of 144
  * sequences by eight seeds eight were below 0.9999, the worst 0.99981; means of four or five were
- * at least 0.99991. And to the plain formula, with random weights: where a level is the next one, the other
- * was hardly nearer, so that on the mean the device is as far from it as levels are (0.86 to 1.14
- * times as far), whatever they lose. */
+ * at least 0.99991. And to the plain formula, with random weights: where a level is the next one,
+ * the other was hardly nearer, so that on the mean the device is as far from it as levels are (0.86
+ * to 1.14 times as far), whatever they lose. */
 static const double narrow_cosine_mean = 0.9999, narrow_cosine_least = 0.9997,
                     narrow_cosine_plain = 0.99, narrow_loss_most = 1.3;
 enum { GROUP = 64 };
