@@ -7,9 +7,13 @@
 
 #include "index/collection_parts.h"
 
+/* More segments than this, and merging is behind: the tail then makes them larger, and makes who
+ * adds wait. */
+enum { SEGMENTS_ENOUGH = 64 };
+
 bool batch_seals(const struct collection *c, size_t rows)
 {
-    return rows >= c->seal_rows;
+    return rows >= c->seal_rows && c->current->sealed < SEGMENTS_ENOUGH;
 }
 
 /* The rows as the last part of `next`, which no reader ever sees. */

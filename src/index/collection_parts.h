@@ -293,7 +293,8 @@ enum akin_status texts_parse(const struct segment_block *block, size_t rows, str
 
 /* ---- batches that are segments (collection_batch.c) ---------------------------------------- */
 
-bool batch_seals(const struct collection *c, size_t rows);      /* as many as are sealed at once */
+/* As many as are sealed at once, and few segments. With the writer's lock held. */
+bool batch_seals(const struct collection *c, size_t rows);
 /* Writes the rows and the tail of `next` as one segment and makes that current, with what `next`
  * says of the others. Not *sealed: nothing was done, add them to the tail. While the sealer is not
  * busy. */

@@ -187,6 +187,35 @@ static void batches_for_the_background_wait(void **state)
     memory_free(vectors);
 }
 
+static void set_busy(struct collection *c, bool sealer, bool merger)
+{
+    mutex_lock(c->writing);
+    c->sealer.busy = sealer;
+    c->merger.busy = merger;
+    condition_wake(c->changed);
+    mutex_unlock(c->writing);
+}
+
+/* While merging is behind, batches are sealed together again. */
+static void segments_stay_few(void **state)
+{
+    (void)state;
+    enum { SEGMENTS = 64 };
+    struct collection *c = open_writer();
+    set_busy(c, false, true);
+    for (int64_t i = 0; i < SEGMENTS; i++)
+        rig_ok(&rig, change(c, i * BATCH, BATCH, 0, false));
+    expect_info(c, SEGMENTS * BATCH, SEGMENTS, 0);
+    set_busy(c, true, true);
+    for (int64_t i = SEGMENTS; i < SEGMENTS + 2; i++)
+        rig_ok(&rig, change(c, i * BATCH, BATCH, 0, false));
+    expect_info(c, (SEGMENTS + 2) * BATCH, SEGMENTS, 2 * BATCH);
+    expect_rows(c, SEGMENTS * BATCH, 2 * BATCH, 0);
+    set_busy(c, false, false);
+    collection_close(&c);
+    rig_ok(&rig, collection_check(&rig.host, rig.path, &rig.error));
+}
+
 static uint64_t file_bytes(void)
 {
     struct file_at file;
@@ -324,6 +353,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_batch_is_a_segment, set_up, tear_down),
         cmocka_unit_test_setup_teardown(bad_batches_change_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(batches_for_the_background_wait, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(segments_stay_few, set_up, tear_down),
         cmocka_unit_test_setup_teardown(failed_writes_change_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_was_not_synced_may_be_torn, set_up, tear_down),
         cmocka_unit_test_setup_teardown(kills, set_up, tear_down),
