@@ -104,7 +104,7 @@ void rows_file_close(struct rows_file *file)
 
 static const struct option add_options[] = {
     ROWS_OPTIONS("the next free ones"),
-    {"sync-every", 0, OPTION_COUNT, "N", "1000", "rows made durable together", 1, 1e9},
+    {"sync-every", 0, OPTION_COUNT, "N", "10000", "rows made durable together", 1, 1e9},
 };
 
 struct adding {
