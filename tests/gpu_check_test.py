@@ -112,7 +112,7 @@ def summary(root):
         check("no PyTorch", done.returncode == 0 and
               {"skipped"} == {s["result"] for s in steps if s["part"] == "peers"}, steps)
         check("training without it", len([s for s in steps if s["part"] == "train"]) == 5, steps)
-        put(f"{here}/build/gpu-check/work/reports/half.json", '{"half')
+        put(os.path.join(here, "build", "gpu-check", "work", "reports", "half.json"), '{"half')
         put(f"{here}/bin/compute-sanitizer", "echo no device; exit 255")
         done = gpu_check(here, "sanitize", "truth")
         check("another tool fails", done.returncode == 1 and

@@ -74,8 +74,7 @@ enum akin_status batch_seal(struct collection *c, struct snapshot *next,
     TRY(add_part(c, next, rows, error));
     if (plan_batch(c, next, &job)) {
         for (size_t i = 0; i < rows->count; i++)
-            if (rows->ids[i] >= c->next_id)
-                c->next_id = rows->ids[i] + (rows->ids[i] != INT64_MAX);
+            take_id(c, rows->ids[i]);
         status = write_segment(c, &job, error);
         *sealed = status == AKIN_OK;
     }

@@ -110,8 +110,7 @@ static enum akin_status load_segment(struct collection *c, const struct store_se
     view->frame = ref->frame;
     view->rows = part->rows;
     int64_t last = part->rows ? part_id(part, part->rows - 1) : -1;
-    if (last >= c->next_id)
-        c->next_id = last == INT64_MAX ? last : last + 1;
+    take_id(c, last);
     if (!ref->dead)
         return AKIN_OK;
     struct bits *bits = bits_create(part->rows);

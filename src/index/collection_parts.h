@@ -291,6 +291,13 @@ enum akin_status check_finite(const float *vectors, size_t count, size_t dim, co
 enum akin_status texts_parse(const struct segment_block *block, size_t rows, struct texts *texts,
                              struct akin_error *error);
 
+/* It is in use: those given out later are greater, while there are any. */
+static inline void take_id(struct collection *c, int64_t id)
+{
+    if (id >= c->next_id)
+        c->next_id = id + (id != INT64_MAX);
+}
+
 /* ---- batches that are segments (collection_batch.c) ---------------------------------------- */
 
 /* As many as are sealed at once, and few segments. With the writer's lock held. */

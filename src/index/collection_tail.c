@@ -188,8 +188,7 @@ static void register_row(struct collection *c, const struct part *part, size_t r
     if (key.count)
         kept = string_map_set(keys, key.bytes, key.count, code) && kept;
     ASSERT(kept);                       /* there was room */
-    if (part->ids[row] >= c->next_id)
-        c->next_id = part->ids[row] + (part->ids[row] != INT64_MAX);
+    take_id(c, part->ids[row]);
 }
 
 void tail_register(struct collection *c, struct part *part, size_t first, size_t count)
